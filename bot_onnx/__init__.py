@@ -1,0 +1,54 @@
+"""bot-onnx: resize trained neural networks in their ONNX form.
+
+    >>> import bot_onnx
+    >>> result = bot_onnx.resize("model.onnx", {"layers": 6, "hidden": 384}, "small.onnx")  # doctest: +SKIP
+
+The names below are the whole public API; they are loaded when first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bot_onnx.api import Inspection, Result, inspect, plan, resize, verify
+    from bot_onnx.resample import operator
+    from bot_onnx.spec import TargetSpec
+    from bot_onnx.surgery.types import Plan
+    from bot_onnx.verify import VerifyReport
+
+try:
+    __version__ = version("bot-onnx")
+except PackageNotFoundError:  # a source tree that is not installed
+    __version__ = "0+unknown"
+
+__all__ = [
+    "Inspection",
+    "Plan",
+    "Result",
+    "TargetSpec",
+    "VerifyReport",
+    "__version__",
+    "inspect",
+    "operator",
+    "plan",
+    "resize",
+    "verify",
+]
+
+_HOMES = {
+    **dict.fromkeys(("Inspection", "Result", "inspect", "plan", "resize", "verify"), "bot_onnx.api"),
+    "operator": "bot_onnx.resample",
+    "TargetSpec": "bot_onnx.spec",
+    "Plan": "bot_onnx.surgery.types",
+    "VerifyReport": "bot_onnx.verify",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a public name from its home."""
+    if name not in _HOMES:
+        raise AttributeError(f"module 'bot_onnx' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)

@@ -1,0 +1,217 @@
+"""The Python API; the commands are thin layers over it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
+
+from bot_onnx.graph.analysis import Analysis, analyse
+from bot_onnx.graph.reader import Source, open_model
+from bot_onnx.graph.types import Structure
+from bot_onnx.resample import make_options
+from bot_onnx.resample.devices import namespace
+from bot_onnx.spec import TargetSpec
+from bot_onnx.surgery.execute import Progress, produce
+from bot_onnx.surgery.planner import Origin, Prepared, prepare
+from bot_onnx.surgery.types import Plan
+from bot_onnx.surgery.writer import check_output, write_model
+from bot_onnx.verify import Expected, VerifyReport, raise_unless_passed, verify_model
+from bot_onnx.verify.expected import expected_from_plan, expected_from_spec
+
+PathOrName = str | PathLike[str]
+SpecLike = TargetSpec | Mapping[str, Any] | PathOrName
+Port = tuple[str, str, tuple[int | str, ...]]  #: name, data type, shape of an input or output
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a model file holds: the structure, and facts of the file."""
+
+    path: str
+    structure: Structure
+    opset: int
+    producer: str
+    size_bytes: int
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A finished resize."""
+
+    plan: Plan
+    report: VerifyReport
+    output: Path
+    seconds: float
+
+
+def inspect(model: PathOrName) -> Inspection:
+    """Analyse a model file.
+
+    Args:
+        model: path of the ONNX file.
+
+    Raises:
+        GraphError: it cannot be read or run.
+    """
+    with open_model(model) as source:
+        loaded = source.model()
+        analysis = analyse(loaded)
+        return Inspection(
+            path=str(model),
+            structure=analysis.structure,
+            opset=loaded.opset_imports.get("", 0),
+            producer=" ".join(filter(None, (loaded.producer_name, loaded.producer_version))),
+            size_bytes=source.size_bytes,
+            inputs=tuple(map(_port, loaded.graph.inputs)),
+            outputs=tuple(map(_port, loaded.graph.outputs)),
+        )
+
+
+def _port(value: ir.Value) -> Port:
+    shape = tuple(dim if isinstance(dim, int) else str(dim.value or "?") for dim in value.shape or ())
+    return value.name or "", value.dtype.name if value.dtype else "?", shape
+
+
+def _spec(spec: SpecLike) -> TargetSpec:
+    if isinstance(spec, TargetSpec):
+        return spec
+    if isinstance(spec, Mapping):
+        return TargetSpec.parse(spec)
+    return TargetSpec.load(str(spec))
+
+
+def plan(
+    model: PathOrName,
+    spec: SpecLike,
+    *,
+    method: str = "bot",
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+) -> Plan:
+    """Say everything that a resize would do, without reading a weight.
+
+    Args:
+        model: path of the source.
+        spec: the target: a :class:`TargetSpec`, a mapping with its keys, a path (ours or a HuggingFace
+            ``config.json``), or the name of a published one.
+        method: name of a resampling method. options: its options.
+        seed: of what the method draws at random.
+
+    Raises:
+        BotError: the source cannot be understood, or the target cannot be had.
+    """
+    target = _spec(spec)
+    with open_model(model) as source:
+        analysis = analyse(source.model())
+        return _prepare(source, analysis, target, method, options, seed, None, Path(model).name).plan
+
+
+def _prepare(
+    source: Source,
+    analysis: Analysis,
+    spec: TargetSpec,
+    method: str,
+    options: Mapping[str, Any] | None,
+    seed: int,
+    external: bool | None,
+    name: str,
+) -> Prepared:
+    return prepare(
+        analysis,
+        spec,
+        Origin(str(source.path), source.sha256(), source.size_bytes),
+        method=method,
+        options=make_options(method, **dict(options or {})),
+        seed=seed,
+        external=source.uses_external_data if external is None else external,
+        name=name,
+    )
+
+
+def resize(
+    model: PathOrName,
+    spec: SpecLike,
+    output: PathOrName,
+    *,
+    method: str = "bot",
+    options: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    force: bool = False,
+    external: bool | None = None,
+    device: str = "auto",
+    allow_nonfinite: bool = False,
+    against: bool = True,
+    progress: Progress | None = None,
+) -> Result:
+    """Resize a model and verify what was written.
+
+    The output appears under its name only when it is whole and has passed; the source is never written to.
+
+    Args:
+        model, spec, method, options, seed: see :func:`plan`.
+        output: path of the new model.
+        force: replace an existing output.
+        external: store the weights beside the model; None: as the source does.
+        device: ``auto``, ``cpu`` or ``cuda``.
+        allow_nonfinite: accept NaN and infinite weights.
+        against: also compare the outputs with the source's.
+        progress: called with (what, bytes done, bytes in all).
+
+    Raises:
+        BotError: something was refused or failed; no output was left behind.
+    """
+    started = time.perf_counter()
+    target = _spec(spec)
+    out = Path(output)
+    chosen = make_options(method, **dict(options or {}))
+    xp = namespace(device)
+    with closing(open_model(model)) as source:
+        in_data = source.uses_external_data if external is None else external
+        check_output(out, external=in_data, force=force, sources=source.files)
+        source.check(allow_nonfinite=allow_nonfinite)
+        prepared = _prepare(source, analyse(source.model()), target, method, options, seed, in_data, out.name)
+        reports: list[VerifyReport] = []
+
+        def check(readable: str) -> None:
+            expected = expected_from_plan(prepared.plan)
+            report = verify_model(readable, expected=expected, against=model if against else None)
+            raise_unless_passed(report)
+            reports.append(report)
+
+        write_model(
+            prepared.proto,
+            prepared.slots,
+            produce(prepared, chosen, xp=xp, progress=progress),
+            out,
+            external=in_data,
+            force=force,
+            sources=source.files,
+            before_publish=check,
+        )
+    return Result(prepared.plan, reports[0], out, time.perf_counter() - started)
+
+
+def verify(model: PathOrName, *, spec: SpecLike | None = None, against: PathOrName | None = None) -> VerifyReport:
+    """Check a model file: structure, runtime, analysis, and how close its outputs are to another model's.
+
+    Args:
+        model: path of the file.
+        spec: what its sizes should be. against: a model to compare its outputs with.
+
+    Raises:
+        GraphError: the file cannot be opened at all. Failed checks are in the report.
+    """
+    expected: Expected | Callable[[Structure], Expected] | None = None
+    if spec is not None:
+        wanted = _spec(spec)
+        expected = lambda structure: expected_from_spec(structure, wanted)  # noqa: E731
+    return verify_model(model, expected=expected, against=against)

@@ -1,0 +1,38 @@
+"""Every error that bot-onnx raises on purpose.
+
+Each one carries a message for a person: what was refused, the place (node, tensor or key), and a way out.
+"""
+
+from __future__ import annotations
+
+
+class BotError(Exception):
+    """Base of all of them: the CLI prints its message and exits with code 1."""
+
+
+class SpecError(BotError):
+    """The target spec is malformed, contradictory, or asks for a size the graph cannot take."""
+
+
+class GraphError(BotError):
+    """The model file cannot be read, or its structure cannot be understood."""
+
+
+class DimError(SpecError):
+    """A dim that does not exist, is frozen, or does not admit the requested size."""
+
+
+class ResampleError(BotError):
+    """A resampling method refuses its options, a direction, or a tensor."""
+
+
+class VerifyError(BotError):
+    """The written model failed a check; nothing was kept."""
+
+
+class OutputError(BotError):
+    """The output path cannot be written, or must not be."""
+
+
+class MissingRuntimeError(BotError):
+    """onnxruntime is not installed; the message names the extra that brings it."""

@@ -1,0 +1,118 @@
+"""The analysis of a graph, whole: axes, layers, roles, stacks. ``analyse`` is the only entry.
+
+The weights themselves are not read, but for tiny tables (rotary frequencies) and the pairs that may be copies of each
+other.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from bot_onnx.graph.attention import Attention, Scalar, find_attentions
+from bot_onnx.graph.axes import analyse_axes
+from bot_onnx.graph.closed_forms import match_scale
+from bot_onnx.graph.dims import Dim, Pair
+from bot_onnx.graph.layers import LayerChain, find_chains
+from bot_onnx.graph.normalise import normalise
+from bot_onnx.graph.observe import observe, shape_values
+from bot_onnx.graph.parameters import find_parameters
+from bot_onnx.graph.roles import assign_roles
+from bot_onnx.graph.rules import Context
+from bot_onnx.graph.structure import build_structure
+from bot_onnx.graph.types import Structure
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """A scale on the path of attention scores and the formula of head_dim that explains it (None: none does)."""
+
+    scalar: Scalar
+    head_dim: Dim
+    formula: str | None
+
+
+@dataclass(slots=True)
+class Analysis:
+    """What is known of a graph. ``structure`` is the plain part; the rest is for the surgery.
+
+    Attributes:
+        model: the normalised model.
+        context: axes of every value and the numbers that must follow them.
+        chains: layers, in the order of ``structure.chains``.
+        structure: dims, chains and stacks as plain values.
+        ids: id in ``structure`` of every dim that has one.
+        scales: scale factors of attention scores.
+    """
+
+    model: ir.Model
+    context: Context
+    chains: list[LayerChain]
+    structure: Structure
+    ids: dict[Dim, str]
+    scales: list[Scale]
+
+    def new_size(self, dim: Dim, sizes: dict[str, int]) -> Pair:
+        """Size pair of ``dim`` when the leaves of the structure have the sizes given by id."""
+        table = self.context.table
+        composite = table.composite(dim)
+        if composite is None:
+            identity = self.ids.get(table.find(dim))
+            size = sizes.get(identity) if identity is not None else None
+            return table.size(dim) if size is None else (size, size)
+        parts = [self.new_size(part, sizes) for part in composite.parts]
+        first, second = parts[0]
+        for a, b in parts[1:]:
+            first, second = (first * a, second * b) if composite.kind == "product" else (first + a, second + b)
+        return first, second
+
+
+def analyse(model: ir.Model) -> Analysis:
+    """Understand ``model`` (normalised in place).
+
+    Raises:
+        GraphError: it does not run in onnxruntime.
+    """
+    normalise(model)
+    graph = model.graph
+    observed = observe(model)
+    context = analyse_axes(model, observed)
+    chains = find_chains(graph, shape_values(graph))
+    for chain in chains:
+        _align(context, chain)
+    parameters = find_parameters(graph, context)
+    attentions = find_attentions(graph, context)
+    structure, ids = build_structure(
+        graph, context, chains, attentions, parameters, lambda: assign_roles(graph, context, chains, attentions, parameters)
+    )
+    return Analysis(model, context, chains, structure, ids, _scales(context, attentions))
+
+
+def _align(context: Context, chain: LayerChain) -> None:
+    """Merge the dims of corresponding values of all layers: a stack needs one size for all of them."""
+    first = chain.layers[0]
+    for layer in chain.layers[1:]:
+        pairs = [
+            (a, b)
+            for left, right in zip(first.nodes, layer.nodes, strict=True)
+            for a, b in zip(left.outputs, right.outputs, strict=True)
+        ]
+        pairs += list(zip(first.parameters, layer.parameters, strict=True))
+        for a, b in pairs:
+            for x, y in zip(context.of(a), context.of(b), strict=True):
+                if context.table.size(x) == context.table.size(y):
+                    context.table.unify(x, y)
+
+
+def _scales(context: Context, attentions: list[Attention]) -> list[Scale]:
+    scales: list[Scale] = []
+    seen: set[tuple[ir.Node, int]] = set()
+    for attention in attentions:
+        size = context.table.size(attention.head_dim)[0]
+        for scalar in attention.scalars:
+            if (scalar.node, scalar.slot) in seen or scalar.value in (1.0, 0.0, -1.0):
+                continue
+            seen.add((scalar.node, scalar.slot))
+            scales.append(Scale(scalar, context.table.find(attention.head_dim), match_scale(scalar.value, size)))
+    return scales

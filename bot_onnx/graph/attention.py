@@ -1,0 +1,187 @@
+"""Attention, found by structure: a product of two activations that ends in a Softmax.
+
+From it come the roles that no name is needed for: the contracted axis is head_dim, the batch axis beside it the heads,
+the weights found walking back carry queries and keys, and the scalars on the way are candidates for 1/sqrt(head_dim).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from bot_onnx.graph.dims import Dim, MaybeDim
+from bot_onnx.graph.parameters import LINEAR, is_parameter
+from bot_onnx.graph.normalise import FLOATS
+from bot_onnx.graph.rules import Context
+
+_TO_SOFTMAX = frozenset("Mul Div Add Sub Where Cast Max Min Reshape Identity Clip Tanh Unsqueeze Squeeze".split())
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A scalar constant on the path of an attention score: input ``slot`` of ``node``."""
+
+    node: ir.Node
+    slot: int
+    value: float
+
+
+@dataclass(slots=True)
+class Attention:
+    """One attention.
+
+    Attributes:
+        score: the product of queries and keys.
+        head_dim: the contracted dim. heads: the static batch dim (None where there is one head).
+        queries, keys: (parameter, index of the equal part it is taken from or None) of both sides.
+        value_dim: last dim of the product of weights and values.
+        scalars: scalar factors between the projections and the Softmax.
+    """
+
+    score: ir.Node
+    head_dim: Dim
+    heads: MaybeDim
+    queries: list[tuple[ir.Value, int | None]] = field(default_factory=list)
+    keys: list[tuple[ir.Value, int | None]] = field(default_factory=list)
+    value_dim: MaybeDim = None
+    scalars: list[Scalar] = field(default_factory=list)
+
+
+def find_attentions(graph: ir.Graph, context: Context) -> list[Attention]:
+    """All attentions of a graph, in graph order."""
+    found: list[Attention] = []
+    for node in graph:
+        if node.op_type != "MatMul" or any(value is None or value.const_value is not None for value in node.inputs):
+            continue
+        inner = context.contracted.get(node)
+        if inner is None or not context.table.is_static(inner):
+            continue
+        scalars: list[Scalar] = []
+        softmax = _softmax_after(node, scalars)
+        if softmax is None:
+            continue
+        attention = Attention(node, context.table.find(inner), _heads(context, node), scalars=scalars)
+        attention.queries = _projections(context, node.inputs[0], scalars)
+        attention.keys = _projections(context, node.inputs[1], scalars)
+        attention.value_dim = _value_dim(context, softmax)
+        found.append(attention)
+    return found
+
+
+def _softmax_after(node: ir.Node, scalars: list[Scalar]) -> ir.Node | None:
+    """The Softmax that the result of ``node`` runs into; scalar factors on the way are added to ``scalars``."""
+    seen: list[Scalar] = []
+    current = node
+    for _ in range(24):
+        consumers = [usage for output in current.outputs for usage in output.uses()]
+        ahead = [u for u in consumers if u.node.op_type == "Softmax" or u.node.op_type in _TO_SOFTMAX]
+        if not ahead:
+            return None
+        usage = ahead[0]
+        if usage.node.op_type == "Softmax":
+            scalars.extend(seen)
+            return usage.node
+        seen.extend(_scalar_factors(usage.node))
+        current = usage.node
+    return None
+
+
+def _scalar_factors(node: ir.Node) -> list[Scalar]:
+    if node.op_type not in ("Mul", "Div"):
+        return []
+    return [
+        Scalar(node, slot, float(value.const_value.numpy().reshape(-1)[0]))
+        for slot, value in enumerate(node.inputs)
+        if value is not None and _is_scalar(value) and value.const_value is not None
+    ]
+
+
+def _is_scalar(value: ir.Value) -> bool:
+    tensor = value.const_value
+    return tensor is not None and tensor.dtype in FLOATS and tensor.size == 1
+
+
+def _heads(context: Context, node: ir.Node) -> MaybeDim:
+    """Static part of the batch dim next to the two last axes of the score."""
+    dims = context.of(node.outputs[0])
+    if len(dims) < 3 or dims[-3] is None:
+        return None
+    table = context.table
+    composite = table.composite(dims[-3])
+    if composite is not None and composite.kind == "product":
+        return table.product([part for part in composite.parts if table.is_static(part)])
+    return table.find(dims[-3]) if table.is_static(dims[-3]) else None
+
+
+def _projections(
+    context: Context, value: ir.Value | None, scalars: list[Scalar]
+) -> list[tuple[ir.Value, int | None]]:
+    """Parameters of the projection that a value comes from: the linear map and what is added to it.
+
+    The walk goes back through everything that is not a linear map. Where it crosses a selection from a number of equal
+    parts (the 3 of a fused qkv), the index of the part is kept.
+    """
+    found: list[tuple[ir.Value, int | None]] = []
+    pending: list[tuple[ir.Value, int | None]] = [(value, None)] if value is not None else []
+    seen: set[int] = set()
+    while pending:
+        current, part = pending.pop()
+        node = current.producer()
+        if node is None or id(current) in seen or (current.name or "") in context.observed.values:
+            continue
+        seen.add(id(current))
+        for scalar in _scalar_factors(node):
+            if scalar not in scalars:
+                scalars.append(scalar)
+        parameters = [v for v in node.inputs if v is not None and is_parameter(v)]
+        weights = [v for v in map(_weight_behind, node.inputs) if v is not None] if node.op_type in LINEAR else []
+        if node.op_type in LINEAR and weights:
+            found.extend((weight, part) for weight in weights)
+            continue
+        if node.op_type == "Add":
+            found.extend((parameter, part) for parameter in parameters)
+        chosen = _selected_part(context, node, current)
+        part = chosen if chosen is not None else part
+        pending.extend((v, part) for v in node.inputs if v is not None and v.const_value is None)
+    return found
+
+
+def _weight_behind(value: ir.Value | None) -> ir.Value | None:
+    """The parameter that an operand is, directly or seen through a transposition or cast."""
+    while value is not None and value.const_value is None:
+        node = value.producer()
+        if node is None or node.op_type not in ("Transpose", "Cast", "Identity"):
+            return None
+        value = node.inputs[0]
+    return value if value is not None and is_parameter(value) else None
+
+
+def _selected_part(context: Context, node: ir.Node, output: ir.Value) -> int | None:
+    """Index of the part taken, where ``node`` takes one of a number of equal parts."""
+    if node.op_type == "Split":
+        axis = node.attributes.get_int("axis", 0)
+        return output.index() if context.of(output)[axis] is None else None
+    if node.op_type == "Gather" and node.inputs[1] is not None and node.inputs[1].const_value is not None:
+        content = node.inputs[1].const_value.numpy().reshape(-1)
+        return int(content[0]) if content.size == 1 else None
+    if node.op_type == "Slice":
+        starts, stops = context.numbers(node.inputs[1]), context.numbers(node.inputs[2])
+        if starts and stops and len(starts[0]) == 1 and stops[0][0] - starts[0][0] == 1:
+            return starts[0][0]
+    return None
+
+
+def _value_dim(context: Context, softmax: ir.Node) -> MaybeDim:
+    """Last dim of the product that the attention weights enter."""
+    pending = [usage.node for output in softmax.outputs for usage in output.uses()]
+    for _ in range(64):
+        if not pending:
+            return None
+        node = pending.pop(0)
+        if node.op_type == "MatMul":
+            dim = context.of(node.outputs[0])[-1]
+            return dim if dim is not None and context.table.is_static(dim) else None
+        if node.op_type in ("Where", "Cast", "Mul", "Dropout", "Reshape", "Identity"):
+            pending.extend(usage.node for output in node.outputs for usage in output.uses())
+    return None

@@ -1,0 +1,26 @@
+"""Walk the graph once and give every axis of every tensor a dim."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bot_onnx.graph.dims import DimTable
+from bot_onnx.graph.observe import Observation
+from bot_onnx.graph.rules import Context, apply
+from bot_onnx.graph.shape_values import ShapeValues
+
+RUNTIME = "set at run time by the input"
+INPUT = "an axis of a graph input"
+
+
+def analyse_axes(model: ir.Model, observed: Observation) -> Context:
+    """Axes of every value of ``model``, and the numbers in the graph that must follow them."""
+    table = DimTable()
+    context = Context(table, observed, ShapeValues(table.size, observed.values))
+    for value in model.graph.inputs:
+        for dim in context.of(value):
+            table.freeze(dim, INPUT)
+    for node in model.graph:
+        apply(context, node)
+        context.shapes.visit(node, context.of)
+    return context

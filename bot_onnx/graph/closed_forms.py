@@ -1,0 +1,81 @@
+"""Tables that follow from a formula: recomputed at another size, never resampled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import sqrt
+
+import numpy as np
+
+Array = np.ndarray
+
+#: Scale factors on the path of an attention score, as functions of head_dim.
+SCALES: dict[str, Callable[[float], float]] = {
+    "1/sqrt(head_dim)": lambda d: 1 / sqrt(d),
+    "sqrt(head_dim)": sqrt,
+    "head_dim**-0.25": lambda d: d**-0.25,
+    "head_dim**0.25": lambda d: d**0.25,
+    "1/head_dim": lambda d: 1 / d,
+}
+
+
+def match_scale(value: float, head_dim: int, tolerance: float = 1e-5) -> str | None:
+    """Name of the formula that gives ``value`` at ``head_dim``, or None."""
+    for name, function in SCALES.items():
+        if abs(value - function(head_dim)) <= tolerance * abs(value):
+            return name
+    return None
+
+
+def recognise(array: Array, *, rotary: bool) -> str | None:
+    """Name of the closed form of a table, or None.
+
+    Integers and booleans: ``arange`` (along the one axis longer than 1), ``constant:<value>``, ``tril`` (causal mask on
+    the two last axes). Floats, only where the table feeds sines and cosines (``rotary``): ``inv_freq:<base>``, that is
+    ``base ** (-i / n)`` for i = 0 … n - 1.
+    """
+    flat = array.reshape(-1)
+    if array.dtype.kind in "iub":
+        if flat.size and bool(np.all(flat == flat[0])):
+            return f"constant:{int(flat[0])}"
+        if array.dtype.kind != "b" and sum(n > 1 for n in array.shape) == 1 and np.array_equal(flat, np.arange(flat.size)):
+            return "arange"
+        if array.ndim >= 2 and flat.size == array.shape[-1] * array.shape[-2]:
+            square = array.reshape(array.shape[-2:])
+            if np.array_equal(square.astype(bool), np.tril(np.ones(square.shape, bool))):
+                return "tril"
+        return None
+    return _inverse_frequencies(flat) if rotary and sum(n > 1 for n in array.shape) == 1 else None
+
+
+def _inverse_frequencies(flat: Array) -> str | None:
+    values = flat.astype(np.float64)
+    if values.size < 2 or values[0] != 1.0 or not np.all(values > 0):
+        return None
+    base = float(values[1] ** -values.size)
+    rounded = float(f"{base:.6g}")  # bases are round numbers (10000, 500000); the table is only float32
+    for candidate in (float(round(rounded)), base):
+        if np.allclose(candidate ** (-np.arange(values.size) / values.size), values, rtol=2e-5, atol=0):
+            return f"inv_freq:{candidate:.12g}"
+    return None
+
+
+def compute(form: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    """The table of a closed form at ``shape``.
+
+    Args:
+        form: a name that :func:`recognise` gave.
+        shape: target shape.
+        dtype: element type of the table.
+    """
+    name, _, argument = form.partition(":")
+    count = int(np.prod(shape))
+    if name == "constant":
+        return np.full(shape, int(argument), dtype)
+    if name == "arange":
+        return np.arange(count).reshape(shape).astype(dtype)
+    if name == "tril":
+        return np.broadcast_to(np.tril(np.ones(shape[-2:], bool)), shape).astype(dtype)
+    if name == "inv_freq":
+        return (float(argument) ** (-np.arange(count) / count)).reshape(shape).astype(dtype)
+    raise ValueError(f"unknown closed form {form!r}")

@@ -1,0 +1,289 @@
+"""Find the repeated layers of a graph, and line up what corresponds in them.
+
+Along the data flow some nodes lie on every path from the first weighted node to an output: its forward dominators.
+They are the joints of the network (residual additions, norms between blocks). What lies between two joints is a
+segment; segments are compared by a canonical serialisation of their nodes, and a tandem repeat of segments
+(A M A M A M …) is a chain of layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import networkx as nx
+import onnx_ir as ir
+
+from bot_onnx.graph.normalise import FLOATS, node_inputs
+
+
+@dataclass(slots=True)
+class Segment:
+    """The nodes between two joints.
+
+    Attributes:
+        start, end: the joints; ``start`` is not part of the segment.
+        nodes: in canonical order (depth first from ``end``), side computations that only this segment uses included.
+        parameters: initializers in the same order, one entry per use.
+        signature: equal for structurally equal segments.
+    """
+
+    start: ir.Node
+    end: ir.Node
+    nodes: list[ir.Node]
+    parameters: list[ir.Value]
+    signature: tuple[object, ...]
+
+
+@dataclass(slots=True)
+class Layer:
+    """One layer: ``period`` segments in a row, with their joints in order."""
+
+    joints: list[ir.Node]
+    start: ir.Node
+    end: ir.Node
+    nodes: list[ir.Node]
+    parameters: list[ir.Value]
+
+
+@dataclass(slots=True)
+class LayerChain:
+    """Structurally equal layers in a row; entry ``i`` of ``nodes`` and ``parameters`` corresponds between layers."""
+
+    layers: list[Layer]
+    period: int
+
+
+def find_chains(graph: ir.Graph, arithmetic: set[str]) -> list[LayerChain]:
+    """All chains of layers of ``graph``, the longest first within each data path.
+
+    Args:
+        arithmetic: names of values computed from shapes alone; they tie nothing together.
+    """
+    flow = _flow(graph, arithmetic)
+    chains: list[LayerChain] = []
+    claimed: set[ir.Node] = set()
+    for start in _starts(graph, flow):
+        if start in claimed:
+            continue
+        joints = _joints(graph, flow, start, claimed)
+        if len(joints) < 3:
+            continue
+        for chain in _repeats(_segments(graph, flow, joints, arithmetic)):
+            chains.append(chain)
+            claimed.update(node for layer in chain.layers for node in layer.nodes)
+    return chains
+
+
+def _flow(graph: ir.Graph, arithmetic: set[str]) -> nx.DiGraph:
+    """Data flow between nodes, without shape arithmetic."""
+    flow: nx.DiGraph = nx.DiGraph()
+    for node in graph:
+        if _is_arithmetic(node, arithmetic):
+            continue
+        flow.add_node(node)
+        for value in node_inputs(node):
+            producer = value.producer()
+            if producer is not None and producer in flow:
+                flow.add_edge(producer, node)
+    return flow
+
+
+def _is_arithmetic(node: ir.Node, arithmetic: set[str]) -> bool:
+    return all((output.name or "") in arithmetic for output in node.outputs)
+
+
+def is_weighted(node: ir.Node) -> bool:
+    """Whether a node reads a floating-point parameter of two or more axes."""
+    return any(_is_parameter(value) and len(value.const_value.shape) > 1 for value in node.inputs if value)  # type: ignore[union-attr]
+
+
+def _is_parameter(value: ir.Value) -> bool:
+    tensor = value.const_value
+    return tensor is not None and tensor.dtype in FLOATS and tensor.size > 1
+
+
+def _starts(graph: ir.Graph, flow: nx.DiGraph) -> list[ir.Node]:
+    """Weighted nodes with no weighted node before them, in graph order."""
+    after: set[ir.Node] = set()
+    starts: list[ir.Node] = []
+    for node in flow:
+        if any(before in after for before in flow.predecessors(node)):
+            after.add(node)
+        elif is_weighted(node):
+            after.add(node)
+            starts.append(node)
+    return starts
+
+
+def _joints(graph: ir.Graph, flow: nx.DiGraph, start: ir.Node, claimed: set[ir.Node]) -> list[ir.Node]:
+    """Dominators from ``start`` to the output that lies behind most of them, up to the first claimed node."""
+    dominators = nx.immediate_dominators(flow, start)
+    best: list[ir.Node] = []
+    depth: dict[ir.Node, int] = {start: 0}
+    for node in flow:  # graph order: a dominator comes before what it dominates
+        if node in dominators and node is not start:
+            depth[node] = depth[dominators[node]] + 1
+    ends = [output.producer() for output in graph.outputs]
+    reached = [node for node in ends if node in depth]
+    if not reached:
+        return []
+    node = max(reached, key=lambda n: depth[n])
+    while node is not start:
+        best.append(node)
+        node = dominators[node]
+    best.append(start)
+    best.reverse()
+    for index, joint in enumerate(best):
+        if joint in claimed:
+            return best[:index]
+    return best
+
+
+def _segments(
+    graph: ir.Graph, flow: nx.DiGraph, joints: Sequence[ir.Node], arithmetic: set[str]
+) -> list[Segment]:
+    owner = _owners(flow, joints)
+    return [_segment(start, end, index, owner, arithmetic) for index, (start, end) in enumerate(_pairs(joints))]
+
+
+def _pairs(joints: Sequence[ir.Node]) -> Iterable[tuple[ir.Node, ir.Node]]:
+    return zip(joints, joints[1:], strict=False)
+
+
+def _owners(flow: nx.DiGraph, joints: Sequence[ir.Node]) -> dict[ir.Node, int]:
+    """Segment index per node: a node belongs to a segment if everything it feeds does.
+
+    Walking backwards, a node whose consumers lie in one segment joins it, unless it is the joint before it. Nodes that
+    feed several segments (masks, rotary tables) belong to none.
+    """
+    end_of = {joint: index for index, joint in enumerate(joints[1:])}
+    starts = set(joints)
+    owner: dict[ir.Node, int] = {}
+    for node in reversed(list(flow)):
+        if node in end_of:
+            owner[node] = end_of[node]
+            continue
+        if node in starts:
+            continue
+        owners = {owner.get(consumer, -1) for consumer in flow.successors(node)}
+        if len(owners) == 1 and not any(o.is_graph_output() for o in node.outputs):
+            (only,) = owners
+            if only >= 0:
+                owner[node] = only
+        elif any(o.is_graph_output() for o in node.outputs) and len(owners) == 1 and -1 not in owners:
+            owner[node] = next(iter(owners))
+    return owner
+
+
+def _segment(start: ir.Node, end: ir.Node, index: int, owner: dict[ir.Node, int], arithmetic: set[str]) -> Segment:
+    """Serialise a segment depth first from its end."""
+    position: dict[ir.Node, int] = {}
+    nodes: list[ir.Node] = []
+    parameters: list[ir.Value] = []
+    stack = [end]
+    while stack:
+        node = stack.pop()
+        if node in position:
+            continue
+        position[node] = len(nodes)
+        nodes.append(node)
+        for value in reversed(node.inputs):
+            producer = value.producer() if value is not None else None
+            if producer is not None and producer is not start and owner.get(producer) == index:
+                stack.append(producer)
+    signature: list[object] = []
+    for node in nodes:
+        references: list[object] = []
+        for value in node.inputs:
+            references.append(_reference(value, start, position, arithmetic))
+            if value is not None and value.const_value is not None:
+                parameters.append(value)
+        signature.append((node.domain, node.op_type, len(node.outputs), _attributes(node), tuple(references)))
+    return Segment(start, end, nodes, parameters, tuple(signature))
+
+
+def _reference(
+    value: ir.Value | None, start: ir.Node, position: dict[ir.Node, int], arithmetic: set[str]
+) -> object:
+    """What an input is, without names: nothing, the joint before, a node inside, a parameter, or something outside."""
+    if value is None:
+        return None
+    tensor = value.const_value
+    if tensor is not None:
+        content = tuple(tensor.numpy().reshape(-1).tolist()) if tensor.dtype.is_integer() and tensor.size <= 8 else ()
+        return ("parameter", int(tensor.dtype), tuple(tensor.shape.numpy()), content)
+    producer = value.producer()
+    if producer is None:
+        return ("input", int(value.dtype or 0))
+    if producer is start:
+        return ("start", value.index())
+    if producer in position:
+        return ("node", position[producer], value.index())
+    return "shape" if (value.name or "") in arithmetic else "outside"
+
+
+def _attributes(node: ir.Node) -> tuple[object, ...]:
+    return tuple(
+        (name, repr(attribute.value) if attribute.type != ir.AttributeType.GRAPH else id(node))
+        for name, attribute in sorted(node.attributes.items())
+    )
+
+
+def _repeats(segments: list[Segment]) -> list[LayerChain]:
+    """Tandem repeats of segments, largest cover first; what is left before and after is searched again."""
+    identities: dict[tuple[object, ...], int] = {}
+    ids = [identities.setdefault(segment.signature, len(identities)) for segment in segments]
+    found: list[LayerChain] = []
+    spans = [(0, len(ids))]
+    while spans:
+        low, high = spans.pop()
+        best = _longest_repeat(ids, low, high, segments)
+        if best is None:
+            continue
+        start, period, count = best
+        layers = [_layer(segments[start + k * period : start + (k + 1) * period]) for k in range(count)]
+        found.append(LayerChain(layers, period))
+        spans += [(low, start), (start + period * count, high)]
+    return sorted(found, key=lambda chain: -len(chain.layers) * len(chain.layers[0].nodes))
+
+
+def _longest_repeat(ids: list[int], low: int, high: int, segments: list[Segment]) -> tuple[int, int, int] | None:
+    """(start, period, count) of the repeat that covers most segments; ties go to the shortest period.
+
+    Only distances between equal segments are tried as periods. Where a repeat could start at several places, the
+    latest is taken: what comes before the first layer (an embedding's norm) is then not mistaken for part of it.
+    """
+    last: dict[int, int] = {}
+    periods: set[int] = set()
+    for index in range(low, high):
+        if ids[index] in last:
+            periods.add(index - last[ids[index]])
+        last[ids[index]] = index
+    best: tuple[int, int, int] | None = None
+    cover = 0
+    for period in sorted(periods):
+        run = 0
+        for index in range(low, high - period + 1):
+            if index + period < high and ids[index] == ids[index + period]:
+                run += 1
+                continue
+            count = (run + period) // period if run else 0
+            start = index + period - count * period
+            weighted = count > 1 and any(
+                is_weighted(node) for s in segments[start : start + period] for node in s.nodes
+            )
+            if weighted and count * period > cover:
+                best, cover = (start, period, count), count * period
+            run = 0
+    return best
+
+
+def _layer(segments: list[Segment]) -> Layer:
+    return Layer(
+        [segments[0].start, *(segment.end for segment in segments)],
+        segments[0].start,
+        segments[-1].end,
+        [node for segment in segments for node in segment.nodes],
+        [value for segment in segments for value in segment.parameters],
+    )

@@ -1,0 +1,122 @@
+"""Bring an exported graph into the one form that the analysis reads: structural passes only.
+
+Functions are inlined, Constant nodes become initializers, Identity and unused nodes go. No optimiser runs: fusing
+and folding untie shared weights and cost more than the analysis itself.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+from onnx_ir.passes import common
+
+#: Initializers up to this many elements are cloned per use: exporters share equal small tensors (a zero bias, a shape
+#: constant) between unrelated consumers, and a shared tensor would tie dims that have nothing to do with each other.
+SMALL = 64
+
+#: A constant-valued 1-D tensor up to this many elements is cloned too (deduplicated zero biases, ones).
+CONSTANT_1D = 1 << 16
+
+FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
+
+
+def normalise(model: ir.Model) -> ir.Model:
+    """Normalise ``model`` in place and return it.
+
+    Afterwards: no function calls, no Constant or Identity nodes in the main graph, no unused nodes, nodes in
+    topological order, and no small initializer with more than one use.
+    """
+    if model.functions:
+        common.InlinePass()(model)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    common.IdentityEliminationPass()(model)
+    common.RemoveInitializersFromInputsPass()(model)
+    common.RemoveUnusedNodesPass()(model)
+    _canonical_sort(model.graph)
+    model.graph.doc_string = None
+    _clone_shared_constants(model.graph)
+    return model
+
+
+def _canonical_sort(graph: ir.Graph) -> None:
+    """Order the nodes by a depth-first walk from the outputs: topological, and independent of the order in the file."""
+    done: set[ir.Node] = set()
+    ordered: list[ir.Node] = []
+    for output in graph.outputs:
+        stack = [(output.producer(), False)]
+        while stack:
+            node, expanded = stack.pop()
+            if node is None or node in done or node.graph is not graph:
+                continue
+            if expanded:
+                done.add(node)
+                ordered.append(node)
+                continue
+            stack.append((node, True))
+            stack.extend((value.producer(), False) for value in reversed(node_inputs(node)))
+    if len(ordered) == len(graph):
+        graph.remove(ordered)
+        graph.extend(ordered)
+    else:  # nodes that reach no output are kept in a valid order
+        graph.sort()
+
+
+def node_inputs(node: ir.Node) -> list[ir.Value]:
+    """Values a node reads: its inputs, and for an op with bodies the outer values that they capture."""
+    values = [value for value in node.inputs if value is not None]
+    for attribute in node.attributes.values():
+        if attribute.type == ir.AttributeType.GRAPH:
+            for inner in ir.traversal.RecursiveGraphIterator(attribute.as_graph()):
+                values.extend(v for v in inner.inputs if v is not None and v.graph is node.graph)
+    return values
+
+
+def is_float(value: ir.Value) -> bool:
+    """Whether ``value`` is an initializer that holds floating-point numbers."""
+    return value.const_value is not None and value.const_value.dtype in FLOATS
+
+
+def _clone_shared_constants(graph: ir.Graph) -> None:
+    """Give every use of a small or constant-valued initializer a tensor of its own."""
+    taken = set(graph.initializers)
+    outputs = {id(value) for value in graph.outputs}
+    for value in list(graph.initializers.values()):
+        uses = list(value.uses())
+        if len(uses) < 2 or id(value) in outputs or not _clonable(value):
+            continue
+        for number, usage in enumerate(uses[1:], start=1):
+            name = _fresh(f"{value.name}__use{number}", taken)
+            clone = ir.Value(name=name, shape=value.shape, type=value.type, const_value=_renamed(value, name))
+            owner = usage.node.graph
+            if isinstance(owner, ir.Graph) and owner is graph:
+                graph.initializers[name] = clone
+                usage.node.replace_input_with(usage.idx, clone)
+
+
+def _clonable(value: ir.Value) -> bool:
+    tensor = value.const_value
+    if tensor is None:
+        return False
+    if tensor.size <= SMALL:
+        return True
+    if tensor.shape.rank() != 1 or tensor.size > CONSTANT_1D:
+        return False
+    array = tensor.numpy()
+    return bool(np.all(array == array[0]))
+
+
+def _renamed(value: ir.Value, name: str) -> ir.TensorProtocol:
+    assert value.const_value is not None
+    tensor = value.const_value
+    if tensor.dtype == ir.DataType.STRING:
+        return ir.StringTensor(tensor.string_data(), shape=tensor.shape, name=name)  # type: ignore[attr-defined]
+    return ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=name)
+
+
+def _fresh(name: str, taken: set[str]) -> str:
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}_{number}"
+    taken.add(candidate)
+    return candidate

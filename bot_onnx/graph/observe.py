@@ -1,0 +1,160 @@
+"""Shapes as they are at run time: the graph runs twice in onnxruntime at different open sizes.
+
+Only shapes (and the values of small integer tensors) are read. Large weights become inputs fed with untouched zero
+pages, so no weight is read from disk and none takes memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+
+from bot_onnx.errors import BotError, GraphError
+from bot_onnx.graph.inputs import feeds, input_specs, open_sizes
+from bot_onnx.graph.normalise import FLOATS
+from bot_onnx.runtime import session
+
+#: Ops whose small integer results are computed from shapes and constants, and are worth knowing by value.
+SHAPE_OPS = frozenset(
+    "Shape Size Gather Slice Concat Unsqueeze Squeeze Cast Add Sub Mul Div Mod Neg Abs Where Equal Greater Less "
+    "GreaterOrEqual LessOrEqual Not And Or ReduceProd ReduceSum ReduceMax ReduceMin Max Min Range Expand Tile "
+    "ConstantOfShape Reshape Floor Ceil Sqrt Pow Split Identity Reciprocal CastLike".split()
+)
+INTEGERS = frozenset({ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL})
+LARGE = 1024  #: elements from which an initializer is fed as zeros instead of read
+
+Pair = tuple[int, int]
+
+
+@dataclass(slots=True)
+class Observation:
+    """What two runs showed.
+
+    Attributes:
+        shapes: value name -> per axis its size in the first and the second run (equal for static axes).
+        values: name of a shape-arithmetic value -> its content in both runs.
+    """
+
+    shapes: dict[str, tuple[Pair, ...]]
+    values: dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+def observe(model: ir.Model) -> Observation:
+    """Run ``model`` at two open sizes and read the shape of every value.
+
+    Raises:
+        GraphError: onnxruntime cannot load or run it at any size that was tried.
+    """
+    arithmetic = shape_values(model.graph)
+    proto, zeros, watched = _instrumented(model, arithmetic)
+    specs = [spec for spec in input_specs(proto.graph) if spec.name not in zeros]
+    serialised = proto.SerializeToString()
+    try:
+        runner = session(serialised)
+    except BotError:
+        raise
+    except Exception as error:  # onnxruntime's errors have no public base class
+        raise GraphError(f"onnxruntime cannot load this model: {_first_line(error)}") from error
+    failure: Exception | None = None
+    for sizes in open_sizes(specs):
+        fed = [feeds(specs, run) for run in sizes]
+        try:
+            runs = [_run(runner, {**inputs, **zeros}, watched) for inputs in fed]
+        except Exception as error:
+            failure = failure or error
+            continue
+        return _merge(model, runs, fed, arithmetic)
+    raise GraphError(f"onnxruntime cannot run this model at any input size tried: {_first_line(failure)}")
+
+
+def shape_values(graph: ir.Graph) -> set[str]:
+    """Names of values computed from shapes and integer constants alone."""
+    known = {name for name, value in graph.initializers.items() if value.dtype in INTEGERS and value.const_value.size <= LARGE}
+    computed: set[str] = set()
+    for node in graph:
+        if node.op_type == "Shape" or node.op_type == "Size":
+            computed.update(o.name for o in node.outputs)
+        elif node.op_type in SHAPE_OPS and node.inputs:
+            inputs = [i for i in node.inputs if i is not None]
+            if all(_is_shape_input(i, computed, known) for i in inputs):
+                computed.update(o.name for o in node.outputs)
+    return computed
+
+
+def _is_shape_input(value: ir.Value, computed: set[str], known: set[str]) -> bool:
+    if value.name in computed or value.name in known:
+        return True
+    return value.const_value is not None and value.const_value.size == 1
+
+
+def _instrumented(model: ir.Model, arithmetic: set[str]) -> tuple[onnx.ModelProto, dict[str, np.ndarray], list[str]]:
+    """Copy of the model that outputs shapes (and the values named in ``arithmetic``); its large weights are inputs.
+
+    Returns the model, the zeros to feed, and the values watched, in order of the outputs.
+    """
+    proto = onnx.ModelProto(ir_version=min(model.ir_version or 8, 10))
+    for domain, version in model.opset_imports.items():
+        proto.opset_import.append(onnx.OperatorSetIdProto(domain=domain, version=version))
+    graph = proto.graph
+    graph.name = "observed"
+    graph.input.extend(ir.serde.serialize_value(value) for value in model.graph.inputs)
+    zeros: dict[str, np.ndarray] = {}
+    for name, value in model.graph.initializers.items():
+        tensor = value.const_value
+        assert tensor is not None
+        if _fed(tensor):
+            zeros[name] = np.zeros(tensor.shape.numpy(), tensor.dtype.numpy())
+            graph.input.append(onnx.helper.make_tensor_value_info(name, int(tensor.dtype), tensor.shape.numpy()))
+        else:
+            tensor.name = name
+            graph.initializer.append(ir.serde.serialize_tensor(tensor))
+    graph.node.extend(ir.serde.serialize_node(node) for node in model.graph)
+    watched = [output.name for node in model.graph for output in node.outputs if output.name]
+    for name in watched:
+        fetched = name
+        if name not in arithmetic:
+            fetched = f"{name}//shape"
+            graph.node.append(onnx.helper.make_node("Shape", [name], [fetched]))
+        graph.output.append(onnx.ValueInfoProto(name=fetched))
+    return proto, zeros, watched
+
+
+def _fed(tensor: ir.TensorProtocol) -> bool:
+    return tensor.size > LARGE and tensor.dtype in FLOATS
+
+
+def _run(runner: Any, inputs: dict[str, np.ndarray], watched: list[str]) -> dict[str, np.ndarray]:
+    return dict(zip(watched, runner.run(None, inputs), strict=True))
+
+
+def _merge(
+    model: ir.Model, runs: list[dict[str, np.ndarray]], fed: list[dict[str, np.ndarray]], arithmetic: set[str]
+) -> Observation:
+    shapes: dict[str, tuple[Pair, ...]] = {}
+    values: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for name, value in model.graph.initializers.items():
+        assert value.const_value is not None
+        shapes[name] = tuple((size, size) for size in value.const_value.shape.numpy())
+    for name in fed[0]:
+        shapes[name] = _paired(fed[0][name].shape, fed[1][name].shape)
+    for name, first in runs[0].items():
+        second = runs[1][name]
+        if name in arithmetic:
+            shapes[name] = _paired(first.shape, second.shape)
+            values[name] = (first, second)
+        else:
+            shapes[name] = _paired(first.tolist(), second.tolist())
+    return Observation(shapes, values)
+
+
+def _paired(first: Sequence[int], second: Sequence[int]) -> tuple[Pair, ...]:
+    return tuple((int(a), int(b)) for a, b in zip(first, second, strict=True))
+
+
+def _first_line(error: Exception | None) -> str:
+    return str(error).strip().splitlines()[0][:300] if error is not None else "no input size to try"

@@ -1,0 +1,190 @@
+"""What every parameter does: which op uses it, along which axis it is contracted, what kind of tensor that makes it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from bot_onnx.graph.normalise import FLOATS
+from bot_onnx.graph.rules import Context
+from bot_onnx.graph.types import Direction, TensorKind
+
+#: Ops that show a parameter in another form; what uses the result uses the parameter.
+VIEWS = frozenset({"Transpose", "Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "DequantizeLinear"})
+LINEAR = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"})
+_NORMS = frozenset(
+    {"LayerNormalization", "RMSNormalization", "BatchNormalization", "InstanceNormalization", "GroupNormalization"}
+)
+_SIMPLE = frozenset({"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze"})
+
+
+@dataclass(slots=True)
+class Parameter:
+    """One float initializer and how it is used.
+
+    Attributes:
+        value: the initializer.
+        uses: (node, input slot) of every op that computes with it, views skipped.
+        kind, directions: see :class:`bot_onnx.graph.types.Stack`.
+    """
+
+    value: ir.Value
+    uses: list[tuple[ir.Node, int]]
+    kind: TensorKind = "other"
+    directions: tuple[Direction, ...] = ()
+    contracted: list[int] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Name of the initializer."""
+        return self.value.name or ""
+
+
+def find_parameters(graph: ir.Graph, context: Context) -> dict[str, Parameter]:
+    """Every float initializer with more than one element, by name, in graph order of first use."""
+    found: dict[str, Parameter] = {}
+    for node in graph:
+        for value in node.inputs:
+            if value is None or value.name in found or not is_parameter(value):
+                continue
+            parameter = Parameter(value, _uses(value))
+            _describe(parameter, context)
+            found[parameter.name] = parameter
+    return found
+
+
+def is_parameter(value: ir.Value) -> bool:
+    """Whether a value is a float initializer with more than one element."""
+    tensor = value.const_value
+    return tensor is not None and tensor.dtype in FLOATS and tensor.size > 1
+
+
+def _uses(value: ir.Value) -> list[tuple[ir.Node, int]]:
+    uses: list[tuple[ir.Node, int]] = []
+    pending = [value]
+    while pending:
+        current = pending.pop()
+        for usage in current.uses():
+            if usage.node.op_type in VIEWS and usage.idx == 0:
+                pending.extend(usage.node.outputs)
+            else:
+                uses.append((usage.node, usage.idx))
+    return uses
+
+
+def _describe(parameter: Parameter, context: Context) -> None:
+    kinds = [_kind(parameter, node, slot) for node, slot in parameter.uses]
+    order: tuple[TensorKind, ...] = (
+        "embedding", "kernel", "matrix", "norm_scale", "norm_bias", "table", "bias", "scale", "other",
+    )  # fmt: skip
+    parameter.kind = min(kinds, key=order.index, default="other")
+    dims = context.of(parameter.value)
+    if parameter.kind in ("matrix", "embedding"):
+        parameter.contracted = _contracted_axes(parameter, context)
+    directions: list[Direction] = ["out"] * len(dims)
+    if parameter.kind == "matrix":
+        for axis in parameter.contracted:
+            directions[axis] = "in"
+    elif parameter.kind == "kernel":
+        transposed = parameter.uses[0][0].op_type == "ConvTranspose"
+        directions[0 if transposed else 1] = "in"
+        directions[2:] = ["none"] * (len(dims) - 2)
+    elif parameter.kind == "embedding" and directions:
+        directions[0] = "index"
+    parameter.directions = tuple(directions)
+
+
+def _contracted_axes(parameter: Parameter, context: Context) -> list[int]:
+    dims = context.of(parameter.value)
+    inner = {
+        context.table.find(dim)
+        for node, _ in parameter.uses
+        if (dim := context.contracted.get(node)) is not None
+    }  # fmt: skip
+    axes = [axis for axis, dim in enumerate(dims) if dim is not None and context.table.find(dim) in inner]
+    if len(axes) < 2:
+        return axes
+    # A square weight whose two axes are one dim: its use says which of them is contracted.
+    return [_slot_axis(parameter, len(dims))]
+
+
+def _slot_axis(parameter: Parameter, rank: int) -> int:
+    """Contracted axis from the way the weight enters its op, seen through transpositions."""
+    node, slot = next((n, s) for n, s in parameter.uses if n.op_type in LINEAR)
+    if node.op_type == "Gemm":
+        flipped = node.attributes.get_int("transB" if slot == 1 else "transA", 0)
+        axis = (1 if flipped else 0) if slot == 1 else (0 if flipped else 1)
+    else:
+        axis = rank - 2 if slot == 1 else rank - 1
+    value = node.inputs[slot]
+    while value is not None and value is not parameter.value:
+        producer = value.producer()
+        if producer is None:
+            break
+        if producer.op_type == "Transpose":
+            perm = producer.attributes["perm"].as_ints() if "perm" in producer.attributes else range(rank)[::-1]
+            axis = list(perm)[axis]
+        value = producer.inputs[0]
+    return axis
+
+
+def _kind(parameter: Parameter, node: ir.Node, slot: int) -> TensorKind:
+    op = node.op_type
+    spread = sum(size > 1 for size in parameter.value.const_value.shape.numpy())  # type: ignore[union-attr]
+    if op in ("Conv", "ConvTranspose"):
+        return "kernel" if slot == 1 else "bias"
+    if op == "Gemm" and slot == 2:
+        return "bias"
+    if op in LINEAR:
+        return "matrix"
+    if op == "Gather" and slot == 0:
+        return "embedding"
+    if op in _NORMS:
+        return "norm_scale" if slot in (1, 4) else "norm_bias"
+    if op in ("Mul", "Div"):
+        return "norm_scale" if spread == 1 and is_normalised(_other(node, slot)) else "scale"
+    if op in ("Add", "Sub", "Sum"):
+        if spread > 1:
+            return "table"
+        return "norm_bias" if _is_scaled_norm(_other(node, slot)) else "bias"
+    return "table" if op in ("Concat", "Expand") else "other"
+
+
+def _other(node: ir.Node, slot: int) -> ir.Value | None:
+    return node.inputs[1 - slot] if len(node.inputs) == 2 else None
+
+
+def is_normalised(value: ir.Value | None) -> bool:
+    """Whether a value is ``x / rms(x)`` or ``(x - mean) / std(x)``, written out in ops."""
+    node = _producer(value)
+    if node is None or node.op_type not in ("Mul", "Div"):
+        return False
+    return any(_is_spread_measure(operand, 6) for operand in node.inputs)
+
+
+def _is_spread_measure(value: ir.Value | None, depth: int) -> bool:
+    node = _producer(value)
+    if node is None or depth == 0:
+        return False
+    if node.op_type in ("ReduceMean", "ReduceSumSquare", "ReduceL2"):
+        return True
+    if node.op_type in ("Sqrt", "Reciprocal", "Pow", "Add", "Div"):
+        return any(_is_spread_measure(operand, depth - 1) for operand in node.inputs)
+    return False
+
+
+def _is_scaled_norm(value: ir.Value | None) -> bool:
+    node = _producer(value)
+    if node is None or node.op_type != "Mul":
+        return False
+    return any(is_normalised(operand) for operand in node.inputs) and any(
+        operand is not None and is_parameter(operand) for operand in node.inputs
+    )
+
+
+def _producer(value: ir.Value | None) -> ir.Node | None:
+    node = value.producer() if value is not None else None
+    while node is not None and node.op_type in _SIMPLE:
+        node = node.inputs[0].producer() if node.inputs[0] is not None else None
+    return node

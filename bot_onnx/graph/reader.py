@@ -1,0 +1,356 @@
+"""Opening a model: everything about the file that can be refused is refused here, and no weight is read.
+
+``open_model`` gives a :class:`Source`: the model's message without the values of large tensors (see
+:mod:`bot_onnx.graph.wire`), and lazy access to these values wherever they lie, inside the file or beside it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, TypeVar
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from numpy.typing import NDArray
+
+from bot_onnx.errors import GraphError
+from bot_onnx.graph import finite, wire
+from bot_onnx.graph.finite import NonFinite
+from bot_onnx.graph.tensor_protos import (
+    all_tensors,
+    expected,
+    external_place,
+    holds_values,
+    names_are_text,
+    one_line,
+    wrong_length,
+)
+from bot_onnx.graph.weight_files import MappedTensor, WeightFile, resolve, view
+
+T = TypeVar("T")
+
+_HASH_BYTES: Final = 1 << 20
+
+# First bytes of what people pass by mistake, and what to do about it.
+_MAGIC: Final[tuple[tuple[int, bytes, str], ...]] = (
+    (0, b"PK\x03\x04", "a zip archive or a PyTorch checkpoint: export the model with torch.onnx.export first"),
+    (0, b"\x80\x02", "a Python pickle: export the model with torch.onnx.export first"),
+    (0, b"\x80\x04", "a Python pickle: export the model with torch.onnx.export first"),
+    (0, b"\x89PNG", "a PNG image: name the .onnx file"),
+    (0, b"\x1f\x8b", "a gzip archive: unpack it first"),
+    (0, b"\x89HDF", "an HDF5 file: convert the model with tf2onnx first"),
+    (0, b"GGUF", "a GGUF file: export the original model to ONNX"),
+    (4, b"ORTM", "in onnxruntime's own format: use the .onnx file it was made from"),
+    (4, b"TFL3", "a TFLite model: convert it with tf2onnx first"),
+    (8, b'{"', "a safetensors file: export the model to ONNX"),
+    (0, b"version https://git-lfs", "a Git LFS pointer, not the model: run `git lfs pull`"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class StoredTensor:
+    """A tensor of the file: its message, and where its values lie if the message does not hold them.
+
+    Attributes:
+        proto: the message in :attr:`Source.proto`.
+        dtype, shape: of the tensor.
+        file: the file that holds the values, or None if ``proto`` does.
+        offset, nbytes: where in ``file``.
+    """
+
+    proto: onnx.TensorProto
+    dtype: ir.DataType
+    shape: tuple[int, ...]
+    file: WeightFile | None
+    offset: int
+    nbytes: int
+
+    def numpy(self) -> NDArray[np.generic]:
+        """Show the values, read-only; a view of the file wherever the data type allows."""
+        if self.file is not None:
+            return view(self.file, self.offset, self.dtype, self.shape)
+        if self.dtype == ir.DataType.STRING:
+            array = np.array(list(self.proto.string_data), dtype=object).reshape(self.shape)
+        else:
+            array = np.array(ir.serde.TensorProtoTensor(self.proto).numpy())
+        array.flags.writeable = False
+        return array
+
+    def chunks(self, scratch: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
+        """Yield the values as raw little-endian bytes, at most ``scratch.size`` at a time."""
+        if self.file is not None:
+            yield from self.file.chunks(self.offset, self.nbytes, scratch)
+            return
+        raw = np.frombuffer(ir.serde.TensorProtoTensor(self.proto).tobytes(), np.uint8)
+        for start in range(0, raw.size, scratch.size):
+            yield raw[start : start + scratch.size].copy()
+
+
+class Source:
+    """An opened model file; a context manager that closes it.
+
+    Attributes:
+        path: the file as it was named.
+        proto: the model without the values of large tensors: those have ``data_location = EXTERNAL`` and name a file
+            in the model's folder (the model file itself for values stored inline), an offset and a length.
+        uses_external_data: whether any values lie outside the model file.
+        size_bytes: of the model file and its external data files together.
+        files: real paths of these files, the model's first.
+        tensors: every tensor by name. Initializers of the main graph have their own name, constants the name of
+            their node's output; what lives in a subgraph or function and shares a name gets a suffix ``#2``, ``#3``…
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._by_location: dict[str, WeightFile] = {}
+        self._model_file = WeightFile(_existing(path))
+        try:
+            # Names that are not UTF-8 cannot stand in a message; this one is only a key.
+            own = os.fsencode(path.name).decode("utf-8", "replace")
+            self._by_location[own] = self._model_file
+            self.proto = _skeleton(self._model_file, path, own)
+            self.tensors = self._index()
+            _check_structure(self.proto, path)
+        except BaseException:
+            self.close()
+            raise
+        unique = {file.path: file for file in self._by_location.values()}
+        self.files: tuple[Path, ...] = tuple(unique)
+        self.size_bytes = sum(file.size for file in unique.values())
+        self.uses_external_data = len(unique) > 1
+
+    def model(self) -> ir.Model:
+        """Build the intermediate representation, whose large tensors read from the file when asked for.
+
+        Raises:
+            GraphError: onnx-ir does not understand the message.
+        """
+        try:
+            model = ir.serde.deserialize_model(self.proto)
+        except Exception as error:  # onnx-ir wraps whatever it meets
+            raise GraphError(f"{self.path} cannot be understood: {one_line(error)}; export it again") from error
+        roots: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
+        for graph in (model.graph, *(inner for root in roots for inner in root.subgraphs())):
+            for value in graph.initializers.values():
+                value.const_value = self._mapped(value.const_value)
+        for root in roots:
+            for node in ir.traversal.RecursiveGraphIterator(root):
+                for name, attribute in list(node.attributes.items()):
+                    if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
+                        node.attributes[name] = ir.AttrTensor(name, self._mapped(attribute.as_tensor()))
+                    elif attribute.type == ir.AttributeType.TENSORS and not attribute.is_ref():
+                        node.attributes[name] = ir.AttrTensors(name, [*map(self._mapped, attribute.as_tensors())])
+        return model
+
+    def tensor(self, name: str) -> NDArray[np.generic]:
+        """Show the values of a tensor, read-only; a view of the file wherever the data type allows.
+
+        Raises:
+            GraphError: there is no tensor of this name.
+        """
+        try:
+            return self.tensors[name].numpy()
+        except KeyError:
+            raise GraphError(f"{self.path} has no tensor {name!r}; `bot-onnx inspect` lists them") from None
+
+    def find_nonfinite(self) -> NonFinite | None:
+        """Search all weights for NaN and infinity, in the order of :attr:`tensors`, and return the first find.
+
+        What holds such values on purpose is passed over: attention masks (0 and -inf only) and single bounds.
+        """
+        scratch = np.empty(finite.CHUNK_BYTES, np.uint8)
+        for name, stored in self.tensors.items():
+            if finite.may_hold_nonfinite(stored.dtype) and finite.suspicious(stored.chunks(scratch), stored.dtype):
+                tally = finite.Tally(stored.dtype)
+                for chunk in stored.chunks(scratch):
+                    tally.add(chunk)
+                if not tally.harmless:
+                    return NonFinite(name, tally.bad)
+        return None
+
+    def check(self, *, allow_nonfinite: bool = False) -> None:
+        """Read all weights once and refuse NaN and infinity (structure and placement were checked on opening).
+
+        Raises:
+            GraphError: a weight is NaN or infinite, and ``allow_nonfinite`` is off.
+        """
+        if not allow_nonfinite and (found := self.find_nonfinite()) is not None:
+            raise GraphError(
+                f"tensor {found.name!r} of {self.path} has {found.count} NaN or infinite values: "
+                "train or export the model again, or allow non-finite weights"
+            )
+
+    def sha256(self) -> str:
+        """Hex digest of the model file, followed by its external data files in the order of their locations."""
+        digest = hashlib.sha256()
+        scratch = np.empty(_HASH_BYTES, np.uint8)
+        external = sorted((location, file) for location, file in self._by_location.items())
+        unique = {self._model_file.path: self._model_file} | {file.path: file for _, file in external}
+        for file in unique.values():
+            for chunk in file.chunks(0, file.size, scratch):
+                digest.update(chunk.data)
+        return digest.hexdigest()
+
+    def release(self) -> None:
+        """Hand the pages of weights read so far back to the system; arrays stay valid and read them again."""
+        for file in self._by_location.values():
+            file.release()
+
+    def close(self) -> None:
+        """Close the files. Arrays handed out before stay valid."""
+        for file in (self._model_file, *self._by_location.values()):
+            file.close()
+
+    def __enter__(self) -> Source:
+        """Return itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the files."""
+        self.close()
+
+    def _mapped(self, tensor: T) -> T | MappedTensor:
+        if not isinstance(tensor, ir.ExternalTensor):
+            return tensor
+        return MappedTensor(tensor, self._by_location[str(tensor.location)])
+
+    def _index(self) -> dict[str, StoredTensor]:
+        tensors: dict[str, StoredTensor] = {}
+        for name, proto in all_tensors(self.proto):
+            unique, number = name, 1
+            while unique in tensors:
+                number += 1
+                unique = f"{name}#{number}"
+            tensors[unique] = self._stored(unique, proto)
+        return tensors
+
+    def _stored(self, name: str, proto: onnx.TensorProto) -> StoredTensor:
+        """Check a tensor's data type, shape and length against each other and find its values."""
+        place = f"tensor {name!r} of {self.path}"
+        dtype, shape, nbytes = expected(proto, place)
+        if proto.data_location != onnx.TensorProto.EXTERNAL:
+            if proto.HasField("raw_data") and len(proto.raw_data) != nbytes:
+                raise GraphError(wrong_length(place, proto, len(proto.raw_data), nbytes))
+            return StoredTensor(proto, dtype, shape, None, 0, nbytes)
+        if holds_values(proto):
+            raise GraphError(f"{place} gives its values both inside and outside the message: export the model again")
+        if dtype == ir.DataType.STRING:
+            raise GraphError(f"{place} holds strings, which cannot lie in external data: export the model again")
+        location, offset, length = external_place(proto, place, nbytes)
+        if length != nbytes:
+            raise GraphError(wrong_length(place, proto, length, nbytes))
+        file = self._by_location.get(location)
+        if file is None:
+            file = self._open(location, name)
+        if offset + length > file.size:
+            raise GraphError(
+                f"{place} should take bytes {offset} to {offset + length} of {file.path}, which has {file.size}: "
+                "the data file is truncated or belongs to another model; copy it again"
+            )
+        stored = StoredTensor(proto, dtype, shape, file, offset, nbytes)
+        return _inlined(stored) if nbytes <= wire.INLINE_BYTES else _normalised(stored, location)
+
+    def _open(self, location: str, tensor: str) -> WeightFile:
+        real = resolve(self.path, location, tensor)
+        same = next((file for file in self._by_location.values() if file.path == real), None)
+        self._by_location[location] = same or WeightFile(real)
+        return self._by_location[location]
+
+
+def open_model(path: str | os.PathLike[str]) -> Source:
+    """Open an ONNX model of any size in milliseconds.
+
+    Args:
+        path: the model file. It is only ever read.
+
+    Raises:
+        GraphError: the path is missing or no file; the file is empty, truncated, damaged or not ONNX; onnx.checker
+            refuses the graph; a tensor's length does not fit its shape and type; external data is missing, too short
+            or outside the model's folder.
+    """
+    return Source(Path(path))
+
+
+def _existing(path: Path) -> Path:
+    if "\0" in str(path) or not path.exists():
+        hint = " (a link to a file that is gone)" if "\0" not in str(path) and path.is_symlink() else ""
+        raise GraphError(f"there is no file {str(path)!r}{hint}: check the path")
+    if path.is_dir():
+        raise GraphError(f"{path} is a folder: name the .onnx file in it")
+    if path.stat().st_size == 0 and path.is_file():
+        raise GraphError(f"{path} is empty: download or export the model again")
+    return path
+
+
+def _skeleton(file: WeightFile, path: Path, location: str) -> onnx.ModelProto:
+    """Parse the model without its large tensors' values."""
+    head = bytes(file.buffer[:512])
+    for position, magic, what in _MAGIC:
+        if head[position : position + len(magic)] == magic:
+            raise GraphError(f"{path} is not an ONNX model: it is {what}")
+    if not any(byte < 32 and byte not in b"\t\n\r\f" for byte in head):
+        raise GraphError(f"{path} is not an ONNX model but a text file: name the binary .onnx file")
+    proto = onnx.ModelProto()
+    try:
+        try:
+            proto.ParseFromString(wire.scan(file.buffer, location).data)
+        except DecodeError as error:
+            # Somewhere in a short message, which the scan has not entered: entering all of them names the place.
+            wire.scan(file.buffer, location, inline_bytes=-1)
+            raise GraphError(f"broken ONNX file: {one_line(error)}; download or export it again") from error
+    except GraphError as error:
+        raise GraphError(f"{path}: {error}") from error
+    if not proto.HasField("graph"):
+        raise GraphError(f"{path} is not an ONNX model: it has no graph; name an .onnx file with a whole model")
+    bodies = [names_are_text(function.node) for function in proto.functions]
+    if not names_are_text(proto.graph.node, proto.graph) or not all(bodies):
+        raise GraphError(f"{path} has names that are not UTF-8 text: the file is damaged; download or export it again")
+    return proto
+
+
+def _check_structure(proto: onnx.ModelProto, path: Path) -> None:
+    """Let onnx.checker judge the graph without its weights.
+
+    A location that starts with ``#`` means "in memory" to the checker, which then looks at no file (see
+    ``onnx.model_container``).
+    """
+    weightless = onnx.ModelProto()
+    weightless.CopyFrom(proto)
+    try:
+        for _, tensor in all_tensors(weightless):
+            for entry in tensor.external_data:
+                if entry.key == "location":
+                    entry.value = "#"
+        onnx.checker.check_model(weightless)
+    except Exception as error:  # the checker raises several types of its own
+        raise GraphError(f"{path} is not a valid model: {one_line(error)}; export it again") from error
+    if proto.graph.sparse_initializer:
+        name = proto.graph.sparse_initializer[0].values.name
+        raise GraphError(f"sparse initializer {name!r} of {path} is not supported: export the model with dense weights")
+
+
+def _inlined(stored: StoredTensor) -> StoredTensor:
+    """Take a small tensor's values into its message: shape arithmetic needs them at hand."""
+    assert stored.file is not None
+    end = stored.offset + stored.nbytes
+    stored.proto.raw_data = bytes(stored.file.buffer[stored.offset : end])
+    stored.proto.ClearField("external_data")
+    stored.proto.ClearField("data_location")
+    return StoredTensor(stored.proto, stored.dtype, stored.shape, None, 0, stored.nbytes)
+
+
+def _normalised(stored: StoredTensor, location: str) -> StoredTensor:
+    """Spell out where the values lie: later readers need no defaults."""
+    del stored.proto.external_data[:]
+    for key, value in (("location", location), ("offset", stored.offset), ("length", stored.nbytes)):
+        stored.proto.external_data.add(key=key, value=str(value))
+    return stored

@@ -1,0 +1,177 @@
+"""Roles of dims, from structure alone: what an axis is for follows from the ops it passes, never from a name."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bot_onnx.graph.attention import Attention
+from bot_onnx.graph.dims import Dim, MaybeDim
+from bot_onnx.graph.layers import LayerChain
+from bot_onnx.graph.parameters import Parameter
+from bot_onnx.graph.rules import Context
+
+_FORM = frozenset({"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Clip", "Expand"})
+
+
+class Roles:
+    """Role per dim; the first one given stays."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._roles: dict[Dim, str] = {}
+
+    def give(self, dim: MaybeDim, role: str) -> None:
+        """Give a static dim a role unless it has one."""
+        if dim is not None and self._context.table.is_static(dim):
+            self._roles.setdefault(self._context.table.find(dim), role)
+
+    def of(self, dim: Dim) -> str | None:
+        """Role of a dim, or None."""
+        return self._roles.get(self._context.table.find(dim))
+
+    def dims(self, role: str) -> list[Dim]:
+        """Dims of a role, in the order in which it was given."""
+        return [dim for dim, given in self._roles.items() if given == role]
+
+
+def assign_roles(
+    graph: ir.Graph,
+    context: Context,
+    chains: list[LayerChain],
+    attentions: list[Attention],
+    parameters: dict[str, Parameter],
+) -> Roles:
+    """Find hidden, heads, head_dim, vocab, positions, intermediate; freeze tables that nothing can resize."""
+    roles = Roles(context)
+    for attention in attentions:
+        _attention_roles(context, roles, attention)
+    for chain in chains:
+        _give_stream(context, roles, chain.layers[0].start)
+    embeddings = [p for p in parameters.values() if p.kind == "embedding"]
+    if not chains:
+        for embedding in embeddings:
+            roles.give(context.of(embedding.value)[-1], "hidden")
+    _table_roles(graph, context, roles, embeddings)
+    _intermediate_roles(context, roles, chains, parameters)
+    _output_roles(graph, context, roles, parameters)
+    return roles
+
+
+def _attention_roles(context: Context, roles: Roles, attention: Attention) -> None:
+    table = context.table
+    roles.give(attention.head_dim, "head_dim")
+    if table.composite(attention.head_dim) is not None:
+        for leaf in table.leaves(attention.head_dim):
+            roles.give(leaf, "half_head_dim" if table.frozen(leaf) is None else "count")
+    heads = attention.heads
+    if heads is not None:
+        key_leaves = {leaf for value, _ in attention.keys for dim in context.of(value) if dim for leaf in table.leaves(dim)}
+        leaves = table.leaves(heads)
+        if len(leaves) > 1:
+            for leaf in leaves:
+                roles.give(leaf, "kv_heads" if leaf in key_leaves else "group")
+        roles.give(heads, "heads")
+    roles.give(attention.value_dim, "v_head_dim")
+
+
+def _give_stream(context: Context, roles: Roles, joint: ir.Node) -> None:
+    """Hidden: the last static axis of the residual stream that can change."""
+    for dim in reversed(context.of(joint.outputs[0])):
+        if dim is not None and context.table.is_static(dim) and context.table.frozen(dim) is None:
+            roles.give(dim, "hidden")
+            return
+
+
+def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: list[Parameter]) -> None:
+    """Vocab and positions among the looked-up tables; the rows of all others are fixed by who addresses them."""
+    table = context.table
+    given: list[tuple[int, MaybeDim, str]] = []
+    computed: list[tuple[int, MaybeDim, str]] = []
+    for parameter in embeddings:
+        node = next(node for node, slot in parameter.uses if node.op_type == "Gather" and slot == 0)
+        rows = context.of(parameter.value)[node.attributes.get_int("axis", 0)]
+        row = (table.size(rows)[0], rows, parameter.name)
+        if _from_integer_input(node.inputs[1]):
+            given.append(row)
+        elif any(dim is not None and roles.of(dim) == "hidden" for dim in context.of(parameter.value)):
+            computed.append(row)
+        else:
+            table.freeze(rows, f"{parameter.name} is looked up by computed indices")
+    for group, role in ((given, "vocab"), (computed, "positions")):
+        if not group:
+            continue
+        largest = max(size for size, _, _ in group)
+        for size, rows, name in group:
+            if size == largest:
+                roles.give(rows, role)
+            elif rows is not None and roles.of(rows) is None:
+                table.freeze(rows, f"rows of {name}, addressed by an input or a fixed table")
+                roles.give(rows, "count")
+    _follow_positions(graph, context, roles)
+
+
+def _from_integer_input(value: ir.Value | None) -> bool:
+    while value is not None:
+        node = value.producer()
+        if node is None:
+            return value.const_value is None
+        if node.op_type not in _FORM:
+            return False
+        value = node.inputs[0]
+    return False
+
+
+def _follow_positions(graph: ir.Graph, context: Context, roles: Roles) -> None:
+    """Integer buffers that are cut to the runtime length (position ids) must be as long as the position table."""
+    positions = roles.dims("positions")
+    if not positions:
+        return
+    size = context.table.size(positions[0])
+    for value in graph.initializers.values():
+        tensor = value.const_value
+        if tensor is None or not (tensor.dtype.is_integer() or tensor.dtype == ir.DataType.BOOL):
+            continue
+        sliced = any(usage.node.op_type in ("Slice", "Gather") and usage.idx == 0 for usage in value.uses())
+        for dim in context.of(value) if sliced else ():
+            if dim is not None and context.table.size(dim) == size and context.table.frozen(dim) is None:
+                context.table.unify(positions[0], dim)
+
+
+def _intermediate_roles(
+    context: Context, roles: Roles, chains: list[LayerChain], parameters: dict[str, Parameter]
+) -> None:
+    """Leaves made by one matrix and contracted by the next, inside a layer."""
+    for chain in chains:
+        made: list[Dim] = []
+        contracted: set[Dim] = set()
+        for value in chain.layers[0].parameters:
+            parameter = parameters.get(value.name or "")
+            if parameter is None or parameter.kind not in ("matrix", "kernel"):
+                continue
+            for dim, direction in zip(context.of(parameter.value), parameter.directions, strict=True):
+                if dim is None or roles.of(dim) is not None:
+                    continue
+                for leaf in context.table.leaves(dim):
+                    if direction == "in":
+                        contracted.add(leaf)
+                    elif direction == "out" and leaf not in made:
+                        made.append(leaf)
+        for leaf in made:
+            if leaf in contracted and roles.of(leaf) is None and context.table.frozen(leaf) is None:
+                roles.give(leaf, "intermediate")
+
+
+def _output_roles(graph: ir.Graph, context: Context, roles: Roles, parameters: dict[str, Parameter]) -> None:
+    """Dims that only end at a graph output: the logits axis is vocab where it has its size, else ``out``."""
+    contracted: set[Dim] = set()
+    for parameter in parameters.values():
+        for dim, direction in zip(context.of(parameter.value), parameter.directions, strict=True):
+            if dim is not None and direction in ("in", "index"):
+                contracted.update(context.table.leaves(dim))
+    vocab = {context.table.size(dim) for dim in roles.dims("vocab")}
+    for output in graph.outputs:
+        for dim in context.of(output):
+            if dim is None or not context.table.is_static(dim) or roles.of(dim) is not None:
+                continue
+            if not contracted.intersection(context.table.leaves(dim)):
+                roles.give(dim, "vocab" if context.table.size(dim) in vocab else "out")

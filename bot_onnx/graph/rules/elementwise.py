@@ -1,0 +1,100 @@
+"""Ops that work element by element (with broadcasting), along one axis without changing it, or that reduce axes."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bot_onnx.graph.rules.base import Context, axis_of, broadcast, rule
+
+_ELEMENTWISE = (
+    "Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast Ceil Celu "
+    "Cos Cosh Div Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish Identity IsInf IsNaN "
+    "LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow Reciprocal Relu Round Selu Sigmoid "
+    "Sign Sin Sinh Softplus Softsign Sqrt Sub Sum Tan Tanh ThresholdedRelu Where Xor"
+).split()
+_UNARY_BY_FIRST = (
+    "CastLike Clip CumSum Dropout Hardmax LogSoftmax LpNormalization LRN MeanVarianceNormalization Shrink Softmax "
+    "Trilu Swish"
+).split()
+_REDUCTIONS = (
+    "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare"
+).split()
+
+
+@rule(*_ELEMENTWISE)
+def elementwise(context: Context, node: ir.Node) -> None:
+    """Axes line up from the right; equal ones are the same dim."""
+    merged = broadcast(context, [context.of(value) for value in node.inputs if value is not None])
+    for output in node.outputs:
+        context.put(output, merged)
+
+
+@rule(*_UNARY_BY_FIRST)
+def like_first(context: Context, node: ir.Node) -> None:
+    """The outputs have the axes of the first input."""
+    dims = context.of(node.inputs[0])
+    for output in node.outputs:
+        context.put(output, dims)
+
+
+@rule(*_REDUCTIONS, "ArgMax", "ArgMin")
+def reduction(context: Context, node: ir.Node) -> None:
+    """Reduced axes become 1 or go; the others stay."""
+    value = node.inputs[0]
+    assert value is not None
+    dims = list(context.of(value))
+    axes = _reduced_axes(context, node, len(dims))
+    keep = node.attributes.get_int("keepdims", 1)
+    if keep:
+        result = [None if axis in axes else dim for axis, dim in enumerate(dims)]
+    else:
+        result = [dim for axis, dim in enumerate(dims) if axis not in axes]
+    for output in node.outputs:
+        context.put(output, result)
+
+
+def _reduced_axes(context: Context, node: ir.Node, rank: int) -> set[int]:
+    if node.op_type in ("ArgMax", "ArgMin"):
+        return {axis_of(node, "axis", 0, rank)}
+    axes: list[int] | None = None
+    if "axes" in node.attributes:
+        axes = list(node.attributes["axes"].as_ints())
+    elif len(node.inputs) > 1 and node.inputs[1] is not None:
+        numbers = context.numbers(node.inputs[1])
+        axes = numbers[0] if numbers else None
+    if not axes:
+        return set() if node.attributes.get_int("noop_with_empty_axes", 0) else set(range(rank))
+    return {axis % rank for axis in axes}
+
+
+@rule("LayerNormalization", "RMSNormalization")
+def layer_normalization(context: Context, node: ir.Node) -> None:
+    """Scale and bias lie on the trailing axes, from ``axis`` on."""
+    value = node.inputs[0]
+    assert value is not None
+    dims = context.of(value)
+    axis = axis_of(node, "axis", -1, len(dims))
+    for parameter in node.inputs[1:]:
+        if parameter is not None:
+            broadcast(context, [dims[axis:], context.of(parameter)])
+    context.put(node.outputs[0], dims)
+    for output in node.outputs[1:]:
+        if output.name:
+            context.put(output, [dim if i < axis else None for i, dim in enumerate(dims)])
+
+
+@rule("BatchNormalization", "InstanceNormalization", "GroupNormalization")
+def channel_normalization(context: Context, node: ir.Node) -> None:
+    """Parameters lie on axis 1. Groups split it into equal parts that must stay whole."""
+    value = node.inputs[0]
+    assert value is not None
+    dims = context.of(value)
+    for parameter in node.inputs[1:]:
+        if parameter is not None and len(dims) > 1 and len(context.of(parameter)) == 1:
+            context.table.unify(dims[1], context.of(parameter)[0])
+    if node.op_type == "GroupNormalization" and len(dims) > 1:
+        context.table.freeze(dims[1], f"GroupNormalization (node {node.name!r}) groups this axis")
+    context.put(node.outputs[0], dims)
+    for output in node.outputs[1:]:
+        if output.name:
+            context.put(output, [dims[1]])

@@ -1,0 +1,180 @@
+"""Ops that pick parts of an axis: Gather, Slice, Split and their kin."""
+
+from __future__ import annotations
+
+from itertools import accumulate
+
+import onnx_ir as ir
+
+from bot_onnx.graph.dims import MaybeDim
+from bot_onnx.graph.rules.base import Context, axis_of, broadcast, rule
+
+_HUGE = 1 << 30  #: a bound beyond this means "to the end"
+
+
+@rule("Gather")
+def gather(context: Context, node: ir.Node) -> None:
+    """The gathered axis gives way to the axes of the indices.
+
+    Indices that are constants pick elements by position, so the axis must keep its size; a table looked up by computed
+    indices is an embedding (its index axis is judged later, where the indices come from).
+    """
+    data, indices = node.inputs[:2]
+    assert data is not None and indices is not None
+    dims = context.of(data)
+    axis = axis_of(node, "axis", 0, len(dims))
+    if indices.const_value is not None:
+        table = context.table
+        if dims[axis] is not None and table.is_static(dims[axis]) and not _is_shape(context, data):
+            table.freeze(dims[axis], f"Gather (node {node.name!r}) picks elements of it by constant indices")
+    else:
+        context.gathers.append(node)
+    context.put(node.outputs[0], [*dims[:axis], *context.of(indices), *dims[axis + 1 :]])
+
+
+def _is_shape(context: Context, value: ir.Value) -> bool:
+    return value.name in context.observed.values
+
+
+@rule("GatherElements", "GatherND", "ScatterElements", "ScatterND", "Compress", "TopK", "Unique", "NonMaxSuppression")
+def by_index(context: Context, node: ir.Node) -> None:
+    """Indexed by computed positions: static axes of the data keep their sizes."""
+    reason = f"{node.op_type} (node {node.name!r}) indexes this axis by computed positions"
+    data = context.of(node.inputs[0])
+    for dim in data:
+        if dim is not None and context.table.is_static(dim):
+            context.table.freeze(dim, reason)
+    if node.op_type in ("ScatterElements", "ScatterND"):
+        context.put(node.outputs[0], data)
+        return
+    if node.op_type == "GatherND" and node.attributes.get_int("batch_dims", 0) == 0:
+        indices = node.inputs[1]
+        assert indices is not None
+        depth = context.sizes(indices)[-1][0]
+        context.put(node.outputs[0], [*context.of(indices)[:-1], *data[depth:]])
+        return
+    for output in node.outputs:
+        if output.name:
+            context.fresh(output, reason)
+
+
+@rule("Slice")
+def slice_(context: Context, node: ir.Node) -> None:
+    """A full slice keeps the axis, a cut makes it a concat, a runtime bound makes a runtime axis."""
+    value, output = node.inputs[0], node.outputs[0]
+    assert value is not None
+    dims = context.of(value)
+    bounds = _bounds(context, node, len(dims))
+    result: list[MaybeDim] = list(dims)
+    if bounds is None:
+        for axis, (size, new) in enumerate(zip(context.sizes(value), context.sizes(output), strict=True)):
+            if size != new:
+                result[axis] = _unknown_part(context, node, dims[axis], new)
+        context.put(output, result)
+        return
+    for element, (axis, start, stop, step) in enumerate(bounds):
+        dim, new = dims[axis], context.sizes(output)[axis]
+        if dim is None or (new == context.table.size(dim) and step == 1):
+            continue
+        if not context.table.is_static(dim) or new[0] != new[1]:
+            result[axis] = context.table.leaf(new)
+            continue
+        result[axis] = _cut(context, node, element, dim, start, stop, step)
+    context.put(output, result)
+
+
+def _bounds(context: Context, node: ir.Node, rank: int) -> list[tuple[int, int, int, int]] | None:
+    """(axis, start, stop, step) per sliced axis as given in the first run; None where they are not known."""
+    if len(node.inputs) == 1:  # before opset 10
+        starts, stops = node.attributes["starts"].as_ints(), node.attributes["ends"].as_ints()
+        axes = node.attributes["axes"].as_ints() if "axes" in node.attributes else range(len(starts))
+        return [(a % rank, s, e, 1) for a, s, e in zip(axes, starts, stops, strict=True)]
+    columns: list[list[int] | None] = []
+    for slot in range(1, 5):
+        given = slot < len(node.inputs) and node.inputs[slot] is not None
+        numbers = context.numbers(node.inputs[slot]) if given else None
+        if given and numbers is None:
+            return None
+        columns.append(numbers[0] if numbers else None)
+    starts_, stops_, axes_, steps_ = columns
+    if starts_ is None or stops_ is None:
+        return None
+    axes_ = axes_ if axes_ is not None else list(range(len(starts_)))
+    steps_ = steps_ if steps_ is not None else [1] * len(starts_)
+    return [(a % rank, s, e, t) for a, s, e, t in zip(axes_, starts_, stops_, steps_, strict=True)]
+
+
+def _unknown_part(context: Context, node: ir.Node, dim: MaybeDim, size: tuple[int, int]) -> MaybeDim:
+    leaf = context.table.leaf(size)
+    if dim is not None and context.table.is_static(dim):
+        reason = f"Slice (node {node.name!r}) takes a part of it by bounds that are not understood"
+        context.table.freeze(dim, reason)
+        context.table.freeze(leaf, reason)
+    return leaf
+
+
+def _cut(context: Context, node: ir.Node, element: int, dim: int, start: int, stop: int, step: int) -> MaybeDim:
+    table = context.table
+    size = table.size(dim)[0]
+    first = max(0, start + size if start < 0 else min(start, size))
+    last = max(0, stop + size if stop < 0 else min(stop, size))
+    if step > 1 and last == size and first < step and size % step == 0:
+        # Every step-th element: the axis is (size / step) x step, and one index of the fast part is taken.
+        pieces = table.split(dim, (step, step))
+        if pieces is not None:
+            table.freeze(pieces[1], f"Slice (node {node.name!r}) takes every {step}th element")
+            return pieces[0]
+    pieces_of = table.cut(dim, [first, last]) if step == 1 else None
+    if pieces_of is None:
+        table.freeze(dim, f"Slice (node {node.name!r}) takes a part of it that cannot follow another size")
+        return table.leaf(((last - first + abs(step) - 1) // abs(step),) * 2)
+    offsets = [0, *accumulate(table.size(piece)[0] for piece in pieces_of)]
+    index = offsets.index(first)
+    _need_bound(context, node, 1, element, start, pieces_of, index)
+    _need_bound(context, node, 2, element, stop, pieces_of, index + 1)
+    piece = pieces_of[index]
+    return None if table.size(piece) == (1, 1) else piece
+
+
+def _need_bound(
+    context: Context, node: ir.Node, slot: int, element: int, value: int, pieces: list[int], index: int
+) -> None:
+    if abs(value) >= _HUGE or value == 0 or slot >= len(node.inputs):
+        return
+    if value > 0:
+        context.need(node, slot, element, pieces[:index])
+    else:
+        context.need(node, slot, element, pieces[index:], sign=-1)
+
+
+@rule("Split")
+def split(context: Context, node: ir.Node) -> None:
+    """The axis is the concat of the outputs' axes."""
+    dims = list(context.of(node.inputs[0]))
+    axis = axis_of(node, "axis", 0, len(dims))
+    sizes = [context.sizes(output)[axis] for output in node.outputs]
+    dim = dims[axis]
+    pieces: list[int] | None = None
+    if dim is not None and all(first == second for first, second in sizes):
+        pieces = context.table.cut(dim, list(accumulate(first for first, _ in sizes))[:-1])
+    if pieces is None or len(pieces) != len(sizes):
+        context.table.freeze(dim, f"Split (node {node.name!r}) splits it in a way that is not understood")
+        for output, size in zip(node.outputs, sizes, strict=True):
+            leaf = context.table.leaf(size)
+            context.table.freeze(leaf, f"a part that Split (node {node.name!r}) makes")
+            context.put(output, [*dims[:axis], leaf, *dims[axis + 1 :]])
+        return
+    given = len(node.inputs) > 1 and node.inputs[1] is not None
+    for element, (output, piece) in enumerate(zip(node.outputs, pieces, strict=True)):
+        unit = context.table.size(piece) == (1, 1)
+        context.put(output, [*dims[:axis], None if unit else piece, *dims[axis + 1 :]])
+        if given and not unit:
+            context.need(node, 1, element, [piece])
+        elif "split" in node.attributes and not unit:
+            context.need_attribute(node, "split", element, [piece])
+
+
+@rule("ReverseSequence")
+def reverse(context: Context, node: ir.Node) -> None:
+    """Order along an axis changes, sizes do not."""
+    context.put(node.outputs[0], broadcast(context, [context.of(node.inputs[0])]))

@@ -1,0 +1,120 @@
+"""What the analysis says of a graph: dims, chains of layers, parameter stacks.
+
+These are plain frozen values without weights. Everything downstream (solver, plan, report) reads these and never
+the ONNX graph itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+DimKind = Literal["leaf", "product", "concat"]
+TensorKind = Literal["matrix", "kernel", "embedding", "table", "norm_scale", "norm_bias", "bias", "scale", "other"]
+Direction = Literal["out", "in", "index", "none"]
+
+#: Roles a spec can address by key; every other dim is addressed by its name or id through ``dims``.
+SPEC_ROLES = ("hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "positions")
+
+
+@dataclass(frozen=True, slots=True)
+class Dim:
+    """One static dim of the graph: a set of tensor axes that must always have the same size and index order.
+
+    Attributes:
+        id: ``d0``, ``d1``… in order of first occurrence along the graph.
+        name: unique, readable: the role where there is one (``hidden``, ``heads``, ``intermediate``,
+            ``intermediate_2``…), else ``dim_<size>``.
+        size: number of indices in the source model.
+        kind: ``leaf``, an ordered ``product`` (mixed radix: 768 = heads 12 x head_dim 64, first part slowest), or an
+            ordered ``concat`` (2304 = q + k + v).
+        parts: ids of the parts for a product or concat, in order; the same id may stand there twice
+            (rotary: head_dim = half + half).
+        role: one of :data:`SPEC_ROLES`, or ``v_head_dim``, ``group`` (query heads per kv head), ``half_head_dim``,
+            ``count`` (a number of things, such as the 3 of a fused qkv), ``io``, ``spatial``, ``out`` (ends at a
+            graph output only), ``free`` (anything else that can be resized).
+        frozen: None if the dim can be resized, else the reason why not.
+        occurrences: ``(initializer name, axis)`` pairs.
+    """
+
+    id: str
+    name: str
+    size: int
+    kind: DimKind
+    parts: tuple[str, ...]
+    role: str
+    frozen: str | None
+    occurrences: tuple[tuple[str, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A run of structurally equal layers: ``count`` layers of ``period`` segments each."""
+
+    name: str
+    count: int
+    period: int
+    nodes_per_layer: int
+    resizable: str | None = None  # None: depth can change; else the reason why not
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The corresponding parameters of the layers of a chain, or one parameter outside of them.
+
+    Attributes:
+        id: ``s0``, ``s1``… in order of first use.
+        name: readable, from the initializers' names.
+        chain: name of the chain, or None outside the layers.
+        tensors: initializer names in layer order; one name where ``chain`` is None, or where all the layers share
+            one tensor (``shared``).
+        dtype: ONNX data type name, e.g. ``FLOAT``.
+        axes: dim id per tensor axis (without the layer axis); None for an axis of size 1.
+        kind: what the tensor does. ``matrix``: a 2-D (or batched) weight of MatMul / Gemm / Linear; ``kernel``: a
+            convolution's; ``embedding``: gathered along axis 0 by computed indices; ``table``: a tensor added to
+            activations that has more than one non-unit axis (position tables, class tokens); ``norm_scale`` /
+            ``norm_bias``: a normalisation's; ``bias`` / ``scale``: added to / multiplied with activations.
+        directions: per axis, ``in`` (contracted with the activation), ``out`` (an axis of the result), ``index``
+            (looked up), ``none`` (a kernel's taps).
+        writes_residual: the tensor is the last linear map (or its bias) before an addition to the residual stream.
+        score_parts: for an ``out`` axis that carries queries or keys into attention scores: the indices of its
+            top-level concat parts that do (``(0, 1)`` for a fused qkv, ``(0,)`` for a separate query matrix). Empty
+            for all others.
+        before_tied_head: the tensor is the scale or bias of the last norm before a head tied to the embedding.
+        twin_of: id of the stack of which this one is the transpose (a head that an exporter folded away from its
+            embedding); its values are that stack's, transposed.
+        norm_position: for a norm inside a layer, ``last`` if it is the layer's last one, else ``inner``.
+        closed_form: name of the formula that recomputes the tensor at another size (``arange``, ``inv_freq:10000``,
+            …) or None.
+    """
+
+    id: str
+    name: str
+    chain: str | None
+    tensors: tuple[str, ...]
+    dtype: str
+    axes: tuple[str | None, ...]
+    shape: tuple[int, ...]
+    kind: TensorKind
+    directions: tuple[Direction, ...]
+    shared: bool = False
+    writes_residual: bool = False
+    score_parts: tuple[int, ...] = ()
+    before_tied_head: bool = False
+    closed_form: str | None = None
+    twin_of: str | None = None
+    norm_position: Literal["inner", "last"] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """The whole analysis, without the graph: what ``inspect`` prints and the solver reads."""
+
+    dims: dict[str, Dim]
+    chains: tuple[Chain, ...]
+    stacks: tuple[Stack, ...]
+    ties: tuple[tuple[str, ...], ...] = ()  # groups of uses of one tensor, as readable places
+    residual: Literal["pre-norm", "post-norm", "none"] = "none"
+    parameters: int = 0
+    nodes: int = 0
+    notes: tuple[str, ...] = field(default=())

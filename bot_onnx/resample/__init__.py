@@ -1,0 +1,9 @@
+"""Resampling of one stack of tensors: per-axis operators, the layer axis, and the registry of methods.
+
+Import the public face from here; ``filters``, ``operators``, ``width`` and ``depth`` are what methods are built from.
+A method is one file in ``methods/``.
+"""
+
+from bot_onnx.resample.registry import Method, MethodOptions, get_method, make_options, methods, operator
+
+__all__ = ["Method", "MethodOptions", "get_method", "make_options", "methods", "operator"]

@@ -1,0 +1,72 @@
+"""The array namespace that the arithmetic runs in, the working precision, and the keyed random streams."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bot_onnx.errors import ResampleError
+
+#: An array of any array-API namespace: the standard has no common static type.
+Array: TypeAlias = Any
+#: A NumPy array of working precision.
+Floats: TypeAlias = NDArray[Any]
+#: An array-API namespace: ``numpy``, ``array_api_compat.cupy``, ``array_api_strict``…
+Namespace: TypeAlias = Any
+
+_NOT_FLOATING = ("int", "uint", "bool", "complex")
+
+
+def dtype_name(array: Array) -> str:
+    """``float32`` and the like, for an array of any namespace (ml_dtypes' bfloat16 included)."""
+    return str(array.dtype).rsplit(".", maxsplit=1)[-1]
+
+
+def is_floating(array: Array) -> bool:
+    """Whether the array holds real floating-point numbers of any width."""
+    return not dtype_name(array).startswith(_NOT_FLOATING)
+
+
+def working_dtype(array: Array, place: str) -> str:
+    """``float64`` for a float64 array, ``float32`` for every narrower float.
+
+    Raises:
+        ResampleError: integers, booleans and complex numbers have no resampled values.
+    """
+    name = dtype_name(array)
+    if not is_floating(array):
+        raise ResampleError(
+            f"{place}: its values are {name}, which cannot be resampled; use the model's floating-point form "
+            "(before quantisation)"
+        )
+    return "float64" if name == "float64" else "float32"
+
+
+def to_working(array: Array, xp: Namespace, place: str) -> Array:
+    """``array`` in namespace ``xp`` and in working precision; no copy where both already hold."""
+    name = working_dtype(array, place)
+    if isinstance(array, np.ndarray):  # narrow floats such as bfloat16 exist in NumPy only: widen before moving
+        return xp.asarray(array.astype(name, copy=False))
+    return xp.astype(xp.asarray(array), getattr(xp, name), copy=False)
+
+
+def stream(seed: int, stack: str, layer: int) -> np.random.Generator:
+    """Random generator of one target layer: a function of its three keys alone, so order of execution is free."""
+    key = [seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, layer, *stack.encode()]
+    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
+
+
+def normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Floats:
+    """Standard normal draws of ``shape`` in float32 or float64."""
+    if dtype == "float64":
+        return rng.standard_normal(shape, dtype=np.float64)
+    return rng.standard_normal(shape, dtype=np.float32)
+
+
+def uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Floats:
+    """Uniform draws in [0, 1) of ``shape`` in float32 or float64."""
+    if dtype == "float64":
+        return rng.random(shape, dtype=np.float64)
+    return rng.random(shape, dtype=np.float32)

@@ -1,0 +1,144 @@
+"""Fast application of one leaf axis' operator, on any array namespace, in the array's own precision.
+
+Arrays come as ``[pre, n, post]`` with the axis in the middle, a view of the tensor. Three engines, all equal to
+:func:`bot_onnx.resample.filters.axis_matrix` up to rounding:
+
+* Haar over a power of two: sums of strided slices, copies when growing;
+* other filters: the matrix product in blocks of rows, each over the columns its taps touch (a wavelet's matrix is a
+  band, so the cost is linear in the axis); dense operators are the case of one block;
+* the vocabulary: selection. Token ids are looked up, so no two tokens are ever mixed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bot_onnx.resample.arrays import Array, Namespace, dtype_name
+from bot_onnx.resample.filters import HAAR_NAMES, Form, Matrix, axis_matrix
+
+#: Output rows per block of a banded product: large enough for BLAS, small enough for the band to pay.
+BLOCK_ROWS = 128
+
+#: (first row, end row, ((first column, end column), ...)) of one block.
+Block = tuple[int, int, tuple[tuple[int, int], ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class LeafOperator:
+    """The operator of one leaf axis.
+
+    Attributes:
+        wavelet: name of a discrete wavelet.
+        source: size in the source.
+        target: size in the target.
+        form: ``unit`` R (unit row sums); ``sqrt`` √rho·R; ``dual`` rho·R~; rho = source / target.
+    """
+
+    wavelet: str
+    source: int
+    target: int
+    form: Form
+
+    @property
+    def matrix(self) -> Matrix:
+        """The float64 reference, ``[target, source]``, read-only."""
+        return axis_matrix(self.wavelet, self.source, self.target, self.form)
+
+    def apply(self, x: Array, xp: Namespace) -> Array:
+        """``[pre, source, post]`` to ``[pre, target, post]``."""
+        if self.source == self.target:
+            return x
+        if self.wavelet in HAAR_NAMES:
+            if _is_power_of_two_times(self.source, self.target):
+                return _sum_neighbours(x, self.source // self.target, self.form, xp)
+            if _is_power_of_two_times(self.target, self.source):
+                return _copy_neighbours(x, self.target // self.source, self.form, xp)
+        return _multiply(self, x, xp)
+
+
+def _is_power_of_two_times(large: int, small: int) -> bool:
+    ratio = large // small
+    return large == ratio * small and ratio & (ratio - 1) == 0
+
+
+def _sum_neighbours(x: Array, block: int, form: Form, xp: Namespace) -> Array:
+    """Sum of every ``block`` neighbours, times 1/block (R), 1/√block (√rho·R) or 1 (rho·R~)."""
+    gain = {"unit": 1.0 / block, "sqrt": block**-0.5, "dual": 1.0}[form]
+    total = x[:, 0::block, :] + x[:, 1::block, :]
+    for start in range(2, block):
+        total += x[:, start::block, :]
+    if gain != 1.0:
+        total *= gain
+    return total
+
+
+def _copy_neighbours(x: Array, block: int, form: Form, xp: Namespace) -> Array:
+    """``block`` copies of every index, times 1 (R), 1/√block (√rho·R) or 1/block (rho·R~)."""
+    pre, n, post = x.shape
+    gain = {"unit": 1.0, "sqrt": block**-0.5, "dual": 1.0 / block}[form]
+    grown = xp.empty((pre, n, block, post), dtype=x.dtype)
+    value = x if gain == 1.0 else x * gain
+    for copy in range(block):
+        grown[:, :, copy, :] = value
+    return xp.reshape(grown, (pre, n * block, post))
+
+
+def _multiply(operator: LeafOperator, x: Array, xp: Namespace) -> Array:
+    blocks = _placed_blocks(operator, xp, dtype_name(x))
+    pieces = []
+    for weights, runs in blocks:
+        piece, offset = None, 0
+        for start, stop in runs:
+            part = _product(weights[:, offset : offset + stop - start], x[:, start:stop, :], xp)
+            piece = part if piece is None else piece + part
+            offset += stop - start
+        pieces.append(piece)
+    return pieces[0] if len(pieces) == 1 else xp.concat(pieces, axis=1)
+
+
+def _product(weights: Array, x: Array, xp: Namespace) -> Array:
+    """``[rows, n]`` times ``[pre, n, post]`` over n."""
+    pre, n, post = x.shape
+    if post == 1:
+        return xp.reshape(xp.matmul(xp.reshape(x, (pre, n)), weights.T), (pre, weights.shape[0], 1))
+    return xp.matmul(weights, x)
+
+
+def row_blocks(matrix: NDArray[np.float64]) -> tuple[Block, ...]:
+    """Row blocks of a banded matrix with the column runs they touch; one dense block where that saves nothing."""
+    rows, columns = matrix.shape
+    blocks: list[Block] = []
+    for first in range(0, rows, BLOCK_ROWS):
+        end = min(first + BLOCK_ROWS, rows)
+        used = np.flatnonzero(np.any(matrix[first:end] != 0.0, axis=0))
+        cuts = np.flatnonzero(np.diff(used) > BLOCK_ROWS)
+        starts, ends = np.append(used[0], used[cuts + 1]), np.append(used[cuts], used[-1]) + 1
+        blocks.append((first, end, tuple((int(a), int(b)) for a, b in zip(starts, ends, strict=True))))
+    work = sum((end - first) * sum(b - a for a, b in runs) for first, end, runs in blocks)
+    return tuple(blocks) if 2 * work < rows * columns else ((0, rows, ((0, columns),)),)
+
+
+@lru_cache(maxsize=8)
+def _placed_blocks(
+    operator: LeafOperator, xp: Namespace, dtype: str
+) -> list[tuple[Array, tuple[tuple[int, int], ...]]]:
+    """The blocks' weights as arrays of ``xp`` in working precision: only these are kept, not the whole matrix."""
+    matrix = operator.matrix
+    placed = []
+    for first, end, runs in row_blocks(matrix):
+        weights = np.concatenate([matrix[first:end, a:b] for a, b in runs], axis=1).astype(dtype)
+        placed.append((xp.asarray(weights), runs))
+    return placed
+
+
+def select_vocabulary(x: Array, target: int, xp: Namespace) -> Array:
+    """Change the vocabulary axis of ``[pre, n, post]``: the first ``target`` tokens, or new ones at the mean of all."""
+    n = x.shape[1]
+    if target <= n:
+        return x[:, :target, :]
+    mean = xp.mean(x, axis=1, keepdims=True)
+    return xp.concat([x, xp.broadcast_to(mean, (x.shape[0], target - n, x.shape[2]))], axis=1)

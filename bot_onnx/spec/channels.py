@@ -1,0 +1,204 @@
+"""How channel counts outside of attention follow: MLPs, poolers, bottlenecks, the ``width`` factor, composites."""
+
+from __future__ import annotations
+
+import math
+
+from bot_onnx.errors import DimError, SpecError
+from bot_onnx.graph.types import Dim
+from bot_onnx.spec.messages import listing, nearest, place
+from bot_onnx.spec.problem import Problem, round_channels, round_half_up
+
+#: Which part of a product takes up a new size, the others being kept; before the rest, the largest one.
+_CARRIERS = ("heads", "kv_heads", "hidden", "intermediate", "free")
+#: Parts that are kept in any case.
+_KEPT = ("head_dim", "v_head_dim", "half_head_dim", "group", "vocab", "positions", "io", "spatial", "count", "out")
+_SCALED_ROLES = ("hidden", "heads", "kv_heads", "intermediate", "free")
+
+
+def hold_extents(problem: Problem) -> None:
+    """Keep vocabulary and positions, with what they are made of."""
+    for dim in problem.comp.with_role("vocab", "positions"):
+        if problem.unknown(dim):
+            problem.keep_whole(dim, f"{dim.role} stays")
+
+
+def split_composites(problem: Problem) -> None:
+    """Size the parts of composites that are decided while more than one part is not.
+
+    The parts of a concatenation keep their ratio. In a product one part takes up the change: query heads, kv heads,
+    else the largest; the others stay.
+
+    Raises:
+        DimError: a ratio that gives no whole size.
+    """
+    for ident in problem.comp.order:
+        dim = problem.comp.dims[ident]
+        unknown = problem.sizes.unknown_parts(dim)
+        if problem.unknown(dim) or len(unknown) < 2:
+            continue
+        if dim.kind == "concat":
+            _split_concat(problem, dim, unknown)
+        else:
+            carrier = _carrier([problem.comp.dims[part] for part in unknown])
+            for part in unknown:
+                if part != carrier.id:
+                    problem.sizes.keep(part, f"only {carrier.name} takes up the change of {dim.name}")
+
+
+def _split_concat(problem: Problem, dim: Dim, unknown: list[str]) -> None:
+    dims = problem.comp.dims
+    known = [part for part in dim.parts if part not in unknown]
+    target = problem.new(dim) - sum(problem.new(dims[part]) for part in known)
+    source = dim.size - sum(dims[part].size for part in known)
+    # Part p becomes p * target / source, which must be a multiple of what is decided within p.
+    units = [(dims[part].size, source * _unit(problem, dims[part])) for part in unknown]
+    step = math.lcm(*(unit // math.gcd(unit, size) for size, unit in units))
+    if target <= 0 or target % step:
+        offset = problem.new(dim) - target
+        raise DimError(
+            f"dim {place(dim)} cannot become {problem.new(dim)}: its parts "
+            f"{', '.join(f'{dims[part].name} {dims[part].size}' for part in unknown)} keep their ratio. Sizes that "
+            f"would do: {nearest(problem.new(dim), step, offset)}; or give the parts under 'dims'."
+        )
+    for part in unknown:
+        if problem.sizes.get(part) is None:
+            size = dims[part].size * target // source
+            problem.sizes.assign(part, size, f"keeps its share of {dim.name} {problem.new(dim)}")
+            if size != dims[part].size:
+                problem.note(f"{dims[part].name}: {dims[part].size} -> {size}, keeps its share of {dim.name}.")
+
+
+def _unit(problem: Problem, dim: Dim) -> int:
+    """Return what the size of an undecided dim must be a multiple of: the decided parts of a product."""
+    decided = [problem.sizes.get(part) for part in dim.parts]
+    return math.prod(size for size in decided if size is not None) if dim.kind == "product" else 1
+
+
+def _carrier(parts: list[Dim]) -> Dim:
+    """Return the part of a product that takes up a change of size; the first of equals."""
+
+    def rank(dim: Dim) -> tuple[int, int]:
+        order = _CARRIERS.index(dim.role) if dim.role in _CARRIERS[:2] else len(_CARRIERS)
+        return (len(_CARRIERS) + 1 if dim.role in _KEPT else order, -dim.size)
+
+    return min(parts, key=rank)
+
+
+def _bystanders(problem: Problem) -> set[str]:
+    """Return the leaves that a rule must not scale: else both parts of a product would, and it by the square."""
+    found: set[str] = set()
+    for product in problem.comp.products():
+        parts = [problem.comp.dims[part] for part in dict.fromkeys(product.parts)]
+        scalable = [part for part in parts if any(_scalable(problem, leaf) for leaf in problem.comp.leaves(part.id))]
+        if len(scalable) > 1:
+            carrier = _carrier(scalable)
+            for part in scalable:
+                if part is not carrier:
+                    found.update(problem.comp.leaves(part.id))
+    return found
+
+
+def _scalable(problem: Problem, ident: str) -> bool:
+    dim = problem.comp.dims[ident]
+    return dim.role in _SCALED_ROLES and dim.frozen is None and not (dim.role == "kv_heads" and dim.size == 1)
+
+
+def apply_width(problem: Problem) -> None:
+    """Multiply the undecided leaves of role hidden, heads, kv_heads, intermediate and free by ``width``.
+
+    ``round_to`` rounds channel counts, not numbers of heads. Beside a hidden size that is asked for, the intermediate
+    size keeps its ratio to it instead. In a product of a single kv head and a group, the group is scaled.
+
+    Raises:
+        SpecError: the graph has no dim that ``width`` could scale.
+    """
+    width = problem.spec.width
+    if width is None:
+        return
+    skipped = _bystanders(problem)
+    candidates = [dim for dim in problem.comp.dims.values() if not dim.parts and _scalable(problem, dim.id)]
+    single = {kv.id for kv, _ in problem.comp.groups() if kv.size == 1}
+    candidates += [group for kv, group in problem.comp.groups() if kv.id in single and group.frozen is None]
+    if not candidates:
+        raise SpecError(
+            "key 'width': this graph has no dim that width scales (hidden, heads, intermediate, free channels); "
+            "drop the key, or size dims by name under 'dims'."
+        )
+    scaled = []
+    for dim in candidates:
+        hidden = problem.hidden_of(dim)
+        led = dim.role == "intermediate" and hidden is not None and hidden.id in problem.asked
+        if not problem.unknown(dim) or dim.id in skipped or led:
+            continue
+        counted = dim.role in ("heads", "kv_heads", "group")
+        exact = dim.size * width
+        size = max(1, round_half_up(exact)) if counted else round_channels(exact, problem.spec.round_to)
+        problem.sizes.assign(dim.id, size, f"width {width:g}")
+        scaled.append(f"{dim.name} {dim.size} -> {size}")
+    if scaled:
+        problem.note(f"width {width:g}: {listing(scaled, 8)}.")
+
+
+def derive_intermediate(problem: Problem) -> None:
+    """Let undecided intermediate sizes keep their ratio to hidden, rounded to ``round_to`` (else to a whole size)."""
+    for dim in problem.comp.with_role("intermediate"):
+        hidden = problem.hidden_of(dim)
+        if problem.unknown(dim) and hidden is not None and problem.sizes.changed(hidden.id):
+            size, ratio = _keep_ratio(problem, dim, hidden), dim.size / hidden.size
+            problem.note(f"{dim.name}: {dim.size} -> {size}, keeps its ratio {ratio:g} to {hidden.name}.")
+    split_composites(problem)
+
+
+def follow_hidden(problem: Problem) -> None:
+    """Let undecided leaves of role ``out`` or ``free`` follow hidden where the source has them equal (a pooler's)."""
+    skipped = _bystanders(problem)
+    for dim in problem.comp.with_role("out", "free"):
+        hidden = problem.hidden_of(dim)
+        if dim.parts or hidden is None or dim.id in skipped or dim.size != hidden.size:
+            continue
+        if problem.unknown(dim) and problem.sizes.changed(hidden.id):
+            size = problem.new(hidden)
+            problem.sizes.assign(dim.id, size, f"follows {hidden.name}")
+            problem.note(
+                f"{dim.name} ({dim.id}): {dim.size} -> {size}, follows {hidden.name}, which it equals in the source; "
+                f"put '{dim.name}' under 'dims' for another size."
+            )
+
+
+def derive_free(problem: Problem) -> None:
+    """Let undecided free leaves inside the layers keep their ratio to the residual stream they work on.
+
+    A free leaf outside of the layers (a factorised embedding, a classifier's own hidden layer) stays: nothing says
+    that it belongs to the width of the network.
+    """
+    skipped = _bystanders(problem)
+    staying: list[str] = []
+    scaled: list[str] = []
+    for dim in problem.comp.with_role("free"):
+        hidden = problem.hidden_of(dim)
+        if dim.parts or hidden is None or not problem.unknown(dim) or not problem.sizes.changed(hidden.id):
+            continue
+        if dim.id in problem.in_layers and dim.id not in skipped:
+            size = _keep_ratio(problem, dim, hidden)
+            scaled.append(f"{dim.name} ({dim.id}) {dim.size} -> {size}")
+        else:
+            staying.append(f"{dim.name} ({dim.id}) {dim.size}")
+    if scaled:
+        problem.note(f"free dims in the layers keep their ratio to the residual stream: {listing(scaled, 8)}.")
+    if staying:
+        problem.note(f"free dims that no rule sizes stay: {listing(staying, 8)}; 'dims' sizes them by name.")
+
+
+def _keep_ratio(problem: Problem, dim: Dim, hidden: Dim) -> int:
+    new = problem.new(hidden)
+    size = round_channels(dim.size * new / hidden.size, problem.spec.round_to)
+    problem.sizes.assign(dim.id, size, f"keeps its ratio to {hidden.name} {new}")
+    return size
+
+
+def hold_rest(problem: Problem) -> None:
+    """Keep every leaf that no rule has sized."""
+    for ident in problem.comp.order:
+        if not problem.comp.dims[ident].parts:
+            problem.sizes.keep(ident, "stays")

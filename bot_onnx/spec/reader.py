@@ -1,0 +1,67 @@
+"""Strict reading of a JSON object from a file: every failure is a SpecError with its place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NoReturn
+
+from bot_onnx.errors import SpecError
+
+#: A spec or a HuggingFace config has some kilobytes; anything above this is another kind of file.
+MAX_BYTES = 16 * 1024 * 1024
+
+
+def read_text(path: Path) -> str:
+    """Read a UTF-8 file of at most :data:`MAX_BYTES`.
+
+    Raises:
+        SpecError: the file is missing, unreadable, too large, or not text.
+    """
+    try:
+        size = path.stat().st_size
+        if size > MAX_BYTES:
+            raise SpecError(f"{path}: {size} bytes are too many for a spec; is this the model? Give the JSON file.")
+        return path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        reason = error.strerror or type(error).__name__
+        raise SpecError(f"{path}: the spec cannot be read ({reason}); check the path.") from error
+    except UnicodeDecodeError as error:
+        raise SpecError(
+            f"{path}: not a text file (byte {error.start} is not UTF-8); give a JSON spec or a config.json."
+        ) from error
+
+
+def parse_object(text: str, where: str) -> dict[str, Any]:
+    """Parse a JSON object, refusing repeated keys and NaN / Infinity.
+
+    Args:
+        text: the JSON.
+        where: file or library name, for messages.
+
+    Raises:
+        SpecError: the text is no JSON (with line and column) or no object.
+    """
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for key, value in pairs:
+            if key in found:
+                raise SpecError(f"{where}: key '{key}' stands twice in one object; keep one of them.")
+            found[key] = value
+        return found
+
+    def no_constant(name: str) -> NoReturn:
+        raise SpecError(f"{where}: {name} is not a JSON number; give a finite number.")
+
+    try:
+        data = json.loads(text, object_pairs_hook=once, parse_constant=no_constant)
+    except json.JSONDecodeError as error:
+        raise SpecError(
+            f"{where}: not valid JSON at line {error.lineno} column {error.colno}: {error.msg}; correct it there."
+        ) from error
+    except (RecursionError, ValueError) as error:
+        raise SpecError(f"{where}: the JSON cannot be read ({error}); a spec is a flat object of keys.") from error
+    if not isinstance(data, dict):
+        raise SpecError(f'{where}: a spec is a JSON object such as {{"hidden": 384}}, not a {type(data).__name__}.')
+    return data

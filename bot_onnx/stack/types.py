@@ -1,0 +1,72 @@
+"""The work order of the resampler: one stack, how each of its axes changes, and what its axes mean.
+
+A :class:`StackTask` is plain data: the Plan stores it, a resampling method reads it, neither knows the graph.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bot_onnx.graph.types import Direction, TensorKind
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """How one axis changes size, with its composition.
+
+    Attributes:
+        kind: ``leaf``; ``product`` (mixed radix, first part slowest); ``concat``.
+        source, target: sizes; for a product the product of its parts', for a concat their sum.
+        role: role of the dim (``hidden``, ``heads``, ``head_dim``, …).
+        parts: of a product or concat, in order.
+        score: True on the axis (or top-level concat part) that carries queries or keys into attention scores: there
+            the head_dim correction applies. ``head_dim`` gives (source, target) of the contracted axis.
+        head_dim: (source, target) of head_dim where ``score`` is set, else None.
+    """
+
+    kind: Literal["leaf", "product", "concat"]
+    source: int
+    target: int
+    role: str = "free"
+    parts: tuple[Axis, ...] = ()
+    score: bool = False
+    head_dim: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StackTask:
+    """One stack to resample.
+
+    Attributes:
+        stack: id of the stack, also the key of its own random stream.
+        name: for messages.
+        kind, directions, writes_residual, before_tied_head: see :class:`bot_onnx.graph.types.Stack`.
+        axes: one per tensor axis; ``source`` sizes multiply to the source tensor's shape.
+        layers: (source, target) number of layers; (1, 1) outside the layers or where the layers share the tensor.
+        total_layers: (source, target) depth of the chain the stack belongs to (or of the deepest chain of the model).
+        residual: ``pre-norm``, ``post-norm`` or ``none``: the model's kind.
+        norm_position: for a norm inside a layer, ``last`` if it is the layer's last one, else ``inner``; None else.
+    """
+
+    stack: str
+    name: str
+    kind: TensorKind
+    axes: tuple[Axis, ...]
+    directions: tuple[Direction, ...]
+    layers: tuple[int, int] = (1, 1)
+    total_layers: tuple[int, int] = (1, 1)
+    writes_residual: bool = False
+    before_tied_head: bool = False
+    residual: Literal["pre-norm", "post-norm", "none"] = "none"
+    norm_position: Literal["inner", "last"] | None = None
+
+    @property
+    def source_shape(self) -> tuple[int, ...]:
+        """Shape of one layer's tensor in the source."""
+        return tuple(axis.source for axis in self.axes)
+
+    @property
+    def target_shape(self) -> tuple[int, ...]:
+        """Shape of one layer's tensor in the target."""
+        return tuple(axis.target for axis in self.axes)

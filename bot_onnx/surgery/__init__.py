@@ -1,0 +1,5 @@
+"""From a solved target to a file: patch sizes, change depth, plan the bytes, produce the weights, publish.
+
+``planner.prepare`` plans without reading a weight, ``execute.produce`` makes the tensors, ``writer.write_model`` writes
+them. Verification, reports and the API import from here; nothing here knows of them.
+"""

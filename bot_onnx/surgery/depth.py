@@ -1,0 +1,195 @@
+"""Remove or append layers at the end of a chain.
+
+All layers of a chain are structurally equal and the weights come from elsewhere, so depth always changes at the end:
+trailing layers go, or copies of the last one follow it. What the first layers compute for the others stays valid.
+"""
+
+from __future__ import annotations
+
+import re
+
+import onnx_ir as ir
+
+from bot_onnx.errors import GraphError
+from bot_onnx.graph.layers import Layer, LayerChain
+from bot_onnx.graph.normalise import node_inputs
+
+
+def resize_chain(graph: ir.Graph, chain: LayerChain, name: str, target: int, stacked: dict[str, list[str]]) -> None:
+    """Give ``chain`` ``target`` layers, in place.
+
+    Args:
+        graph: the graph.
+        chain: its layers. name: for messages.
+        target: number of layers, at least 1.
+        stacked: per initializer of the last layer that belongs to a stack of the chain, the names of its counterparts
+            in the appended layers (empty when shrinking).
+
+    Raises:
+        GraphError: something outside a removed layer uses what it computes.
+    """
+    count = len(chain.layers)
+    if target < count:
+        _remove(graph, chain, name, target)
+    elif target > count:
+        _append(graph, chain, target - count, stacked)
+
+
+def _remove(graph: ir.Graph, chain: LayerChain, name: str, target: int) -> None:
+    _move_uses(graph, chain.layers[-1].end, chain.layers[target - 1].end, keep=set())
+    gone = {node for layer in chain.layers[target:] for node in layer.nodes}
+    needed = _needed(graph)
+    for output in graph.outputs:
+        if output.producer() in gone:
+            raise GraphError(
+                f"output {output.name!r} shows the inside of a layer of {name} that would be removed; "
+                "export the model without it, or keep the number of layers"
+            )
+    for node in needed & gone:
+        users = [usage.node for value in node.outputs for usage in value.uses() if usage.node not in gone]
+        if users:
+            raise GraphError(
+                f"{users[0].op_type} (node {users[0].name!r}) uses what {node.op_type} (node {node.name!r}) computes inside "
+                f"a layer of {name} that would be removed; keep the number of layers"
+            )
+    graph.remove([node for node in graph if node not in needed], safe=True)
+
+
+def _needed(graph: ir.Graph) -> set[ir.Node]:
+    """Nodes that some output depends on."""
+    needed: set[ir.Node] = set()
+    pending = [output.producer() for output in graph.outputs]
+    while pending:
+        node = pending.pop()
+        if node is None or node in needed:
+            continue
+        needed.add(node)
+        pending.extend(value.producer() for value in node_inputs(node))
+    return needed
+
+
+def _move_uses(graph: ir.Graph, old: ir.Node, new: ir.Node, keep: set[ir.Node]) -> None:
+    """Let everything that reads ``old`` (but the nodes in ``keep``) read ``new``; an output keeps its name."""
+    for before, after in zip(old.outputs, new.outputs, strict=True):
+        for usage in list(before.uses()):
+            if usage.node not in keep:
+                usage.node.replace_input_with(usage.idx, after)
+        for index, output in enumerate(graph.outputs):
+            if output is before:
+                name = before.name
+                before.name = f"{name}__inner"
+                after.name = name
+                after.shape, after.type = before.shape, before.type
+                graph.outputs[index] = after
+
+
+def _append(graph: ir.Graph, chain: LayerChain, extra: int, stacked: dict[str, list[str]]) -> None:
+    template = chain.layers[-1]
+    before = chain.layers[-2]
+    nodes = _template_nodes(graph, template)
+    inside = set(nodes)
+    aligned = dict(zip(template.nodes, before.nodes, strict=True))
+    last = template.end
+    taken = {node.name for node in graph} | {value.name for node in graph for value in node.outputs}
+    for number in range(1, extra + 1):
+        copies = _copy(graph, template, nodes, last, aligned, number, stacked, taken)
+        graph.insert_after(last, [copies[node] for node in nodes])
+        _move_uses(graph, last, copies[template.end], keep=inside | set(copies.values()))
+        last = copies[template.end]
+        inside = set(copies.values())
+
+
+def _template_nodes(graph: ir.Graph, layer: Layer) -> list[ir.Node]:
+    """Nodes of a layer in graph order, with the shape arithmetic that depends on it."""
+    behind: set[ir.Node] = set()
+    pending = [layer.end]
+    while pending:
+        node = pending.pop()
+        if node in behind or node is layer.start:
+            continue
+        behind.add(node)
+        pending.extend(p for value in node_inputs(node) if (p := value.producer()) is not None)
+    members = set(layer.nodes)
+    sources = {value for value in layer.start.outputs}
+    chosen: list[ir.Node] = []
+    for node in graph:
+        if node in members or (node in behind and any(value in sources for value in node_inputs(node))):
+            chosen.append(node)
+            sources.update(node.outputs)
+    return chosen
+
+
+def _copy(
+    graph: ir.Graph,
+    template: Layer,
+    nodes: list[ir.Node],
+    last: ir.Node,
+    aligned: dict[ir.Node, ir.Node],
+    number: int,
+    stacked: dict[str, list[str]],
+    taken: set[str | None],
+) -> dict[ir.Node, ir.Node]:
+    """Copies of ``nodes`` that read from ``last`` instead of the template's start."""
+    values: dict[ir.Value, ir.Value] = dict(zip(template.start.outputs, last.outputs, strict=True))
+    copies: dict[ir.Node, ir.Node] = {}
+    for node in nodes:
+        inputs = [None if value is None else _input(graph, value, values, number, stacked) for value in node.inputs]
+        twin = aligned.get(node)
+        copy = ir.Node(
+            node.domain,
+            node.op_type,
+            inputs,
+            [attribute for attribute in node.attributes.values()],
+            overload=node.overload,
+            num_outputs=len(node.outputs),
+            name=unique(successor(twin.name if twin else None, node.name or "", number), taken),
+            version=node.version,
+        )
+        for index, (old, new) in enumerate(zip(node.outputs, copy.outputs, strict=True)):
+            if old.name:
+                new.name = unique(successor(twin.outputs[index].name if twin else None, old.name, number), taken)
+            else:
+                new.name = ""
+            values[old] = new
+        copies[node] = copy
+    return copies
+
+
+def _input(
+    graph: ir.Graph, value: ir.Value, values: dict[ir.Value, ir.Value], number: int, stacked: dict[str, list[str]]
+) -> ir.Value:
+    if value in values:
+        return values[value]
+    names = stacked.get(value.name or "")
+    if names is None:
+        return value
+    name = names[number - 1]
+    if name not in graph.initializers:
+        graph.initializers[name] = ir.Value(name=name, shape=value.shape, type=value.type, const_value=value.const_value)
+    return graph.initializers[name]
+
+
+def successor(before: str | None, last: str, number: int) -> str:
+    """Name of the counterpart ``number`` layers after ``last``, given the one in the layer before it.
+
+    ``h.4.ln`` and ``h.5.ln`` continue as ``h.6.ln``; names that do not count get a suffix.
+    """
+    if before is not None:
+        left, right = re.split(r"(\d+)", before), re.split(r"(\d+)", last)
+        if len(left) == len(right):
+            different = [i for i, (a, b) in enumerate(zip(left, right, strict=True)) if a != b]
+            if len(different) == 1 and left[different[0]].isdigit() and right[different[0]].isdigit():
+                index = different[0]
+                if int(right[index]) - int(left[index]) == 1:
+                    return "".join([*right[:index], str(int(right[index]) + number), *right[index + 1 :]])
+    return f"{last}__layer_plus_{number}"
+
+
+def unique(name: str, taken: set[str | None]) -> str:
+    """``name``, or ``name_2``, ``name_3``… if it is taken; the result is taken from then on."""
+    candidate, number = name, 1
+    while candidate in taken:
+        number += 1
+        candidate = f"{name}_{number}"
+    taken.add(candidate)
+    return candidate

@@ -1,0 +1,65 @@
+"""Write the changed graph as a message without its stacks' weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+import onnx
+import onnx_ir as ir
+
+from bot_onnx.graph.analysis import Analysis
+
+PROVENANCE = "bot_onnx"  #: key of the metadata entry that says what made a file
+
+
+def skeleton(analysis: Analysis, sizes: Mapping[str, int], written: set[str], provenance: Mapping[str, object]) -> onnx.ModelProto:
+    """The model message, without the initializers named in ``written``.
+
+    Types of inner values are left out (they are stale, and follow from the graph); sizes of graph outputs are updated.
+    """
+    model = analysis.model
+    proto = onnx.ModelProto(
+        ir_version=model.ir_version,
+        producer_name=model.producer_name or "",
+        producer_version=model.producer_version or "",
+        domain=model.domain or "",
+        model_version=model.model_version or 0,
+        doc_string=model.doc_string or "",
+    )
+    for domain, version in model.opset_imports.items():
+        proto.opset_import.append(onnx.OperatorSetIdProto(domain=domain, version=version))
+    metadata = {**model.metadata_props, PROVENANCE: json.dumps(provenance, sort_keys=True)}
+    for key, value in metadata.items():
+        proto.metadata_props.append(onnx.StringStringEntryProto(key=key, value=value))
+    graph = proto.graph
+    graph.name = model.graph.name or "main"
+    graph.input.extend(ir.serde.serialize_value(value) for value in model.graph.inputs)
+    graph.output.extend(_output(analysis, value, sizes) for value in model.graph.outputs)
+    graph.node.extend(ir.serde.serialize_node(node) for node in model.graph)
+    for name, value in model.graph.initializers.items():
+        if name not in written and value.const_value is not None and any(True for _ in value.uses()):
+            value.const_value.name = name
+            graph.initializer.append(ir.serde.serialize_tensor(value.const_value))
+    return proto
+
+
+def _output(analysis: Analysis, value: ir.Value, sizes: Mapping[str, int]) -> onnx.ValueInfoProto:
+    proto = ir.serde.serialize_value(value)
+    dims = analysis.context.of(value)
+    shape = proto.type.tensor_type.shape
+    if len(shape.dim) == len(dims):
+        for entry, dim in zip(shape.dim, dims, strict=True):
+            if entry.HasField("dim_value") and dim is not None:
+                entry.dim_value = analysis.new_size(dim, dict(sizes))[0]
+    return proto
+
+
+def initializer_order(graph: ir.Graph) -> list[str]:
+    """Names of initializers in order of first use."""
+    order: dict[str, None] = {}
+    for node in graph:
+        for value in node.inputs:
+            if value is not None and value.const_value is not None:
+                order.setdefault(value.name or "")
+    return list(order)

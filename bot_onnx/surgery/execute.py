@@ -1,0 +1,67 @@
+"""Carry out a plan: read stack by stack, resample, hand over tensor by tensor. The graph is not looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from bot_onnx.graph.closed_forms import compute
+from bot_onnx.resample import MethodOptions, get_method
+from bot_onnx.resample.devices import to_numpy
+from bot_onnx.surgery.planner import Prepared
+from bot_onnx.surgery.types import StackPlan
+
+Progress = Callable[[str, int, int], None]
+
+
+def produce(
+    prepared: Prepared,
+    options: MethodOptions,
+    *,
+    xp: Any,
+    progress: Progress | None = None,
+) -> Iterator[tuple[str, NDArray[np.generic]]]:
+    """Yield every tensor of the target, by name, in the order of the stacks.
+
+    Args:
+        prepared: the plan and the source's tensors.
+        options: of the plan's method.
+        xp: array namespace to compute in.
+        progress: called with (stack name, bytes done, bytes in all) after each tensor.
+    """
+    plan = prepared.plan
+    total = sum(slot.nbytes for slot in prepared.slots)
+    done = 0
+    for stack in plan.stacks:
+        if stack.twin_of is not None:
+            continue
+        twins = [other for other in plan.stacks if other.twin_of == stack.task.stack]
+        dtype = ir.DataType[stack.dtype].numpy()
+        for name, array in zip(stack.targets, _layers(prepared, stack, options, xp), strict=True):
+            values = to_numpy(array).astype(dtype, copy=False)
+            yield name, values
+            done += values.nbytes
+            for twin in twins:
+                yield twin.targets[0], np.ascontiguousarray(values.T)
+                done += values.nbytes
+            if progress is not None:
+                progress(stack.task.name, done, total)
+
+
+def _layers(prepared: Prepared, stack: StackPlan, options: MethodOptions, xp: Any) -> Iterator[Any]:
+    if stack.closed_form is not None:
+        for _ in stack.targets:
+            yield compute(stack.closed_form, stack.task.target_shape, ir.DataType[stack.dtype].numpy())
+        return
+    readers = [partial(_read, prepared.tensors[name]) for name in stack.sources]
+    plan = prepared.plan
+    yield from get_method(plan.method).resample(stack.task, readers, options, xp=xp, seed=plan.seed)
+
+
+def _read(tensor: ir.TensorProtocol) -> NDArray[np.generic]:
+    return tensor.numpy()

@@ -1,0 +1,166 @@
+"""From a target spec to a Plan: solve the sizes, change the graph, lay out the file. No weight is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+import onnx
+import onnx_ir as ir
+
+from bot_onnx import __version__
+from bot_onnx.graph.analysis import Analysis
+from bot_onnx.resample import MethodOptions
+from bot_onnx.spec import Solution, TargetSpec, solve
+from bot_onnx.surgery.depth import resize_chain, successor, unique
+from bot_onnx.surgery.emit import initializer_order, skeleton
+from bot_onnx.surgery.framing import Layout, TensorSlot, layout
+from bot_onnx.surgery.scales import patch_scales
+from bot_onnx.surgery.sizes import patch_sizes
+from bot_onnx.surgery.tasks import build_task
+from bot_onnx.surgery.types import DimChange, LayerChange, Plan, StackPlan
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a model comes from: for the plan, and for the metadata of what is made of it."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A plan with what the execution needs besides.
+
+    Attributes:
+        plan: the plan.
+        proto: the target model without its weights.
+        slots: the tensors to write, in file order.
+        tensors: the source's tensors by name, unread.
+    """
+
+    plan: Plan
+    proto: onnx.ModelProto
+    slots: list[TensorSlot]
+    tensors: dict[str, ir.TensorProtocol]
+
+
+def prepare(
+    analysis: Analysis,
+    spec: TargetSpec,
+    origin: Origin,
+    *,
+    method: str,
+    options: MethodOptions,
+    seed: int,
+    external: bool,
+    name: str = "model.onnx",
+) -> Prepared:
+    """Plan a resize. The analysed model is changed in place: analyse anew for another plan.
+
+    Args:
+        analysis: of the source.
+        spec: the target.
+        origin: of the source.
+        method, options, seed: of the resampling, recorded in the plan.
+        external: weights go to a file beside the model.
+        name: file name of the output.
+
+    Raises:
+        SpecError, DimError, GraphError: the target cannot be had; nothing was written.
+    """
+    structure = analysis.structure
+    solution = solve(structure, spec)
+    tensors = {n: v.const_value for n, v in analysis.model.graph.initializers.items() if v.const_value is not None}
+    constants = [*patch_sizes(analysis, solution.sizes), *patch_scales(analysis, solution.sizes, spec.constants or {})]
+    targets = _resize_depth(analysis, solution)
+    stacks = [
+        StackPlan(
+            build_task(structure, stack, solution.sizes, solution.layers),
+            stack.tensors,
+            targets[stack.id],
+            stack.dtype,
+            stack.closed_form,
+            stack.twin_of,
+        )
+        for stack in structure.stacks
+    ]
+    written = {n for stack in structure.stacks for n in (*stack.tensors, *targets[stack.id])}
+    provenance = {
+        "version": __version__,
+        "source_sha256": origin.sha256,
+        "spec": spec.model_dump(exclude_none=True),
+        "method": method,
+        "options": options.model_dump(mode="json"),
+        "seed": seed,
+    }
+    proto = skeleton(analysis, solution.sizes, written, provenance)
+    slots = _slots(analysis, stacks)
+    placed = layout(proto, slots, name, external=external)
+    plan = Plan(
+        source=origin.path,
+        name=spec.name or "",
+        method=method,
+        options=options.model_dump(mode="json"),
+        seed=seed,
+        dims=_dim_changes(analysis, solution.sizes),
+        layers=tuple(LayerChange(c.name, c.count, solution.layers[c.name]) for c in structure.chains),
+        constants=tuple(constants),
+        stacks=tuple(_placed(stack, placed) for stack in stacks),
+        notes=solution.notes,
+        parameters=(structure.parameters, _parameters(stacks)),
+        size_bytes=(origin.size_bytes, placed.total_bytes),
+        external=placed.data_name is not None,
+    )
+    return Prepared(plan, proto, slots, tensors)
+
+
+def _dim_changes(analysis: Analysis, sizes: Mapping[str, int]) -> tuple[DimChange, ...]:
+    dims = analysis.structure.dims.values()
+    return tuple(DimChange(d.id, d.name, d.role, d.kind, d.size, sizes[d.id]) for d in dims)
+
+
+def _resize_depth(analysis: Analysis, solution: Solution) -> dict[str, tuple[str, ...]]:
+    """Change the depth of every chain; returns the names of the tensors to write, per stack."""
+    graph = analysis.model.graph
+    taken: set[str | None] = {*graph.initializers, *(v.name for node in graph for v in node.outputs)}
+    targets: dict[str, tuple[str, ...]] = {}
+    for stack in analysis.structure.stacks:
+        if stack.chain is None or stack.shared:
+            targets[stack.id] = stack.tensors
+            continue
+        count, wanted = len(stack.tensors), solution.layers[stack.chain]
+        names = list(stack.tensors[:wanted])
+        for number in range(1, wanted - count + 1):
+            names.append(unique(successor(stack.tensors[-2], stack.tensors[-1], number), taken))
+        targets[stack.id] = tuple(names)
+    for chain, info in zip(analysis.chains, analysis.structure.chains, strict=True):
+        stacked = {
+            stack.tensors[-1]: list(targets[stack.id][info.count :])
+            for stack in analysis.structure.stacks
+            if stack.chain == info.name and not stack.shared
+        }
+        resize_chain(graph, chain, info.name, solution.layers[info.name], stacked)
+    return targets
+
+
+def _slots(analysis: Analysis, stacks: list[StackPlan]) -> list[TensorSlot]:
+    shapes = {name: (stack.dtype, stack.task.target_shape) for stack in stacks for name in stack.targets}
+    return [
+        TensorSlot(name, ir.DataType[shapes[name][0]], shapes[name][1])
+        for name in initializer_order(analysis.model.graph)
+        if name in shapes
+    ]
+
+
+def _placed(stack: StackPlan, placed: Layout) -> StackPlan:
+    return replace(stack, offsets=tuple(placed.placements[name].offset for name in stack.targets))
+
+
+def _parameters(stacks: list[StackPlan]) -> int:
+    floats = [stack for stack in stacks if not stack.dtype.startswith(("INT", "UINT", "BOOL"))]
+    return sum(prod(stack.task.target_shape) * len(stack.targets) for stack in floats)
+

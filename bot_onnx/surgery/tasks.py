@@ -1,0 +1,86 @@
+"""Turn stacks and solved sizes into work orders for the resampler."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from bot_onnx.graph.types import Dim, Stack, Structure
+from bot_onnx.stack.types import Axis, StackTask
+
+_UNIT = Axis("leaf", 1, 1, "count")
+
+
+def build_task(structure: Structure, stack: Stack, sizes: Mapping[str, int], layers: Mapping[str, int]) -> StackTask:
+    """The work order of one stack.
+
+    Args:
+        structure: of the source.
+        stack: one of its stacks.
+        sizes: new size per dim id. layers: new depth per chain name.
+    """
+    counts = {chain.name: (chain.count, layers[chain.name]) for chain in structure.chains}
+    deepest = max(counts.values(), default=(1, 1))
+    inside = counts[stack.chain] if stack.chain is not None and not stack.shared else (1, 1)
+    return StackTask(
+        stack=stack.id,
+        name=stack.name,
+        kind=stack.kind,
+        axes=tuple(_top_axis(structure, stack, identity, sizes) for identity in stack.axes),
+        directions=stack.directions,
+        layers=inside,
+        total_layers=counts[stack.chain] if stack.chain is not None else deepest,
+        writes_residual=stack.writes_residual,
+        before_tied_head=stack.before_tied_head,
+        residual=structure.residual,
+        norm_position=stack.norm_position,
+    )
+
+
+def _axis(structure: Structure, identity: str, sizes: Mapping[str, int]) -> Axis:
+    dim = structure.dims[identity]
+    parts = tuple(_axis(structure, part, sizes) for part in dim.parts)
+    return Axis(dim.kind, dim.size, sizes[identity], dim.role, parts)
+
+
+def _top_axis(structure: Structure, stack: Stack, identity: str | None, sizes: Mapping[str, int]) -> Axis:
+    """An axis of the stack, with the parts marked that carry queries or keys."""
+    if identity is None:
+        return _UNIT
+    axis = _axis(structure, identity, sizes)
+    head_dim = _head_dim(structure, identity, sizes) if stack.score_parts else None
+    if head_dim is None:
+        return axis
+    if axis.kind == "product" and axis.parts[0].role == "count" and len(axis.parts) > 1:
+        axis = _unrolled(axis)
+    if axis.kind != "concat" or axis.role == "head_dim":
+        return replace(axis, score=True, head_dim=head_dim)
+    parts = tuple(
+        replace(part, score=True, head_dim=head_dim) if index in stack.score_parts else part
+        for index, part in enumerate(axis.parts)
+    )
+    return replace(axis, parts=parts)
+
+
+def _unrolled(axis: Axis) -> Axis:
+    """``count x rest`` as the concat of ``count`` equal parts, so that each can be told from the others."""
+    count, rest = axis.parts[0], axis.parts[1:]
+    source, target = axis.source // count.source, axis.target // count.target
+    part = rest[0] if len(rest) == 1 else Axis("product", source, target, "free", rest)
+    return Axis("concat", axis.source, axis.target, axis.role, (part,) * count.source)
+
+
+def _head_dim(structure: Structure, identity: str, sizes: Mapping[str, int]) -> tuple[int, int] | None:
+    """(source, target) of the head_dim that lies below a dim."""
+    inside = _leaves(structure, identity)
+    for dim in structure.dims.values():
+        if dim.role == "head_dim" and _leaves(structure, dim.id) <= inside:
+            return dim.size, sizes[dim.id]
+    return None
+
+
+def _leaves(structure: Structure, identity: str) -> set[str]:
+    dim: Dim = structure.dims[identity]
+    if not dim.parts:
+        return {identity}
+    return set().union(*(_leaves(structure, part) for part in dim.parts))

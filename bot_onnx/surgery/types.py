@@ -1,0 +1,95 @@
+"""The Plan: everything that a resize will do, as plain frozen data. ``--dry-run`` prints it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bot_onnx.stack.types import StackTask
+
+
+@dataclass(frozen=True, slots=True)
+class DimChange:
+    """Size of one dim before and after (equal where it stays)."""
+
+    id: str
+    name: str
+    role: str
+    kind: str
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerChange:
+    """Depth of one chain before and after."""
+
+    chain: str
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantPatch:
+    """One number of the graph that changes: where it stands, what it was, what it becomes, and why."""
+
+    place: str
+    old: float
+    new: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StackPlan:
+    """What happens to one stack.
+
+    Attributes:
+        task: how its axes change and what they mean.
+        sources: tensors read, in layer order. targets: tensors written, in layer order.
+        dtype: ONNX data type name of both.
+        closed_form: formula that the tensor is recomputed from, or None.
+        twin_of: stack whose result, transposed, this one is, or None.
+        offsets: byte offset of every target in the file that holds it.
+    """
+
+    task: StackTask
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    dtype: str
+    closed_form: str | None = None
+    twin_of: str | None = None
+    offsets: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole resize, before any weight is read.
+
+    Attributes:
+        source: path of the source model. name: name of the spec, or empty.
+        method, options, seed: of the resampling.
+        dims, layers, constants, stacks: what changes.
+        notes: what was derived, and why, in sentences.
+        parameters: number of weights before and after.
+        size_bytes: size of the file (weights included) before and after.
+        external: whether the weights go to a file beside the model.
+    """
+
+    source: str
+    name: str
+    method: str
+    options: dict[str, Any]
+    seed: int
+    dims: tuple[DimChange, ...]
+    layers: tuple[LayerChange, ...]
+    constants: tuple[ConstantPatch, ...]
+    stacks: tuple[StackPlan, ...]
+    notes: tuple[str, ...]
+    parameters: tuple[int, int]
+    size_bytes: tuple[int, int]
+    external: bool
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """The plan as JSON."""
+        return json.dumps(asdict(self), indent=indent)

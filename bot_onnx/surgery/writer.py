@@ -1,0 +1,167 @@
+"""Writing a model while its weights are still being made: no more than one tensor is in memory at a time.
+
+The file is laid out first (:mod:`bot_onnx.surgery.framing`), values are written at their offsets in whatever order
+they come, and the output appears under its name only when it is complete and verified
+(:mod:`bot_onnx.surgery.staging`).
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from bot_onnx.errors import OutputError
+from bot_onnx.surgery.framing import Layout, Placement, TensorSlot, layout
+from bot_onnx.surgery.staging import StagedFile, Staging
+
+__all__ = ["Layout", "Placement", "TensorSlot", "check_output", "layout", "write_model"]
+
+StrPath = str | os.PathLike[str]
+
+
+def write_model(
+    proto: onnx.ModelProto,
+    slots: Sequence[TensorSlot],
+    produce: Iterable[tuple[str, NDArray[np.generic]]],
+    path: StrPath,
+    *,
+    external: bool = False,
+    force: bool = False,
+    sources: Sequence[StrPath] = (),
+    before_publish: Callable[[str], None] | None = None,
+) -> Layout:
+    """Write a model whose weights arrive one by one.
+
+    Args:
+        proto: the model without the tensors in ``slots``.
+        slots: the initializers to write, in file order.
+        produce: yields ``(name, values)``, tensors in any order. A tensor may come in pieces along its first axis,
+            one piece after the other; pieces of different tensors may alternate. Each array has the slot's data type
+            (NumPy's or ml_dtypes'; any byte order) and is written before the next one is asked for.
+        path: the output. ``<path>.data`` stands beside it if the weights are external.
+        external: store weights as external data; models above 2 GiB always do.
+        force: replace an existing output; the old one stays until the new one is complete.
+        sources: files that the output must not be, whatever name it goes by (the source and its external data).
+        before_publish: called with a path that opens the finished file (its data file lies beside it), before the
+            output has its name. If it raises, the output never appears.
+
+    Returns:
+        The layout that was written.
+
+    Raises:
+        OutputError: the output may not or cannot be written, or what was produced does not fill the slots. Nothing is
+            left behind, and what was there before is untouched, after this as after any other exception.
+    """
+    path = Path(path).absolute()
+    check_output(path, external=external, force=force, sources=sources)
+    plan = layout(proto, slots, path.name, external=external)
+    data = None if plan.data_name is None else path.parent / plan.data_name
+    if data is not None:
+        _check_target(data, force, sources)
+    with Staging(path, data) as staging:
+        files = {"model": staging.model, "data": staging.data}
+        staging.reserve(plan.model_bytes, plan.data_bytes)
+        for offset, framing in plan.framing:
+            staging.model.write_at(offset, framing)
+        _fill(plan, produce, files)
+        for file in filter(None, files.values()):
+            file.sync()
+        if before_publish is not None:
+            before_publish(os.fspath(staging.readable()))
+        staging.publish(force=force)
+    return plan
+
+
+def check_output(
+    path: StrPath, *, external: bool = False, force: bool = False, sources: Sequence[StrPath] = ()
+) -> None:
+    """Refuse an output path that cannot or must not be written, before any work is done.
+
+    The arguments are those of :func:`write_model`.
+
+    Raises:
+        OutputError: the path is a folder, a device or one of the sources; its folder is missing or read-only; or
+            it exists and ``force`` is off.
+    """
+    path = Path(path)
+    if "\0" in str(path) or path.name in ("", ".."):
+        raise OutputError(f"{str(path)!r} is no file name: name the output, for example small.onnx")
+    try:
+        path.name.encode()
+    except UnicodeEncodeError:
+        raise OutputError(f"{str(path)!r} is not UTF-8, which ONNX demands of names: choose another") from None
+    folder = path.parent
+    if not folder.is_dir():
+        what = "is not a folder" if folder.exists() else "does not exist"
+        raise OutputError(f"cannot write {path}: {folder} {what}; create it or choose another")
+    _check_target(path, force, sources)
+    if external:
+        _check_target(folder / f"{path.name}.data", force, sources)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write {path}: no permission to create files in {folder}; choose another folder")
+
+
+def _check_target(path: Path, force: bool, sources: Sequence[StrPath]) -> None:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        if path.is_symlink() and not force:
+            raise OutputError(f"{path} exists already: choose another name, or overwrite it by force") from None
+        return
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error.strerror}; choose another name") from error
+    if stat.S_ISDIR(mode):
+        raise OutputError(f"{path} is a folder: name a file in it, for example {path / 'small.onnx'}")
+    if not stat.S_ISREG(mode):
+        raise OutputError(f"{path} is no regular file: choose another name")
+    for source in sources:
+        if os.path.exists(source) and os.path.samefile(path, source):
+            raise OutputError(f"{path} is the source itself ({source}), which is never written to: choose another name")
+    if not force:
+        raise OutputError(f"{path} exists already: choose another name, or overwrite it by force")
+
+
+def _fill(
+    plan: Layout, produce: Iterable[tuple[str, NDArray[np.generic]]], files: dict[str, StagedFile | None]
+) -> None:
+    written = dict.fromkeys(plan.slots, 0)
+    for name, values in produce:
+        slot = plan.slots.get(name)
+        if slot is None:
+            raise OutputError(f"a tensor {name!r} was produced that the output has no place for; nothing was written")
+        raw = _raw_bytes(values, slot)
+        place = plan.placements[name]
+        if written[name] + len(raw) > place.nbytes:
+            raise OutputError(f"tensor {name!r} was produced twice or in too many pieces; nothing was written")
+        file = files[place.file]
+        assert file is not None
+        file.write_at(place.offset + written[name], raw)
+        written[name] += len(raw)
+    missing = [name for name, count in written.items() if count < plan.placements[name].nbytes]
+    if missing:
+        raise OutputError(f"no or too few values were produced for tensor {missing[0]!r}; nothing was written")
+
+
+def _raw_bytes(values: NDArray[np.generic], slot: TensorSlot) -> memoryview:
+    """Check an array against its slot; give its bytes as ONNX stores them, without a copy where they are so already."""
+    dtype = ir.DataType(slot.dtype)
+    whole = values.shape == slot.shape
+    piece = values.ndim > 0 and values.ndim == len(slot.shape) and values.shape[1:] == slot.shape[1:]
+    if values.dtype.newbyteorder("=") != np.dtype(dtype.numpy()) or not (whole or piece):
+        raise OutputError(
+            f"tensor {slot.name!r} was produced as {values.dtype} {list(values.shape)}, but the plan says "
+            f"{dtype.name} {list(slot.shape)}; nothing was written"
+        )
+    if dtype.bitwidth < 8:
+        if not whole:
+            raise OutputError(f"tensor {slot.name!r} ({dtype.name}) packs several values a byte: produce it whole")
+        return memoryview(ir.Tensor(values, dtype=dtype).tobytes())
+    little = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
+    return little.reshape(-1).view(np.uint8).data
