@@ -76,9 +76,7 @@ def _move_uses(graph: ir.Graph, old: ir.Node, new: ir.Node, keep: set[ir.Node]) 
                 usage.node.replace_input_with(usage.idx, after)
         for index, output in enumerate(graph.outputs):
             if output is before:
-                name = before.name
-                before.name = f"{name}__inner"
-                after.name = name
+                before.name, after.name = after.name, before.name
                 after.shape, after.type = before.shape, before.type
                 graph.outputs[index] = after
 

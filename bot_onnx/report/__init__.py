@@ -1,0 +1,32 @@
+"""What people and machines read: pure functions from the plain results to rich renderables and to JSON values.
+
+Import from here; nothing in this folder computes a result, prints, or touches a file. It imports the types of
+``graph``, ``stack``, ``surgery`` and ``verify``; ``cli`` imports it.
+"""
+
+from bot_onnx.report.demo_report import DemoRow, demo_report
+from bot_onnx.report.inspect_report import inspect_report
+from bot_onnx.report.json_report import inspection_json, plain, plan_json, result_json, verify_json
+from bot_onnx.report.plan_report import plan_report
+from bot_onnx.report.result_report import result_report, shrinks
+from bot_onnx.report.specs_report import specs_report
+from bot_onnx.report.verify_report import verify_report
+from bot_onnx.report.views import InspectionView, ResultView
+
+__all__ = [
+    "DemoRow",
+    "InspectionView",
+    "ResultView",
+    "demo_report",
+    "inspect_report",
+    "inspection_json",
+    "plain",
+    "plan_json",
+    "plan_report",
+    "result_json",
+    "result_report",
+    "shrinks",
+    "specs_report",
+    "verify_json",
+    "verify_report",
+]

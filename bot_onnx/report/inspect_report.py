@@ -1,0 +1,141 @@
+"""The tables of ``inspect``: the file, its chains of layers, its dims, its stacks, its ties."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from bot_onnx.graph.types import Dim, Stack, Structure
+from bot_onnx.report.dims import composition, fixed_reason
+from bot_onnx.report.layout import cell, facts, plural, table
+from bot_onnx.report.units import count, size
+from bot_onnx.report.views import InspectionView, Value
+
+
+def inspect_report(inspection: InspectionView) -> Group:
+    """Everything that ``inspect`` shows, as one renderable."""
+    structure = inspection.structure
+    parts: list[RenderableType] = [_header(inspection), "", _chains(structure)]
+    parts += ["", _dims(structure), "", _stacks(structure)]
+    if structure.ties:
+        parts += ["", _ties(structure)]
+    parts += [cell(f"note: {note}") for note in structure.notes]
+    return Group(*parts)
+
+
+def _header(inspection: InspectionView) -> Table:
+    structure = inspection.structure
+    parameters = f"{count(structure.parameters)} ({structure.parameters:,})"
+    return facts(
+        {
+            "model": inspection.path,
+            "size": f"{size(inspection.size_bytes)}, {parameters} parameters",
+            "graph": f"{plural(structure.nodes, 'node')}, opset {inspection.opset}",
+            "producer": inspection.producer or "not given",
+            "residual": structure.residual,
+            "inputs": _lines(inspection.inputs),
+            "outputs": _lines(inspection.outputs),
+        }
+    )
+
+
+def _lines(values: tuple[Value, ...]) -> Text:
+    return Text("\n").join(cell(_value(value)) for value in values) if values else Text("none")
+
+
+def _value(value: Value) -> str:
+    name, dtype, shape = value
+    return f"{name}: {dtype} [{', '.join(str(axis) for axis in shape)}]"
+
+
+def _chains(structure: Structure) -> RenderableType:
+    if not structure.chains:
+        return Text("Layers: no chain of equal layers was found; the depth cannot be changed.")
+    made = table("Layers", ["chain", "layers>", "segments each>", "nodes each>", "resizable"])
+    for chain in structure.chains:
+        made.add_row(
+            cell(chain.name),
+            str(chain.count),
+            str(chain.period),
+            str(chain.nodes_per_layer),
+            _resizable(chain.resizable),
+        )
+    return made
+
+
+def _resizable(reason: str | None) -> Text:
+    return Text("yes", style="green") if reason is None else cell(f"no: {reason}", "yellow")
+
+
+def _dims(structure: Structure) -> RenderableType:
+    if not structure.dims:
+        return Text("Dims: none.")
+    made = table("Dims", ["id!", "name", "size>", "made of", "role", "uses", "resizable"])
+    for dim in structure.dims.values():
+        made.add_row(
+            dim.id,
+            cell(dim.name),
+            str(dim.size),
+            cell(composition(dim, structure.dims)),
+            cell(dim.role),
+            cell(_uses(dim)),
+            _resizable(fixed_reason(dim, structure.dims)),
+        )
+    return made
+
+
+def _uses(dim: Dim) -> str:
+    if not dim.occurrences:
+        return "activations"
+    tensor, axis = dim.occurrences[0]
+    return f"{len(dim.occurrences)}: {tensor}[{axis}]"
+
+
+def _stacks(structure: Structure) -> RenderableType:
+    if not structure.stacks:
+        return Text("Stacks: no parameters.")
+    made = table("Stacks", ["id!", "name", "shape", "kind", "dtype!", "remarks"])
+    for stack in structure.stacks:
+        made.add_row(
+            stack.id,
+            cell(stack.name),
+            cell(_shape(stack, structure)),
+            cell(stack.kind),
+            stack.dtype,
+            cell(", ".join(_remarks(stack, structure))),
+        )
+    return made
+
+
+def _shape(stack: Stack, structure: Structure) -> str:
+    axes = " x ".join(
+        str(extent) if ident is None else f"{structure.dims[ident].name} {extent}"
+        for ident, extent in zip(stack.axes, stack.shape, strict=True)
+    )
+    return f"[{len(stack.tensors)} x] {axes or 'scalar'}" if stack.chain is not None else axes or "scalar"
+
+
+def _remarks(stack: Stack, structure: Structure) -> list[str]:
+    found = []
+    if stack.chain is not None:
+        found.append(f"in {stack.chain}")
+    if stack.shared:
+        found.append("one tensor for all layers")
+    if stack.closed_form is not None:
+        found.append(f"closed form {stack.closed_form}")
+    if stack.twin_of is not None:
+        twins = {other.id: other.name for other in structure.stacks}
+        found.append(f"tied: transpose of {stack.twin_of} ({twins.get(stack.twin_of, 'unknown')})")
+    if stack.writes_residual:
+        found.append("writes the residual stream")
+    if stack.before_tied_head:
+        found.append("before the tied head")
+    return found
+
+
+def _ties(structure: Structure) -> RenderableType:
+    made = table("Ties: one tensor, used in several places", ["places"])
+    for group in structure.ties:
+        made.add_row(cell(" = ".join(group)))
+    return made

@@ -1,0 +1,113 @@
+"""The tables of a plan: what ``--dry-run`` prints before any weight is read."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+
+from bot_onnx.report.layout import cell, facts, plural, table
+from bot_onnx.report.units import arrow, change, count, number, size
+from bot_onnx.stack.types import Axis
+from bot_onnx.surgery.types import Plan, StackPlan
+
+
+def plan_report(plan: Plan) -> Group:
+    """Everything that would be done, as one renderable."""
+    return Group(
+        _header(plan),
+        "",
+        changes(plan),
+        *([""] + [_constants(plan)] if plan.constants else []),
+        "",
+        _stacks(plan),
+        *(cell(f"note: {note}") for note in plan.notes),
+    )
+
+
+def method_text(plan: Plan) -> str:
+    """The method with its options, as one writes them."""
+    options = ", ".join(f"{key}={value}" for key, value in plan.options.items())
+    return f"{plan.method}{f' ({options})' if options else ''}, seed {plan.seed}"
+
+
+def _header(plan: Plan) -> RenderableType:
+    return facts(
+        {
+            "source": plan.source,
+            "spec": plan.name or None,
+            "method": method_text(plan),
+            "weights": "in a file beside the model" if plan.external else "inside the model file",
+        }
+    )
+
+
+def changes(plan: Plan, *, seconds: str | None = None) -> RenderableType:
+    """The table of what changes: layers, dims, parameters, bytes; and the time it took, if given."""
+    made = table("Changes", ["what", "before>", "after>", "change>"])
+    for layer in plan.layers:
+        if layer.source != layer.target or len(plan.layers) == 1:
+            _row(made, f"layers: {layer.chain}", layer.source, layer.target)
+    changed = [dim for dim in plan.dims if dim.source != dim.target]
+    for dim in changed:
+        _row(made, f"{dim.name} ({dim.id})", dim.source, dim.target)
+    before, after = plan.parameters
+    made.add_section()
+    made.add_row("parameters", count(before), count(after), change(before, after))
+    before, after = plan.size_bytes
+    made.add_row("file", size(before), size(after), change(before, after))
+    if seconds is not None:
+        made.add_row("time", "", seconds, "")
+    same = len(plan.dims) - len(changed)
+    made.caption = f"{plural(same, 'other dim')} unchanged" if same else None
+    made.caption_justify = "left"
+    return made
+
+
+def _row(made: Table, what: str, before: int, after: int) -> None:
+    made.add_row(cell(what), str(before), str(after), change(before, after))
+
+
+def _constants(plan: Plan) -> RenderableType:
+    made = table("Constants of the graph", ["place", "before>", "after>", "because"])
+    for patch in plan.constants:
+        made.add_row(cell(patch.place), number(patch.old, 6), number(patch.new, 6), cell(patch.reason))
+    return made
+
+
+def _stacks(plan: Plan) -> RenderableType:
+    made = table("Stacks", ["id!", "name", "layers>", "axes", "dtype!", "how"])
+    for stack in plan.stacks:
+        task = stack.task
+        made.add_row(
+            task.stack,
+            cell(task.name),
+            arrow(*task.layers),
+            cell(", ".join(map(axis_text, task.axes)) or "scalar"),
+            stack.dtype,
+            cell(_how(stack)),
+        )
+    return made
+
+
+def _how(stack: StackPlan) -> str:
+    if stack.closed_form is not None:
+        return f"recomputed: {stack.closed_form}"
+    if stack.twin_of is not None:
+        return f"transpose of {stack.twin_of}"
+    task = stack.task
+    same = task.layers[0] == task.layers[1] and all(axis_same(axis) for axis in task.axes)
+    return "kept" if same else "resampled"
+
+
+def axis_same(axis: Axis) -> bool:
+    """Whether no part of the axis changes size (two parts may change and their product stay)."""
+    return axis.source == axis.target and all(axis_same(part) for part in axis.parts)
+
+
+def axis_text(axis: Axis) -> str:
+    """How an axis changes: ``hidden 64 -> 32``, ``(heads 4 -> 2 x head_dim 16)``."""
+    role = "" if axis.role == "free" else f"{axis.role} "
+    if axis.parts and not axis_same(axis):
+        sign = " x " if axis.kind == "product" else " + "
+        return f"({sign.join(map(axis_text, axis.parts))})"
+    return f"{role}{arrow(axis.source, axis.target)}"

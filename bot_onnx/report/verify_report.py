@@ -1,0 +1,69 @@
+"""The tables of a verification: its checks, and how close the outputs are to the source's."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from bot_onnx.report.layout import cell, facts, table
+from bot_onnx.report.units import count, number, size
+from bot_onnx.verify.types import VerifyReport
+
+_STYLES = {"pass": "green", "fail": "bold red", "skip": "dim"}
+
+
+def verify_report(report: VerifyReport) -> Group:
+    """Everything that ``verify`` shows, as one renderable."""
+    header = facts(
+        {
+            "model": report.path,
+            "size": f"{size(report.size_bytes)}, {count(report.parameters)} parameters",
+            "layers": ", ".join(f"{chain} {layers}" for chain, layers in report.layers.items()) or None,
+            "dims": ", ".join(f"{name} {extent}" for name, extent in report.dims.items()) or None,
+        }
+    )
+    return Group(header, "", *tables(report))
+
+
+def tables(report: VerifyReport) -> list[RenderableType]:
+    """The checks, the verdict, and the comparison where there is one."""
+    parts: list[RenderableType] = [_checks(report), verdict(report)]
+    if report.comparisons:
+        parts += ["", _comparisons(report)]
+    return parts
+
+
+def verdict(report: VerifyReport) -> Text:
+    """One line: passed, or which checks failed."""
+    failed = [check.name for check in report.checks if check.status == "fail"]
+    if failed:
+        return cell(f"FAILED: {', '.join(failed)}", "bold red")
+    done = sum(check.status == "pass" for check in report.checks)
+    skipped = sum(check.status == "skip" for check in report.checks)
+    if not done:
+        return Text("Nothing was checked.", style="yellow")
+    return Text(f"All {done} checks passed{f', {skipped} skipped' if skipped else ''}.", style="green")
+
+
+def _checks(report: VerifyReport) -> RenderableType:
+    made = table("Checks", ["check", "result!", "seen"])
+    for check in report.checks:
+        made.add_row(cell(check.name), Text(check.status, style=_STYLES[check.status]), cell(check.detail))
+    return made
+
+
+def _comparisons(report: VerifyReport) -> RenderableType:
+    columns = ["output", "shape", "cosine>", "max diff>", "scale>", "KL (nats)>"]
+    mapped = any(entry.mapped for entry in report.comparisons)
+    made = table("Compared with the source, on the same inputs", [*columns, *(["source mapped by"] if mapped else [])])
+    for entry in report.comparisons:
+        cells: list[RenderableType] = [
+            cell(entry.output),
+            f"{' x '.join(map(str, entry.shape)) or 'scalar'}",
+            number(entry.cosine, 4),
+            number(entry.max_difference),
+            number(entry.scale),
+            number(entry.divergence),
+        ]
+        made.add_row(*cells, *([cell(entry.mapped or "same shape")] if mapped else []))
+    return made
