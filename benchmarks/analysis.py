@@ -104,7 +104,7 @@ def measure(target: int, folder: Path, runs: int) -> Timing:
     path = folder / f"{target}.onnx"
     onnx.save(model, path)
     constants = sum(node.op_type == "Constant" for node in model.graph.node)
-    seconds, baseline = alternate((lambda: analyse(open_model(path)), lambda: infer_shapes(path)), runs)
+    seconds, baseline = alternate((lambda: analyse(open_model(path).model()), lambda: infer_shapes(path)), runs)
     return Timing(len(model.graph.node), constants, seconds, baseline)
 
 

@@ -50,7 +50,8 @@ def demo_report(rows: Sequence[DemoRow], images: int) -> Table:
     made.add_section()
     made.add_row("accuracy", *(percent(row.accuracy) for row in rows))
     made.add_row("predictions kept", *("" if row.kept is None else _kept(row.kept) for row in rows))
-    made.add_row("largest change of a logit", *("" if row.difference is None else f"{row.difference:.2g}" for row in rows))
+    differences = ("" if row.difference is None else f"{row.difference:.2g}" for row in rows)
+    made.add_row("largest change of a logit", *differences)
     return made
 
 

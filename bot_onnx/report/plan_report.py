@@ -17,7 +17,7 @@ def plan_report(plan: Plan) -> Group:
         _header(plan),
         "",
         changes(plan),
-        *([""] + [_constants(plan)] if plan.constants else []),
+        *(["", _constants(plan)] if plan.constants else []),
         "",
         _stacks(plan),
         *(cell(f"note: {note}") for note in plan.notes),

@@ -53,7 +53,7 @@ def layer_map(mode: LayerAxis, source: int, target: int, *, wavelet: str, residu
     ``even``: layers ⌊k·rho⌋; ``first``: the first ones; ``interleave``: ⌊k·rho⌋, every layer repeated; ``stack``: the
     whole run repeated; ``identity``: as interleave, the repeats marked as added; ``haar`` / ``wavelet``: filters
     over powers of two, for other ratios the nearest layers of the next power of two (growing) or ``even``
-    (shrinking). ``auto``: ``even``; growing ``identity`` in pre-norm networks, else ``interleave``. Selections keep
+    (shrinking). ``auto``: ``even``; growing ``identity`` where there is a residual stream, else ``interleave``. Selections keep
     layer 0.
 
     Args:
@@ -72,7 +72,7 @@ def layer_map(mode: LayerAxis, source: int, target: int, *, wavelet: str, residu
     if source == target:
         return _selection(range(source))
     if mode == "auto":
-        growing: LayerAxis = "identity" if residual == "pre-norm" else "interleave"
+        growing: LayerAxis = "interleave" if residual == "none" else "identity"
         mode = growing if target > source else "even"
     allowed = _GROWING if target > source else _SHRINKING
     if mode not in allowed:

@@ -49,7 +49,7 @@ class BotOptions(MethodOptions):
     layer_axis: LayerAxis = Field(
         "auto",
         description="How layers are made: even, first (shrinking); interleave, stack, identity (growing); haar, "
-        "wavelet (both); auto takes even, and growing identity in pre-norm networks, else interleave.",
+        "wavelet (both); auto takes even, and growing identity where there is a residual stream, else interleave.",
     )
     details: Details = Field(
         "zero", description="Detail bands when growing: zero, or noise with the standard deviation of the weights."

@@ -1,0 +1,72 @@
+"""How a command may end: every error becomes one message on stderr and an exit code.
+
+0 done; 1 refused or failed; 2 wrong usage (click's); 130 interrupted; 141 the reader of the output went away; 143
+terminated.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import click
+
+from bot_onnx.errors import BotError
+
+REFUSED, INTERRUPTED, PIPE_CLOSED = 1, 130, 141
+DEBUG_VARIABLE = "BOT_ONNX_DEBUG"
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Run a command so that none of its errors becomes a traceback, unless ``BOT_ONNX_DEBUG=1`` asks for it."""
+    try:
+        yield
+        # What is still buffered meets a closed pipe here, not at the interpreter's end.
+        sys.stdout.flush()
+    except (click.ClickException, click.exceptions.Exit, click.Abort):
+        raise
+    except BotError as error:
+        _fail(f"error: {error}")
+    except KeyboardInterrupt:
+        _say("interrupted; nothing was kept")
+        raise click.exceptions.Exit(INTERRUPTED) from None
+    except BrokenPipeError:
+        _close_quietly()
+        raise click.exceptions.Exit(PIPE_CLOSED) from None
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        _fail(f"error: {where}{error.strerror or error}")
+    except MemoryError as error:
+        _fail(f"error: not enough memory{f': {error}' if str(error) else ''}; close other programs or use --device cpu")
+    except Exception as error:
+        kind = type(error).__name__
+        _fail(
+            f"error: unexpected {kind}: {error}. This is a defect of bot-onnx: please report it with the command and "
+            f"the model's name; {DEBUG_VARIABLE}=1 shows where it happened."
+        )
+
+
+def _fail(message: str) -> None:
+    if os.environ.get(DEBUG_VARIABLE) not in (None, "", "0"):
+        traceback.print_exc()
+    _say(message)
+    raise click.exceptions.Exit(REFUSED) from None
+
+
+def _say(message: str) -> None:
+    """Print one line on stderr, whatever a model's names or another library's message put into it."""
+    line = " ".join(message.split())
+    with suppress(OSError):
+        click.echo("".join(char if char.isprintable() else f"\\x{ord(char):02x}" for char in line), err=True)
+
+
+def _close_quietly() -> None:
+    """Point stdout at the null device: the interpreter flushes it once more at its end."""
+    with suppress(OSError, ValueError, AttributeError):
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)

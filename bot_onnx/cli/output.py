@@ -1,0 +1,116 @@
+"""Where output goes: results on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+    from rich.progress import Progress, TaskID
+
+PIPE_WIDTH = 160
+PATIENCE = 1.0  # seconds of silence before a progress bar appears
+
+
+def show(renderable: RenderableType) -> None:
+    """Print a result: as wide as the terminal, or 160 columns (or ``COLUMNS``) where there is none."""
+    from rich.console import Console
+
+    wide = not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdigit()
+    console = Console(file=sys.stdout, width=PIPE_WIDTH if wide else None, highlight=False, markup=False, emoji=False)
+    console.print(renderable)
+
+
+def show_json(value: Any) -> None:
+    """Print a value as JSON."""
+    click.echo(json.dumps(value, indent=2, allow_nan=False))
+
+
+class Activity:
+    """A progress bar on stderr that appears when the work takes longer than a second.
+
+    Until the first call of :meth:`update` it shows only that something is going on.
+    """
+
+    def __init__(self, doing: str) -> None:
+        """Prepare, without showing anything.
+
+        Args:
+            doing: what is going on, such as ``analysing model.onnx``.
+        """
+        self._lock = threading.Lock()
+        self._state: tuple[str, int, int | None] = (doing, 0, None)
+        self._bar: tuple[Progress, TaskID] | None = None
+        self._timer = threading.Timer(PATIENCE, self._appear)
+        self._timer.daemon = True
+        self._done = False
+
+    def start(self) -> None:
+        """Start to count the second."""
+        self._timer.start()
+
+    def stop(self) -> None:
+        """Remove the bar, if there is one."""
+        self._timer.cancel()
+        with self._lock:
+            self._done = True
+            if self._bar is not None:
+                self._bar[0].stop()
+
+    def update(self, stage: str, done: int, total: int) -> None:
+        """Say how far the work is: what it is at, bytes done and bytes in all."""
+        with self._lock:
+            self._state = (stage, done, total)
+            if self._bar is not None:
+                bar, task = self._bar
+                bar.update(task, description=_short(stage), completed=done, total=total or None)
+
+    def _appear(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+        with self._lock:
+            if self._done:
+                return
+            bar = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(bar_width=30),
+                DownloadColumn(),
+                TimeElapsedColumn(),
+                console=Console(file=sys.stderr, markup=False),
+                transient=True,
+            )
+            stage, done, total = self._state
+            task = bar.add_task(_short(stage), completed=done, total=total or None)
+            bar.start()
+            self._bar = (bar, task)
+
+
+def _short(text: str, limit: int = 32) -> str:
+    return text if len(text) <= limit else f"…{text[1 - limit :]}"
+
+
+@contextmanager
+def activity(doing: str, *, silent: bool = False) -> Iterator[Activity | None]:
+    """Show progress while the block runs: only on a terminal, and not where ``silent``.
+
+    Yields:
+        The bar, or None if there is none to be shown.
+    """
+    if silent or not sys.stderr.isatty():
+        yield None
+        return
+    bar = Activity(doing)
+    bar.start()
+    try:
+        yield bar
+    finally:
+        bar.stop()

@@ -1,0 +1,184 @@
+"""``bot-onnx resize``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bot_onnx.cli.output import activity, show, show_json
+from bot_onnx.cli.parameters import SectionedCommand, model_argument, option
+from bot_onnx.cli.target import default_output, target_options, target_spec
+from bot_onnx.errors import OutputError
+
+if TYPE_CHECKING:
+    from bot_onnx.spec import TargetSpec
+
+OUTPUT, SHOWN = "Output", "Reporting"
+
+
+class ResizeCommand(SectionedCommand):
+    """Adds the methods' options when the command is parsed or its help is shown: finding them costs imports."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the command's own parameters, and those of the methods after the target's."""
+        if not any(param.name == "method" for param in self.params):
+            from bot_onnx.cli.method_options import method_parameters
+
+            first_output = next(n for n, param in enumerate(self.params) if getattr(param, "section", "") == OUTPUT)
+            self.params[first_output:first_output] = method_parameters()
+        return super().get_params(ctx)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What all of the options come to."""
+
+    model: Path
+    target: TargetSpec
+    output: Path
+    method: str
+    options: dict[str, Any]
+    seed: int
+    plan_out: Path | None
+
+
+@click.command(
+    cls=ResizeCommand,
+    epilog="\b\nExamples:\n"
+    "  bot-onnx resize bert.onnx --spec bert-s -o small.onnx\n"
+    "  bot-onnx resize model.onnx --layers 6 --hidden 384 --dry-run\n"
+    "  bot-onnx resize model.onnx --hidden 1536 --convention value --layer-axis identity",
+)
+@model_argument
+@target_options
+@option(
+    OUTPUT,
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="OUT",
+    help="The new model; without it MODEL-<spec or sizes>.onnx beside the source.",
+)
+@option(OUTPUT, "--force", is_flag=True, help="Replace files that exist.")
+@option(
+    OUTPUT,
+    "--external/--inline",
+    default=None,
+    help="Weights in a file beside the model, or inside it; without either as the source has them.",
+)
+@option(
+    OUTPUT,
+    "--plan-out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also save the plan, as JSON.",
+)
+@option(
+    OUTPUT,
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of methods that draw random numbers.",
+)
+@option(
+    OUTPUT,
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where the weights are computed.",
+)
+@option(OUTPUT, "--allow-nonfinite", is_flag=True, help="Accept a source with NaN or infinite weights.")
+@option(OUTPUT, "--no-compare", is_flag=True, help="Do not compare the outputs with the source's.")
+@option(SHOWN, "--dry-run", is_flag=True, help="Print the plan; read no weights, write no model.")
+@option(SHOWN, "--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+@option(SHOWN, "--quiet", "-q", is_flag=True, help="Print nothing but errors (and JSON, with --json).")
+def command(model: Path, spec: str | None, method: str, **values: Any) -> None:
+    """Make a smaller or larger model out of MODEL, to a spec, to sizes given as options, or both.
+
+    Sizes left out are derived. The output appears only when it is whole and verified; MODEL is never written to.
+    """
+    from bot_onnx.cli.method_options import PREFIX, chosen_options
+
+    options = chosen_options(method, {key: values.pop(key) for key in list(values) if key.startswith(PREFIX)})
+    flags = {key: values.get(key) for key in _TARGET_KEYS}
+    target = target_spec(spec, flags)
+    output = values["output"] or default_output(model, spec, target, flags)
+    job = _Job(model, target, output, method, options, values["seed"], values["plan_out"])
+    _check_plan_out(job, values["force"])
+    if values["dry_run"]:
+        _dry_run(job, as_json=values["as_json"], quiet=values["quiet"])
+    else:
+        _resize(job, values)
+
+
+_TARGET_KEYS = (
+    "layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "positions", "width", "round_to",
+    "dims", "constants",
+)  # fmt: skip
+
+
+def _check_plan_out(job: _Job, force: bool) -> None:
+    """Refuse, before any work, a plan file that would replace something.
+
+    Raises:
+        OutputError: it exists and ``force`` is off, its folder does not, or it is a model.
+    """
+    path = job.plan_out
+    if path is None:
+        return
+    if path.resolve() in (job.model.resolve(), job.output.resolve()):
+        raise OutputError(f"--plan-out {path}: that is a model of this command; give the plan a file of its own.")
+    if not path.absolute().parent.is_dir():
+        raise OutputError(f"--plan-out {path}: the folder does not exist; make it first.")
+    if path.exists() and not force:
+        raise OutputError(f"--plan-out {path}: the file exists; give another name, or --force to replace it.")
+
+
+def _dry_run(job: _Job, *, as_json: bool, quiet: bool) -> None:
+    from bot_onnx import api
+    from bot_onnx.report import plan_json, plan_report
+
+    with activity(f"planning {job.model.name}", silent=quiet or as_json):
+        plan = api.plan(job.model, job.target, method=job.method, options=job.options, seed=job.seed)
+    _save_plan(job, plan.to_json())
+    if as_json:
+        show_json(plan_json(plan))
+    elif not quiet:
+        show(plan_report(plan))
+        click.echo(f"Dry run: {job.output} was not written.", err=True)
+
+
+def _resize(job: _Job, values: dict[str, Any]) -> None:
+    from bot_onnx import api
+    from bot_onnx.report import result_json, result_report
+
+    with activity(f"reading {job.model.name}", silent=values["quiet"] or values["as_json"]) as bar:
+        result = api.resize(
+            job.model,
+            job.target,
+            job.output,
+            method=job.method,
+            options=job.options,
+            seed=job.seed,
+            force=values["force"],
+            external=values["external"],
+            device=values["device"],
+            allow_nonfinite=values["allow_nonfinite"],
+            against=not values["no_compare"],
+            progress=bar.update if bar is not None else None,
+        )
+    _save_plan(job, result.plan.to_json())
+    if values["as_json"]:
+        show_json(result_json(result))
+    elif not values["quiet"]:
+        show(result_report(result))
+
+
+def _save_plan(job: _Job, text: str) -> None:
+    if job.plan_out is not None:
+        job.plan_out.write_text(text + "\n", encoding="utf-8")

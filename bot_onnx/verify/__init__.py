@@ -1,0 +1,20 @@
+"""Checking a model file: validity, runtime, sizes as predicted, and closeness to another model.
+
+``verify_model`` runs every check and reports; ``expected`` says what a plan or a spec predicts. Import the names below
+from here; the other modules are this folder's own.
+"""
+
+from bot_onnx.verify.expected import Expected, expected_from_plan, expected_from_spec
+from bot_onnx.verify.model import raise_unless_passed, verify_model
+from bot_onnx.verify.types import Check, OutputComparison, VerifyReport
+
+__all__ = [
+    "Check",
+    "Expected",
+    "OutputComparison",
+    "VerifyReport",
+    "expected_from_plan",
+    "expected_from_spec",
+    "raise_unless_passed",
+    "verify_model",
+]

@@ -1,0 +1,77 @@
+"""Inputs that look like real ones: token ids from all over the vocabulary, masks that hide nothing.
+
+Which integers an input may take follows from the tables it addresses, never from its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from bot_onnx.graph.inputs import InputSpec, input_specs, open_sizes
+
+Feeds = dict[str, NDArray[Any]]
+Shape = tuple[int, ...]
+
+_INDEX_FORMS = frozenset({"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Expand", "Clip"})
+_TABLE_FORMS = frozenset({"Cast", "Identity", "DequantizeLinear"})
+
+
+def index_ranges(graph: onnx.GraphProto) -> dict[str, int]:
+    """Number of rows of the table that a value addresses, by value; the smallest where it addresses several."""
+    tables = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for node in graph.node:
+        if node.op_type in _TABLE_FORMS and node.input[0] in tables:
+            tables[node.output[0]] = tables[node.input[0]]
+    ranges: dict[str, int] = {}
+    for node in reversed(graph.node):
+        if node.op_type == "Gather" and tables.get(node.input[0]):
+            axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
+            rows, addressed = tables[node.input[0]][axis], node.input[1]
+        elif node.op_type in _INDEX_FORMS and node.output and node.output[0] in ranges:
+            rows, addressed = ranges[node.output[0]], node.input[0]
+        else:
+            continue
+        ranges[addressed] = min(rows, ranges.get(addressed, rows))
+    return ranges
+
+
+def batches(
+    specs: Sequence[InputSpec], shapes: Sequence[Mapping[str, Shape]], ranges: Mapping[str, int], seed: int
+) -> list[Feeds]:
+    """One set of inputs per entry of ``shapes``.
+
+    Floats are Normal(0, 1); integers that address a table are uniform over its rows; all others, masks above all, and
+    booleans are 1.
+    """
+    rng = np.random.default_rng(seed)
+    return [{spec.name: _values(spec, sizes[spec.name], ranges, rng) for spec in specs} for sizes in shapes]
+
+
+def _values(spec: InputSpec, shape: Shape, ranges: Mapping[str, int], rng: np.random.Generator) -> NDArray[Any]:
+    if spec.dtype.kind not in "iub":
+        return rng.standard_normal(shape).astype(spec.dtype)
+    rows = ranges.get(spec.name)
+    if rows is None or spec.dtype.kind == "b":
+        return np.ones(shape, spec.dtype)
+    return rng.integers(0, max(rows, 1), shape).astype(spec.dtype)
+
+
+def candidate_shapes(
+    graph: onnx.GraphProto, observed: Mapping[str, tuple[tuple[int, int], ...]] | None
+) -> Iterator[tuple[dict[str, Shape], dict[str, Shape]]]:
+    """Pairs of input shapes to run at: those at which the analysis ran, else a ladder of guesses."""
+    specs = input_specs(graph)
+    if observed is not None and all(spec.name in observed for spec in specs):
+        yield tuple({spec.name: tuple(pair[run] for pair in observed[spec.name]) for spec in specs} for run in (0, 1))  # type: ignore[misc]
+        return
+    for pair in open_sizes(specs):
+        yield tuple({spec.name: _sized(spec, sizes) for spec in specs} for sizes in pair)  # type: ignore[misc]
+
+
+def _sized(spec: InputSpec, sizes: Mapping[str, int]) -> Shape:
+    return tuple(dim if isinstance(dim, int) else sizes[dim] for dim in spec.shape)

@@ -1,0 +1,106 @@
+"""What the outputs of a run are: which axis means what, are they finite, have they the shapes that were inferred."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from bot_onnx.graph.analysis import Analysis
+from bot_onnx.verify.feeding import Feeds
+from bot_onnx.verify.types import Check
+from bot_onnx.verify.validity import Shapes
+
+_FORM = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze"})
+_BOUNDED = frozenset({"Softmax", "Sigmoid", "HardSigmoid", "Tanh"})  # their results are no logits
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class OutputAxes:
+    """What the analysis says of an output.
+
+    Attributes:
+        roles: role per axis, None where no weight has the axis (batch, sequence).
+        composite: per axis, whether it is made of parts.
+        logits: the last axis holds logits: a ``vocab`` or ``out`` dim without a function that bounds it.
+    """
+
+    roles: tuple[str | None, ...]
+    composite: tuple[bool, ...]
+    logits: bool
+
+
+def output_axes(analysis: Analysis) -> dict[str, OutputAxes]:
+    """Describe the outputs of an analysed graph, by name."""
+    described: dict[str, OutputAxes] = {}
+    table, dims = analysis.context.table, analysis.structure.dims
+    for value in analysis.model.graph.outputs:
+        found = [
+            None if axis is None else dims.get(analysis.ids.get(table.find(axis), ""))
+            for axis in analysis.context.of(value)
+        ]
+        roles = tuple(None if dim is None else dim.role for dim in found)
+        composite = tuple(dim is not None and dim.kind != "leaf" for dim in found)
+        logits = bool(roles) and roles[-1] in ("vocab", "out") and _last_op(value) not in _BOUNDED
+        described[value.name or ""] = OutputAxes(roles, composite, logits)
+    return described
+
+
+def _last_op(value: ir.Value) -> str | None:
+    node = value.producer()
+    while node is not None and node.op_type in _FORM and node.inputs and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    return None if node is None else node.op_type
+
+
+def check_outputs(feeds: Sequence[Feeds], results: Sequence[Mapping[str, Any]], inferred: Shapes) -> list[Check]:
+    """Two checks: all outputs finite; shapes as inferred."""
+    infinite = {
+        name: int(array.size - np.isfinite(array).sum())
+        for outputs in results
+        for name, array in outputs.items()
+        if is_float(array) and not np.isfinite(array).all()
+    }
+    sizes = " and ".join(_shape(next(iter(fed.values())).shape) for fed in feeds if fed) or "no inputs"
+    if infinite:
+        told = ", ".join(f"{name!r} ({count})" for name, count in list(infinite.items())[:_SHOWN])
+        finite = Check("outputs", "fail", f"NaN or infinite values in {told}, at input sizes {sizes}")
+    else:
+        finite = Check("outputs", "pass", f"{len(results[0])} outputs finite at input sizes {sizes}")
+    return [finite, _shapes(results, inferred)]
+
+
+def _shapes(results: Sequence[Mapping[str, Any]], inferred: Shapes) -> Check:
+    faults = []
+    for name, expected in inferred.items():
+        for outputs in results:
+            shape = getattr(outputs.get(name), "shape", None)
+            if shape is not None and not _fits(shape, expected):
+                declared = _shape(["?" if size is None else size for size in expected])
+                faults.append(f"{name!r} is {declared} by declaration or inference, but {_shape(shape)} when run")
+                break
+    if faults:
+        return Check("output shapes", "fail", "; ".join(faults[:_SHOWN]))
+    told = ", ".join(f"{name} {_shape(array.shape)}" for name, array in _arrays(results[0])[:_SHOWN])
+    return Check("output shapes", "pass", told or "no tensors among the outputs")
+
+
+def _fits(shape: Sequence[int], expected: Sequence[int | None]) -> bool:
+    return len(shape) == len(expected) and all(b in (None, a) for a, b in zip(shape, expected, strict=True))
+
+
+def _arrays(outputs: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [(name, array) for name, array in outputs.items() if isinstance(array, np.ndarray)]
+
+
+def _shape(shape: Sequence[object]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def is_float(value: Any) -> bool:
+    """Whether an output is an array of floating-point numbers."""
+    return isinstance(value, np.ndarray) and (value.dtype.kind == "f" or value.dtype.name == "bfloat16")
