@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from os import PathLike
@@ -22,8 +22,14 @@ from bot_onnx.surgery.execute import Progress, produce
 from bot_onnx.surgery.planner import Origin, Prepared, prepare
 from bot_onnx.surgery.types import Plan
 from bot_onnx.surgery.writer import check_output, write_model
-from bot_onnx.verify import Expected, VerifyReport, raise_unless_passed, verify_model
-from bot_onnx.verify.expected import expected_from_plan, expected_from_spec
+from bot_onnx.verify import (
+    Expected,
+    VerifyReport,
+    expected_from_plan,
+    expected_from_spec,
+    raise_unless_passed,
+    verify_model,
+)
 
 PathOrName = str | PathLike[str]
 SpecLike = TargetSpec | Mapping[str, Any] | PathOrName
@@ -183,7 +189,13 @@ def resize(
 
         def check(readable: str) -> None:
             expected = expected_from_plan(prepared.plan)
-            report = verify_model(readable, expected=expected, against=model if against else None)
+            report = verify_model(
+                out,
+                readable=readable,
+                expected=expected,
+                against=model if against else None,
+                allow_nonfinite=allow_nonfinite,
+            )
             raise_unless_passed(report)
             reports.append(report)
 
@@ -210,8 +222,10 @@ def verify(model: PathOrName, *, spec: SpecLike | None = None, against: PathOrNa
     Raises:
         GraphError: the file cannot be opened at all. Failed checks are in the report.
     """
-    expected: Expected | Callable[[Structure], Expected] | None = None
-    if spec is not None:
-        wanted = _spec(spec)
-        expected = lambda structure: expected_from_spec(structure, wanted)  # noqa: E731
-    return verify_model(model, expected=expected, against=against)
+    wanted = None if spec is None else _spec(spec)
+
+    def expected(structure: Structure) -> Expected:
+        assert wanted is not None
+        return expected_from_spec(structure, wanted)
+
+    return verify_model(model, expected=None if wanted is None else expected, against=against)

@@ -90,5 +90,5 @@ def _leave_cleanly() -> None:
 def _leave(number: int, frame: FrameType | None) -> NoReturn:
     signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the clean-up
     with suppress(OSError):
-        os.write(2, f"ended by {signal.Signals(number).name}; nothing was kept\n".encode())
+        os.write(2, f"ended by {signal.Signals(number).name}\n".encode())
     raise SystemExit(128 + number)

@@ -32,7 +32,7 @@ def guarded() -> Iterator[None]:
     except BotError as error:
         _fail(f"error: {error}")
     except KeyboardInterrupt:
-        _say("interrupted; nothing was kept")
+        _say("interrupted")
         raise click.exceptions.Exit(INTERRUPTED) from None
     except BrokenPipeError:
         _close_quietly()

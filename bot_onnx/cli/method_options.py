@@ -69,7 +69,7 @@ def _option(name: str, by_method: Mapping[str, FieldInfo]) -> Sectioned:
     fields = list(by_method.values())
     described = dict.fromkeys(field.description or "" for field in fields)
     defaults = dict.fromkeys(_default(field) for field in fields if field.default is not None)
-    shown = f"  [{'/'.join(by_method)}{f'; default: {", ".join(defaults)}' if defaults else ''}]"
+    default = f"; default: {', '.join(defaults)}" if defaults else ""
     kind = _kind(fields)
     return Sectioned(
         # Booleans come as a pair, for their default may be either.
@@ -77,7 +77,7 @@ def _option(name: str, by_method: Mapping[str, FieldInfo]) -> Sectioned:
         section=SECTION,
         type=kind,
         default=None,
-        help=" ".join(described) + shown,
+        help=f"{' '.join(described)}  [{'/'.join(by_method)}{default}]",
     )
 
 
@@ -86,12 +86,12 @@ def _default(field: FieldInfo) -> str:
     return {True: "on", False: "off"}[value] if isinstance(value, bool) else str(value)
 
 
-def _kind(fields: Iterable[FieldInfo]) -> click.ParamType:
+def _kind(fields: Iterable[FieldInfo]) -> click.ParamType[Any]:
     """The click type of fields that share a name; text where they differ, which the model then parses."""
     kinds = [_plain_type(field.annotation) for field in fields]
     if all(isinstance(kind, tuple) for kind in kinds):
         return click.Choice(list(dict.fromkeys(choice for kind in kinds for choice in kind)))
-    named: dict[Any, click.ParamType] = {bool: click.BOOL, int: click.INT, float: click.FLOAT}
+    named: dict[Any, click.ParamType[Any]] = {bool: click.BOOL, int: click.INT, float: click.FLOAT}
     return named.get(kinds[0], click.STRING) if len(set(kinds)) == 1 else click.STRING
 
 

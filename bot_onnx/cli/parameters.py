@@ -17,7 +17,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON i
 class Sectioned(click.Option):
     """An option that stands under a heading of its own in the help."""
 
-    def __init__(self, *args: Any, section: str = "Options", **kwargs: Any) -> None:
+    def __init__(self, *args: Any, section: str = "Other", **kwargs: Any) -> None:
         """Take what :class:`click.Option` takes, and the heading."""
         super().__init__(*args, **kwargs)
         self.section = section
@@ -32,12 +32,12 @@ class SectionedCommand(click.Command):
     """A command whose help lists its options by heading, in the order in which they were declared."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write one list an heading."""
+        """Write one list a heading."""
         sections: dict[str, list[tuple[str, str]]] = {}
         for param in self.get_params(ctx):
             record = param.get_help_record(ctx)
-            if record is not None:
-                sections.setdefault(getattr(param, "section", "Options"), []).append(record)
+            if record is not None and isinstance(param, click.Option):
+                sections.setdefault(getattr(param, "section", "Other"), []).append(record)
         for section, records in sections.items():
             with formatter.section(section):
                 formatter.write_dl(records)

@@ -57,8 +57,14 @@ def _pairs(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -
 
 def _sizes(ctx: click.Context, param: click.Parameter, value: tuple[str, ...]) -> dict[str, int]:
     pairs = _pairs(ctx, param, value)
-    whole = click.IntRange(min=1)
-    return {name: whole.convert(text, param, ctx) for name, text in pairs.items()}
+    return {name: _size(name, text, ctx, param) for name, text in pairs.items()}
+
+
+def _size(name: str, text: str, ctx: click.Context, param: click.Parameter) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise click.BadParameter(f"the size of '{name}' must be a whole number, not '{text}'.", ctx, param) from None
 
 
 def _declarations() -> list[Callable[[F], F]]:
@@ -141,10 +147,11 @@ def default_output(model: Path, spec: str | None, target: TargetSpec, flags: Map
     """``<stem>-<spec name or sizes>.onnx`` beside the source."""
     parts = []
     if spec is not None:
-        parts.append(target.name or (Path(spec).parent.name if Path(spec).name == "config.json" else Path(spec).stem))
-    parts += [f"{key}{_text(flags[key])}" for key in SIZES[:-1] if flags.get(key) is not None]
+        path = Path(spec).resolve()
+        parts.append(target.name or (path.parent.name if path.name == "config.json" else path.stem))
+    parts += [f"{key.replace('_', '-')}{_text(flags[key])}" for key in SIZES[:-1] if flags.get(key) is not None]
     parts += [f"{name}{size}" for name, size in (flags.get("dims") or {}).items()]
-    label = re.sub(r"[^\w.+-]+", "_", "-".join(filter(None, parts)).replace("_", "")).strip("._-")
+    label = re.sub(r"[^\w.+-]+", "_", "-".join(filter(None, parts))).strip("._-")
     return model.with_name(f"{model.stem}-{label[:100] or 'resized'}.onnx")
 
 

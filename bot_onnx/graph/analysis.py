@@ -84,7 +84,12 @@ def analyse(model: ir.Model) -> Analysis:
     parameters = find_parameters(graph, context)
     attentions = find_attentions(graph, context)
     structure, ids = build_structure(
-        graph, context, chains, attentions, parameters, lambda: assign_roles(graph, context, chains, attentions, parameters)
+        graph,
+        context,
+        chains,
+        attentions,
+        parameters,
+        lambda: assign_roles(graph, context, chains, attentions, parameters),
     )
     return Analysis(model, context, chains, structure, ids, _scales(context, attentions))
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from bot_onnx.graph.dims import Dim, MaybeDim
-from bot_onnx.graph.parameters import LINEAR, is_parameter
 from bot_onnx.graph.normalise import FLOATS
+from bot_onnx.graph.parameters import LINEAR, is_parameter
 from bot_onnx.graph.rules import Context
 
 _TO_SOFTMAX = frozenset("Mul Div Add Sub Where Cast Max Min Reshape Identity Clip Tanh Unsqueeze Squeeze".split())
@@ -114,9 +114,7 @@ def _heads(context: Context, node: ir.Node) -> MaybeDim:
     return table.find(dims[-3]) if table.is_static(dims[-3]) else None
 
 
-def _projections(
-    context: Context, value: ir.Value | None, scalars: list[Scalar]
-) -> list[tuple[ir.Value, int | None]]:
+def _projections(context: Context, value: ir.Value | None, scalars: list[Scalar]) -> list[tuple[ir.Value, int | None]]:
     """Parameters of the projection that a value comes from: the linear map and what is added to it.
 
     The walk goes back through everything that is not a linear map. Where it crosses a selection from a number of equal

@@ -38,7 +38,11 @@ def recognise(array: Array, *, rotary: bool) -> str | None:
     if array.dtype.kind in "iub":
         if flat.size and bool(np.all(flat == flat[0])):
             return f"constant:{int(flat[0])}"
-        if array.dtype.kind != "b" and sum(n > 1 for n in array.shape) == 1 and np.array_equal(flat, np.arange(flat.size)):
+        if (
+            array.dtype.kind != "b"
+            and sum(n > 1 for n in array.shape) == 1
+            and np.array_equal(flat, np.arange(flat.size))
+        ):
             return "arange"
         if array.ndim >= 2 and flat.size == array.shape[-1] * array.shape[-2]:
             square = array.reshape(array.shape[-2:])

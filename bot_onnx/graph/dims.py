@@ -231,7 +231,7 @@ class DimTable:
         return True
 
     def _concat_with_product(self, parts: Composite, product: Dim) -> bool:
-        """A concat meets a product: equal parts make the parts equal, else the parts share the product's right factor."""
+        """A concat meets a product: equal parts become one dim, else all parts share the product's right factor."""
         sizes = {self.size(part) for part in parts.parts}
         factors = self._flat(product)
         if len(sizes) == 1:

@@ -8,8 +8,9 @@ segment; segments are compared by a canonical serialisation of their nodes, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import networkx as nx
 import onnx_ir as ir
@@ -63,13 +64,13 @@ def find_chains(graph: ir.Graph, arithmetic: set[str]) -> list[LayerChain]:
     flow = _flow(graph, arithmetic)
     chains: list[LayerChain] = []
     claimed: set[ir.Node] = set()
-    for start in _starts(graph, flow):
+    for start in _starts(flow):
         if start in claimed:
             continue
-        joints = _joints(graph, flow, start, claimed)
+        joints = _joints(flow, start, claimed)
         if len(joints) < 3:
             continue
-        for chain in _repeats(_segments(graph, flow, joints, arithmetic)):
+        for chain in _repeats(_segments(flow, joints, arithmetic)):
             chains.append(chain)
             claimed.update(node for layer in chain.layers for node in layer.nodes)
     return chains
@@ -103,7 +104,7 @@ def _is_parameter(value: ir.Value) -> bool:
     return tensor is not None and tensor.dtype in FLOATS and tensor.size > 1
 
 
-def _starts(graph: ir.Graph, flow: nx.DiGraph) -> list[ir.Node]:
+def _starts(flow: nx.DiGraph) -> list[ir.Node]:
     """Weighted nodes with no weighted node before them, in graph order."""
     after: set[ir.Node] = set()
     starts: list[ir.Node] = []
@@ -116,19 +117,17 @@ def _starts(graph: ir.Graph, flow: nx.DiGraph) -> list[ir.Node]:
     return starts
 
 
-def _joints(graph: ir.Graph, flow: nx.DiGraph, start: ir.Node, claimed: set[ir.Node]) -> list[ir.Node]:
-    """Dominators from ``start`` to the output that lies behind most of them, up to the first claimed node."""
+def _joints(flow: nx.DiGraph, start: ir.Node, claimed: set[ir.Node]) -> list[ir.Node]:
+    """Dominators from ``start`` to the end that lies behind most of them, up to the first claimed node."""
     dominators = nx.immediate_dominators(flow, start)
     best: list[ir.Node] = []
     depth: dict[ir.Node, int] = {start: 0}
     for node in flow:  # graph order: a dominator comes before what it dominates
         if node in dominators and node is not start:
             depth[node] = depth[dominators[node]] + 1
-    ends = [output.producer() for output in graph.outputs]
-    reached = [node for node in ends if node in depth]
-    if not reached:
-        return []
-    node = max(reached, key=lambda n: depth[n])
+    # An output that something else reads shows the inside of a path; paths end where nothing follows.
+    ends = [node for node in depth if flow.out_degree(node) == 0]
+    node = max(ends, key=lambda n: depth[n])
     while node is not start:
         best.append(node)
         node = dominators[node]
@@ -140,15 +139,9 @@ def _joints(graph: ir.Graph, flow: nx.DiGraph, start: ir.Node, claimed: set[ir.N
     return best
 
 
-def _segments(
-    graph: ir.Graph, flow: nx.DiGraph, joints: Sequence[ir.Node], arithmetic: set[str]
-) -> list[Segment]:
+def _segments(flow: nx.DiGraph, joints: Sequence[ir.Node], arithmetic: set[str]) -> list[Segment]:
     owner = _owners(flow, joints)
-    return [_segment(start, end, index, owner, arithmetic) for index, (start, end) in enumerate(_pairs(joints))]
-
-
-def _pairs(joints: Sequence[ir.Node]) -> Iterable[tuple[ir.Node, ir.Node]]:
-    return zip(joints, joints[1:], strict=False)
+    return [_segment(start, end, index, owner, arithmetic) for index, (start, end) in enumerate(pairwise(joints))]
 
 
 def _owners(flow: nx.DiGraph, joints: Sequence[ir.Node]) -> dict[ir.Node, int]:
@@ -167,12 +160,8 @@ def _owners(flow: nx.DiGraph, joints: Sequence[ir.Node]) -> dict[ir.Node, int]:
         if node in starts:
             continue
         owners = {owner.get(consumer, -1) for consumer in flow.successors(node)}
-        if len(owners) == 1 and not any(o.is_graph_output() for o in node.outputs):
-            (only,) = owners
-            if only >= 0:
-                owner[node] = only
-        elif any(o.is_graph_output() for o in node.outputs) and len(owners) == 1 and -1 not in owners:
-            owner[node] = next(iter(owners))
+        if len(owners) == 1 and -1 not in owners:
+            (owner[node],) = owners
     return owner
 
 
@@ -203,9 +192,7 @@ def _segment(start: ir.Node, end: ir.Node, index: int, owner: dict[ir.Node, int]
     return Segment(start, end, nodes, parameters, tuple(signature))
 
 
-def _reference(
-    value: ir.Value | None, start: ir.Node, position: dict[ir.Node, int], arithmetic: set[str]
-) -> object:
+def _reference(value: ir.Value | None, start: ir.Node, position: dict[ir.Node, int], arithmetic: set[str]) -> object:
     """What an input is, without names: nothing, the joint before, a node inside, a parameter, or something outside."""
     if value is None:
         return None

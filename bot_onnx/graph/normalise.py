@@ -109,7 +109,7 @@ def _renamed(value: ir.Value, name: str) -> ir.TensorProtocol:
     assert value.const_value is not None
     tensor = value.const_value
     if tensor.dtype == ir.DataType.STRING:
-        return ir.StringTensor(tensor.string_data(), shape=tensor.shape, name=name)  # type: ignore[attr-defined]
+        return tensor  # its content is never patched, so the clone may share it
     return ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=name)
 
 

@@ -74,15 +74,19 @@ def observe(model: ir.Model) -> Observation:
 
 def shape_values(graph: ir.Graph) -> set[str]:
     """Names of values computed from shapes and integer constants alone."""
-    known = {name for name, value in graph.initializers.items() if value.dtype in INTEGERS and value.const_value.size <= LARGE}
+    known = {
+        name
+        for name, value in graph.initializers.items()
+        if value.dtype in INTEGERS and value.const_value is not None and value.const_value.size <= LARGE
+    }
     computed: set[str] = set()
     for node in graph:
         if node.op_type == "Shape" or node.op_type == "Size":
-            computed.update(o.name for o in node.outputs)
+            computed.update(o.name or "" for o in node.outputs)
         elif node.op_type in SHAPE_OPS and node.inputs:
             inputs = [i for i in node.inputs if i is not None]
             if all(_is_shape_input(i, computed, known) for i in inputs):
-                computed.update(o.name for o in node.outputs)
+                computed.update(o.name or "" for o in node.outputs)
     return computed
 
 

@@ -17,7 +17,7 @@ from typing import Final, TypeVar
 import numpy as np
 import onnx
 import onnx_ir as ir
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from bot_onnx.errors import GraphError

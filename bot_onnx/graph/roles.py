@@ -65,7 +65,9 @@ def _attention_roles(context: Context, roles: Roles, attention: Attention) -> No
             roles.give(leaf, "half_head_dim" if table.frozen(leaf) is None else "count")
     heads = attention.heads
     if heads is not None:
-        key_leaves = {leaf for value, _ in attention.keys for dim in context.of(value) if dim for leaf in table.leaves(dim)}
+        key_leaves = {
+            leaf for value, _ in attention.keys for dim in context.of(value) if dim for leaf in table.leaves(dim)
+        }
         leaves = table.leaves(heads)
         if len(leaves) > 1:
             for leaf in leaves:
@@ -75,11 +77,11 @@ def _attention_roles(context: Context, roles: Roles, attention: Attention) -> No
 
 
 def _give_stream(context: Context, roles: Roles, joint: ir.Node) -> None:
-    """Hidden: the last static axis of the residual stream that can change."""
-    for dim in reversed(context.of(joint.outputs[0])):
-        if dim is not None and context.table.is_static(dim) and context.table.frozen(dim) is None:
-            roles.give(dim, "hidden")
-            return
+    """Hidden: the last static axis of the residual stream, one that can change before one that cannot."""
+    static = [dim for dim in reversed(context.of(joint.outputs[0])) if dim is not None and context.table.is_static(dim)]
+    free = [dim for dim in static if context.table.frozen(dim) is None]
+    for dim in [*free, *static][:1]:
+        roles.give(dim, "hidden")
 
 
 def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: list[Parameter]) -> None:

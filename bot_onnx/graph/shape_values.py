@@ -67,9 +67,7 @@ _OPERATIONS: dict[str, Callable[..., int]] = {
 }
 
 
-def evaluate(
-    expr: Expr, size: Callable[[Dim], Pair], constants: Mapping[tuple[str, int], int] | None = None
-) -> Pair:
+def evaluate(expr: Expr, size: Callable[[Dim], Pair], constants: Mapping[tuple[str, int], int] | None = None) -> Pair:
     """Value of ``expr`` in both runs, given sizes of dims and replaced constants."""
     if isinstance(expr, Const):
         value = expr.value

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
-from os.path import commonprefix
+from typing import Literal
 
 import onnx_ir as ir
 
@@ -14,15 +13,17 @@ from bot_onnx.graph.closed_forms import recognise
 from bot_onnx.graph.dims import Dim as DimRoot
 from bot_onnx.graph.dims import MaybeDim
 from bot_onnx.graph.layers import LayerChain
+from bot_onnx.graph.names import chain_names, name_dims, stack_name
 from bot_onnx.graph.parameters import LINEAR, Parameter
 from bot_onnx.graph.residual import last_norm, norms_before, residual_kind, residual_writers
 from bot_onnx.graph.roles import Roles
 from bot_onnx.graph.rules import Context
 from bot_onnx.graph.ties import find_twins, tied_places
-from bot_onnx.graph.types import Chain, Dim, Stack, Structure
+from bot_onnx.graph.types import Chain, Direction, Stack, Structure
 
-_GENERIC = frozenset({"layer", "layers", "h", "block", "blocks", "model", "module", "encoder_layer", "resblocks"})
-_ROTARY_PATH = frozenset("Mul MatMul Unsqueeze Expand Cast Transpose Concat Reshape Einsum Squeeze Identity Slice".split())
+_ROTARY_PATH = frozenset(
+    "Mul MatMul Unsqueeze Expand Cast Transpose Concat Reshape Einsum Squeeze Identity Slice".split()
+)
 
 
 def build_structure(
@@ -43,8 +44,8 @@ def build_structure(
     tables = _tables(graph, context, parameters)
     builder = _Stacks(graph, context, chains, attentions, parameters, twins, tables)
     stacks, broken = builder.build()
-    dims, ids = _name_dims(context, roles, stacks, builder.axes)
-    names = _chain_names(chains)
+    dims, ids = name_dims(context, roles, stacks, builder.axes)
+    names = chain_names(chains)
     residuals = [residual_kind(chain) for chain in chains]
     structure = Structure(
         dims=dims,
@@ -55,7 +56,7 @@ def build_structure(
         stacks=tuple(_with_ids(stack, builder.axes[stack.id], ids, context, names) for stack in stacks),
         ties=tied_places(parameters, twins),
         residual=residuals[0] if residuals else "none",
-        parameters=sum(v.const_value.size for v in graph.initializers.values() if v.name in parameters),  # type: ignore[union-attr]
+        parameters=sum(tensor.size for p in parameters.values() if (tensor := p.value.const_value) is not None),
         nodes=len(graph),
     )
     return structure, ids
@@ -164,9 +165,9 @@ class _Stacks:
         for name in [*self._parameters, *(n for n in self._tables if n not in self._parameters)]:
             if name in done:
                 continue
-            index, names = member.get(name, (None, (name,)))
-            done.update(names)
-            stack = self._stack(f"s{len(stacks)}", index, names)
+            place: tuple[int | None, tuple[str, ...]] = member.get(name, (None, (name,)))
+            done.update(place[1])
+            stack = self._stack(f"s{len(stacks)}", *place)
             twin_ids[name] = stack.id
             stacks.append(stack)
         return [self._with_twin(stack, twin_ids) for stack in stacks], broken
@@ -179,16 +180,17 @@ class _Stacks:
         dims = self._context.of(value)
         self.axes[identity] = dims
         shared = chain is not None and len(set(names)) == 1
+        passive: tuple[Direction, ...] = ("none",) * len(dims)
         return Stack(
             id=identity,
-            name=_stack_name(names, parameter),
+            name=stack_name(names, parameter),
             chain=None if chain is None else str(chain),
             tensors=names[:1] if shared else names,
             dtype=tensor.dtype.name,
             axes=(),
             shape=tuple(tensor.shape.numpy()),
             kind=parameter.kind if parameter else "other",
-            directions=parameter.directions if parameter else ("none",) * len(dims),
+            directions=parameter.directions if parameter else passive,
             shared=shared,
             writes_residual=names[0] in self._writers,
             score_parts=tuple(sorted(self._scores.get(names[0], ()))),
@@ -197,7 +199,9 @@ class _Stacks:
             norm_position=self._norm_position(chain, names[0], parameter),
         )
 
-    def _norm_position(self, chain: int | None, name: str, parameter: Parameter | None) -> str | None:  # type: ignore[return]
+    def _norm_position(
+        self, chain: int | None, name: str, parameter: Parameter | None
+    ) -> Literal["inner", "last"] | None:
         if chain is None or parameter is None or parameter.kind not in ("norm_scale", "norm_bias"):
             return None
         return "last" if name in self._last else "inner"
@@ -239,114 +243,3 @@ def _with_ids(
 ) -> Stack:
     axes = tuple(None if dim is None else ids[context.table.find(dim)] for dim in dims)
     return replace(stack, axes=axes, chain=None if stack.chain is None else names[int(stack.chain)])
-
-
-def _name_dims(
-    context: Context, roles: Roles, stacks: list[Stack], axes: dict[str, tuple[MaybeDim, ...]]
-) -> tuple[dict[str, Dim], dict[DimRoot, str]]:
-    table = context.table
-    occurrences: dict[DimRoot, list[tuple[str, int]]] = {}
-    ids: dict[DimRoot, str] = {}
-    for stack in stacks:
-        for axis, dim in enumerate(axes[stack.id]):
-            if dim is None:
-                continue
-            for found in _with_parts(context, dim):
-                ids.setdefault(found, f"d{len(ids)}")
-            occurrences.setdefault(table.find(dim), []).extend((tensor, axis) for tensor in stack.tensors)
-    for role in ("heads", "head_dim"):  # composites that no weight carries alone, such as kv_heads x group
-        for dim in roles.dims(role):
-            if all(leaf in ids for leaf in table.leaves(dim)):
-                for found in _with_parts(context, dim):
-                    ids.setdefault(found, f"d{len(ids)}")
-    names = _unique_names(context, roles, ids)
-    dims: dict[str, Dim] = {}
-    for root, identity in ids.items():
-        composite = table.composite(root)
-        frozen = [table.frozen(leaf) for leaf in table.leaves(root)]
-        dims[identity] = Dim(
-            id=identity,
-            name=names[root],
-            size=table.size(root)[0],
-            kind=composite.kind if composite else "leaf",
-            parts=tuple(ids[part] for part in composite.parts) if composite else (),
-            role=_role(context, roles, root),
-            frozen=frozen[0] if all(frozen) else None,
-            occurrences=tuple(occurrences.get(root, ())),
-        )
-    return dims, ids
-
-
-def _with_parts(context: Context, dim: DimRoot) -> Iterator[DimRoot]:
-    root = context.table.find(dim)
-    yield root
-    composite = context.table.composite(root)
-    for part in composite.parts if composite else ():
-        yield from _with_parts(context, part)
-
-
-def _role(context: Context, roles: Roles, dim: DimRoot) -> str:
-    role = roles.of(dim)
-    if role is not None:
-        return role
-    reason = context.table.frozen(dim) if context.table.composite(dim) is None else None
-    if reason is None:
-        return "free"
-    words = {"kernel": "spatial", "spatial": "spatial", "input": "io", "number of equal": "count"}
-    return next((role for word, role in words.items() if word in reason), "free")
-
-
-def _unique_names(context: Context, roles: Roles, ids: dict[DimRoot, str]) -> dict[DimRoot, str]:
-    names: dict[DimRoot, str] = {}
-    taken: dict[str, int] = {}
-    for root in ids:
-        composite = context.table.composite(root)
-        if composite is not None and roles.of(root) is None:
-            continue
-        role = _role(context, roles, root)
-        base = role if role not in ("free", "count", "io", "spatial") else f"dim_{context.table.size(root)[0]}"
-        taken[base] = taken.get(base, 0) + 1
-        names[root] = base if taken[base] == 1 else f"{base}_{taken[base]}"
-    for root in ids:
-        if root not in names:
-            names[root] = _composite_name(context, root, names)
-    return names
-
-
-def _composite_name(context: Context, root: DimRoot, names: dict[DimRoot, str]) -> str:
-    if root in names:
-        return names[root]
-    composite = context.table.composite(root)
-    assert composite is not None
-    parts = [_composite_name(context, part, names) for part in composite.parts]
-    return ("*" if composite.kind == "product" else " + ").join(f"({p})" if " + " in p else p for p in parts)
-
-
-def _stack_name(names: tuple[str, ...], parameter: Parameter | None) -> str:
-    """Readable name: the tensors' own with ``*`` for the layer, or the node's where an exporter lost the name."""
-    if re.match(r"(onnx::|val_|_)", names[0]) and parameter is not None and parameter.uses[0][0].name:
-        scope = (parameter.uses[0][0].name or "").strip("/").replace("/", ".")
-        return re.sub(r"\.\d+\.", ".*.", scope, count=1) if len(names) > 1 else scope
-    if len(names) == 1:
-        return names[0]
-    prefix = commonprefix(names)
-    suffix = commonprefix([name[::-1] for name in names])[::-1]
-    prefix = re.sub(r"\d+$", "", prefix)
-    suffix = re.sub(r"^\d+", "", suffix)
-    return f"{prefix}*{suffix}" if len(prefix) + len(suffix) < min(map(len, names)) else names[0]
-
-
-def _chain_names(chains: list[LayerChain]) -> list[str]:
-    """A chain's name: the scope its parameters share, else ``layers``; unique."""
-    names: list[str] = []
-    for chain in chains:
-        scope = "layers"
-        for value, following in zip(chain.layers[0].parameters, chain.layers[1].parameters, strict=True):
-            shared = commonprefix([value.name or "", following.name or ""])
-            if value.name != following.name and re.fullmatch(r"[A-Za-z_][\w]*(\.\w+)*\.", shared):
-                tokens = [token for token in shared.split(".") if token and token not in _GENERIC]
-                scope = tokens[-1] if tokens else "layers"
-                break
-        number = sum(name == scope or re.fullmatch(rf"{re.escape(scope)}_\d+", name) is not None for name in names)
-        names.append(scope if number == 0 else f"{scope}_{number + 1}")
-    return names

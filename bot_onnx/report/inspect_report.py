@@ -8,7 +8,7 @@ from rich.text import Text
 
 from bot_onnx.graph.types import Dim, Stack, Structure
 from bot_onnx.report.dims import composition, fixed_reason
-from bot_onnx.report.layout import cell, facts, plural, table
+from bot_onnx.report.layout import Fitting, cell, facts, plural, table
 from bot_onnx.report.units import count, size
 from bot_onnx.report.views import InspectionView, Value
 
@@ -71,7 +71,12 @@ def _resizable(reason: str | None) -> Text:
 def _dims(structure: Structure) -> RenderableType:
     if not structure.dims:
         return Text("Dims: none.")
-    made = table("Dims", ["id!", "name", "size>", "made of", "role", "uses", "resizable"])
+    return Fitting(_dims_table(structure, wide=True), _dims_table(structure, wide=False))
+
+
+def _dims_table(structure: Structure, *, wide: bool) -> Table:
+    uses = "uses" if wide else "uses>"
+    made = table("Dims", ["id!", "name", "size>", "made of", "role", uses, "resizable"])
     for dim in structure.dims.values():
         made.add_row(
             dim.id,
@@ -79,13 +84,14 @@ def _dims(structure: Structure) -> RenderableType:
             str(dim.size),
             cell(composition(dim, structure.dims)),
             cell(dim.role),
-            cell(_uses(dim)),
+            cell(_uses(dim)) if wide else str(len(dim.occurrences)),
             _resizable(fixed_reason(dim, structure.dims)),
         )
     return made
 
 
 def _uses(dim: Dim) -> str:
+    """The number of tensor axes, and the first one: enough to find the place in a viewer."""
     if not dim.occurrences:
         return "activations"
     tensor, axis = dim.occurrences[0]
@@ -113,13 +119,11 @@ def _shape(stack: Stack, structure: Structure) -> str:
         str(extent) if ident is None else f"{structure.dims[ident].name} {extent}"
         for ident, extent in zip(stack.axes, stack.shape, strict=True)
     )
-    return f"[{len(stack.tensors)} x] {axes or 'scalar'}" if stack.chain is not None else axes or "scalar"
+    return f"[{stack.chain} {len(stack.tensors)} x] {axes or 'scalar'}" if stack.chain is not None else axes or "scalar"
 
 
 def _remarks(stack: Stack, structure: Structure) -> list[str]:
     found = []
-    if stack.chain is not None:
-        found.append(f"in {stack.chain}")
     if stack.shared:
         found.append("one tensor for all layers")
     if stack.closed_form is not None:

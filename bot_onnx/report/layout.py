@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from rich import box
+from rich.console import Console, ConsoleOptions, RenderResult
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -31,7 +33,9 @@ def table(title: str, columns: Iterable[str]) -> Table:
         columns: headers; one that ends in ``>`` is right-aligned and never wrapped, one that ends in ``!`` is never
             wrapped. All the others fold where the terminal is narrow, so nothing is ever cut off.
     """
-    made = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(
+        title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False
+    )
     for column in columns:
         right, fixed = column.endswith(">"), column.endswith(("!", ">"))
         name = column.rstrip(">!")
@@ -53,3 +57,18 @@ def facts(rows: Mapping[str, object]) -> Table:
 def plural(number: int, noun: str) -> str:
     """``1 node``, ``2 nodes``."""
     return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+class Fitting:
+    """One of two tables with the same content: the wide one where it fits without folding, else the narrow one."""
+
+    _UNBOUNDED = 100_000
+
+    def __init__(self, wide: Table, narrow: Table) -> None:
+        """Keep both."""
+        self.wide, self.narrow = wide, narrow
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        """Choose by the width there is."""
+        needed = Measurement.get(console, options.update(width=self._UNBOUNDED), self.wide).maximum
+        yield self.wide if needed <= options.max_width else self.narrow

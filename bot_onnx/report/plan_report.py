@@ -26,8 +26,12 @@ def plan_report(plan: Plan) -> Group:
 
 def method_text(plan: Plan) -> str:
     """The method with its options, as one writes them."""
-    options = ", ".join(f"{key}={value}" for key, value in plan.options.items())
+    options = ", ".join(f"{key}={_option(value)}" for key, value in plan.options.items() if value is not None)
     return f"{plan.method}{f' ({options})' if options else ''}, seed {plan.seed}"
+
+
+def _option(value: object) -> str:
+    return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
 
 def _header(plan: Plan) -> RenderableType:
@@ -68,9 +72,13 @@ def _row(made: Table, what: str, before: int, after: int) -> None:
 
 
 def _constants(plan: Plan) -> RenderableType:
-    made = table("Constants of the graph", ["place", "before>", "after>", "because"])
+    """One row for all the places that change alike: every layer has its own copy of a shape."""
+    alike: dict[tuple[float, float, str], list[str]] = {}
     for patch in plan.constants:
-        made.add_row(cell(patch.place), number(patch.old, 6), number(patch.new, 6), cell(patch.reason))
+        alike.setdefault((patch.old, patch.new, patch.reason), []).append(patch.place)
+    made = table("Constants of the graph", ["first place", "places>", "before>", "after>", "because"])
+    for (old, new, reason), places in alike.items():
+        made.add_row(cell(places[0]), str(len(places)), number(old, 6), number(new, 6), cell(reason))
     return made
 
 
@@ -106,7 +114,8 @@ def axis_same(axis: Axis) -> bool:
 
 def axis_text(axis: Axis) -> str:
     """How an axis changes: ``hidden 64 -> 32``, ``(heads 4 -> 2 x head_dim 16)``."""
-    role = "" if axis.role == "free" else f"{axis.role} "
+    # A size of 1 that stays has no meaning worth a word.
+    role = "" if axis.role == "free" or axis.source == axis.target == 1 else f"{axis.role} "
     if axis.parts and not axis_same(axis):
         sign = " x " if axis.kind == "product" else " + "
         return f"({sign.join(map(axis_text, axis.parts))})"

@@ -53,8 +53,8 @@ def layer_map(mode: LayerAxis, source: int, target: int, *, wavelet: str, residu
     ``even``: layers ⌊k·rho⌋; ``first``: the first ones; ``interleave``: ⌊k·rho⌋, every layer repeated; ``stack``: the
     whole run repeated; ``identity``: as interleave, the repeats marked as added; ``haar`` / ``wavelet``: filters
     over powers of two, for other ratios the nearest layers of the next power of two (growing) or ``even``
-    (shrinking). ``auto``: ``even``; growing ``identity`` where there is a residual stream, else ``interleave``. Selections keep
-    layer 0.
+    (shrinking). ``auto``: ``even``; growing ``identity`` where there is a residual stream, else ``interleave``.
+    Selections keep layer 0.
 
     Args:
         mode: one of :data:`LayerAxis`.

@@ -12,7 +12,7 @@ from functools import lru_cache
 from typing import Literal
 
 import numpy as np
-import pywt  # type: ignore[import-untyped]
+import pywt
 from numpy.typing import NDArray
 
 Matrix = NDArray[np.float64]

@@ -49,8 +49,8 @@ def _remove(graph: ir.Graph, chain: LayerChain, name: str, target: int) -> None:
         users = [usage.node for value in node.outputs for usage in value.uses() if usage.node not in gone]
         if users:
             raise GraphError(
-                f"{users[0].op_type} (node {users[0].name!r}) uses what {node.op_type} (node {node.name!r}) computes inside "
-                f"a layer of {name} that would be removed; keep the number of layers"
+                f"{users[0].op_type} (node {users[0].name!r}) uses what {node.op_type} (node {node.name!r}) computes "
+                f"inside a layer of {name} that would be removed; keep the number of layers"
             )
     graph.remove([node for node in graph if node not in needed], safe=True)
 
@@ -163,7 +163,9 @@ def _input(
         return value
     name = names[number - 1]
     if name not in graph.initializers:
-        graph.initializers[name] = ir.Value(name=name, shape=value.shape, type=value.type, const_value=value.const_value)
+        graph.initializers[name] = ir.Value(
+            name=name, shape=value.shape, type=value.type, const_value=value.const_value
+        )
     return graph.initializers[name]
 
 

@@ -13,7 +13,9 @@ from bot_onnx.graph.analysis import Analysis
 PROVENANCE = "bot_onnx"  #: key of the metadata entry that says what made a file
 
 
-def skeleton(analysis: Analysis, sizes: Mapping[str, int], written: set[str], provenance: Mapping[str, object]) -> onnx.ModelProto:
+def skeleton(
+    analysis: Analysis, sizes: Mapping[str, int], written: set[str], provenance: Mapping[str, object]
+) -> onnx.ModelProto:
     """The model message, without the initializers named in ``written``.
 
     Types of inner values are left out (they are stale, and follow from the graph); sizes of graph outputs are updated.
@@ -30,8 +32,8 @@ def skeleton(analysis: Analysis, sizes: Mapping[str, int], written: set[str], pr
     for domain, version in model.opset_imports.items():
         proto.opset_import.append(onnx.OperatorSetIdProto(domain=domain, version=version))
     metadata = {**model.metadata_props, PROVENANCE: json.dumps(provenance, sort_keys=True)}
-    for key, value in metadata.items():
-        proto.metadata_props.append(onnx.StringStringEntryProto(key=key, value=value))
+    for key, entry in metadata.items():
+        proto.metadata_props.append(onnx.StringStringEntryProto(key=key, value=entry))
     graph = proto.graph
     graph.name = model.graph.name or "main"
     graph.input.extend(ir.serde.serialize_value(value) for value in model.graph.inputs)

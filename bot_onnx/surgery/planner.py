@@ -163,4 +163,3 @@ def _placed(stack: StackPlan, placed: Layout) -> StackPlan:
 def _parameters(stacks: list[StackPlan]) -> int:
     floats = [stack for stack in stacks if not stack.dtype.startswith(("INT", "UINT", "BOOL"))]
     return sum(prod(stack.task.target_shape) * len(stack.targets) for stack in floats)
-

@@ -17,9 +17,7 @@ from bot_onnx.surgery.sizes import add_constant
 from bot_onnx.surgery.types import ConstantPatch
 
 
-def patch_scales(
-    analysis: Analysis, sizes: Mapping[str, int], given: Mapping[str, str | float]
-) -> list[ConstantPatch]:
+def patch_scales(analysis: Analysis, sizes: Mapping[str, int], given: Mapping[str, str | float]) -> list[ConstantPatch]:
     """Update scale factors, in place.
 
     Args:
@@ -65,7 +63,10 @@ def _given(analysis: Analysis, sizes: Mapping[str, int], name: str, formula: str
     slots = [
         slot
         for slot, value in enumerate(node.inputs)
-        if value is not None and (tensor := value.const_value) is not None and tensor.size == 1 and tensor.dtype in FLOATS
+        if value is not None
+        and (tensor := value.const_value) is not None
+        and tensor.size == 1
+        and tensor.dtype in FLOATS
     ]
     if len(slots) != 1:
         raise SpecError(f"constants: {node.op_type} (node {name!r}) has {len(slots)} scalar inputs, not one")

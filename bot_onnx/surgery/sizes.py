@@ -137,8 +137,8 @@ class _SizePatcher:
         for (name, index), value in constants.items():
             changed.setdefault(name, {})[index] = value
         for name, elements in changed.items():
-            value = self._analysis.model.graph.initializers[name]
-            tensor = value.const_value
+            initializer = self._analysis.model.graph.initializers[name]
+            tensor = initializer.const_value
             assert tensor is not None
             array = np.array(tensor.numpy())
             flat = array.reshape(-1)
@@ -146,7 +146,7 @@ class _SizePatcher:
                 if int(flat[index]) != number:
                     self._patches.append(ConstantPatch(name, int(flat[index]), number, "size of an axis"))
                     flat[index] = number
-            value.const_value = ir.Tensor(array, dtype=tensor.dtype, name=name)
+            initializer.const_value = ir.Tensor(array, dtype=tensor.dtype, name=name)
 
     def _override(self, node: ir.Node, slot: int, elements: Mapping[int, int]) -> None:
         """Overwrite the elements of a computed shape that must be fixed numbers, right before ``node`` reads it."""
@@ -194,8 +194,8 @@ class _SizePatcher:
         )
         node = requirement.node
         return GraphError(
-            f"input {requirement.slot} of {node.op_type} (node {node.name!r}) must follow the size of {names or 'an axis'}, "
-            f"but {why}; keep that dim at its size"
+            f"input {requirement.slot} of {node.op_type} (node {node.name!r}) must follow the size of "
+            f"{names or 'an axis'}, but {why}; keep that dim at its size"
         )
 
 

@@ -6,7 +6,7 @@ held against like.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ from bot_onnx.verify.types import OutputComparison
 Floats = NDArray[np.float64]
 
 #: ``(output name, axis, source size, target size)`` to the operator ``[target, source]``; None: not comparable.
-Mapping_ = Callable[[str, int, int, int], Floats | None]
+AxisMapping = Callable[[str, int, int, int], Floats | None]
 
 _BLOCK = 1 << 20  # numbers compared at a time
 _LOOKED_UP = "vocab"
@@ -44,7 +44,7 @@ def cosine_sum(new: Floats, source: Floats) -> float:
 def divergence_sum(new: Floats, source: Floats) -> float:
     """Sum over rows of KL(source || new) in nats, for logits ``[rows, n]``.
 
-    KL(p || q) = Σ p (log p − log q) with p, q the softmax of source and new (Kullback & Leibler 1951).
+    KL(p || q) = Σ p (log p - log q) with p, q the softmax of source and new (Kullback & Leibler 1951).
     """
     log_p, log_q = _log_softmax(source), _log_softmax(new)
     return float((np.exp(log_p) * (log_p - log_q)).sum())
@@ -61,7 +61,7 @@ def compare(
     new: Sequence[NDArray[Any]],
     source: Sequence[NDArray[Any]],
     axes: OutputAxes | None,
-    mapping: Mapping_ | None,
+    mapping: AxisMapping | None,
 ) -> OutputComparison:
     """Compare one output over all batches.
 
@@ -114,7 +114,7 @@ def _row_blocks(left: NDArray[Any], right: NDArray[Any]) -> Iterator[tuple[Float
 
 
 def _brought(
-    name: str, new: NDArray[Any], source: NDArray[Any], axes: OutputAxes | None, mapping: Mapping_ | None
+    name: str, new: NDArray[Any], source: NDArray[Any], axes: OutputAxes | None, mapping: AxisMapping | None
 ) -> tuple[NDArray[Any], NDArray[Any], str | None]:
     """Bring both to one shape; says how, or None where they have it already."""
     if new.ndim != source.ndim:
@@ -138,7 +138,7 @@ def _brought(
     return new, source, "; ".join(steps) or None
 
 
-def _given(mapping: Mapping_, name: str, axis: int, before: int, size: int) -> Floats:
+def _given(mapping: AxisMapping, name: str, axis: int, before: int, size: int) -> Floats:
     matrix = mapping(name, axis, before, size)
     if matrix is None:
         raise Incomparable(f"there is no operator for its axis {axis} ({before} to {size})")
@@ -147,9 +147,7 @@ def _given(mapping: Mapping_, name: str, axis: int, before: int, size: int) -> F
     return matrix
 
 
-def _value_operator(
-    axis: int, before: int, size: int, role: str | None, axes: OutputAxes | None
-) -> tuple[Floats, str]:
+def _value_operator(axis: int, before: int, size: int, role: str | None, axes: OutputAxes | None) -> tuple[Floats, str]:
     where = f"its axis {axis} went from {before} to {size}"
     if role is None:
         raise Incomparable(f"{where}, and it is no axis of a weight")
@@ -162,8 +160,3 @@ def _value_operator(
     except ResampleError as error:
         raise Incomparable(f"{where}: {error}") from error
     return matrix, "means of neighbours" if size < before else "copies of neighbours"
-
-
-def common(new: Mapping[str, Any], source: Mapping[str, Any]) -> list[str]:
-    """Outputs that both models have, in the order of the new one."""
-    return [name for name in new if name in source]

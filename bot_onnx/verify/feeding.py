@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bot_onnx.graph.inputs import InputSpec, input_specs, open_sizes
+from bot_onnx.graph.inputs import InputSpec, open_sizes
 
 Feeds = dict[str, NDArray[Any]]
 Shape = tuple[int, ...]
@@ -62,15 +62,14 @@ def _values(spec: InputSpec, shape: Shape, ranges: Mapping[str, int], rng: np.ra
 
 
 def candidate_shapes(
-    graph: onnx.GraphProto, observed: Mapping[str, tuple[tuple[int, int], ...]] | None
-) -> Iterator[tuple[dict[str, Shape], dict[str, Shape]]]:
+    specs: Sequence[InputSpec], observed: Mapping[str, tuple[tuple[int, int], ...]] | None
+) -> Iterator[list[dict[str, Shape]]]:
     """Pairs of input shapes to run at: those at which the analysis ran, else a ladder of guesses."""
-    specs = input_specs(graph)
     if observed is not None and all(spec.name in observed for spec in specs):
-        yield tuple({spec.name: tuple(pair[run] for pair in observed[spec.name]) for spec in specs} for run in (0, 1))  # type: ignore[misc]
+        yield [{spec.name: tuple(pair[run] for pair in observed[spec.name]) for spec in specs} for run in (0, 1)]
         return
     for pair in open_sizes(specs):
-        yield tuple({spec.name: _sized(spec, sizes) for spec in specs} for sizes in pair)  # type: ignore[misc]
+        yield [{spec.name: _sized(spec, sizes) for spec in specs} for sizes in pair]
 
 
 def _sized(spec: InputSpec, sizes: Mapping[str, int]) -> Shape:

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 from bot_onnx.errors import BotError, MissingRuntimeError, VerifyError
 from bot_onnx.graph.analysis import Analysis, analyse
-from bot_onnx.graph.inputs import input_specs
 from bot_onnx.graph.reader import Source, open_model
 from bot_onnx.graph.tensor_protos import one_line
 from bot_onnx.graph.types import Structure
-from bot_onnx.verify.against import Reference, compare_with
 from bot_onnx.verify.comparison import AxisMapping
 from bot_onnx.verify.expected import Expected, spec_dims
-from bot_onnx.verify.feeding import Feeds, batches, candidate_shapes, index_ranges
-from bot_onnx.verify.outputs import OutputAxes, check_outputs, output_axes
+from bot_onnx.verify.outputs import check_outputs, output_axes
 from bot_onnx.verify.prediction import check_prediction
-from bot_onnx.verify.runner import Runner
+from bot_onnx.verify.trial import compare_with, run_model
 from bot_onnx.verify.types import Check, OutputComparison, VerifyReport
-from bot_onnx.verify.validity import Shapes, check_validity, check_weights
+from bot_onnx.verify.validity import check_validity, check_weights
 
 StrPath = str | os.PathLike[str]
 
@@ -56,24 +52,74 @@ def verify_model(
         MissingRuntimeError: onnxruntime is not installed.
     """
     opened = os.fsdecode(path if readable is None else readable)
-    with open_model(opened) as source:
+    with contextlib.ExitStack() as stack:
+        source = stack.enter_context(open_model(opened))
+        reference = None if against is None else stack.enter_context(open_model(against))
         checks, inferred = check_validity(source, deep_shapes=deep_shapes)
         checks.append(Check("weights", "skip", "NaN is allowed") if allow_nonfinite else check_weights(source))
-        analysis, check = _analysis(source)
-        checks.append(check)
+        analysis, found = _analysis(source)
         structure = None if analysis is None else analysis.structure
+        checks.append(found)
         if expected is not None:
             checks += _prediction(expected, structure, source)
         observed = None if analysis is None else analysis.context.observed.shapes
-        described = {} if analysis is None else output_axes(analysis)
-        reference = None if against is None else Reference(Path(against), source)
-        made, comparisons = _run(source, opened, observed, inferred, described, reference, mapping, allow_nonfinite, seed)
+        trial, ran = run_model(source, opened, observed=observed, reference=reference, seed=seed)
+        checks += ran
+        if trial is not None:
+            checks += check_outputs(trial.feeds, trial.results, inferred, allow_nonfinite=allow_nonfinite)
+        comparisons: tuple[OutputComparison, ...] = ()
+        if reference is not None and against is not None:
+            axes = {} if analysis is None else output_axes(analysis)
+            compared, comparisons = compare_with(
+                reference, os.fspath(against), trial, source.proto.graph, axes, mapping
+            )
+            checks.append(compared)
         return VerifyReport(
             path=os.fspath(path),
-            checks=(*checks, *made),
+            checks=tuple(checks),
             comparisons=comparisons,
             parameters=0 if structure is None else structure.parameters,
             size_bytes=source.size_bytes,
             layers={} if structure is None else {chain.name: chain.count for chain in structure.chains},
             dims={} if structure is None else spec_dims(structure),
         )
+
+
+def raise_unless_passed(report: VerifyReport) -> None:
+    """Do nothing if all checks passed.
+
+    Raises:
+        VerifyError: some failed; the message lists them.
+    """
+    failed = [check for check in report.checks if check.status == "fail"]
+    if failed:
+        listed = "; ".join(f"{check.name}: {check.detail}" for check in failed)
+        raise VerifyError(
+            f"{report.path} failed {len(failed)} of {len(report.checks)} checks: {listed}. Ask for other sizes or "
+            "another method, and run `bot-onnx verify` on the source: it tells whether the fault was there before"
+        )
+
+
+def _analysis(source: Source) -> tuple[Analysis | None, Check]:
+    try:
+        analysis = analyse(source.model())
+    except MissingRuntimeError:
+        raise
+    except Exception as error:  # a file that breaks the analysis is a finding, whatever it breaks
+        return None, Check("structure", "fail", f"it cannot be analysed: {one_line(error)}")
+    structure = analysis.structure
+    counts = f"{len(structure.chains)} chains, {len(structure.dims)} dims, {len(structure.stacks)} stacks"
+    return analysis, Check("structure", "pass", f"{structure.nodes} nodes: {counts}")
+
+
+def _prediction(
+    expected: Expected | Callable[[Structure], Expected], structure: Structure | None, source: Source
+) -> list[Check]:
+    if callable(expected):
+        if structure is None:
+            return [Check("prediction", "skip", "sizes are not compared: the analysis failed")]
+        try:
+            expected = expected(structure)
+        except BotError as error:
+            return [Check("prediction", "fail", str(error))]
+    return check_prediction(expected, structure, source)

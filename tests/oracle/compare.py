@@ -15,15 +15,14 @@ from numpy.typing import NDArray
 from bot_onnx.graph.analysis import Analysis, analyse
 from bot_onnx.graph.inputs import InputSpec, feeds, input_specs, open_sizes
 from bot_onnx.graph.parameters import is_parameter
-from bot_onnx.graph.reader import open_model
 from bot_onnx.runtime import session
 
 Outputs = list[NDArray[np.generic]]
 
 
 def analysis_of(path: Path) -> Analysis:
-    """Analyse a file (its tensors stay readable)."""
-    return analyse(open_model(path).model())
+    """Analyse a file, weights in memory."""
+    return analyse(ir.from_proto(onnx.load(path)))
 
 
 def weights_in_order(analysis: Analysis) -> list[ir.Value]:

@@ -54,10 +54,22 @@ def _copy(message: onnx.NodeProto) -> onnx.NodeProto:
 
 def facts(structure: Structure) -> tuple[object, ...]:
     """All of a structure but names."""
-    dims = [(d.id, d.size, d.kind, d.parts, d.role, d.frozen is None, len(d.occurrences)) for d in structure.dims.values()]
+    dims = [
+        (d.id, d.size, d.kind, d.parts, d.role, d.frozen is None, len(d.occurrences)) for d in structure.dims.values()
+    ]
     chains = [(c.count, c.period, c.nodes_per_layer) for c in structure.chains]
     stacks = [
-        (s.shape, len(s.tensors), s.axes, s.kind, s.directions, s.writes_residual, s.score_parts, s.twin_of, s.closed_form)
+        (
+            s.shape,
+            len(s.tensors),
+            s.axes,
+            s.kind,
+            s.directions,
+            s.writes_residual,
+            s.score_parts,
+            s.twin_of,
+            s.closed_form,
+        )
         for s in structure.stacks
     ]
     return dims, chains, stacks, structure.residual

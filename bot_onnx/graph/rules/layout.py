@@ -137,7 +137,7 @@ def expand(context: Context, node: ir.Node) -> None:
     """Unit axes grow to new dims, named by the shape where it says so."""
     output = node.outputs[0]
     dims, sizes = context.of(node.inputs[0]), context.sizes(output)
-    result: list[MaybeDim] = [None] * (len(sizes) - len(dims)) + list(dims)
+    result: list[MaybeDim] = [*[None] * (len(sizes) - len(dims)), *dims]
     numbers = context.numbers(node.inputs[1])
     shift = len(sizes) - (len(numbers[0]) if numbers else 0)
     for axis, size in enumerate(sizes):

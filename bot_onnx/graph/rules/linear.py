@@ -36,7 +36,7 @@ def gemm(context: Context, node: ir.Node) -> None:
     context.contracted[node] = context.table.unify(left[1], right[0])
     result: list[MaybeDim] = [left[0], right[1]]
     if len(node.inputs) > 2 and node.inputs[2] is not None:
-        result = broadcast(context, [result, context.of(node.inputs[2])])
+        result = broadcast(context, [tuple(result), context.of(node.inputs[2])])
     context.put(node.outputs[0], result)
 
 
@@ -89,9 +89,7 @@ def convolution(context: Context, node: ir.Node) -> None:
     context.put(output, [data[0], channels, *spatial])
 
 
-def _grouped(
-    context: Context, node: ir.Node, data: MaybeDim, weight: Axes, group: int, transposed: bool
-) -> MaybeDim:
+def _grouped(context: Context, node: ir.Node, data: MaybeDim, weight: Axes, group: int, transposed: bool) -> MaybeDim:
     """Channels as groups x channels per group; depthwise where a group has one channel."""
     table = context.table
     pair = (group, group)

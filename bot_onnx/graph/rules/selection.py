@@ -25,8 +25,9 @@ def gather(context: Context, node: ir.Node) -> None:
     axis = axis_of(node, "axis", 0, len(dims))
     if indices.const_value is not None:
         table = context.table
-        if dims[axis] is not None and table.is_static(dims[axis]) and not _is_shape(context, data):
-            table.freeze(dims[axis], f"Gather (node {node.name!r}) picks elements of it by constant indices")
+        picked = dims[axis]
+        if picked is not None and table.is_static(picked) and not _is_shape(context, data):
+            table.freeze(picked, f"Gather (node {node.name!r}) picks elements of it by constant indices")
     else:
         context.gathers.append(node)
     context.put(node.outputs[0], [*dims[:axis], *context.of(indices), *dims[axis + 1 :]])

@@ -1,0 +1,135 @@
+"""Readable names: of dims by their roles, of stacks and chains by what exporters left of the original names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from bot_onnx.graph.dims import Dim as DimRoot
+from bot_onnx.graph.dims import MaybeDim
+from bot_onnx.graph.layers import LayerChain
+from bot_onnx.graph.parameters import Parameter
+from bot_onnx.graph.roles import Roles
+from bot_onnx.graph.rules import Context
+from bot_onnx.graph.types import Dim, Stack
+
+_GENERIC = frozenset({"layer", "layers", "h", "block", "blocks", "model", "module", "encoder_layer", "resblocks"})
+
+
+def name_dims(
+    context: Context, roles: Roles, stacks: list[Stack], axes: dict[str, tuple[MaybeDim, ...]]
+) -> tuple[dict[str, Dim], dict[DimRoot, str]]:
+    """Plain dims by id, and the id of every dim of the algebra, in order of first occurrence in the stacks."""
+    table = context.table
+    occurrences: dict[DimRoot, list[tuple[str, int]]] = {}
+    ids: dict[DimRoot, str] = {}
+    for stack in stacks:
+        for axis, dim in enumerate(axes[stack.id]):
+            if dim is None:
+                continue
+            for found in _with_parts(context, dim):
+                ids.setdefault(found, f"d{len(ids)}")
+            occurrences.setdefault(table.find(dim), []).extend((tensor, axis) for tensor in stack.tensors)
+    for role in ("heads", "head_dim"):  # composites that no weight carries alone, such as kv_heads x group
+        for dim in roles.dims(role):
+            if all(leaf in ids for leaf in table.leaves(dim)):
+                for found in _with_parts(context, dim):
+                    ids.setdefault(found, f"d{len(ids)}")
+    names = _unique_names(context, roles, ids)
+    dims: dict[str, Dim] = {}
+    for root, identity in ids.items():
+        composite = table.composite(root)
+        frozen = [table.frozen(leaf) for leaf in table.leaves(root)]
+        dims[identity] = Dim(
+            id=identity,
+            name=names[root],
+            size=table.size(root)[0],
+            kind=composite.kind if composite else "leaf",
+            parts=tuple(ids[part] for part in composite.parts) if composite else (),
+            role=_role(context, roles, root),
+            frozen=frozen[0] if all(frozen) else None,
+            occurrences=tuple(occurrences.get(root, ())),
+        )
+    return dims, ids
+
+
+def _with_parts(context: Context, dim: DimRoot) -> Iterator[DimRoot]:
+    root = context.table.find(dim)
+    yield root
+    composite = context.table.composite(root)
+    for part in composite.parts if composite else ():
+        yield from _with_parts(context, part)
+
+
+def _role(context: Context, roles: Roles, dim: DimRoot) -> str:
+    role = roles.of(dim)
+    if role is not None:
+        return role
+    reason = context.table.frozen(dim) if context.table.composite(dim) is None else None
+    if reason is None:
+        return "free"
+    words = {"kernel": "spatial", "spatial": "spatial", "input": "io", "number of equal": "count"}
+    return next((role for word, role in words.items() if word in reason), "free")
+
+
+def _unique_names(context: Context, roles: Roles, ids: dict[DimRoot, str]) -> dict[DimRoot, str]:
+    names: dict[DimRoot, str] = {}
+    taken: dict[str, int] = {}
+    for root in ids:
+        composite = context.table.composite(root)
+        if composite is not None and roles.of(root) is None:
+            continue
+        role = _role(context, roles, root)
+        base = role if role not in ("free", "count", "io", "spatial") else f"dim_{context.table.size(root)[0]}"
+        taken[base] = taken.get(base, 0) + 1
+        names[root] = base if taken[base] == 1 else f"{base}_{taken[base]}"
+    for root in ids:
+        if root not in names:
+            names[root] = _composite_name(context, root, names)
+    return names
+
+
+def _composite_name(context: Context, root: DimRoot, names: dict[DimRoot, str]) -> str:
+    if root in names:
+        return names[root]
+    composite = context.table.composite(root)
+    assert composite is not None
+    parts = [_composite_name(context, part, names) for part in composite.parts]
+    return ("*" if composite.kind == "product" else " + ").join(f"({p})" if " + " in p else p for p in parts)
+
+
+def stack_name(names: tuple[str, ...], parameter: Parameter | None) -> str:
+    """Readable name: the tensors' own with ``*`` for the layer, or the node's where an exporter lost the name."""
+    if re.match(r"(onnx::|val_|_)", names[0]) and parameter is not None and parameter.uses[0][0].name:
+        scope = (parameter.uses[0][0].name or "").strip("/").replace("/", ".")
+        return re.sub(r"\.\d+\.", ".*.", scope, count=1) if len(names) > 1 else scope
+    if len(names) == 1:
+        return names[0]
+    prefix = _common_start(names)
+    suffix = _common_start([name[::-1] for name in names])[::-1]
+    prefix = re.sub(r"\d+$", "", prefix)
+    suffix = re.sub(r"^\d+", "", suffix)
+    return f"{prefix}*{suffix}" if len(prefix) + len(suffix) < min(map(len, names)) else names[0]
+
+
+def chain_names(chains: list[LayerChain]) -> list[str]:
+    """A chain's name: the scope its parameters share, else ``layers``; unique."""
+    names: list[str] = []
+    for chain in chains:
+        scope = "layers"
+        for value, following in zip(chain.layers[0].parameters, chain.layers[1].parameters, strict=True):
+            shared = _common_start([value.name or "", following.name or ""])
+            if value.name != following.name and re.fullmatch(r"[A-Za-z_][\w]*(\.\w+)*\.", shared):
+                tokens = [token for token in shared.split(".") if token and token not in _GENERIC]
+                scope = tokens[-1] if tokens else "layers"
+                break
+        number = sum(name == scope or re.fullmatch(rf"{re.escape(scope)}_\d+", name) is not None for name in names)
+        names.append(scope if number == 0 else f"{scope}_{number + 1}")
+    return names
+
+
+def _common_start(texts: Sequence[str]) -> str:
+    """Longest common beginning."""
+    shortest, longest = min(texts), max(texts)
+    length = next((i for i, (a, b) in enumerate(zip(shortest, longest, strict=False)) if a != b), len(shortest))
+    return shortest[:length]
