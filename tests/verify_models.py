@@ -1,0 +1,93 @@
+"""Small models for the tests of ``verify``: a BERT that can be resized, and graphs whose outputs are known by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from numpy.typing import ArrayLike
+from onnx import TensorProto, helper, numpy_helper
+
+from benchmarks.synthetic import BertConfig, bert
+
+BERT = BertConfig(layers=4, hidden=32, heads=4, intermediate=96, vocab=61, positions=24, std=0.2)
+
+
+def save_bert(path: Path, config: BertConfig = BERT) -> Path:
+    """Write a BERT with hidden states and the pooled token as outputs."""
+    onnx.save(bert(config), path)
+    return path
+
+
+def save(
+    path: Path,
+    nodes: Sequence[onnx.NodeProto],
+    initializers: dict[str, ArrayLike],
+    inputs: dict[str, Sequence[int | str]],
+    outputs: dict[str, Sequence[int | str | None]],
+    *,
+    integers: Sequence[str] = (),
+    domains: Sequence[str] = (),
+) -> Path:
+    """Write a graph; inputs and outputs are float32 but for those named in ``integers``."""
+    tensors = []
+    for name, value in initializers.items():
+        array = np.asarray(value)
+        tensors.append(numpy_helper.from_array(array.astype(np.float32) if array.dtype.kind == "f" else array, name))
+    graph = helper.make_graph(
+        list(nodes),
+        "main_graph",
+        [
+            helper.make_tensor_value_info(name, TensorProto.INT64 if name in integers else TensorProto.FLOAT, shape)
+            for name, shape in inputs.items()
+        ],
+        [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+        tensors,
+    )
+    imports = [helper.make_opsetid("", 17), *(helper.make_opsetid(domain, 1) for domain in domains)]
+    onnx.save(helper.make_model(graph, opset_imports=imports, ir_version=8), path)
+    return path
+
+
+def save_constant(path: Path, row: Sequence[float], *, last: str | None = None) -> Path:
+    """Write a classifier that answers ``row`` to anything: logits = x 0 + row, then ``last`` if it is given."""
+    width = len(row)
+    nodes = [helper.make_node("Gemm", ["x", "weight", "bias"], ["raw" if last else "logits"])]
+    if last:
+        nodes.append(helper.make_node(last, ["raw"], ["logits"]))
+    weights = {"weight": np.zeros((3, width)), "bias": np.array(row, np.float64)}
+    return save(path, nodes, weights, {"x": ["batch", 3]}, {"logits": ["batch", width]})
+
+
+def save_linear(path: Path, weight: ArrayLike) -> Path:
+    """Write y = x W for W (3, n)."""
+    array = np.asarray(weight, np.float64)
+    node = helper.make_node("MatMul", ["x", "weight"], ["y"])
+    return save(path, [node], {"weight": array}, {"x": ["batch", array.shape[0]]}, {"y": ["batch", array.shape[1]]})
+
+
+def save_lookup(path: Path, table: ArrayLike, head: ArrayLike) -> Path:
+    """Write logits = table[ids] W, hidden only inside: table (vocab, h), W (h, n)."""
+    rows, weight = np.asarray(table, np.float64), np.asarray(head, np.float64)
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["embedded"]),
+        helper.make_node("MatMul", ["embedded", "head"], ["logits"]),
+    ]
+    return save(
+        path,
+        nodes,
+        {"table": rows, "head": weight},
+        {"ids": ["batch", "sequence"]},
+        {"logits": ["batch", "sequence", weight.shape[1]]},
+        integers=["ids"],
+    )
+
+
+def change(path: Path, name: str, array: ArrayLike) -> None:
+    """Replace an initializer of a written model; declared shapes stay as they were."""
+    model = onnx.load(path)
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
+    tensor.CopyFrom(numpy_helper.from_array(np.asarray(array, np.float32), name))
+    onnx.save(model, path)
