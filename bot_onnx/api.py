@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import closing
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
@@ -12,14 +12,14 @@ from typing import Any
 
 import onnx_ir as ir
 
-from bot_onnx.graph.analysis import Analysis, analyse
-from bot_onnx.graph.reader import Source, open_model
+from bot_onnx.graph.analysis import analyse
+from bot_onnx.graph.reader import open_model
 from bot_onnx.graph.types import Structure
 from bot_onnx.resample import make_options
 from bot_onnx.resample.devices import namespace
 from bot_onnx.spec import TargetSpec
 from bot_onnx.surgery.execute import Progress, produce
-from bot_onnx.surgery.planner import Origin, Prepared, prepare
+from bot_onnx.surgery.planner import Origin, prepare
 from bot_onnx.surgery.types import Plan
 from bot_onnx.surgery.writer import check_output, write_model
 from bot_onnx.verify import (
@@ -116,31 +116,21 @@ def plan(
         BotError: the source cannot be understood, or the target cannot be had.
     """
     target = _spec(spec)
-    with open_model(model) as source:
+    chosen = make_options(method, **dict(options or {}))
+    with open_model(model) as source, ThreadPoolExecutor(1) as reader:
+        digest = reader.submit(source.sha256)
         analysis = analyse(source.model())
-        return _prepare(source, analysis, target, method, options, seed, None, Path(model).name).plan
-
-
-def _prepare(
-    source: Source,
-    analysis: Analysis,
-    spec: TargetSpec,
-    method: str,
-    options: Mapping[str, Any] | None,
-    seed: int,
-    external: bool | None,
-    name: str,
-) -> Prepared:
-    return prepare(
-        analysis,
-        spec,
-        Origin(str(source.path), source.sha256(), source.size_bytes),
-        method=method,
-        options=make_options(method, **dict(options or {})),
-        seed=seed,
-        external=source.uses_external_data if external is None else external,
-        name=name,
-    )
+        origin = Origin(str(source.path), digest.result(), source.size_bytes)
+        return prepare(
+            analysis,
+            target,
+            origin,
+            method=method,
+            options=chosen,
+            seed=seed,
+            external=source.uses_external_data,
+            name=Path(model).name,
+        ).plan
 
 
 def resize(
@@ -180,11 +170,24 @@ def resize(
     out = Path(output)
     chosen = make_options(method, **dict(options or {}))
     xp = namespace(device)
-    with closing(open_model(model)) as source:
+    with open_model(model) as source, ThreadPoolExecutor(1) as reader:
         in_data = source.uses_external_data if external is None else external
         check_output(out, external=in_data, force=force, sources=source.files)
-        source.check(allow_nonfinite=allow_nonfinite)
-        prepared = _prepare(source, analyse(source.model()), target, method, options, seed, in_data, out.name)
+        # Reading every byte (for NaN, for the hash) overlaps with the analysis, which reads none.
+        finite = reader.submit(source.check, allow_nonfinite=allow_nonfinite)
+        digest = reader.submit(source.sha256)
+        analysis = analyse(source.model())
+        finite.result()
+        prepared = prepare(
+            analysis,
+            target,
+            Origin(str(source.path), digest.result(), source.size_bytes),
+            method=method,
+            options=chosen,
+            seed=seed,
+            external=in_data,
+            name=out.name,
+        )
         reports: list[VerifyReport] = []
 
         def check(readable: str) -> None:
