@@ -98,14 +98,14 @@ def _composite_name(context: Context, root: DimRoot, names: dict[DimRoot, str]) 
     return ("*" if composite.kind == "product" else " + ").join(f"({p})" if " + " in p else p for p in parts)
 
 
-def stack_name(names: tuple[str, ...], parameter: Parameter | None) -> str:
-    """Readable name: the tensors' own with ``*`` for the layer, or the node's where an exporter lost the name."""
-    if re.match(r"(onnx::|val_|_)", names[0]) and parameter is not None and parameter.uses[0][0].name:
-        scope = (parameter.uses[0][0].name or "").strip("/").replace("/", ".")
-        return re.sub(r"\.\d+\.", ".*.", scope, count=1) if len(names) > 1 else scope
-    if len(names) == 1:
-        return names[0]
+def stack_name(names: tuple[str, ...], members: Sequence[Parameter]) -> str:
+    """Readable name: the tensors' own with ``*`` for the layer, or their nodes' where an exporter lost the name."""
+    scopes = [(member.uses[0][0].name or "").strip("/").replace("/", ".") for member in members]
+    if re.match(r"(onnx::|val_|_)", names[0]) and scopes and all(scopes):
+        names = tuple(scopes)
     prefix = _common_start(names)
+    if len(names) == 1 or len(prefix) == len(names[0]):
+        return names[0]
     suffix = _common_start([name[::-1] for name in names])[::-1]
     prefix = re.sub(r"\d+$", "", prefix)
     suffix = re.sub(r"^\d+", "", suffix)

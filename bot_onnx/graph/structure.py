@@ -183,7 +183,7 @@ class _Stacks:
         passive: tuple[Direction, ...] = ("none",) * len(dims)
         return Stack(
             id=identity,
-            name=stack_name(names, parameter),
+            name=stack_name(names, [self._parameters[n] for n in dict.fromkeys(names) if n in self._parameters]),
             chain=None if chain is None else str(chain),
             tensors=names[:1] if shared else names,
             dtype=tensor.dtype.name,

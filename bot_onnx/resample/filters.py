@@ -1,8 +1,9 @@
 """Per-axis operators as float64 matrices: wavelet filter banks and the DCT resize.
 
-The wavelet matrices equal PyWavelets' transforms of the identity with ``mode='periodization'``; its filter
-coefficients are used, its transforms are not (the tests hold both equal). Odd lengths are padded by repeating the
-last index, as PyWavelets does. Matrices are cached: treat them as read-only (they are marked so).
+The wavelet matrices equal PyWavelets' transforms of the identity; its filter coefficients are used, its transforms
+are not (the tests hold both equal). Mode ``periodization`` is here: odd lengths are padded by repeating the last
+index, as PyWavelets does. The other boundary modes are in :mod:`bot_onnx.resample.boundary`. Matrices are cached:
+treat them as read-only (they are marked so).
 """
 
 from __future__ import annotations
@@ -15,12 +16,16 @@ import numpy as np
 import pywt
 from numpy.typing import NDArray
 
+from bot_onnx.resample.boundary import BoundaryMode, analyse, crop, extend, margin, synthesise
+
 Matrix = NDArray[np.float64]
 Band = Literal["low", "high"]
 Form = Literal["unit", "sqrt", "dual"]
 
 #: Filters whose low-pass band is the mean (or, growing, the copy) of two neighbours.
 HAAR_NAMES = frozenset({"haar", "db1", "bior1.1", "rbio1.1"})
+#: In place of a wavelet's name: the DCT resize for every ratio.
+DCT = "dct"
 
 
 @lru_cache(maxsize=128)
@@ -63,9 +68,10 @@ def shrink_level(n_source: int, n_target: int) -> int | None:
     return level if n_source == n_target else None
 
 
-def grow_level(n_source: int, n_target: int) -> int:
-    """round(log2(n_target / n_source)): the inverse DWT levels that come before a DCT resize."""
-    return max(0, round(float(np.log2(n_target / n_source))))
+def grow_level(n_source: int, n_target: int, max_level: int | None = None) -> int:
+    """round(log2(n_target / n_source)), at most ``max_level``: the inverse DWT levels that come before a DCT resize."""
+    level = max(0, round(float(np.log2(n_target / n_source))))
+    return level if max_level is None else min(level, max_level)
 
 
 def dct_resize(n_source: int, n_target: int) -> Matrix:
@@ -129,40 +135,89 @@ def _synthesise_rows(g: Matrix, x: Matrix) -> Matrix:
     return out
 
 
-def unit_operator(wavelet: str, n_source: int, n_target: int) -> Matrix:
+def unit_operator(
+    wavelet: str, n_source: int, n_target: int, mode: BoundaryMode = "periodization", max_level: int | None = None
+) -> Matrix:
     """R, ``[n_target, n_source]``, of unit row sums (``dmey``, itself an approximation: to 2e-3 a level).
 
     Shrinking to halves (rounded up at every level): the low-pass bands of as many DWT levels; to any other size: the
     DCT resize. Growing: :func:`grow_level` inverse DWT levels with the detail bands zero, then a DCT resize if the
-    size is not yet exact.
+    size is not yet exact. With ``max_level`` the DCT resize does what the levels may not.
+
+    In modes ``zero`` and ``antisymmetric``, which do not continue a constant, rows near the ends sum to less.
     """
-    if n_target <= n_source:
-        level = shrink_level(n_source, n_target)
-        return dct_resize(n_source, n_target) if level is None else _shrink(wavelet, n_source, level)
-    matrix = _grow(wavelet, n_source, grow_level(n_source, n_target))
-    return matrix if matrix.shape[0] == n_target else dct_resize(matrix.shape[0], n_target) @ matrix
+    if wavelet == DCT:
+        return dct_resize(n_source, n_target)
+    if n_target > n_source:
+        level = grow_level(n_source, n_target, max_level)
+        matrix = _grow_in_mode(wavelet, n_source, level, mode)
+        return matrix if matrix.shape[0] == n_target else dct_resize(matrix.shape[0], n_target) @ matrix
+    steps = shrink_level(n_source, n_target)
+    if steps is None:
+        return dct_resize(n_source, n_target)
+    level = steps if max_level is None else min(steps, max_level)
+    matrix = _shrink_in_mode(wavelet, n_source, level, mode)
+    return matrix if level == steps else dct_resize(matrix.shape[0], n_target) @ matrix
 
 
-def dual_operator(wavelet: str, n_source: int, n_target: int) -> Matrix:
+def _shrink_in_mode(wavelet: str, n: int, level: int, mode: BoundaryMode) -> Matrix:
+    """Low band of ``level`` levels at unit row sums, cropped to ``n`` halved ``level`` times."""
+    if mode == "periodization" or level == 0:
+        return _shrink(wavelet, n, level)
+    low = analyse(np.eye(n), taps(wavelet, "dec_lo") / np.sqrt(2.0), mode, level)
+    for _ in range(level):
+        n = (n + 1) // 2
+    return crop(low, n)
+
+
+def _grow_in_mode(wavelet: str, n: int, level: int, mode: BoundaryMode) -> Matrix:
+    """Inverse of ``level`` levels at unit row sums, the continued approximation's, cropped to ``n << level``."""
+    if mode == "periodization" or level == 0:
+        return _grow(wavelet, n, level)
+    g = np.sqrt(2.0) * taps(wavelet, "rec_lo")
+    beyond = margin(len(g))
+    matrix = extend(np.eye(n), mode, beyond, beyond)
+    for _ in range(level):
+        matrix = synthesise(matrix, g)
+    return crop(matrix, n << level)
+
+
+def dual_operator(
+    wavelet: str, n_source: int, n_target: int, mode: BoundaryMode = "periodization", max_level: int | None = None
+) -> Matrix:
     """rho·R~, ``[n_target, n_source]``: what an ``in`` axis takes so that a weight reads a resampled signal rightly.
 
     Growing: (rho R~)ᵀ R = I. Shrinking: R (rho R~)ᵀ = I, (rho R~)ᵀ being the way back up with zero details. Over dyadic
     ratios that is the filter bank's other half (perfect reconstruction; Cohen, Daubechies & Feauveau 1992). Growing
     to a size between takes the least-norm left inverse of R. Shrinking an odd size takes the way up, cropped: exact
-    for Haar, and for longer filters but for the last indices.
+    for Haar, and for longer filters but for the last indices. Other boundary modes than ``periodization`` and a
+    ``max_level`` that binds take the least-norm inverse of R in both directions.
     """
-    if n_target <= n_source:
-        level = shrink_level(n_source, n_target)
-        if level is None:
-            return np.ascontiguousarray(dct_resize(n_target, n_source).T)
-        return np.ascontiguousarray(_cropped_grow(wavelet, n_source, level).T)
-    level = grow_level(n_source, n_target)
-    reached = n_source << level
+    shrinking = n_target <= n_source
+    steps = shrink_level(n_source, n_target) if shrinking else grow_level(n_source, n_target)
+    if wavelet == DCT or (shrinking and steps is None):
+        return np.ascontiguousarray(dct_resize(n_target, n_source).T)
+    assert steps is not None
+    if mode != "periodization" or (max_level is not None and max_level < steps):
+        return _least_norm_dual(unit_operator(wavelet, n_source, n_target, mode, max_level))
+    if shrinking:
+        return np.ascontiguousarray(_cropped_grow(wavelet, n_source, steps).T)
+    reached = n_source << steps
     if reached <= n_target:
-        back = _shrink(wavelet, reached, level)
+        back = _shrink(wavelet, reached, steps)
         return np.ascontiguousarray((back if reached == n_target else back @ dct_resize(n_target, reached)).T)
-    orthonormal, triangle = np.linalg.qr(unit_operator(wavelet, n_source, n_target))
-    return np.ascontiguousarray(np.linalg.solve(triangle, orthonormal.T).T)
+    return _least_norm_dual(unit_operator(wavelet, n_source, n_target))
+
+
+def _least_norm_dual(matrix: Matrix) -> Matrix:
+    """Transpose of the pseudo-inverse: through QR, or, where R has not full rank, the singular values."""
+    tall = matrix.shape[0] >= matrix.shape[1]
+    orthonormal, triangle = np.linalg.qr(matrix if tall else matrix.T)
+    pivots = np.abs(np.diag(triangle))
+    if pivots.min() < 1e-10 * pivots.max():
+        return np.ascontiguousarray(np.linalg.pinv(matrix, rcond=1e-10).T)
+    inverse = np.linalg.solve(triangle, orthonormal.T)
+    return np.ascontiguousarray(inverse.T if tall else inverse)
 
 
 def _cropped_grow(wavelet: str, n: int, level: int) -> Matrix:
@@ -174,19 +229,28 @@ def _cropped_grow(wavelet: str, n: int, level: int) -> Matrix:
 
 
 @lru_cache(maxsize=4)
-def axis_matrix(wavelet: str, n_source: int, n_target: int, form: Form) -> Matrix:
+def axis_matrix(
+    wavelet: str,
+    n_source: int,
+    n_target: int,
+    form: Form,
+    mode: BoundaryMode = "periodization",
+    max_level: int | None = None,
+) -> Matrix:
     """The operator of a leaf axis with its gain, ``[n_target, n_source]``, read-only.
 
     Args:
-        wavelet: name of a discrete wavelet.
+        wavelet: name of a discrete wavelet, or :data:`DCT`.
         n_source: size in the source.
         n_target: size in the target.
         form: ``unit`` R; ``sqrt`` √rho·R; ``dual`` rho·R~.
+        mode: how a signal goes on beyond its ends.
+        max_level: DWT levels at most; None: as many as the ratio has.
     """
     if form == "dual":
-        matrix = dual_operator(wavelet, n_source, n_target)
+        matrix = dual_operator(wavelet, n_source, n_target, mode, max_level)
     else:
-        matrix = unit_operator(wavelet, n_source, n_target)
+        matrix = unit_operator(wavelet, n_source, n_target, mode, max_level)
         if form == "sqrt":
             matrix = matrix * np.sqrt(n_source / n_target)
     matrix.flags.writeable = False

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bot_onnx.resample.arrays import Array, Namespace, dtype_name
+from bot_onnx.resample.boundary import BoundaryMode
 from bot_onnx.resample.filters import HAAR_NAMES, Form, Matrix, axis_matrix
 
 #: Output rows per block of a banded product: large enough for BLAS, small enough for the band to pay.
@@ -32,32 +33,67 @@ class LeafOperator:
     """The operator of one leaf axis.
 
     Attributes:
-        wavelet: name of a discrete wavelet.
+        wavelet: name of a discrete wavelet, or ``dct``.
         source: size in the source.
         target: size in the target.
         form: ``unit`` R (unit row sums); ``sqrt`` √rho·R; ``dual`` rho·R~; rho = source / target.
+        mode: how a signal goes on beyond its ends.
+        max_level: DWT levels at most; None: as many as the ratio has.
     """
 
     wavelet: str
     source: int
     target: int
     form: Form
+    mode: BoundaryMode = "periodization"
+    max_level: int | None = None
+
+    @property
+    def is_haar(self) -> bool:
+        """Haar over a power of two: blocks of neighbours, which no boundary mode reaches beyond."""
+        small, large = sorted((self.source, self.target))
+        if self.wavelet not in HAAR_NAMES or not _is_power_of_two_times(large, small):
+            return False
+        return self.max_level is None or self.max_level >= (large // small).bit_length() - 1
 
     @property
     def matrix(self) -> Matrix:
         """The float64 reference, ``[target, source]``, read-only."""
-        return axis_matrix(self.wavelet, self.source, self.target, self.form)
+        return axis_matrix(self.wavelet, self.source, self.target, self.form, self.mode, self.max_level)
 
     def apply(self, x: Array, xp: Namespace) -> Array:
         """``[pre, source, post]`` to ``[pre, target, post]``."""
         if self.source == self.target:
             return x
-        if self.wavelet in HAAR_NAMES:
-            if _is_power_of_two_times(self.source, self.target):
-                return _sum_neighbours(x, self.source // self.target, self.form, xp)
-            if _is_power_of_two_times(self.target, self.source):
-                return _copy_neighbours(x, self.target // self.source, self.form, xp)
-        return _multiply(self, x, xp)
+        if not self.is_haar:
+            return _multiply(self, x, xp)
+        if self.target < self.source:
+            return _sum_neighbours(x, self.source // self.target, self.form, xp)
+        return _copy_neighbours(x, self.target // self.source, self.form, xp)
+
+
+@dataclass(frozen=True, slots=True)
+class Filters:
+    """What the operators of a run have in common.
+
+    Attributes:
+        shrinking, growing: wavelet (or ``dct``) of axes that shrink, and of those that grow.
+        mode: how a signal goes on beyond its ends.
+        max_level: DWT levels of an axis at most; None: as many as its ratio has.
+    """
+
+    shrinking: str
+    growing: str
+    mode: BoundaryMode = "periodization"
+    max_level: int | None = None
+
+    def wavelet(self, source: int, target: int) -> str:
+        """The one for a size change."""
+        return self.shrinking if target < source else self.growing
+
+    def operator(self, source: int, target: int, form: Form) -> LeafOperator:
+        """The operator of a leaf axis."""
+        return LeafOperator(self.wavelet(source, target), source, target, form, self.mode, self.max_level)
 
 
 def _is_power_of_two_times(large: int, small: int) -> bool:

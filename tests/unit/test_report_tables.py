@@ -30,7 +30,7 @@ from tests.spec_structures import gpt2, llama, structure, vit
 
 def test_the_header_says_what_the_file_is() -> None:
     printed = text(inspect_report(inspected()))
-    assert "22.90 MB" in printed or "22.9 MB" in printed
+    assert "22.9 MB" in printed
     assert "5.72 M (5,717,416) parameters" in printed
     assert "611 nodes, opset 18" in printed
     assert "image: FLOAT [batch, 3, 224, 224]" in printed
@@ -48,9 +48,7 @@ def test_dims_say_what_they_are_made_of_and_why_they_are_fixed() -> None:
 
 def test_chains_say_whether_their_depth_can_change() -> None:
     printed = text(inspect_report(inspected()))
-    assert row(printed, "blocks").endswith(
-        "yes".ljust(len(row(printed, "blocks")) - row(printed, "blocks").rindex("yes"))
-    )
+    assert row(printed, "blocks").split() == ["blocks", "12", "1", "30", "yes"]
     assert "no: its layers differ" in row(printed, "tail")
 
 
@@ -159,7 +157,8 @@ def test_a_shrunk_model_is_said_to_have_lost_accuracy(hidden: int, layers: int, 
     printed = text(result_report(result))
     assert shrinks(result.plan) is lossy
     assert ("lost accuracy until" in printed) is lossy
-    assert "small.onnx" in row(printed, "output") and "2.5 s" in row(printed, "time")
+    assert re.search(r"output +small\.onnx", printed)
+    assert "2.5 s" in row(printed, "time")
 
 
 def test_published_specs_are_listed() -> None:
