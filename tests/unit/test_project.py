@@ -1,0 +1,52 @@
+"""Rules of the project about itself: the import order, the size of modules, docstrings in every folder."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "bot_onnx"
+#: Data flows down this list; an import never points back up it.
+ORDER = ("errors", "runtime", "graph", "stack", "spec", "align", "resample", "surgery", "verify", "report", "api", "demo", "cli")
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem not in ("__init__", "__main__"))
+
+
+def home(path: Path) -> str:
+    """Name of the folder (or top-level module) that a file belongs to."""
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Folders of the package that a module imports from."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        names: list[str] = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module] if node.module != "bot_onnx" else [f"bot_onnx.{alias.name}" for alias in node.names]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        found.update(name.split(".")[1] for name in names if name.startswith("bot_onnx."))
+    return found & set(ORDER)
+
+
+def test_every_folder_has_its_place() -> None:
+    assert {home(path) for path in MODULES} <= set(ORDER)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down_the_data_flow(path: Path) -> None:
+    own = ORDER.index(home(path))
+    assert all(ORDER.index(name) <= own for name in imported(path))
+
+
+def test_modules_stay_readable() -> None:
+    long = {str(p.relative_to(ROOT)): n for p in MODULES if (n := len(p.read_text().splitlines())) > 420}
+    assert not long
+
+
+def test_every_folder_says_what_lives_there() -> None:
+    for folder in {path.parent for path in MODULES}:
+        assert ast.get_docstring(ast.parse((folder / "__init__.py").read_text())), folder
