@@ -102,6 +102,7 @@ def plan(
     method: str = "bot",
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
+    external: bool | None = None,
 ) -> Plan:
     """Say everything that a resize would do, without reading a weight.
 
@@ -111,6 +112,7 @@ def plan(
             ``config.json``), or the name of a published one.
         method: name of a resampling method. options: its options.
         seed: of what the method draws at random.
+        external: store the weights beside the model; None: as the source does.
 
     Raises:
         BotError: the source cannot be understood, or the target cannot be had.
@@ -128,7 +130,7 @@ def plan(
             method=method,
             options=chosen,
             seed=seed,
-            external=source.uses_external_data,
+            external=source.uses_external_data if external is None else external,
             name=Path(model).name,
         ).plan
 

@@ -20,6 +20,7 @@ def onnxruntime() -> Any:
             "onnxruntime is needed to read shapes and to verify models, and is not installed. "
             "Install it with: pip install 'bot-onnx[cpu]'  (or 'bot-onnx[gpu]' for CUDA)"
         ) from error
+    module.disable_telemetry_events()
     return module
 
 

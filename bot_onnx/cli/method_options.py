@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, Literal, Union, get_args, get_origin
 
 import click
@@ -17,8 +17,13 @@ PREFIX = "method_option_"
 SECTION = "Method"
 
 
-def method_parameters() -> list[click.Parameter]:
-    """``--method`` and the union of all methods' options; None stands for "not given"."""
+def method_parameters(taken: Collection[str] = ()) -> list[click.Parameter]:
+    """``--method`` and the union of all methods' options; None stands for "not given".
+
+    Args:
+        taken: flags of the command itself. A method's option of that name has the methods' names before it:
+            ``--ws-layers``.
+    """
     titles = "; ".join(f"{method.name}: {method.title}" for method in methods().values())
     chosen: list[click.Parameter] = [
         Sectioned(
@@ -34,27 +39,32 @@ def method_parameters() -> list[click.Parameter]:
     for method in methods().values():
         for name, field in method.Options.model_fields.items():
             fields.setdefault(name, {})[method.name] = field
-    return chosen + [_option(name, by_method) for name, by_method in fields.items()]
+    for name, by_method in fields.items():
+        clash = {_flag(name), _no(_flag(name))} & set(taken)
+        chosen.append(_option(name, by_method, _flag("-".join([*by_method, name])) if clash else _flag(name)))
+    return chosen
 
 
-def chosen_options(method: str, values: Mapping[str, Any]) -> dict[str, Any]:
+def chosen_options(method: str, values: Mapping[str, Any], parameters: Iterable[click.Parameter]) -> dict[str, Any]:
     """The options that were given, by field name.
 
     Args:
         method: name of the method.
         values: all values that click collected, with their prefix; None where an option was not given.
+        parameters: of the command, for the flags' names.
 
     Raises:
         click.UsageError: an option that the method does not have.
     """
     given = {key.removeprefix(PREFIX): value for key, value in values.items() if value is not None}
     known = get_method(method).Options.model_fields
+    flags = {str(param.name).removeprefix(PREFIX): param.opts[0] for param in parameters}
     for name in given:
         if name not in known:
             others = [other.name for other in methods().values() if name in other.Options.model_fields]
-            has = ", ".join(map(_flag, known)) or "none"
+            has = ", ".join(flags[key] for key in known) or "none"
             raise click.UsageError(
-                f"'{_flag(name)}' is an option of method {' and '.join(map(repr, others))}, not of '{method}', whose "
+                f"'{flags[name]}' is an option of method {' and '.join(map(repr, others))}, not of '{method}', whose "
                 f"options are: {has}."
             )
     return given
@@ -64,8 +74,11 @@ def _flag(name: str) -> str:
     return f"--{name.replace('_', '-')}"
 
 
-def _option(name: str, by_method: Mapping[str, FieldInfo]) -> Sectioned:
-    flag = _flag(name)
+def _no(flag: str) -> str:
+    return f"--no-{flag[2:]}"
+
+
+def _option(name: str, by_method: Mapping[str, FieldInfo], flag: str) -> Sectioned:
     fields = list(by_method.values())
     described = dict.fromkeys(field.description or "" for field in fields)
     defaults = dict.fromkeys(_default(field) for field in fields if field.default is not None)
@@ -73,7 +86,7 @@ def _option(name: str, by_method: Mapping[str, FieldInfo]) -> Sectioned:
     kind = _kind(fields)
     return Sectioned(
         # Booleans come as a pair, for their default may be either.
-        [f"{flag}/--no-{flag[2:]}" if kind is click.BOOL else flag, PREFIX + name],
+        [f"{flag}/{_no(flag)}" if kind is click.BOOL else flag, PREFIX + name],
         section=SECTION,
         type=kind,
         default=None,

@@ -71,11 +71,13 @@ class Activity:
             self._state = (stage, done, total)
             if self._bar is not None:
                 bar, task = self._bar
-                bar.update(task, description=_short(stage), completed=done, total=total or None)
+                bar.update(
+                    task, description=_short(stage), completed=done, total=total or None, amount=_amount(done, total)
+                )
 
     def _appear(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
         with self._lock:
             if self._done:
@@ -83,15 +85,22 @@ class Activity:
             bar = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(bar_width=30),
-                DownloadColumn(),
+                TextColumn("{task.fields[amount]}", markup=False),
                 TimeElapsedColumn(),
                 console=Console(file=sys.stderr, markup=False),
                 transient=True,
+                redirect_stdout=False,
             )
             stage, done, total = self._state
-            task = bar.add_task(_short(stage), completed=done, total=total or None)
+            task = bar.add_task(_short(stage), completed=done, total=total or None, amount=_amount(done, total))
             bar.start()
             self._bar = (bar, task)
+
+
+def _amount(done: int, total: int | None) -> str:
+    from bot_onnx.report.units import size
+
+    return f"{size(done)} of {size(total)}" if total else ""
 
 
 def _short(text: str, limit: int = 32) -> str:

@@ -28,7 +28,8 @@ class ResizeCommand(SectionedCommand):
             from bot_onnx.cli.method_options import method_parameters
 
             first_output = next(n for n, param in enumerate(self.params) if getattr(param, "section", "") == OUTPUT)
-            self.params[first_output:first_output] = method_parameters()
+            taken = {flag for param in self.params for flag in (*param.opts, *param.secondary_opts)}
+            self.params[first_output:first_output] = method_parameters(taken)
         return super().get_params(ctx)
 
 
@@ -42,6 +43,7 @@ class _Job:
     method: str
     options: dict[str, Any]
     seed: int
+    external: bool | None
     plan_out: Path | None
 
 
@@ -97,18 +99,20 @@ class _Job:
 @option(SHOWN, "--dry-run", is_flag=True, help="Print the plan; read no weights, write no model.")
 @option(SHOWN, "--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @option(SHOWN, "--quiet", "-q", is_flag=True, help="Print nothing but errors (and JSON, with --json).")
-def command(model: Path, spec: str | None, method: str, **values: Any) -> None:
+@click.pass_context
+def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, **values: Any) -> None:
     """Make a smaller or larger model out of MODEL, to a spec, to sizes given as options, or both.
 
     Sizes left out are derived. The output appears only when it is whole and verified; MODEL is never written to.
     """
     from bot_onnx.cli.method_options import PREFIX, chosen_options
 
-    options = chosen_options(method, {key: values.pop(key) for key in list(values) if key.startswith(PREFIX)})
+    given = {key: values.pop(key) for key in list(values) if key.startswith(PREFIX)}
+    options = chosen_options(method, given, ctx.command.params)
     flags = {key: values.get(key) for key in _TARGET_KEYS}
     target = target_spec(spec, flags)
     output = values["output"] or default_output(model, spec, target, flags)
-    job = _Job(model, target, output, method, options, values["seed"], values["plan_out"])
+    job = _Job(model, target, output, method, options, values["seed"], values["external"], values["plan_out"])
     _check_plan_out(job, values["force"])
     if values["dry_run"]:
         _dry_run(job, as_json=values["as_json"], quiet=values["quiet"])
@@ -144,7 +148,9 @@ def _dry_run(job: _Job, *, as_json: bool, quiet: bool) -> None:
     from bot_onnx.report import plan_json, plan_report
 
     with activity(f"planning {job.model.name}", silent=quiet or as_json):
-        plan = api.plan(job.model, job.target, method=job.method, options=job.options, seed=job.seed)
+        plan = api.plan(
+            job.model, job.target, method=job.method, options=job.options, seed=job.seed, external=job.external
+        )
     _save_plan(job, plan.to_json())
     if as_json:
         show_json(plan_json(plan))
@@ -166,7 +172,7 @@ def _resize(job: _Job, values: dict[str, Any]) -> None:
             options=job.options,
             seed=job.seed,
             force=values["force"],
-            external=values["external"],
+            external=job.external,
             device=values["device"],
             allow_nonfinite=values["allow_nonfinite"],
             against=not values["no_compare"],

@@ -23,6 +23,7 @@ class Axis:
         score: True on the axis (or top-level concat part) that carries queries or keys into attention scores: there
             the head_dim correction applies. ``head_dim`` gives (source, target) of the contracted axis.
         head_dim: (source, target) of head_dim where ``score`` is set, else None.
+        dim: id of the dim, the same on every tensor that carries it; empty where a task is made by hand.
     """
 
     kind: Literal["leaf", "product", "concat"]
@@ -32,6 +33,7 @@ class Axis:
     parts: tuple[Axis, ...] = ()
     score: bool = False
     head_dim: tuple[int, int] | None = None
+    dim: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,9 @@ import onnx
 import onnx_ir as ir
 
 from bot_onnx import __version__
+from bot_onnx.errors import GraphError
 from bot_onnx.graph.analysis import Analysis
+from bot_onnx.graph.quantised import quantised_weight
 from bot_onnx.resample import MethodOptions
 from bot_onnx.spec import Solution, TargetSpec, solve
 from bot_onnx.surgery.depth import resize_chain, successor, unique
@@ -73,6 +75,12 @@ def prepare(
         SpecError, DimError, GraphError: the target cannot be had; nothing was written.
     """
     structure = analysis.structure
+    packed = quantised_weight(analysis.model.graph)
+    if packed is not None:
+        raise GraphError(
+            f"the weights of {origin.path} are quantised ({packed[0]!r} is {packed[1]}), and packed numbers cannot be "
+            "resampled; resize the floating-point model and quantise the result"
+        )
     solution = solve(structure, spec)
     tensors = {n: v.const_value for n, v in analysis.model.graph.initializers.items() if v.const_value is not None}
     constants = [*patch_sizes(analysis, solution.sizes), *patch_scales(analysis, solution.sizes, spec.constants or {})]

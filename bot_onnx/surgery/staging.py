@@ -226,7 +226,9 @@ def worded(path: Path, needed: int | None = None) -> Iterator[None]:
     try:
         yield
     except FileExistsError as error:
-        raise OutputError(f"{path} exists already: choose another name, or overwrite it by force") from error
+        raise OutputError(
+            f"{path} exists already: choose another name, or replace it with --force (force=True)"
+        ) from error
     except OSError as error:
         if error.errno in _FULL:
             amount = f" ({needed} bytes needed)" if needed else ""

@@ -40,7 +40,7 @@ def build_task(structure: Structure, stack: Stack, sizes: Mapping[str, int], lay
 def _axis(structure: Structure, identity: str, sizes: Mapping[str, int]) -> Axis:
     dim = structure.dims[identity]
     parts = tuple(_axis(structure, part, sizes) for part in dim.parts)
-    return Axis(dim.kind, dim.size, sizes[identity], dim.role, parts)
+    return Axis(dim.kind, dim.size, sizes[identity], dim.role, parts, dim=identity)
 
 
 def _top_axis(structure: Structure, stack: Stack, identity: str | None, sizes: Mapping[str, int]) -> Axis:

@@ -113,7 +113,9 @@ def _check_target(path: Path, force: bool, sources: Sequence[StrPath]) -> None:
         mode = path.stat().st_mode
     except FileNotFoundError:
         if path.is_symlink() and not force:
-            raise OutputError(f"{path} exists already: choose another name, or overwrite it by force") from None
+            raise OutputError(
+                f"{path} exists already: choose another name, or replace it with --force (force=True)"
+            ) from None
         return
     except OSError as error:
         raise OutputError(f"cannot write {path}: {error.strerror}; choose another name") from error
@@ -125,7 +127,7 @@ def _check_target(path: Path, force: bool, sources: Sequence[StrPath]) -> None:
         if os.path.exists(source) and os.path.samefile(path, source):
             raise OutputError(f"{path} is the source itself ({source}), which is never written to: choose another name")
     if not force:
-        raise OutputError(f"{path} exists already: choose another name, or overwrite it by force")
+        raise OutputError(f"{path} exists already: choose another name, or replace it with --force (force=True)")
 
 
 def _fill(

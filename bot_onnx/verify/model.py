@@ -74,15 +74,7 @@ def verify_model(
                 reference, os.fspath(against), trial, source.proto.graph, axes, mapping
             )
             checks.append(compared)
-        return VerifyReport(
-            path=os.fspath(path),
-            checks=tuple(checks),
-            comparisons=comparisons,
-            parameters=0 if structure is None else structure.parameters,
-            size_bytes=source.size_bytes,
-            layers={} if structure is None else {chain.name: chain.count for chain in structure.chains},
-            dims={} if structure is None else spec_dims(structure),
-        )
+        return _report(os.fspath(path), source, structure, checks, comparisons)
 
 
 def raise_unless_passed(report: VerifyReport) -> None:
@@ -98,6 +90,24 @@ def raise_unless_passed(report: VerifyReport) -> None:
             f"{report.path} failed {len(failed)} of {len(report.checks)} checks: {listed}. Ask for other sizes or "
             "another method, and run `bot-onnx verify` on the source: it tells whether the fault was there before"
         )
+
+
+def _report(
+    path: str,
+    source: Source,
+    structure: Structure | None,
+    checks: list[Check],
+    comparisons: tuple[OutputComparison, ...],
+) -> VerifyReport:
+    return VerifyReport(
+        path=path,
+        checks=tuple(checks),
+        comparisons=comparisons,
+        parameters=0 if structure is None else structure.parameters,
+        size_bytes=source.size_bytes,
+        layers={} if structure is None else {chain.name: chain.count for chain in structure.chains},
+        dims={} if structure is None else spec_dims(structure),
+    )
 
 
 def _analysis(source: Source) -> tuple[Analysis | None, Check]:

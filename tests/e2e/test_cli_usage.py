@@ -175,19 +175,27 @@ class _Second(MethodOptions):
 
 def test_a_name_that_methods_share_is_one_option_that_takes_what_either_takes() -> None:
     first, second = _First.model_fields, _Second.model_fields
-    mode = _option("mode", {"one": first["mode"], "two": second["mode"]})
+    mode = _option("mode", {"one": first["mode"], "two": second["mode"]}, "--mode")
     assert isinstance(mode.type, click.Choice) and list(mode.type.choices) == ["a", "b", "c"]
     assert mode.help is not None and "First. Second." in mode.help and "one/two; default: a" in mode.help
-    assert _option("amount", {"one": first["amount"]}).type is click.FLOAT
-    assert _option("amount", {"one": first["amount"], "two": second["amount"]}).type is click.STRING
-    strict = _option("strict", {"one": first["strict"]})
+    assert _option("amount", {"one": first["amount"]}, "--amount").type is click.FLOAT
+    assert _option("amount", {"one": first["amount"], "two": second["amount"]}, "--amount").type is click.STRING
+    strict = _option("strict", {"one": first["strict"]}, "--strict")
     assert (strict.opts, strict.secondary_opts) == (["--strict"], ["--no-strict"])
     assert strict.help is not None and "default: on" in strict.help
 
 
 def test_options_that_were_not_given_are_left_out() -> None:
-    assert chosen_options("bot", {f"{PREFIX}wavelet": "db2", f"{PREFIX}std": None}) == {"wavelet": "db2"}
-    assert chosen_options("bot", {f"{PREFIX}tie_correction": False}) == {"tie_correction": False}
+    parameters = method_parameters()
+    assert chosen_options("bot", {f"{PREFIX}wavelet": "db2", f"{PREFIX}std": None}, parameters) == {"wavelet": "db2"}
+    assert chosen_options("bot", {f"{PREFIX}tie_correction": False}, parameters) == {"tie_correction": False}
+
+
+def test_an_option_that_the_command_has_itself_is_named_after_its_method() -> None:
+    flags = {param.name: param.opts[0] for param in method_parameters({"--std", "--no-truncated"})}
+    assert flags[f"{PREFIX}std"] == "--scratch-std"
+    assert flags[f"{PREFIX}truncated"] == "--scratch-truncated"
+    assert flags[f"{PREFIX}wavelet"] == "--wavelet"
 
 
 def failing(error: BaseException) -> Callable[..., Any]:

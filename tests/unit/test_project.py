@@ -10,8 +10,24 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "bot_onnx"
 #: Data flows down this list; an import never points back up it.
-ORDER = ("errors", "runtime", "graph", "stack", "spec", "align", "resample", "surgery", "verify", "report", "api", "demo", "cli")
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem not in ("__init__", "__main__"))
+ORDER = (
+    "errors",
+    "runtime",
+    "graph",
+    "stack",
+    "spec",
+    "align",
+    "resample",
+    "surgery",
+    "verify",
+    "report",
+    "api",
+    "demo",
+    "cli",
+)
+MODULES = sorted(
+    path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem not in ("__init__", "__main__")
+)
 
 
 def home(path: Path) -> str:

@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from onnx import TensorProto, helper
 
 from bot_onnx.verify import Check, OutputComparison, VerifyReport, verify_model
-from bot_onnx.verify.comparison import cosine_sum, divergence_sum
-from tests.verify_models import save_constant, save_linear, save_lookup
+from bot_onnx.verify.comparison import Incomparable, compare, cosine_sum, divergence_sum
+from bot_onnx.verify.outputs import OutputAxes
+from tests.verify_models import save, save_constant, save_linear, save_lookup
 
 RNG = np.random.default_rng(5)
 
@@ -68,6 +70,16 @@ def test_probabilities_are_no_logits(tmp_path: Path, last: str) -> None:
     source = save_constant(tmp_path / "source.onnx", [0.0, 1.0], last=last)
     new = save_constant(tmp_path / "new.onnx", [1.0, 0.0], last=last)
     assert compared(verify_model(new, against=source)).divergence is None
+
+
+def test_probabilities_are_seen_behind_a_change_of_form(tmp_path: Path) -> None:
+    nodes = [
+        helper.make_node("MatMul", ["x", "weight"], ["raw"]),
+        helper.make_node("Softmax", ["raw"], ["p"]),
+        helper.make_node("Cast", ["p"], ["y"], to=TensorProto.FLOAT),
+    ]
+    path = save(tmp_path / "m.onnx", nodes, {"weight": RNG.normal(size=(3, 4))}, {"x": ["n", 3]}, {"y": ["n", 4]})
+    assert compared(verify_model(path, against=path)).divergence is None
 
 
 def test_logits_far_apart_do_not_overflow() -> None:
@@ -153,6 +165,32 @@ def test_a_smaller_vocabulary_is_compared_on_its_own_tokens(tmp_path: Path) -> N
     assert entry.mapped == "axis 2: the first 8 tokens of both"
     assert entry.max_difference == pytest.approx(0.0, abs=1e-5)
     assert entry.divergence == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_larger_vocabulary_is_fed_with_the_source_s_tokens(tmp_path: Path) -> None:
+    """Ids that only the new table has would stop the source."""
+    table, head = RNG.normal(size=(200, 4)), RNG.normal(size=(4, 200))
+    source = save_lookup(tmp_path / "source.onnx", table[:5], head[:, :5])
+    new = save_lookup(tmp_path / "new.onnx", table, head)
+    entry = compared(verify_model(new, against=source))
+    assert entry.mapped == "axis 2: the first 5 tokens of both"
+    assert entry.max_difference == pytest.approx(0.0, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("axes", "told"),
+    [
+        (OutputAxes((None, "free"), (False, True), False), "it is made of parts"),
+        (OutputAxes((None, None), (False, False), False), "it is no axis of a weight"),
+        (None, "it is no axis of a weight"),
+    ],
+)
+def test_axes_that_no_single_operator_maps(axes: OutputAxes | None, told: str) -> None:
+    new, source = [np.ones((2, 4))], [np.ones((2, 8))]
+    with pytest.raises(Incomparable, match=told):
+        compare("y", new, source, axes, None)
+    entry = compare("y", new, source, OutputAxes((None, "free"), (False, False), False), None)
+    assert entry.max_difference == 0
 
 
 def test_ids_come_from_all_over_the_vocabulary(tmp_path: Path) -> None:

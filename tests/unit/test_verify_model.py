@@ -145,10 +145,27 @@ def test_models_without_inputs(tmp_path: Path) -> None:
     assert report.comparisons[0].max_difference == 0
 
 
+def test_ids_that_a_computed_table_does_not_have(tmp_path: Path) -> None:
+    """The graph shows 40 rows, but the same ids look up 2 computed ones: 0 and 1 suit both."""
+    nodes = [
+        helper.make_node("Gather", ["table", "ids"], ["a"]),
+        helper.make_node("Abs", ["rows"], ["computed"]),
+        helper.make_node("Gather", ["computed", "ids"], ["b"]),
+        helper.make_node("Add", ["a", "b"], ["y"]),
+    ]
+    weights = {"table": RNG.normal(size=(40, 4)), "rows": RNG.normal(size=(2, 4))}
+    path = save(
+        tmp_path / "m.onnx", nodes, weights, {"ids": ["batch", "n"]}, {"y": ["batch", "n", 4]}, integers=["ids"]
+    )
+    assert failures(verify_model(path)) == {}
+
+
 def test_all_failures_stand_in_one_message(bert: Path) -> None:
     change(bert, "encoder.layer.1.intermediate.dense.bias", np.full(96, np.inf))
     report = verify_model(bert, expected=Expected(parameters=3))
-    with pytest.raises(VerifyError, match=r"failed 3 of \d+ checks: weights: .*; parameters: predicted 3, .*; outputs: "):
+    with pytest.raises(
+        VerifyError, match=r"failed 3 of \d+ checks: weights: .*; parameters: predicted 3, .*; outputs: "
+    ):
         raise_unless_passed(report)
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -171,3 +170,15 @@ def test_specs_that_the_file_misses(
 def test_specs_that_speak_of_other_chains(structure: Structure, layers: object) -> None:
     with pytest.raises(SpecError, match=r"encoder \(4\)"):
         expected_from_spec(structure, TargetSpec.parse({"layers": layers}))
+
+
+def test_a_soft_key_gives_way_to_a_frozen_dim(structure: Structure, source: Source) -> None:
+    dims = {
+        name: replace(dim, frozen="rows of a fixed table") if dim.role == "vocab" else dim
+        for name, dim in structure.dims.items()
+    }  # fmt: skip
+    frozen = replace(structure, dims=dims)
+    soft, hard = TargetSpec.parse({"vocab": 99, "soft": ["vocab"]}), TargetSpec.parse({"vocab": 99})
+    assert check_prediction(expected_from_spec(frozen, soft), frozen, source) == []
+    assert only_fault(expected_from_spec(frozen, hard), frozen, source).detail == "predicted vocab 99, found 61"
+    assert only_fault(expected_from_spec(structure, soft), structure, source).name == "dims"
