@@ -17,6 +17,9 @@ SMALL = 64
 #: A constant-valued 1-D tensor up to this many elements is cloned too (deduplicated zero biases, ones).
 CONSTANT_1D = 1 << 16
 
+#: Tensors up to this many elements are held as arrays.
+HELD = 1024
+
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 
 
@@ -28,14 +31,51 @@ def normalise(model: ir.Model) -> ir.Model:
     """
     if model.functions:
         common.InlinePass()(model)
-    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    _lift_tensor_constants(model.graph)
+    common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)  # constants of other kinds
     common.IdentityEliminationPass()(model)
     common.RemoveInitializersFromInputsPass()(model)
     common.RemoveUnusedNodesPass()(model)
     _canonical_sort(model.graph)
     model.graph.doc_string = None
+    _hold_small(model.graph)
     _clone_shared_constants(model.graph)
     return model
+
+
+def _lift_tensor_constants(graph: ir.Graph) -> None:
+    """Make initializers of Constant nodes that hold a tensor; exporters write thousands of them.
+
+    The library's pass does the same at four times the cost, most of a large graph's normalisation.
+    """
+    lifted: list[ir.Node] = []
+    for node in graph:
+        held = node.attributes.get("value")
+        if node.op_type != "Constant" or node.domain not in ("", "ai.onnx") or held is None:
+            continue
+        output = node.outputs[0]
+        if output.is_graph_output():
+            continue
+        tensor: ir.TensorProtocol = held.value
+        value = ir.Value(
+            name=output.name,
+            shape=ir.Shape(tensor.shape.numpy()),
+            type=ir.TensorType(tensor.dtype),
+            const_value=tensor,
+        )
+        for usage in tuple(output.uses()):
+            usage.node.replace_input_with(usage.idx, value)
+        graph.initializers[output.name or ""] = value
+        lifted.append(node)
+    graph.remove(lifted, safe=True)
+
+
+def _hold_small(graph: ir.Graph) -> None:
+    """Hold small tensors as arrays: the analysis asks for their shapes and values again and again."""
+    for value in graph.initializers.values():
+        tensor = value.const_value
+        if tensor is not None and tensor.size <= HELD and tensor.dtype != ir.DataType.STRING:
+            value.const_value = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=value.name)
 
 
 def _canonical_sort(graph: ir.Graph) -> None:
