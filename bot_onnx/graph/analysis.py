@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from bot_onnx.graph.attention import Attention, Scalar, find_attentions
+from bot_onnx.graph.attention import Attention, Scalar, find_attentions, scalar_factors
 from bot_onnx.graph.axes import analyse_axes
 from bot_onnx.graph.closed_forms import match_scale
 from bot_onnx.graph.dims import Dim, Pair
@@ -26,10 +26,16 @@ from bot_onnx.graph.types import Structure
 
 @dataclass(frozen=True, slots=True)
 class Scale:
-    """A scale on the path of attention scores and the formula of head_dim that explains it (None: none does)."""
+    """A scalar factor that follows the size of a dim.
+
+    Attributes:
+        scalar: where it stands.
+        dim: head_dim on the path of attention scores, hidden on the residual stream outside the layers.
+        formula: of the dim's size; None for a factor of attention scores that no formula explains.
+    """
 
     scalar: Scalar
-    head_dim: Dim
+    dim: Dim
     formula: str | None
 
 
@@ -43,7 +49,7 @@ class Analysis:
         chains: layers, in the order of ``structure.chains``.
         structure: dims, chains and stacks as plain values.
         ids: id in ``structure`` of every dim that has one.
-        scales: scale factors of attention scores.
+        scales: scalar factors that follow a size.
     """
 
     model: ir.Model
@@ -91,7 +97,9 @@ def analyse(model: ir.Model) -> Analysis:
         parameters,
         lambda: assign_roles(graph, context, chains, attentions, parameters),
     )
-    return Analysis(model, context, chains, structure, ids, _scales(context, attentions))
+    hidden = {dim for dim, identity in ids.items() if structure.dims[identity].role == "hidden"}
+    scales = [*_scales(context, attentions), *_stream_scales(graph, context, chains, hidden)]
+    return Analysis(model, context, chains, structure, ids, scales)
 
 
 def _align(context: Context, chain: LayerChain) -> None:
@@ -111,6 +119,7 @@ def _align(context: Context, chain: LayerChain) -> None:
 
 
 def _scales(context: Context, attentions: list[Attention]) -> list[Scale]:
+    """Factors of attention scores: all but 1 and -1, explained or not."""
     scales: list[Scale] = []
     seen: set[tuple[ir.Node, int]] = set()
     for attention in attentions:
@@ -120,4 +129,24 @@ def _scales(context: Context, attentions: list[Attention]) -> list[Scale]:
                 continue
             seen.add((scalar.node, scalar.slot))
             scales.append(Scale(scalar, context.table.find(attention.head_dim), match_scale(scalar.value, size)))
+    return scales
+
+
+def _stream_scales(graph: ir.Graph, context: Context, chains: list[LayerChain], hidden: set[Dim]) -> list[Scale]:
+    """Factors of the embeddings and of what enters the head that are a root of hidden, or of one over hidden.
+
+    Only outside the layers, and only these two formulas: there is nothing on this path that demands a factor, so one
+    that no formula explains is taken for a constant.
+    """
+    inside = {node for chain in chains for layer in chain.layers for node in layer.nodes}
+    scales: list[Scale] = []
+    for node in graph:
+        dims = context.of(node.outputs[0]) if node not in inside else ()
+        last = context.table.find(dims[-1]) if dims and dims[-1] is not None else None
+        if last not in hidden:
+            continue
+        for scalar in scalar_factors(node):
+            formula = match_scale(scalar.value, context.table.size(last)[0], ("sqrt(n)", "1/sqrt(n)"))
+            if formula is not None and last is not None:
+                scales.append(Scale(scalar, last, formula))
     return scales

@@ -82,12 +82,13 @@ def _softmax_after(node: ir.Node, scalars: list[Scalar]) -> ir.Node | None:
         if usage.node.op_type == "Softmax":
             scalars.extend(seen)
             return usage.node
-        seen.extend(_scalar_factors(usage.node))
+        seen.extend(scalar_factors(usage.node))
         current = usage.node
     return None
 
 
-def _scalar_factors(node: ir.Node) -> list[Scalar]:
+def scalar_factors(node: ir.Node) -> list[Scalar]:
+    """Scalar constants that a node multiplies with or divides by."""
     if node.op_type not in ("Mul", "Div"):
         return []
     return [
@@ -129,7 +130,7 @@ def _projections(context: Context, value: ir.Value | None, scalars: list[Scalar]
         if node is None or id(current) in seen or (current.name or "") in context.observed.values:
             continue
         seen.add(id(current))
-        for scalar in _scalar_factors(node):
+        for scalar in scalar_factors(node):
             if scalar not in scalars:
                 scalars.append(scalar)
         parameters = [v for v in node.inputs if v is not None and is_parameter(v)]

@@ -2,29 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from math import sqrt
 
 import numpy as np
 
 Array = np.ndarray
 
-#: Scale factors on the path of an attention score, as functions of head_dim.
+#: Scale factors as functions of the size n of a dim.
 SCALES: dict[str, Callable[[float], float]] = {
-    "1/sqrt(head_dim)": lambda d: 1 / sqrt(d),
-    "sqrt(head_dim)": sqrt,
-    "head_dim**-0.25": lambda d: d**-0.25,
-    "head_dim**0.25": lambda d: d**0.25,
-    "1/head_dim": lambda d: 1 / d,
+    "1/sqrt(n)": lambda n: 1 / sqrt(n),
+    "sqrt(n)": sqrt,
+    "n**-0.25": lambda n: n**-0.25,
+    "n**0.25": lambda n: n**0.25,
+    "1/n": lambda n: 1 / n,
 }
 
 
-def match_scale(value: float, head_dim: int, tolerance: float = 1e-5) -> str | None:
-    """Name of the formula that gives ``value`` at ``head_dim``, or None."""
-    for name, function in SCALES.items():
-        if abs(value - function(head_dim)) <= tolerance * abs(value):
+def match_scale(value: float, size: int, formulas: Collection[str] = tuple(SCALES)) -> str | None:
+    """Name of the formula among ``formulas`` that gives ``value`` at ``size``, or None.
+
+    A value rounded to bfloat16 (as exporters of such models leave it) matches too.
+    """
+    for name in formulas:
+        exact = SCALES[name](size)
+        if abs(value - exact) <= 1e-5 * abs(exact) or value == _bfloat16(exact):
             return name
     return None
+
+
+def _bfloat16(value: float) -> float:
+    bits = int(np.float32(value).view(np.uint32))
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    return float(np.uint32(rounded).view(np.float32))
 
 
 def recognise(array: Array, *, rotary: bool) -> str | None:

@@ -10,11 +10,12 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
-#: Initializers up to this many elements are cloned per use: exporters share equal small tensors (a zero bias, a shape
-#: constant) between unrelated consumers, and a shared tensor would tie dims that have nothing to do with each other.
+#: Integer initializers up to this many elements are cloned per use: exporters share equal small tensors (shape
+#: constants) between unrelated consumers, and a shared tensor would tie dims that have nothing to do with each other.
 SMALL = 64
 
-#: A constant-valued 1-D tensor up to this many elements is cloned too (deduplicated zero biases, ones).
+#: Float tensors are shared for good reason if their values differ; one value throughout (a zero bias, a norm's ones, a
+#: scalar) says nothing, and is cloned per use up to this many elements.
 CONSTANT_1D = 1 << 16
 
 #: Tensors up to this many elements are held as arrays.
@@ -137,12 +138,12 @@ def _clonable(value: ir.Value) -> bool:
     tensor = value.const_value
     if tensor is None:
         return False
-    if tensor.size <= SMALL:
+    if tensor.size <= SMALL and tensor.dtype not in FLOATS:
         return True
-    if tensor.shape.rank() != 1 or tensor.size > CONSTANT_1D:
-        return False
-    array = tensor.numpy()
-    return bool(np.all(array == array[0]))
+    if len(tensor.shape) > 1 or tensor.size > CONSTANT_1D:
+        return tensor.size == 1
+    array = tensor.numpy().reshape(-1)
+    return bool(np.all(array == array[0])) if array.size else True
 
 
 def _renamed(value: ir.Value, name: str) -> ir.TensorProtocol:

@@ -87,6 +87,7 @@ def _give_stream(context: Context, roles: Roles, joint: ir.Node) -> None:
 def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: list[Parameter]) -> None:
     """Vocab and positions among the looked-up tables; the rows of all others are fixed by who addresses them."""
     table = context.table
+    width = {*map(table.find, roles.dims("hidden"))} | _token_widths(context, embeddings)
     given: list[tuple[int, MaybeDim, str]] = []
     computed: list[tuple[int, MaybeDim, str]] = []
     for parameter in embeddings:
@@ -95,7 +96,7 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
         row = (table.size(rows)[0], rows, parameter.name)
         if _from_integer_input(node.inputs[1]):
             given.append(row)
-        elif any(dim is not None and roles.of(dim) == "hidden" for dim in context.of(parameter.value)):
+        elif any(dim is not None and table.find(dim) in width for dim in context.of(parameter.value)):
             computed.append(row)
         else:
             table.freeze(rows, f"{parameter.name} is looked up by computed indices")
@@ -110,6 +111,16 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
                 table.freeze(rows, f"rows of {name}, addressed by an input or a fixed table")
                 roles.give(rows, "count")
     _follow_positions(graph, context, roles)
+
+
+def _token_widths(context: Context, embeddings: list[Parameter]) -> set[Dim]:
+    """Last dims of the tables that inputs look up: where they are not hidden yet, a projection follows."""
+    return {
+        context.table.find(last)
+        for parameter in embeddings
+        if (last := context.of(parameter.value)[-1]) is not None
+        and any(_from_integer_input(node.inputs[1]) for node, _ in parameter.uses if node.op_type == "Gather")
+    }
 
 
 def _from_integer_input(value: ir.Value | None) -> bool:

@@ -35,14 +35,16 @@ def patch_scales(analysis: Analysis, sizes: Mapping[str, int], given: Mapping[st
             continue
         number = _follow(analysis, scale, sizes)
         if number is not None:
-            patches.append(_write(analysis, scale.scalar.node, scale.scalar.slot, number, scale.formula or ""))
+            name = analysis.structure.dims[analysis.ids[scale.dim]].name if scale.dim in analysis.ids else "head_dim"
+            reason = (scale.formula or "").replace("n", name)
+            patches.append(_write(analysis, scale.scalar.node, scale.scalar.slot, number, reason))
     return patches
 
 
 def _follow(analysis: Analysis, scale: Scale, sizes: Mapping[str, int]) -> float | None:
-    """New value of a factor of attention scores, or None where it stays."""
-    old = analysis.context.table.size(scale.head_dim)[0]
-    new = analysis.new_size(scale.head_dim, dict(sizes))[0]
+    """New value of a factor, or None where it stays."""
+    old = analysis.context.table.size(scale.dim)[0]
+    new = analysis.new_size(scale.dim, dict(sizes))[0]
     if old == new:
         return None
     if scale.formula is None:

@@ -81,6 +81,20 @@ def test_an_unexplained_scale_is_an_error_that_asks(tmp_path: Path) -> None:
     assert patches == pytest.approx([24**-0.5] * len(scales))
 
 
+@pytest.mark.parametrize(("factor", "wanted"), [(8**0.5, 4.0), (8**-0.5, 0.25), (3.0, None)])
+def test_a_root_of_hidden_on_the_embeddings_follows_hidden(factor: float, wanted: float | None, tmp_path: Path) -> None:
+    """Some networks scale their embeddings by sqrt(hidden); any other factor is a constant."""
+    b = residual_mlp(hidden=8)
+    b.nodes[0].CopyFrom(onnx.helper.make_node("Gather", [b.weight(11, 8), "x"], ["rows"], name="table"))
+    scaled = onnx.helper.make_node("Mul", ["rows", b.constant(np.float32(factor))], ["matmul0"], name="scale")
+    b.nodes.insert(1, scaled)
+    used = {name for node in b.nodes for name in node.input}
+    b.tensors = [tensor for tensor in b.tensors if tensor.name in used]
+    model = b.model([("x", ["batch", "sequence"])], [b.nodes[-1].output[0]], integer_inputs=["x"], rank=3)
+    patches = [p.new for p in bot_onnx.plan(save(model, tmp_path), {"hidden": 16}).constants if "scale" in p.place]
+    assert patches == ([pytest.approx(wanted)] if wanted else [])
+
+
 def test_an_op_without_a_rule_freezes_its_dims_by_name(tmp_path: Path) -> None:
     """Depth still changes around it; the width that it touches is refused, and the message names the op."""
     b = residual_mlp(hidden=8)
