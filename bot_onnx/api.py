@@ -12,6 +12,7 @@ from typing import Any
 
 import onnx_ir as ir
 
+from bot_onnx.align import Kind
 from bot_onnx.graph.analysis import analyse
 from bot_onnx.graph.reader import open_model
 from bot_onnx.graph.types import Structure
@@ -102,6 +103,7 @@ def plan(
     method: str = "bot",
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
+    align: Kind | None = None,
     external: bool | None = None,
 ) -> Plan:
     """Say everything that a resize would do, without reading a weight.
@@ -112,6 +114,8 @@ def plan(
             ``config.json``), or the name of a published one.
         method: name of a resampling method. options: its options.
         seed: of what the method draws at random.
+        align: ``none``, ``permute``, ``rotate`` or ``auto``: make the source's tensors resample better, without
+            changing its function, before the method sees them; None: as the method likes it.
         external: store the weights beside the model; None: as the source does.
 
     Raises:
@@ -130,6 +134,7 @@ def plan(
             method=method,
             options=chosen,
             seed=seed,
+            align=align,
             external=source.uses_external_data if external is None else external,
             name=Path(model).name,
         ).plan
@@ -143,6 +148,7 @@ def resize(
     method: str = "bot",
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
+    align: Kind | None = None,
     force: bool = False,
     external: bool | None = None,
     device: str = "auto",
@@ -155,7 +161,7 @@ def resize(
     The output appears under its name only when it is whole and has passed; the source is never written to.
 
     Args:
-        model, spec, method, options, seed: see :func:`plan`.
+        model, spec, method, options, seed, align: see :func:`plan`.
         output: path of the new model.
         force: replace an existing output.
         external: store the weights beside the model; None: as the source does.
@@ -187,12 +193,15 @@ def resize(
             method=method,
             options=chosen,
             seed=seed,
+            align=align,
             external=in_data,
             name=out.name,
         )
+        del analysis  # verification makes one of the output: not both at a time
         reports: list[VerifyReport] = []
 
         def check(readable: str) -> None:
+            source.release()
             expected = expected_from_plan(prepared.plan)
             report = verify_model(
                 out,

@@ -24,12 +24,26 @@ def onnxruntime() -> Any:
     return module
 
 
-def session(model: str | bytes, *, optimise: bool = False, threads: int = 0) -> Any:
-    """Open an ``InferenceSession`` on the CPU, quiet, with graph optimisations off unless asked for."""
+def session(model: str | bytes, *, optimise: bool = False, threads: int = 0, prepack: bool = True) -> Any:
+    """Open an ``InferenceSession`` on the CPU for a run or two: quick to open, small in memory, quiet.
+
+    Args:
+        model: path or serialised message.
+        optimise: run onnxruntime's graph optimisations.
+        threads: of one operator; 0: as many as there are processors.
+        prepack: keep copies of weights in the order that the kernels like best.
+    """
     runtime = onnxruntime()
     options = runtime.SessionOptions()
     options.log_severity_level = 4
     options.intra_op_num_threads = threads
+    # The arena would keep the largest buffers and grow by powers of two, and planning which buffers to use again takes
+    # time that grows with the square of the graph; a buffer is freed after its last use in any case.
+    options.enable_cpu_mem_arena = False
+    options.enable_mem_pattern = False
+    options.enable_mem_reuse = False
+    if not prepack:
+        options.add_session_config_entry("session.disable_prepacking", "1")
     if not optimise:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])

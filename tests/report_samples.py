@@ -111,6 +111,7 @@ def plan(hidden: int = 96, layers: int = 6) -> Plan:
         method="bot",
         options={"wavelet": "haar", "convention": None, "tie_correction": True},
         seed=7,
+        align="permute",
         dims=(
             DimChange("d0", "hidden", "hidden", "leaf", 192, hidden),
             DimChange("d2", "positions", "positions", "leaf", 197, 197),

@@ -7,7 +7,9 @@ rest. An order may depend on an outer leaf: the value channels of every head hav
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import accumulate, pairwise
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -104,14 +106,18 @@ def ordered(structure: Structure, stack: Stack, array: NDArray[np.generic], orde
     return array
 
 
-def positions(structure: Structure, dim: str, leaves: tuple[str, ...]) -> Iterator[Indices]:
+def positions(
+    structure: Structure, dim: str, leaves: tuple[str, ...], without: frozenset[str] = frozenset()
+) -> Iterator[Indices]:
     """Places along an axis that the indices of ``leaves`` hold, once per part of a concat in which they all occur.
+
+    Parts that carry a leaf of ``without`` are passed over.
 
     Yields:
         ``[n, rest]``: row i holds the places of index i; several leaves count as one, the first slowest.
     """
     for places, coordinates in _runs(structure, dim):
-        if not set(leaves) <= set(coordinates):
+        if not set(leaves) <= set(coordinates) or without.intersection(coordinates):
             continue
         key = np.zeros(len(places), dtype=np.intp)
         total = 1
@@ -155,7 +161,7 @@ def outer_leaves(structure: Structure, dim: str, leaf: str) -> list[set[str]]:
         entry = structure.dims[identity]
         if not entry.parts:
             if identity == leaf:
-                found.append(before)
+                found.append(set(before))
             return
         passed = set(before)
         for part in entry.parts:
@@ -165,3 +171,37 @@ def outer_leaves(structure: Structure, dim: str, leaf: str) -> list[set[str]]:
 
     walk(dim, set())
     return found
+
+
+def ranges(structure: Structure, dim: str) -> list[slice]:
+    """The pieces of an axis that hold different things: parts of a concat, or of a number of equal parts (qkv)."""
+    entry = structure.dims[dim]
+    outermost = entry
+    while outermost.kind == "product":
+        outermost = structure.dims[outermost.parts[0]]
+    leaves = [structure.dims[leaf] for leaf in leaves_of(structure, outermost.id)]
+    if outermost is not entry and all(leaf.role == "count" or leaf.size == 1 for leaf in leaves):
+        sizes = [entry.size // outermost.size] * outermost.size
+    elif entry.kind == "concat":
+        sizes = [structure.dims[part].size for part in entry.parts]
+    else:
+        sizes = [entry.size]
+    return [slice(start, stop) for start, stop in pairwise(accumulate(sizes, initial=0))]
+
+
+def resized(structure: Structure, sizes: Mapping[str, int]) -> Structure:
+    """The structure with some leaves at other sizes; composite dims and the stacks' shapes follow."""
+    found: dict[str, int] = {}
+
+    def size(identity: str) -> int:
+        if identity not in found:
+            dim = structure.dims[identity]
+            combine = prod if dim.kind == "product" else sum
+            found[identity] = combine(map(size, dim.parts)) if dim.parts else sizes.get(identity, dim.size)
+        return found[identity]
+
+    dims = {identity: replace(dim, size=size(identity)) for identity, dim in structure.dims.items()}
+    stacks = tuple(
+        replace(stack, shape=tuple(1 if dim is None else size(dim) for dim in stack.axes)) for stack in structure.stacks
+    )
+    return replace(structure, dims=dims, stacks=stacks)

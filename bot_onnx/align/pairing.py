@@ -107,8 +107,8 @@ def greedy_matching(similarity: Floats) -> Indices:
 def similar_order(gram: Floats) -> Indices:
     """An order of the indices in which neighbours are alike at every scale.
 
-    An index (or block) left over at a level goes behind all others, so that every block of 2, 4, 8… starts at a multiple
-    of its length.
+    An index (or block) left over at a level goes behind all others, so that every block of 2, 4, 8… starts at a
+    multiple of its length.
 
     Args:
         gram: ``[n, n]`` inner products of the rows to order; not changed.
@@ -117,7 +117,7 @@ def similar_order(gram: Floats) -> Indices:
         Permutation: place p is taken by index ``order[p]``.
     """
     blocks = np.arange(len(gram))[:, None]
-    current = np.asarray(gram)
+    current: Floats = gram
     tail: list[Indices] = []
     while len(blocks) > 1:
         pairs = improve_pairs(current, greedy_pairs(current))

@@ -14,6 +14,7 @@ from bot_onnx.cli.target import default_output, target_options, target_spec
 from bot_onnx.errors import OutputError
 
 if TYPE_CHECKING:
+    from bot_onnx.align import Kind
     from bot_onnx.spec import TargetSpec
 
 OUTPUT, SHOWN = "Output", "Reporting"
@@ -43,6 +44,7 @@ class _Job:
     method: str
     options: dict[str, Any]
     seed: int
+    align: Kind | None
     external: bool | None
     plan_out: Path | None
 
@@ -88,6 +90,13 @@ class _Job:
 )
 @option(
     OUTPUT,
+    "--align",
+    type=click.Choice(["auto", "none", "permute", "rotate"]),
+    default=None,
+    help="Reorder or turn the source first, without changing what it computes; default: as the method likes it.",
+)
+@option(
+    OUTPUT,
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
@@ -112,7 +121,17 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
     flags = {key: values.get(key) for key in _TARGET_KEYS}
     target = target_spec(spec, flags)
     output = values["output"] or default_output(model, spec, target, flags)
-    job = _Job(model, target, output, method, options, values["seed"], values["external"], values["plan_out"])
+    job = _Job(
+        model,
+        target,
+        output,
+        method,
+        options,
+        values["seed"],
+        values["align"],
+        values["external"],
+        values["plan_out"],
+    )
     _check_plan_out(job, values["force"])
     if values["dry_run"]:
         _dry_run(job, as_json=values["as_json"], quiet=values["quiet"])
@@ -149,7 +168,13 @@ def _dry_run(job: _Job, *, as_json: bool, quiet: bool) -> None:
 
     with activity(f"planning {job.model.name}", silent=quiet or as_json):
         plan = api.plan(
-            job.model, job.target, method=job.method, options=job.options, seed=job.seed, external=job.external
+            job.model,
+            job.target,
+            method=job.method,
+            options=job.options,
+            seed=job.seed,
+            align=job.align,
+            external=job.external,
         )
     _save_plan(job, plan.to_json())
     if as_json:
@@ -171,6 +196,7 @@ def _resize(job: _Job, values: dict[str, Any]) -> None:
             method=job.method,
             options=job.options,
             seed=job.seed,
+            align=job.align,
             force=values["force"],
             external=job.external,
             device=values["device"],

@@ -62,14 +62,16 @@ def _with_parts(context: Context, dim: DimRoot) -> Iterator[DimRoot]:
 
 
 def _role(context: Context, roles: Roles, dim: DimRoot) -> str:
+    table = context.table
     role = roles.of(dim)
     if role is not None:
         return role
-    reason = context.table.frozen(dim) if context.table.composite(dim) is None else None
-    if reason is None:
-        return "free"
+    if table.composite(dim) is not None:
+        parts = [_role(context, roles, leaf) for leaf in table.leaves(dim) if table.size(leaf) != (1, 1)]
+        return "count" if all(part == "count" for part in parts) else "free"
     words = {"kernel": "spatial", "spatial": "spatial", "input": "io", "number of equal": "count"}
-    return next((role for word, role in words.items() if word in reason), "free")
+    reason = table.frozen(dim) or ""
+    return next((given for word, given in words.items() if word in reason), "free")
 
 
 def _unique_names(context: Context, roles: Roles, ids: dict[DimRoot, str]) -> dict[DimRoot, str]:
@@ -77,7 +79,8 @@ def _unique_names(context: Context, roles: Roles, ids: dict[DimRoot, str]) -> di
     taken: dict[str, int] = {}
     for root in ids:
         composite = context.table.composite(root)
-        if composite is not None and roles.of(root) is None:
+        frozen = all(context.table.frozen(leaf) for leaf in context.table.leaves(root))
+        if composite is not None and roles.of(root) is None and not frozen:
             continue
         role = _role(context, roles, root)
         base = role if role not in ("free", "count", "io", "spatial") else f"dim_{context.table.size(root)[0]}"

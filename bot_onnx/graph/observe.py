@@ -1,13 +1,15 @@
 """Shapes as they are at run time: the graph runs twice in onnxruntime at different open sizes.
 
-Only shapes (and the values of small integer tensors) are read. Large weights become inputs fed with untouched zero
-pages, so no weight is read from disk and none takes memory.
+Only shapes (and the values of small integer tensors) are read. Large weights become inputs that all look at the same
+untouched zero pages, so no weight is read from disk and none takes memory.
 """
 
 from __future__ import annotations
 
+import mmap
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -107,12 +109,12 @@ def _instrumented(model: ir.Model, arithmetic: set[str]) -> tuple[onnx.ModelProt
     graph = proto.graph
     graph.name = "observed"
     graph.input.extend(ir.serde.serialize_value(value) for value in model.graph.inputs)
-    zeros: dict[str, np.ndarray] = {}
+    weights: dict[str, ir.TensorProtocol] = {}
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
         assert tensor is not None
         if _fed(tensor):
-            zeros[name] = np.zeros(tensor.shape.numpy(), tensor.dtype.numpy())
+            weights[name] = tensor
             graph.input.append(onnx.helper.make_tensor_value_info(name, int(tensor.dtype), tensor.shape.numpy()))
         else:
             tensor.name = name
@@ -125,7 +127,22 @@ def _instrumented(model: ir.Model, arithmetic: set[str]) -> tuple[onnx.ModelProt
             fetched = f"{name}//shape"
             graph.node.append(onnx.helper.make_node("Shape", [name], [fetched]))
         graph.output.append(onnx.ValueInfoProto(name=fetched))
-    return proto, zeros, watched
+    return proto, _zeros(weights), watched
+
+
+def _zeros(weights: dict[str, ir.TensorProtocol]) -> dict[str, np.ndarray]:
+    """Zeros of the type and shape of every tensor, by name: views of one buffer as long as the largest of them.
+
+    A private map that is only read costs no memory. ``np.zeros`` promises no such thing: the C library may take its
+    room from memory that was freed before, and has to clear it then.
+    """
+    nbytes = max((prod(t.shape.numpy()) * np.dtype(t.dtype.numpy()).itemsize for t in weights.values()), default=0)
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    blank = mmap.mmap(-1, max(nbytes, 1), **private)
+    return {
+        name: np.frombuffer(blank, tensor.dtype.numpy(), prod(tensor.shape.numpy())).reshape(tensor.shape.numpy())
+        for name, tensor in weights.items()
+    }
 
 
 def _fed(tensor: ir.TensorProtocol) -> bool:

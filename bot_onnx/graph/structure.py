@@ -180,7 +180,7 @@ class _Stacks:
         dims = self._context.of(value)
         self.axes[identity] = dims
         shared = chain is not None and len(set(names)) == 1
-        passive: tuple[Direction, ...] = ("none",) * len(dims)
+        untouched: Direction = "none"
         return Stack(
             id=identity,
             name=stack_name(names, [self._parameters[n] for n in dict.fromkeys(names) if n in self._parameters]),
@@ -190,7 +190,7 @@ class _Stacks:
             axes=(),
             shape=tuple(tensor.shape.numpy()),
             kind=parameter.kind if parameter else "other",
-            directions=parameter.directions if parameter else passive,
+            directions=parameter.directions if parameter else (untouched,) * len(dims),
             shared=shared,
             writes_residual=names[0] in self._writers,
             score_parts=tuple(sorted(self._scores.get(names[0], ()))),

@@ -1,6 +1,8 @@
 """Where the values of a tensor lie: memory maps of the model file and of its external data files.
 
-A map costs address space, not memory: pages come in when they are read and can be handed back (:meth:`release`).
+A map costs address space, not memory: pages come in when they are read and can be handed back
+(:meth:`WeightFile.release`). Tensors that are looked at one after the other hand them back by themselves: a pass over
+all weights takes little more memory than the largest of them.
 External data must stay in the model's folder, as the ONNX specification demands, links included; for a model that is
 itself a link (download caches keep the files elsewhere) the folder of the real file counts as well.
 """
@@ -14,7 +16,7 @@ import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -22,6 +24,9 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx.errors import GraphError
+
+#: Bytes shown of a file before the pages of what was shown earlier are handed back.
+RESIDENT_BYTES: Final = 1 << 25
 
 
 class WeightFile:
@@ -43,6 +48,7 @@ class WeightFile:
             raise GraphError(f"cannot read {path}: {error.strerror}; check the path and its permissions") from error
         self.size = os.fstat(self._stream.fileno()).st_size
         self._map = mmap.mmap(self._stream.fileno(), 0, access=mmap.ACCESS_READ) if self.size else None
+        self._shown = 0
 
     @property
     def buffer(self) -> mmap.mmap | bytes:
@@ -67,10 +73,18 @@ class WeightFile:
             left -= window.size
             yield window
 
+    def show(self, nbytes: int) -> mmap.mmap | bytes:
+        """The whole file, of which ``nbytes`` will be looked at; pages of what was shown before may go."""
+        if self._shown > RESIDENT_BYTES:
+            self.release()
+        self._shown += nbytes
+        return self.buffer
+
     def release(self) -> None:
         """Hand the map's pages back to the system; they are read again when needed."""
         if self._map is not None and hasattr(mmap, "MADV_DONTNEED"):
             self._map.madvise(mmap.MADV_DONTNEED)
+        self._shown = 0
 
     def close(self) -> None:
         """Close the file. Arrays that still look into the map keep it alive until they are gone."""
@@ -94,7 +108,8 @@ def view(file: WeightFile, offset: int, dtype: ir.DataType, shape: tuple[int, ..
         array = np.empty(shape, dtype.numpy())
     else:
         stored = np.dtype(dtype.numpy()).newbyteorder("<")
-        array = np.frombuffer(file.buffer, dtype=stored, count=count, offset=offset).reshape(shape)
+        shown = file.show(count * stored.itemsize)
+        array = np.frombuffer(shown, dtype=stored, count=count, offset=offset).reshape(shape)
     array.flags.writeable = False
     return array
 

@@ -27,7 +27,8 @@ def plan_report(plan: Plan) -> Group:
 def method_text(plan: Plan) -> str:
     """The method with its options, as one writes them."""
     options = ", ".join(f"{key}={_option(value)}" for key, value in plan.options.items() if value is not None)
-    return f"{plan.method}{f' ({options})' if options else ''}, seed {plan.seed}"
+    aligned = "" if plan.align == "none" else f", aligned: {plan.align}"
+    return f"{plan.method}{f' ({options})' if options else ''}{aligned}, seed {plan.seed}"
 
 
 def _option(value: object) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -70,3 +71,29 @@ def uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Flo
     if dtype == "float64":
         return rng.random(shape, dtype=np.float64)
     return rng.random(shape, dtype=np.float32)
+
+
+class Moments:
+    """Running mean and standard deviation over several arrays, without holding them (Chan, Golub & LeVeque 1983)."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.mean = 0.0
+        self._squares = 0.0
+
+    def add(self, array: Array, xp: Namespace) -> None:
+        """Take an array of working precision in."""
+        added = int(np.prod(array.shape))
+        if not added:
+            return
+        mean, spread = float(xp.mean(array)), float(xp.std(array))
+        total = self.count + added
+        step = mean - self.mean
+        self._squares += added * spread**2 + step**2 * self.count * added / total
+        self.mean += step * added / total
+        self.count = total
+
+    @property
+    def std(self) -> float:
+        """Of everything taken in, about its mean; 0 of nothing."""
+        return sqrt(self._squares / self.count) if self.count else 0.0

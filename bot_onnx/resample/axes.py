@@ -86,7 +86,9 @@ def refuse_direction(task: StackTask, refused: Literal["shrink", "grow"], method
     Raises:
         ResampleError: names the stack, the axis, the role and its sizes, and the ``way_out``.
     """
-    sizes = [(f"axis {i} ({leaf.role})", leaf.source, leaf.target) for i, a in enumerate(task.axes) for leaf in leaves(a)]
+    sizes = [
+        (f"axis {i} ({leaf.role})", leaf.source, leaf.target) for i, a in enumerate(task.axes) for leaf in leaves(a)
+    ]
     for what, source, target in [*sizes, ("number of layers", *task.layers)]:
         if (target < source) if refused == "shrink" else (target > source):
             can = "grow" if refused == "shrink" else "shrink"
@@ -106,8 +108,8 @@ def refuse_width(task: StackTask, method: str, way_out: str) -> None:
         for leaf in leaves(axis):
             if leaf.source != leaf.target:
                 raise ResampleError(
-                    f"{place_of(task)}: axis {index} ({leaf.role}) goes from {leaf.source} to {leaf.target}, and method "
-                    f"'{method}' changes the depth only; {way_out}"
+                    f"{place_of(task)}: axis {index} ({leaf.role}) goes from {leaf.source} to {leaf.target}, and "
+                    f"method '{method}' changes the depth only; {way_out}"
                 )
 
 

@@ -50,14 +50,16 @@ def _symmetric(x: Rows, at: NDArray[np.intp]) -> Rows:
 def _antisymmetric(x: Rows, at: NDArray[np.intp]) -> Rows:
     """… -x1 -x0 | x0 x1 …"""
     sign = np.where(at % (2 * len(x)) < len(x), 1.0, -1.0)
-    return sign[:, None] * _symmetric(x, at)
+    mirrored: Rows = sign[:, None] * _symmetric(x, at)
+    return mirrored
 
 
 def _reflect(x: Rows, at: NDArray[np.intp]) -> Rows:
     """Mirrored at a sample: … x2 x1 | x0 x1 …"""
     period = 2 * (len(x) - 1)
     folded = at % period
-    return x[np.minimum(folded, period - folded)]
+    mirrored: Rows = x[np.minimum(folded, period - folded)]
+    return mirrored
 
 
 def _antireflect(x: Rows, at: NDArray[np.intp]) -> Rows:
@@ -70,14 +72,16 @@ def _antireflect(x: Rows, at: NDArray[np.intp]) -> Rows:
     # Odd spans run backwards, point-reflected: they start at x0 + turn·rise and fall off by x[-1] - x[within].
     forward = x[within] + turn[:, None] * rise
     backward = x[0] + turn[:, None] * rise + x[-1] - x[within]
-    return np.where(odd[:, None], backward, forward)
+    spans: Rows = np.where(odd[:, None], backward, forward)
+    return spans
 
 
 def _smooth(x: Rows, at: NDArray[np.intp]) -> Rows:
     """Continued by the first, or last, difference."""
     start = x[0] + at[:, None] * (x[1] - x[0])
     end = x[-1] + (at[:, None] - (len(x) - 1)) * (x[-1] - x[-2])
-    return np.where(at[:, None] < 0, start, end)
+    line: Rows = np.where(at[:, None] < 0, start, end)
+    return line
 
 
 _NEED_TWO = frozenset({"reflect", "antireflect", "smooth"})

@@ -7,6 +7,9 @@ Arrays come as ``[pre, n, post]`` with the axis in the middle, a view of the ten
 * other filters: the matrix product in blocks of rows, each over the columns its taps touch (a wavelet's matrix is a
   band, so the cost is linear in the axis); dense operators are the case of one block;
 * the vocabulary: selection. Token ids are looked up, so no two tokens are ever mixed.
+
+The first two are written for any namespace, and once more for NumPy: in tiles that stay in cache, shared among
+threads. ``docs/speed.md`` has the measurements behind the choice.
 """
 
 from __future__ import annotations
@@ -17,9 +20,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from bot_onnx.resample.arrays import Array, Namespace, dtype_name
+from bot_onnx.resample.arrays import Array, Floats, Namespace, dtype_name
+from bot_onnx.resample.banded import LAST_ROWS, MIDDLE_ROWS, Piece, multiply, pieces_of
 from bot_onnx.resample.boundary import BoundaryMode
 from bot_onnx.resample.filters import HAAR_NAMES, Form, Matrix, axis_matrix
+from bot_onnx.resample.neighbours import copy_into, copy_neighbours, sum_into, sum_neighbours
 
 #: Output rows per block of a banded product: large enough for BLAS, small enough for the band to pay.
 BLOCK_ROWS = 128
@@ -65,11 +70,27 @@ class LeafOperator:
         """``[pre, source, post]`` to ``[pre, target, post]``."""
         if self.source == self.target:
             return x
+        if isinstance(x, np.ndarray):
+            return self._on_numpy(x)
         if not self.is_haar:
             return _multiply(self, x, xp)
         if self.target < self.source:
-            return _sum_neighbours(x, self.source // self.target, self.form, xp)
-        return _copy_neighbours(x, self.target // self.source, self.form, xp)
+            return sum_neighbours(x, self.source // self.target, self.form, xp)
+        return copy_neighbours(x, self.target // self.source, self.form, xp)
+
+    def _on_numpy(self, x: Floats) -> Floats:
+        pieces = None if self.is_haar else _pieces(self, LAST_ROWS if x.shape[2] == 1 else MIDDLE_ROWS, dtype_name(x))
+        if not self.is_haar and pieces is None:
+            dense: Floats = _multiply(self, x, np)
+            return dense
+        out: Floats = np.empty((x.shape[0], self.target, x.shape[2]), dtype=x.dtype)
+        if pieces is not None:
+            multiply(pieces, x, out)
+        elif self.target < self.source:
+            sum_into(x, self.source // self.target, self.form, out)
+        else:
+            copy_into(x, self.target // self.source, self.form, out)
+        return out
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,28 +120,6 @@ class Filters:
 def _is_power_of_two_times(large: int, small: int) -> bool:
     ratio = large // small
     return large == ratio * small and ratio & (ratio - 1) == 0
-
-
-def _sum_neighbours(x: Array, block: int, form: Form, xp: Namespace) -> Array:
-    """Sum of every ``block`` neighbours, times 1/block (R), 1/√block (√rho·R) or 1 (rho·R~)."""
-    gain = {"unit": 1.0 / block, "sqrt": block**-0.5, "dual": 1.0}[form]
-    total = x[:, 0::block, :] + x[:, 1::block, :]
-    for start in range(2, block):
-        total += x[:, start::block, :]
-    if gain != 1.0:
-        total *= gain
-    return total
-
-
-def _copy_neighbours(x: Array, block: int, form: Form, xp: Namespace) -> Array:
-    """``block`` copies of every index, times 1 (R), 1/√block (√rho·R) or 1/block (rho·R~)."""
-    pre, n, post = x.shape
-    gain = {"unit": 1.0, "sqrt": block**-0.5, "dual": 1.0 / block}[form]
-    grown = xp.empty((pre, n, block, post), dtype=x.dtype)
-    value = x if gain == 1.0 else x * gain
-    for copy in range(block):
-        grown[:, :, copy, :] = value
-    return xp.reshape(grown, (pre, n * block, post))
 
 
 def _multiply(operator: LeafOperator, x: Array, xp: Namespace) -> Array:
@@ -169,6 +168,11 @@ def _placed_blocks(
         weights = np.concatenate([matrix[first:end, a:b] for a, b in runs], axis=1).astype(dtype)
         placed.append((xp.asarray(weights), runs))
     return placed
+
+
+@lru_cache(maxsize=32)
+def _pieces(operator: LeafOperator, rows: int, dtype: str) -> tuple[Piece, ...] | None:
+    return pieces_of(operator.matrix, rows, dtype)
 
 
 def select_vocabulary(x: Array, target: int, xp: Namespace) -> Array:

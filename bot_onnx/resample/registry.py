@@ -84,6 +84,10 @@ class Method(ABC, Generic[OptionsT]):
                 changes size, or options that do not fit the direction.
         """
 
+    def default_alignment(self, options: OptionsT) -> Literal["auto", "none"]:
+        """How the source is aligned unless the user says so: ``auto`` or ``none``."""
+        return "none"
+
     def axis_operator(
         self, n_source: int, n_target: int, options: OptionsT, *, direction: AxisDirection = "out"
     ) -> NDArray[np.float64]:

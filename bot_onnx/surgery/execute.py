@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from bot_onnx.align import align
 from bot_onnx.graph.closed_forms import compute
 from bot_onnx.resample import MethodOptions, get_method
 from bot_onnx.resample.devices import to_numpy
@@ -17,6 +18,7 @@ from bot_onnx.surgery.planner import Prepared
 from bot_onnx.surgery.types import StackPlan
 
 Progress = Callable[[str, int, int], None]
+Read = Callable[[str], NDArray[Any]]
 
 
 def produce(
@@ -35,6 +37,7 @@ def produce(
         progress: called with (stack name, bytes done, bytes in all) after each tensor.
     """
     plan = prepared.plan
+    aligned = align(prepared.alignment, prepared.tensors)
     total = sum(slot.nbytes for slot in prepared.slots)
     done = 0
     for stack in plan.stacks:
@@ -42,7 +45,7 @@ def produce(
             continue
         twins = [other for other in plan.stacks if other.twin_of == stack.task.stack]
         dtype = ir.DataType[stack.dtype].numpy()
-        for name, array in zip(stack.targets, _layers(prepared, stack, options, xp), strict=True):
+        for name, array in zip(stack.targets, _layers(prepared, stack, options, aligned.read, xp), strict=True):
             values = to_numpy(array).astype(dtype, copy=False)
             yield name, values
             done += values.nbytes
@@ -53,15 +56,11 @@ def produce(
                 progress(stack.task.name, done, total)
 
 
-def _layers(prepared: Prepared, stack: StackPlan, options: MethodOptions, xp: Any) -> Iterator[Any]:
+def _layers(prepared: Prepared, stack: StackPlan, options: MethodOptions, read: Read, xp: Any) -> Iterator[Any]:
     if stack.closed_form is not None:
         for _ in stack.targets:
             yield compute(stack.closed_form, stack.task.target_shape, ir.DataType[stack.dtype].numpy())
         return
-    readers = [partial(_read, prepared.tensors[name]) for name in stack.sources]
+    readers = [partial(read, name) for name in stack.sources]
     plan = prepared.plan
     yield from get_method(plan.method).resample(stack.task, readers, options, xp=xp, seed=plan.seed)
-
-
-def _read(tensor: ir.TensorProtocol) -> NDArray[np.generic]:
-    return tensor.numpy()

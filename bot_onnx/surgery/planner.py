@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
+import numpy as np
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from bot_onnx import __version__
+from bot_onnx.align import Alignment, Kind, find_facts, plan_alignment
 from bot_onnx.errors import GraphError
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.quantised import quantised_weight
-from bot_onnx.resample import MethodOptions
+from bot_onnx.resample import MethodOptions, get_method
 from bot_onnx.spec import Solution, TargetSpec, solve
 from bot_onnx.surgery.depth import resize_chain, successor, unique
 from bot_onnx.surgery.emit import initializer_order, skeleton
@@ -42,12 +45,14 @@ class Prepared:
         proto: the target model without its weights.
         slots: the tensors to write, in file order.
         tensors: the source's tensors by name, unread.
+        alignment: what happens to them before they are resampled.
     """
 
     plan: Plan
     proto: onnx.ModelProto
     slots: list[TensorSlot]
     tensors: dict[str, ir.TensorProtocol]
+    alignment: Alignment
 
 
 def prepare(
@@ -59,6 +64,7 @@ def prepare(
     options: MethodOptions,
     seed: int,
     external: bool,
+    align: Kind | None = None,
     name: str = "model.onnx",
 ) -> Prepared:
     """Plan a resize. The analysed model is changed in place: analyse anew for another plan.
@@ -69,25 +75,23 @@ def prepare(
         origin: of the source.
         method, options, seed: of the resampling, recorded in the plan.
         external: weights go to a file beside the model.
+        align: alignment of the source before; None: as the method likes it.
         name: file name of the output.
 
     Raises:
         SpecError, DimError, GraphError: the target cannot be had; nothing was written.
     """
     structure = analysis.structure
-    packed = quantised_weight(analysis.model.graph)
-    if packed is not None:
-        raise GraphError(
-            f"the weights of {origin.path} are quantised ({packed[0]!r} is {packed[1]}), and packed numbers cannot be "
-            "resampled; resize the floating-point model and quantise the result"
-        )
+    _refuse_quantised(analysis, origin)
     solution = solve(structure, spec)
+    wanted: Kind = get_method(method).default_alignment(options) if align is None else align
+    alignment = plan_alignment(wanted, structure, solution.sizes, find_facts(analysis))
     tensors = {n: v.const_value for n, v in analysis.model.graph.initializers.items() if v.const_value is not None}
     constants = [*patch_sizes(analysis, solution.sizes), *patch_scales(analysis, solution.sizes, spec.constants or {})]
     targets = _resize_depth(analysis, solution)
     stacks = [
         StackPlan(
-            build_task(structure, stack, solution.sizes, solution.layers),
+            build_task(alignment.structure, stack, solution.sizes, solution.layers),
             stack.tensors,
             targets[stack.id],
             stack.dtype,
@@ -96,6 +100,7 @@ def prepare(
         )
         for stack in structure.stacks
     ]
+    _refuse_early(stacks, method, options, seed)
     written = {n for stack in structure.stacks for n in (*stack.tensors, *targets[stack.id])}
     provenance = {
         "version": __version__,
@@ -104,6 +109,7 @@ def prepare(
         "method": method,
         "options": options.model_dump(mode="json"),
         "seed": seed,
+        "align": alignment.kind,
     }
     proto = skeleton(analysis, solution.sizes, written, provenance)
     slots = _slots(analysis, stacks)
@@ -114,16 +120,38 @@ def prepare(
         method=method,
         options=options.model_dump(mode="json"),
         seed=seed,
+        align=alignment.kind,
         dims=_dim_changes(analysis, solution.sizes),
         layers=tuple(LayerChange(c.name, c.count, solution.layers[c.name]) for c in structure.chains),
         constants=tuple(constants),
         stacks=tuple(_placed(stack, placed) for stack in stacks),
-        notes=solution.notes,
+        notes=(*solution.notes, *alignment.notes),
         parameters=(structure.parameters, _parameters(stacks)),
         size_bytes=(origin.size_bytes, placed.total_bytes),
         external=placed.data_name is not None,
     )
-    return Prepared(plan, proto, slots, tensors)
+    return Prepared(plan, proto, slots, tensors, alignment)
+
+
+def _refuse_quantised(analysis: Analysis, origin: Origin) -> None:
+    packed = quantised_weight(analysis.model.graph)
+    if packed is not None:
+        raise GraphError(
+            f"the weights of {origin.path} are quantised ({packed[0]!r} is {packed[1]}), and packed numbers cannot be "
+            "resampled; resize the floating-point model and quantise the result"
+        )
+
+
+def _refuse_early(stacks: list[StackPlan], method: str, options: MethodOptions, seed: int) -> None:
+    """Let the method judge every task now: it checks when called and reads when iterated."""
+    for stack in stacks:
+        if stack.closed_form is None and stack.twin_of is None:
+            readers = [_unread] * len(stack.sources)
+            get_method(method).resample(stack.task, readers, options, xp=np, seed=seed)
+
+
+def _unread() -> NDArray[np.generic]:
+    raise AssertionError("a plan reads no weight")
 
 
 def _dim_changes(analysis: Analysis, sizes: Mapping[str, int]) -> tuple[DimChange, ...]:

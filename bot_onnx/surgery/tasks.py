@@ -40,6 +40,12 @@ def build_task(structure: Structure, stack: Stack, sizes: Mapping[str, int], lay
 def _axis(structure: Structure, identity: str, sizes: Mapping[str, int]) -> Axis:
     dim = structure.dims[identity]
     parts = tuple(_axis(structure, part, sizes) for part in dim.parts)
+    if dim.kind == "product":  # a product without a role of its own says no more than its factors
+        parts = tuple(
+            factor
+            for part in parts
+            for factor in (part.parts if part.kind == "product" and part.role == "free" else (part,))
+        )
     return Axis(dim.kind, dim.size, sizes[identity], dim.role, parts, dim=identity)
 
 

@@ -1,15 +1,17 @@
 """A model open in onnxruntime, on as little memory as its size allows.
 
-A file up to :data:`WHOLE_BYTES` is loaded as its users will load it. Above, and for a model that is only compared with,
-large weights become inputs of the graph that are fed from the memory map of the file: no copy is made, and the pages
-can be handed back. Weights are not repacked for speed either: each is used twice.
+A model up to :data:`WHOLE_BYTES` is loaded and run as its users will do it. Above, and for a model that is only
+compared with, large weights become inputs of the graph that are fed from the memory map of the file: no copy is made,
+and the pages are handed back while the model runs. Weights are not repacked for speed either: each is used twice.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Mapping
-from typing import Any
+import threading
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -17,10 +19,12 @@ from numpy.typing import NDArray
 
 from bot_onnx.errors import MissingRuntimeError
 from bot_onnx.graph.reader import Source
-from bot_onnx.runtime import onnxruntime
+from bot_onnx.runtime import session
 
-#: Length of a model file (not of its data files) from which its weights are mapped instead of loaded.
-WHOLE_BYTES = 1 << 28
+#: Length of a model, data files included, from which its weights are mapped instead of loaded.
+WHOLE_BYTES: Final = 1 << 28
+#: Seconds between two times that a running model's pages are handed back: some 100 MB can be read meanwhile.
+_INTERVAL: Final = 0.01
 
 
 class Runner:
@@ -38,7 +42,9 @@ class Runner:
     def __init__(self, source: Source, readable: str, *, mapped: bool = False) -> None:
         self._source = source
         self._weights: dict[str, NDArray[np.generic]] = {}
-        if (mapped or os.stat(readable).st_size > WHOLE_BYTES) and _mappable(source):
+        if (mapped or source.size_bytes > WHOLE_BYTES) and _mappable(source):
+            if not mapped and os.stat(readable).st_size <= WHOLE_BYTES:
+                _session(readable)  # finds the weights in the data files, and reads none
             try:
                 self._session = self._mapped()
                 return
@@ -56,7 +62,9 @@ class Runner:
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
         """Outputs by name; anything that is no tensor comes as onnxruntime gives it."""
         names = [output.name for output in self._session.get_outputs()]
-        return dict(zip(names, self._session.run(names, {**feeds, **self._weights}), strict=True))
+        with _released(self._source) if self._weights else contextlib.nullcontext():
+            results = self._session.run(names, {**feeds, **self._weights})
+        return dict(zip(names, results, strict=True))
 
     def close(self) -> None:
         """Free the session and hand the pages of the weights back."""
@@ -82,13 +90,26 @@ class Runner:
         return _session(proto.SerializeToString())
 
 
+@contextlib.contextmanager
+def _released(source: Source) -> Iterator[None]:
+    """Hand the pages of ``source`` back now and then, from a thread of its own; whoever reads them gets them anew."""
+    done = threading.Event()
+
+    def release() -> None:
+        while not done.wait(_INTERVAL):
+            source.release()
+
+    thread = threading.Thread(target=release, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
 def _session(model: str | bytes) -> Any:
-    runtime = onnxruntime()
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4
-    options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    options.add_session_config_entry("session.disable_prepacking", "1")
-    return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return session(model, prepack=False)
 
 
 def _mappable(source: Source) -> bool:

@@ -33,7 +33,9 @@ def test_residual_mlp(tmp_path: Path) -> None:
 def test_equal_widths_stay_apart(tmp_path: Path) -> None:
     """hidden and intermediate have the same size here, and are two dims all the same."""
     analysis = analysed(residual_mlp_model(hidden=8, inner=8), tmp_path)
-    hidden, inner = (next(d for d in analysis.structure.dims.values() if d.role == r) for r in ("hidden", "intermediate"))
+    hidden, inner = (
+        next(d for d in analysis.structure.dims.values() if d.role == r) for r in ("hidden", "intermediate")
+    )
     assert hidden.size == inner.size and hidden.id != inner.id
 
 

@@ -111,7 +111,7 @@ def test_a_plan_says_what_changes_and_what_stays() -> None:
     assert re.search(r"hidden \(d0\) +192 +96 +-50 %", printed)
     assert "positions (d2)" not in printed and "1 other dim unchanged" in printed
     assert re.search(r"parameters +5\.72 M +1\.40 M +-76 %", printed)
-    assert "bot (wavelet=haar, tie_correction=on), seed 7" in printed
+    assert "bot (wavelet=haar, tie_correction=on), aligned: permute, seed 7" in printed
 
 
 def test_a_plan_gives_equal_constants_once_with_their_number() -> None:

@@ -134,7 +134,10 @@ def _cut(context: Context, node: ir.Node, element: int, dim: int, start: int, st
     _need_bound(context, node, 1, element, start, pieces_of, index)
     _need_bound(context, node, 2, element, stop, pieces_of, index + 1)
     piece = pieces_of[index]
-    return None if table.size(piece) == (1, 1) else piece
+    if table.size(piece) == (1, 1):
+        table.freeze(piece, f"a single element that Slice (node {node.name!r}) takes")
+        return None
+    return piece
 
 
 def _need_bound(

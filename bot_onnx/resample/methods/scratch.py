@@ -6,22 +6,22 @@ The baseline every other method is measured against. Nothing of the source's val
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from math import prod, sqrt
 
 import numpy as np
 from pydantic import Field
 
 from bot_onnx.errors import ResampleError
+from bot_onnx.resample.amplitude import FRESH_STD, fresh_std
 from bot_onnx.resample.arrays import Array, Floats, Namespace, is_floating, normal, stream, working_dtype
+from bot_onnx.resample.axes import changes, check_axes
 from bot_onnx.resample.registry import Method, MethodOptions
-from bot_onnx.resample.width import changes, check_axes
 from bot_onnx.stack.types import StackTask
 
 
 class ScratchOptions(MethodOptions):
     """Options of method ``scratch``."""
 
-    std: float = Field(0.02, gt=0, description="Standard deviation of matrices, embeddings and tables.")
+    std: float = Field(FRESH_STD, gt=0, description="Standard deviation of matrices, embeddings and tables.")
     truncated: bool = Field(False, description="Redraw what lies beyond two standard deviations (BERT's, ViT's rule).")
     residual_scaling: bool = Field(
         True, description="Pre-norm networks: divide what writes to the residual stream by sqrt(2*layers) (GPT-2)."
@@ -92,21 +92,10 @@ def _initial(task: StackTask, options: ScratchOptions, rng: np.random.Generator,
         return np.ones(shape, dtype=dtype)
     if task.kind in ("norm_bias", "bias"):
         return np.zeros(shape, dtype=dtype)
-    if task.kind == "kernel":
-        kernel = normal(rng, shape, dtype)
-        kernel *= sqrt(2.0 / _fan_in(task))
-        return kernel
-    std = options.std
-    if options.residual_scaling and task.writes_residual and task.residual == "pre-norm":
-        std /= sqrt(2.0 * task.total_layers[1])
-    draws = _truncated(rng, shape, dtype) if options.truncated else normal(rng, shape, dtype)
-    draws *= std
+    truncated = options.truncated and task.kind != "kernel"
+    draws = _truncated(rng, shape, dtype) if truncated else normal(rng, shape, dtype)
+    draws *= fresh_std(task, options.std, residual_scaling=options.residual_scaling)
     return draws
-
-
-def _fan_in(task: StackTask) -> int:
-    """Inputs that one output of a kernel sums over: every axis but the outputs'."""
-    return prod(axis.target for axis, way in zip(task.axes, task.directions, strict=True) if way != "out")
 
 
 def _truncated(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Floats:

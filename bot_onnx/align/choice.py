@@ -1,0 +1,94 @@
+"""Choose an alignment and carry it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bot_onnx.align.gram import sum_of_squares
+from bot_onnx.align.permute import Permutation
+from bot_onnx.align.rotate import Rotation
+from bot_onnx.align.types import KINDS, Aligned, Alignment, AnyArray, Facts, Kind, Progress, Tensors
+from bot_onnx.errors import ResampleError
+from bot_onnx.graph.analysis import Analysis
+from bot_onnx.graph.freedom import find_freedom
+from bot_onnx.graph.stream import find_stream
+from bot_onnx.graph.types import Structure
+
+
+def find_facts(analysis: Analysis) -> Facts:
+    """What alignments need to know of a graph. To be asked before a resize changes the graph."""
+    return Facts(find_freedom(analysis), find_stream(analysis))
+
+
+class Unaligned(Alignment):
+    """The source as it is."""
+
+    kind: Kind = "none"
+
+    def __init__(self, structure: Structure, notes: tuple[str, ...] = ()) -> None:
+        self.structure, self.notes = structure, notes
+
+    def align(self, tensors: Tensors, progress: Progress | None = None) -> Aligned:
+        """Nothing is looked at."""
+        return _Plain(tensors)
+
+
+class _Plain(Aligned):
+    def __init__(self, tensors: Tensors) -> None:
+        self._tensors = tensors
+
+    def read(self, name: str) -> AnyArray:
+        return self._tensors[name].numpy()
+
+    def whole_energy(self, name: str) -> float:
+        return sum_of_squares(self.read(name))
+
+
+def plan_alignment(kind: Kind, structure: Structure, sizes: Mapping[str, int], facts: Facts) -> Alignment:
+    """Decide on an alignment; no weight is read.
+
+    Args:
+        kind: ``none``; ``permute``: reorder the indices of dims that shrink so that neighbours are alike; ``rotate``:
+            turn the residual stream into the eigenbasis of what reads and writes it, and keep heads and neurons by
+            their norms; ``auto``: none where no leaf shrinks, rotate where hidden shrinks and it is possible, else
+            permute.
+        structure: of the source.
+        sizes: target size per dim id.
+        facts: of the source's graph.
+
+    Raises:
+        ResampleError: an unknown kind, or a network that cannot be rotated; the message says why.
+    """
+    if kind not in KINDS:
+        raise ResampleError(f"no alignment '{kind}'; there are: {', '.join(KINDS)}")
+    if kind == "none":
+        return Unaligned(structure)
+    if kind == "rotate":
+        return Rotation(structure, sizes, facts)
+    if kind == "permute":
+        return Permutation(structure, sizes, facts.freedom)
+    shrinking = {d.id for d in structure.dims.values() if not d.parts and sizes.get(d.id, d.size) < d.size}
+    if not shrinking:
+        return Unaligned(structure)
+    if facts.stream.hidden not in shrinking:
+        return Permutation(structure, sizes, facts.freedom)
+    try:
+        return Rotation(structure, sizes, facts)
+    except ResampleError as refusal:
+        chosen = Permutation(structure, sizes, facts.freedom)
+        chosen.notes += (f"permuted, not rotated: {refusal}",)
+        return chosen
+
+
+def align(alignment: Alignment, tensors: Tensors, progress: Progress | None = None) -> Aligned:
+    """Look at the weights and align them.
+
+    Args:
+        alignment: from :func:`plan_alignment`.
+        tensors: the source's tensors by name; read one at a time, and again by :meth:`Aligned.read`.
+        progress: called with (what is being looked at, steps done, steps in all).
+
+    Raises:
+        ResampleError: the weights do not admit it; the message names the tensor.
+    """
+    return alignment.align(tensors, progress)
