@@ -13,7 +13,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bot_onnx.api import Inspection, Result, inspect, plan, resize, verify
+    from bot_onnx.api import Inspection, Result, energy, inspect, plan, resize, verify
     from bot_onnx.resample import operator
     from bot_onnx.spec import TargetSpec
     from bot_onnx.surgery.types import Plan
@@ -31,6 +31,7 @@ __all__ = [
     "TargetSpec",
     "VerifyReport",
     "__version__",
+    "energy",
     "inspect",
     "operator",
     "plan",
@@ -39,7 +40,7 @@ __all__ = [
 ]
 
 _HOMES = {
-    **dict.fromkeys(("Inspection", "Result", "inspect", "plan", "resize", "verify"), "bot_onnx.api"),
+    **dict.fromkeys(("Inspection", "Result", "energy", "inspect", "plan", "resize", "verify"), "bot_onnx.api"),
     "operator": "bot_onnx.resample",
     "TargetSpec": "bot_onnx.spec",
     "Plan": "bot_onnx.surgery.types",

@@ -12,7 +12,11 @@ from typing import Any
 
 import onnx_ir as ir
 
-from bot_onnx.align import Kind
+from bot_onnx.align import Kind, find_facts, plan_alignment
+from bot_onnx.align import align as align_tensors
+from bot_onnx.align.energy import EnergyTable, halved
+from bot_onnx.align.energy import energy as measure_energy
+from bot_onnx.errors import ResampleError
 from bot_onnx.graph.analysis import analyse
 from bot_onnx.graph.reader import open_model
 from bot_onnx.graph.types import Structure
@@ -81,6 +85,35 @@ def inspect(model: PathOrName) -> Inspection:
             inputs=tuple(map(_port, loaded.graph.inputs)),
             outputs=tuple(map(_port, loaded.graph.outputs)),
         )
+
+
+def energy(model: PathOrName) -> tuple[EnergyTable, ...]:
+    """Say how much of every stack's energy a halving by Haar would keep, as it is and under each alignment.
+
+    Args:
+        model: path of the ONNX file. All of its weights are read.
+
+    Returns:
+        A table for ``none``, one for ``permute``, and one for ``rotate`` where the network admits it.
+
+    Raises:
+        GraphError: it cannot be read or run.
+    """
+    with open_model(model) as source:
+        loaded = source.model()
+        analysis = analyse(loaded)
+        structure, facts = analysis.structure, find_facts(analysis)
+        tensors = {n: v.const_value for n, v in loaded.graph.initializers.items() if v.const_value is not None}
+        tables: list[EnergyTable] = []
+        kinds: tuple[Kind, ...] = ("none", "permute", "rotate")
+        for kind in kinds:
+            try:
+                alignment = plan_alignment(kind, structure, halved(structure), facts)
+                tables.append(measure_energy(structure, alignment, align_tensors(alignment, tensors)))
+            except ResampleError:
+                if kind != "rotate":  # which is for pre-norm networks alone
+                    raise
+        return tuple(tables)
 
 
 def _port(value: ir.Value) -> Port:

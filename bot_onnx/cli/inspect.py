@@ -10,20 +10,24 @@ from bot_onnx.cli.output import activity, show, show_json
 from bot_onnx.cli.parameters import json_option, model_argument
 
 
-@click.command(epilog="\b\nExample:\n  bot-onnx inspect model.onnx")
+@click.command(epilog="\b\nExamples:\n  bot-onnx inspect model.onnx\n  bot-onnx inspect model.onnx --energy")
 @model_argument
+@click.option("--energy", is_flag=True, help="Also how much of the weights' energy a halving keeps, per alignment.")
 @json_option
-def command(model: Path, as_json: bool) -> None:
+def command(model: Path, energy: bool, as_json: bool) -> None:
     """Show the dims, layers and stacks of MODEL, and what of it can be resized.
 
     The names and ids of dims are those that 'resize --dim' takes.
     """
     from bot_onnx import api
-    from bot_onnx.report import inspect_report, inspection_json
+    from bot_onnx.report import energy_report, inspect_report, inspection_json, plain
 
     with activity(f"analysing {model.name}", silent=as_json):
         inspection = api.inspect(model)
+        tables = api.energy(model) if energy else ()
     if as_json:
-        show_json(inspection_json(inspection))
-    else:
-        show(inspect_report(inspection))
+        show_json(inspection_json(inspection) | ({"energy": plain(tables)} if energy else {}))
+        return
+    show(inspect_report(inspection))
+    if energy:
+        show(energy_report(tables, {dim.id: dim.name for dim in inspection.structure.dims.values()}))

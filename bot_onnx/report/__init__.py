@@ -1,10 +1,11 @@
 """What people and machines read: pure functions from the plain results to rich renderables and to JSON values.
 
 Import from here; nothing in this folder computes a result, prints, or touches a file. It imports the types of
-``graph``, ``stack``, ``surgery`` and ``verify``; ``cli`` imports it.
+``graph``, ``stack``, ``align``, ``surgery`` and ``verify``; ``cli`` imports it.
 """
 
 from bot_onnx.report.demo_report import DemoRow, demo_report
+from bot_onnx.report.energy_report import energy_report
 from bot_onnx.report.inspect_report import inspect_report
 from bot_onnx.report.json_report import inspection_json, plain, plan_json, result_json, verify_json
 from bot_onnx.report.plan_report import plan_report
@@ -18,6 +19,7 @@ __all__ = [
     "InspectionView",
     "ResultView",
     "demo_report",
+    "energy_report",
     "inspect_report",
     "inspection_json",
     "plain",

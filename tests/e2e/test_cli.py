@@ -68,6 +68,16 @@ def test_inspect_prints_tables_and_json(model: Path) -> None:
     assert data["structure"]["chains"][0]["count"] == 6
 
 
+def test_inspect_shows_what_a_halving_keeps(model: Path) -> None:
+    printed = run("inspect", str(model), "--energy").output
+    assert "Energy that halving by Haar keeps" in printed and "█" in printed
+    tables = json.loads(run("inspect", str(model), "--energy", "--json").output)["energy"]
+    kinds = [table["kind"] for table in tables]
+    assert kinds[:2] == ["none", "permute"]
+    shares = [row["kept"] for table in tables for row in table["rows"]]
+    assert shares and all(0 < share <= 1 for share in shares)
+
+
 def test_resize_writes_the_model_and_says_what_changed(small: tuple[Path, Path, Result]) -> None:
     _, output, result = small
     shapes = sizes(output)

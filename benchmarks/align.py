@@ -1,0 +1,57 @@
+"""What an alignment is worth on the shipped classifier: accuracy straight after resizing, and the energy kept.
+
+    python -m benchmarks.align
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+import bot_onnx
+from bot_onnx.demo import accuracy, held_out, model_file
+from bot_onnx.errors import ResampleError
+from bot_onnx.runtime import session
+
+KINDS = ("none", "permute", "rotate")
+TARGETS: dict[str, dict[str, Any]] = {
+    "hidden 32 (heads, neurons halved), 6 layers": {"hidden": 32},
+    "the same, 3 layers": {"hidden": 32, "layers": 3},
+    "hidden 48": {"hidden": 48},
+    "neurons halved only": {"intermediate": 128},
+}
+
+
+def measured(model: Path, spec: dict[str, Any], kind: Any, folder: Path) -> float | None:
+    """Held-out accuracy of the model resized to ``spec``; None where the alignment is refused."""
+    images = held_out()
+    out = folder / "resized.onnx"
+    try:
+        bot_onnx.resize(model, spec, out, align=kind, force=True)
+    except ResampleError:
+        return None
+    (logits,) = session(str(out)).run(None, images.feeds())
+    return accuracy(logits, images.labels)
+
+
+def main() -> None:
+    """Print both tables."""
+    console = Console()
+    with model_file() as model, tempfile.TemporaryDirectory() as folder:
+        table = Table("target", *KINDS, title="accuracy on held-out digits, no training")
+        for name, spec in TARGETS.items():
+            row = [measured(model, spec, kind, Path(folder)) for kind in KINDS]
+            table.add_row(name, *("-" if value is None else f"{value:.3f}" for value in row))
+        console.print(table)
+        kept = Table("alignment", "mean share of energy kept", title="every free dim halved, all stacks")
+        for entry in bot_onnx.energy(model):
+            kept.add_row(entry.kind, f"{entry.mean:.3f}")
+        console.print(kept)
+
+
+if __name__ == "__main__":
+    main()
