@@ -1,6 +1,6 @@
 """What an alignment is worth on the shipped classifier: accuracy straight after resizing, and the energy kept.
 
-    python -m benchmarks.align
+python -m benchmarks.align
 """
 
 from __future__ import annotations
