@@ -24,7 +24,9 @@ def onnxruntime() -> Any:
     return module
 
 
-def session(model: str | bytes, *, optimise: bool = False, threads: int = 0, prepack: bool = True) -> Any:
+def session(
+    model: str | bytes, *, optimise: bool = False, threads: int = 0, prepack: bool = True, shapes_first: bool = False
+) -> Any:
     """Open an ``InferenceSession`` on the CPU for a run or two: quick to open, small in memory, quiet.
 
     Args:
@@ -32,6 +34,7 @@ def session(model: str | bytes, *, optimise: bool = False, threads: int = 0, pre
         optimise: run onnxruntime's graph optimisations.
         threads: of one operator; 0: as many as there are processors.
         prepack: keep copies of weights in the order that the kernels like best.
+        shapes_first: run each Shape node as soon as it can, so that a buffer which only waits for it is freed.
     """
     runtime = onnxruntime()
     options = runtime.SessionOptions()
@@ -42,6 +45,8 @@ def session(model: str | bytes, *, optimise: bool = False, threads: int = 0, pre
     options.enable_cpu_mem_arena = False
     options.enable_mem_pattern = False
     options.enable_mem_reuse = False
+    if shapes_first:
+        options.execution_order = runtime.ExecutionOrder.PRIORITY_BASED
     if not prepack:
         options.add_session_config_entry("session.disable_prepacking", "1")
     if not optimise:

@@ -57,7 +57,7 @@ def observe(model: ir.Model) -> Observation:
     specs = [spec for spec in input_specs(proto.graph) if spec.name not in zeros]
     serialised = proto.SerializeToString()
     try:
-        runner = session(serialised)
+        runner = session(serialised, shapes_first=True)
     except BotError:
         raise
     except Exception as error:  # onnxruntime's errors have no public base class

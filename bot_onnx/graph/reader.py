@@ -143,8 +143,9 @@ class Source:
         for root in roots:
             for node in ir.traversal.RecursiveGraphIterator(root):
                 for name, attribute in list(node.attributes.items()):
-                    if attribute.type == ir.AttributeType.TENSOR and not attribute.is_ref():
-                        node.attributes[name] = ir.AttrTensor(name, self._mapped(attribute.as_tensor()))
+                    # Not as_tensor(): it checks against a protocol, which takes longer than all the rest of this.
+                    if attribute.type == ir.AttributeType.TENSOR and isinstance(attribute.value, ir.ExternalTensor):
+                        node.attributes[name] = ir.AttrTensor(name, self._mapped(attribute.value))
                     elif attribute.type == ir.AttributeType.TENSORS and not attribute.is_ref():
                         node.attributes[name] = ir.AttrTensors(name, [*map(self._mapped, attribute.as_tensors())])
         return model

@@ -2,8 +2,8 @@
 
 A wavelet's matrix repeats itself: away from the ends every block of b rows is the block before it, moved by
 b·source/target columns. So one matrix of b rows and a few taps does the whole axis, applied to overlapping windows
-of the data, which are views. The products are kept too small for BLAS to spread over threads of its own; the tiles are
-shared among threads here instead. What lies at the ends, where boundary modes act, are blocks with weights of their own.
+of the data, which are views. The products are kept too small for BLAS to spread over threads of its own; they are
+shared among threads here instead. At the ends, where boundary modes act, blocks have weights of their own.
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 from bot_onnx.resample.arrays import Floats
 from bot_onnx.resample.parallel import share
 
-#: Rows of a block: for an axis in the middle, whose windows are wide, and for the last axis (docs/speed.md).
-MIDDLE_ROWS, LAST_ROWS = 8, 16
-#: Indices of the axes before that one product of the last axis takes together.
-LAST_GROUP = 32
+#: Rows of a block of an axis in the middle, whose windows are wide, and of the last axis shrinking and growing: the
+#: best of 4 to 64 as measured (docs/speed.md).
+MIDDLE_ROWS, SHRINKING_ROWS, GROWING_ROWS = 8, 16, 32
+#: Indices of the axes before that one product of the last axis takes together: fewer where they lie whole pages apart,
+#: because the first-level cache then keeps about twelve of them.
+LAST_GROUP, PAGED_GROUP, PAGE = 32, 16, 4096
 #: Multiply-adds of one product: OpenBLAS stays on the calling thread up to 2¹⁸.
 MOST_WORK = 1 << 18
 #: Widest window over the axes behind, in elements, and what its width is a multiple of: a cache line of float32.
@@ -54,6 +56,13 @@ class Piece:
 
 #: One batched matrix product: left, right, result.
 Product = tuple[Floats, Floats, Floats]
+
+
+def block_rows(source: int, target: int, *, last: bool) -> int:
+    """Rows of the blocks of an axis that is the last one, or not."""
+    if not last:
+        return MIDDLE_ROWS
+    return GROWING_ROWS if target > source else SHRINKING_ROWS
 
 
 def pieces_of(matrix: NDArray[np.float64], rows: int, dtype: str) -> tuple[Piece, ...] | None:
@@ -110,7 +119,7 @@ def multiply(pieces: tuple[Piece, ...], x: Floats, out: Floats) -> None:
 
 
 def _in_middle(piece: Piece, x: Floats, out: Floats) -> Iterator[Product]:
-    """weights · window, a window being ``[taps, tile]`` of the axis and the axes behind it."""
+    """Products weights · window, a window being ``[taps, tile]`` of the axis and the axes behind it."""
     pre, _, post = x.shape
     rows, taps = piece.weights.shape
     (x0, x1, x2), (y0, y1, y2) = x.strides, out.strides
@@ -128,12 +137,13 @@ def _in_middle(piece: Piece, x: Floats, out: Floats) -> Iterator[Product]:
 
 
 def _on_last(piece: Piece, x: Floats, out: Floats) -> Iterator[Product]:
-    """window · weightsᵀ, a window being ``[group, taps]`` of the axes before and the axis."""
+    """Products window · weightsᵀ, a window being ``[group, taps]`` of the axes before and the axis."""
     rows, taps = piece.weights.shape
     (x0, x1, _), (y0, y1, _) = x.strides, out.strides
     # Contiguous in this order BLAS reads it half again as fast.
     weights = np.ascontiguousarray(piece.weights.T)
-    for start, count, size in _even_tiles(x.shape[0], min(LAST_GROUP, x.shape[0])):
+    group = PAGED_GROUP if x0 % PAGE == 0 or y0 % PAGE == 0 else LAST_GROUP
+    for start, count, size in _even_tiles(x.shape[0], min(group, x.shape[0])):
         windows = as_strided(
             x[start:], (count, piece.blocks, size, taps), (size * x0, piece.step * x1, x0, x1), writeable=False
         )

@@ -7,6 +7,7 @@ between the gain and the copies. Both give the same bits.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import sqrt
 
 import numpy as np
 
@@ -22,12 +23,12 @@ Tile = tuple[slice, slice, slice]
 
 def _summing_gain(block: int, form: Form) -> float:
     """1/block (R), 1/√block (√rho·R) or 1 (rho·R~)."""
-    return {"unit": 1.0 / block, "sqrt": block**-0.5, "dual": 1.0}[form]
+    return {"unit": 1.0 / block, "sqrt": 1.0 / sqrt(block), "dual": 1.0}[form]
 
 
 def _copying_gain(block: int, form: Form) -> float:
     """1 (R), 1/√block (√rho·R) or 1/block (rho·R~)."""
-    return {"unit": 1.0, "sqrt": block**-0.5, "dual": 1.0 / block}[form]
+    return {"unit": 1.0, "sqrt": 1.0 / sqrt(block), "dual": 1.0 / block}[form]
 
 
 def sum_neighbours(x: Array, block: int, form: Form, xp: Namespace) -> Array:

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bot_onnx.resample.arrays import Array, Floats, Namespace, dtype_name
-from bot_onnx.resample.banded import LAST_ROWS, MIDDLE_ROWS, Piece, multiply, pieces_of
+from bot_onnx.resample.banded import Piece, block_rows, multiply, pieces_of
 from bot_onnx.resample.boundary import BoundaryMode
 from bot_onnx.resample.filters import HAAR_NAMES, Form, Matrix, axis_matrix
 from bot_onnx.resample.neighbours import copy_into, copy_neighbours, sum_into, sum_neighbours
@@ -79,7 +79,8 @@ class LeafOperator:
         return copy_neighbours(x, self.target // self.source, self.form, xp)
 
     def _on_numpy(self, x: Floats) -> Floats:
-        pieces = None if self.is_haar else _pieces(self, LAST_ROWS if x.shape[2] == 1 else MIDDLE_ROWS, dtype_name(x))
+        rows = block_rows(self.source, self.target, last=x.shape[2] == 1)
+        pieces = None if self.is_haar else _pieces(self, rows, dtype_name(x))
         if not self.is_haar and pieces is None:
             dense: Floats = _multiply(self, x, np)
             return dense

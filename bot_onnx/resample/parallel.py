@@ -7,7 +7,7 @@ threads.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
 from typing import TypeVar
@@ -27,15 +27,15 @@ def thread_count() -> int:
     return min(usable or 1, MOST_THREADS)
 
 
-def share(work: Callable[[Tile], object], tiles: Sequence[Tile]) -> None:
+def share(work: Callable[[Tile], object], tiles: list[Tile]) -> None:
     """Call ``work`` on every tile; returns when all are done. The calling thread works too.
 
     Raises:
         Exception: the first one that ``work`` raised.
     """
-    helpers = min(thread_count(), len(tiles)) - 1
+    threads = thread_count()
     left = iter(tiles)  # a list's iterator gives each tile to one thread
-    waiting = [_pool(helpers).submit(_work_through, work, left) for _ in range(helpers)]
+    waiting = [_pool(threads - 1).submit(_work_through, work, left) for _ in range(min(threads, len(tiles)) - 1)]
     try:
         _work_through(work, left)
     finally:

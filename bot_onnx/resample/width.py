@@ -51,8 +51,9 @@ class WidthTransform:
     def apply(self, x: Array, xp: Namespace, addition: Addition | None = None) -> Array:
         """Tensor of ``task.source_shape`` to ``task.target_shape``; ``addition`` comes to what grows."""
         shape = list(self.task.source_shape)
-        # Shrink first; among equals the slow axes first, whose slices are the cheapest to add.
-        order = sorted(range(len(shape)), key=lambda i: self.task.axes[i].target / shape[i])
+        # Shrink first; among equals the last axis, the costliest a number, when the tensor is at its smallest.
+        ratios = [self.task.axes[i].target / shape[i] for i in range(len(shape))]
+        order = sorted(range(len(shape)), key=lambda i: (ratios[i], i if ratios[i] < 1 else -i))
         for index in order:
             axis, direction = self.task.axes[index], self.task.directions[index]
             if not changes(axis) and self._score_gain(axis) == 1.0:
