@@ -10,7 +10,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from bot_onnx.cli.parameters import Sectioned
-from bot_onnx.resample import get_method, methods
+from bot_onnx.resample import all_methods, get_method
 
 #: Prefix of the parameter names in click, which so never meet those of the command's own options.
 PREFIX = "method_option_"
@@ -24,19 +24,19 @@ def method_parameters(taken: Collection[str] = ()) -> list[click.Parameter]:
         taken: flags of the command itself. A method's option of that name has the methods' names before it:
             ``--ws-layers``.
     """
-    titles = "; ".join(f"{method.name}: {method.title}" for method in methods().values())
+    titles = "; ".join(f"{method.name}: {method.title}" for method in all_methods().values())
     chosen: list[click.Parameter] = [
         Sectioned(
             ["--method"],
             section=SECTION,
-            type=click.Choice(list(methods())),
+            type=click.Choice(list(all_methods())),
             default="bot",
             show_default=True,
             help=f"{titles}.",
         )
     ]
     fields: dict[str, dict[str, FieldInfo]] = {}
-    for method in methods().values():
+    for method in all_methods().values():
         for name, field in method.Options.model_fields.items():
             fields.setdefault(name, {})[method.name] = field
     for name, by_method in fields.items():
@@ -61,7 +61,7 @@ def chosen_options(method: str, values: Mapping[str, Any], parameters: Iterable[
     flags = {str(param.name).removeprefix(PREFIX): param.opts[0] for param in parameters}
     for name in given:
         if name not in known:
-            others = [other.name for other in methods().values() if name in other.Options.model_fields]
+            others = [other.name for other in all_methods().values() if name in other.Options.model_fields]
             has = ", ".join(flags[key] for key in known) or "none"
             raise click.UsageError(
                 f"'{flags[name]}' is an option of method {' and '.join(map(repr, others))}, not of '{method}', whose "

@@ -4,6 +4,6 @@ Import the public face from here; ``filters``, ``operators``, ``width`` and ``de
 A method is one file in ``methods/``.
 """
 
-from bot_onnx.resample.registry import Method, MethodOptions, get_method, make_options, methods, operator
+from bot_onnx.resample.registry import Method, MethodOptions, all_methods, get_method, make_options, operator
 
-__all__ = ["Method", "MethodOptions", "get_method", "make_options", "methods", "operator"]
+__all__ = ["Method", "MethodOptions", "all_methods", "get_method", "make_options", "operator"]

@@ -106,7 +106,7 @@ AnyMethod = Method[Any]
 
 
 @cache
-def methods() -> Mapping[str, AnyMethod]:
+def all_methods() -> Mapping[str, AnyMethod]:
     """All methods by name, sorted by name."""
     package = importlib.import_module("bot_onnx.resample.methods")
     found: dict[str, AnyMethod] = {}
@@ -125,11 +125,11 @@ def get_method(name: str) -> AnyMethod:
         ResampleError: there is none; the message lists those there are.
     """
     try:
-        return methods()[name]
+        return all_methods()[name]
     except KeyError:
-        near = difflib.get_close_matches(name, methods(), n=1)
+        near = difflib.get_close_matches(name, all_methods(), n=1)
         hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise ResampleError(f"no resampling method '{name}'{hint} There are: {', '.join(methods())}") from None
+        raise ResampleError(f"no resampling method '{name}'{hint} There are: {', '.join(all_methods())}") from None
 
 
 def make_options(name: str, **options: object) -> MethodOptions:

@@ -41,6 +41,7 @@ class Runner:
 
     def __init__(self, source: Source, readable: str, *, mapped: bool = False) -> None:
         self._source = source
+        source.release()  # what the checks before have looked at
         self._weights: dict[str, NDArray[np.generic]] = {}
         if (mapped or source.size_bytes > WHOLE_BYTES) and _mappable(source):
             if not mapped and os.stat(readable).st_size <= WHOLE_BYTES:

@@ -21,7 +21,7 @@ from bot_onnx.cli.method_options import PREFIX, _option, chosen_options, method_
 from bot_onnx.cli.target import default_output
 from bot_onnx.errors import GraphError
 from bot_onnx.report import DemoRow
-from bot_onnx.resample import methods
+from bot_onnx.resample import all_methods
 from bot_onnx.resample.registry import MethodOptions
 from bot_onnx.spec import TargetSpec
 from bot_onnx.verify import Check, VerifyReport
@@ -148,7 +148,7 @@ def test_the_default_name(spec: str | None, flags: dict[str, Any], name: str) ->
 
 def test_the_methods_bring_their_options() -> None:
     flags = {flag for param in method_parameters() for flag in param.opts}
-    for method in methods().values():
+    for method in all_methods().values():
         for name in method.Options.model_fields:
             assert f"--{name.replace('_', '-')}" in flags
     assert {"--method"} <= flags

@@ -13,8 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 import bot_onnx
+from bot_onnx.api import verify
 from bot_onnx.errors import ResampleError
-from bot_onnx.resample.registry import get_method, methods
+from bot_onnx.resample.registry import all_methods, get_method
 from tests.smollm import EXPORTERS, smollm2
 from tests.zoo.real import MissingModelError
 
@@ -71,7 +72,7 @@ def check(result: bot_onnx.Result, spec: dict[str, int], out: Path) -> None:
 
 
 @pytest.mark.parametrize("spec", [SMALL, LARGE], ids=["small", "large"])
-@pytest.mark.parametrize("name", [name for name in methods() if name not in DEPTH_ONLY])
+@pytest.mark.parametrize("name", [name for name in all_methods() if name not in DEPTH_ONLY])
 def test_every_method(name: str, spec: dict[str, int], source: Path, out: Path) -> None:
     able = get_method(name).direction in ("both", "shrink" if spec is SMALL else "grow")
     if not able:
@@ -108,5 +109,5 @@ def test_command_and_its_memory(extra: tuple[str, ...], source: Path, out: Path)
     command = [sys.executable, "-m", "bot_onnx", "resize", str(source), *sizes, "-o", str(out), *extra]
     ended = subprocess.run([sys.executable, "-c", PEAK, *command], capture_output=True, text=True, check=False)
     assert ended.returncode == 0, ended.stderr
-    assert bot_onnx.verify(out, spec=SMALL).passed
+    assert verify(out, spec=SMALL).passed
     assert int(ended.stdout) <= PEAK_BYTES

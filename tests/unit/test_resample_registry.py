@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import pkgutil
+
 import numpy as np
 import pytest
 from pydantic import ValidationError
 
+import bot_onnx.resample
 from bot_onnx.errors import ResampleError
-from bot_onnx.resample import get_method, make_options, methods, operator
+from bot_onnx.resample import all_methods, get_method, make_options, operator
 
 
 def test_methods_are_found_and_described() -> None:
-    assert {"bot", "scratch"} <= set(methods())
-    for name, method in methods().items():
+    assert {"bot", "scratch"} <= set(all_methods())
+    for name, method in all_methods().items():
         assert method.name == name
         assert method.title and method.reference and method.promises
         for key, field in method.Options.model_fields.items():
@@ -58,3 +61,9 @@ def test_operator_refusals() -> None:
         operator("bot", 4, 2, direction="up")  # type: ignore[arg-type]
     with pytest.raises(ResampleError, match="no linear operator"):
         operator("scratch", 4, 2)
+
+
+def test_no_public_name_is_that_of_a_submodule() -> None:
+    """Importing the submodule would put it in the name's place."""
+    submodules = {info.name for info in pkgutil.iter_modules(bot_onnx.resample.__path__)}
+    assert not submodules.intersection(bot_onnx.resample.__all__)
