@@ -50,8 +50,8 @@ def plan_alignment(kind: Kind, structure: Structure, sizes: Mapping[str, int], f
     Args:
         kind: ``none``; ``permute``: reorder the indices of dims that shrink so that neighbours are alike; ``rotate``:
             turn the residual stream into the eigenbasis of what reads and writes it, and keep heads and neurons by
-            their norms; ``auto``: none where no leaf shrinks, rotate where hidden shrinks and it is possible, else
-            permute.
+            their norms; ``auto``: none where no leaf shrinks, permute where hidden does not, rotate where hidden
+            shrinks and it is possible, else none.
         structure: of the source.
         sizes: target size per dim id.
         facts: of the source's graph.
@@ -70,14 +70,13 @@ def plan_alignment(kind: Kind, structure: Structure, sizes: Mapping[str, int], f
     shrinking = {d.id for d in structure.dims.values() if not d.parts and sizes.get(d.id, d.size) < d.size}
     if not shrinking:
         return Unaligned(structure)
-    if facts.stream.hidden not in shrinking:
+    if not any(structure.dims[leaf].role == "hidden" for leaf in shrinking):
         return Permutation(structure, sizes, facts.freedom)
     try:
         return Rotation(structure, sizes, facts)
     except ResampleError as refusal:
-        chosen = Permutation(structure, sizes, facts.freedom)
-        chosen.notes += (f"permuted, not rotated: {refusal}",)
-        return chosen
+        # Reordering takes a second a layer on wide networks, and post-norm ones gain little by it.
+        return Unaligned(structure, (f"Not rotated: {refusal}", "Align permute would reorder neurons and heads."))
 
 
 def align(alignment: Alignment, tensors: Tensors, progress: Progress | None = None) -> Aligned:

@@ -271,13 +271,15 @@ def test_idle_neurons_go_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.exporter
-def test_post_norm_is_refused_and_auto_permutes() -> None:
+def test_post_norm_is_refused_and_auto_leaves_it() -> None:
     structure, facts = facts_of(cached_export("bert_mlm", base_size("bert_mlm"), "torchscript17"))
     with pytest.raises(ResampleError, match=r"post-norm.*permute"):
         plan_alignment("rotate", structure, halved(structure), facts)
     chosen = plan_alignment("auto", structure, halved(structure), facts)
-    assert chosen.kind == "permute"
-    assert any("not rotated" in note for note in chosen.notes)
+    assert chosen.kind == "none"
+    assert any("Not rotated" in note for note in chosen.notes)
+    narrow = {dim.id: dim.size // 2 if dim.role == "intermediate" else dim.size for dim in structure.dims.values()}
+    assert plan_alignment("auto", structure, narrow, facts).kind == "permute"
 
 
 def test_a_layer_scale_is_refused_by_name(tmp_path: Path) -> None:
