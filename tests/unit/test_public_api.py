@@ -1,0 +1,22 @@
+"""The public names, in a fresh interpreter each: what they are must not depend on what was imported before."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+
+@pytest.mark.parametrize("first", ["", "import bot_onnx.api", "import bot_onnx.verify.types", "bot_onnx.inspect"])
+def test_public_names_are_callable_in_any_order(first: str) -> None:
+    names = ("inspect", "plan", "resize", "verify", "energy", "operator")
+    code = f"import bot_onnx\n{first}\nassert all(callable(getattr(bot_onnx, n)) for n in {names!r})"
+    subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    import bot_onnx
+
+    with pytest.raises(AttributeError, match="nosuch"):
+        _ = bot_onnx.nosuch
