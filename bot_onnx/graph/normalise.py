@@ -126,7 +126,7 @@ def _clone_shared_constants(graph: ir.Graph) -> None:
         if len(uses) < 2 or id(value) in outputs or not _clonable(value):
             continue
         for number, usage in enumerate(uses[1:], start=1):
-            name = _fresh(f"{value.name}__use{number}", taken)
+            name = fresh_name(f"{value.name}__use{number}", taken)
             clone = ir.Value(name=name, shape=value.shape, type=value.type, const_value=_renamed(value, name))
             owner = usage.node.graph
             if isinstance(owner, ir.Graph) and owner is graph:
@@ -154,7 +154,8 @@ def _renamed(value: ir.Value, name: str) -> ir.TensorProtocol:
     return ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=name)
 
 
-def _fresh(name: str, taken: set[str]) -> str:
+def fresh_name(name: str, taken: set[str]) -> str:
+    """``name``, or ``name_2``, ``name_3``… if it is taken; the result is taken from then on."""
     candidate, number = name, 1
     while candidate in taken:
         number += 1

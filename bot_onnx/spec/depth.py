@@ -82,7 +82,7 @@ def _single(structure: Structure, count: int, notes: list[str]) -> dict[str, int
     if not chosen:
         return {chain.name: _checked(chain, count) for chain in chains}
     if len({chain.count for chain in chosen}) > 1:
-        attention = _attention_chains(structure)
+        attention = attention_chains(structure)
         chosen = [chain for chain in chosen if chain.name in attention]
     if len({chain.count for chain in chosen}) != 1:
         example = ", ".join(f'"{chain.name}": {count}' for chain in chains)
@@ -98,7 +98,7 @@ def _single(structure: Structure, count: int, notes: list[str]) -> dict[str, int
     return {chain.name: count for chain in chosen}
 
 
-def _attention_chains(structure: Structure) -> set[str]:
+def attention_chains(structure: Structure) -> set[str]:
     """Return the names of the chains in whose parameters heads or their channels appear."""
     found: set[str] = set()
     for stack in structure.stacks:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from bot_onnx.errors import GraphError
 from bot_onnx.graph.layers import Layer, LayerChain
-from bot_onnx.graph.normalise import node_inputs
+from bot_onnx.graph.normalise import fresh_name, node_inputs
 
 
 def resize_chain(graph: ir.Graph, chain: LayerChain, name: str, target: int, stacked: dict[str, list[str]]) -> None:
@@ -88,7 +88,7 @@ def _append(graph: ir.Graph, chain: LayerChain, extra: int, stacked: dict[str, l
     inside = set(nodes)
     aligned = dict(zip(template.nodes, before.nodes, strict=True))
     last = template.end
-    taken = {node.name for node in graph} | {value.name for node in graph for value in node.outputs}
+    taken = {node.name or "" for node in graph} | {value.name or "" for node in graph for value in node.outputs}
     for number in range(1, extra + 1):
         copies = _copy(graph, template, nodes, last, aligned, number, stacked, taken)
         graph.insert_after(last, [copies[node] for node in nodes])
@@ -125,7 +125,7 @@ def _copy(
     aligned: dict[ir.Node, ir.Node],
     number: int,
     stacked: dict[str, list[str]],
-    taken: set[str | None],
+    taken: set[str],
 ) -> dict[ir.Node, ir.Node]:
     """Copies of ``nodes`` that read from ``last`` instead of the template's start."""
     values: dict[ir.Value, ir.Value] = dict(zip(template.start.outputs, last.outputs, strict=True))
@@ -140,12 +140,12 @@ def _copy(
             [attribute for attribute in node.attributes.values()],
             overload=node.overload,
             num_outputs=len(node.outputs),
-            name=unique(successor(twin.name if twin else None, node.name or "", number), taken),
+            name=fresh_name(successor(twin.name if twin else None, node.name or "", number), taken),
             version=node.version,
         )
         for index, (old, new) in enumerate(zip(node.outputs, copy.outputs, strict=True)):
             if old.name:
-                new.name = unique(successor(twin.outputs[index].name if twin else None, old.name, number), taken)
+                new.name = fresh_name(successor(twin.outputs[index].name if twin else None, old.name, number), taken)
             else:
                 new.name = ""
             values[old] = new
@@ -183,13 +183,3 @@ def successor(before: str | None, last: str, number: int) -> str:
                 if int(right[index]) - int(left[index]) == 1:
                     return "".join([*right[:index], str(int(right[index]) + number), *right[index + 1 :]])
     return f"{last}__layer_plus_{number}"
-
-
-def unique(name: str, taken: set[str | None]) -> str:
-    """``name``, or ``name_2``, ``name_3``… if it is taken; the result is taken from then on."""
-    candidate, number = name, 1
-    while candidate in taken:
-        number += 1
-        candidate = f"{name}_{number}"
-    taken.add(candidate)
-    return candidate

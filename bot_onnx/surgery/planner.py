@@ -15,10 +15,11 @@ from bot_onnx import __version__
 from bot_onnx.align import Alignment, Kind, find_facts, plan_alignment
 from bot_onnx.errors import GraphError
 from bot_onnx.graph.analysis import Analysis
+from bot_onnx.graph.normalise import fresh_name
 from bot_onnx.graph.quantised import quantised_weight
 from bot_onnx.resample import MethodOptions, get_method
 from bot_onnx.spec import Solution, TargetSpec, solve
-from bot_onnx.surgery.depth import resize_chain, successor, unique
+from bot_onnx.surgery.depth import resize_chain, successor
 from bot_onnx.surgery.emit import initializer_order, skeleton
 from bot_onnx.surgery.framing import Layout, TensorSlot, layout
 from bot_onnx.surgery.scales import patch_scales
@@ -162,7 +163,7 @@ def _dim_changes(analysis: Analysis, sizes: Mapping[str, int]) -> tuple[DimChang
 def _resize_depth(analysis: Analysis, solution: Solution) -> dict[str, tuple[str, ...]]:
     """Change the depth of every chain; returns the names of the tensors to write, per stack."""
     graph = analysis.model.graph
-    taken: set[str | None] = {*graph.initializers, *(v.name for node in graph for v in node.outputs)}
+    taken = {*graph.initializers, *(v.name or "" for node in graph for v in node.outputs)}
     targets: dict[str, tuple[str, ...]] = {}
     for stack in analysis.structure.stacks:
         if stack.chain is None or stack.shared:
@@ -171,7 +172,7 @@ def _resize_depth(analysis: Analysis, solution: Solution) -> dict[str, tuple[str
         count, wanted = len(stack.tensors), solution.layers[stack.chain]
         names = list(stack.tensors[:wanted])
         for number in range(1, wanted - count + 1):
-            names.append(unique(successor(stack.tensors[-2], stack.tensors[-1], number), taken))
+            names.append(fresh_name(successor(stack.tensors[-2], stack.tensors[-1], number), taken))
         targets[stack.id] = tuple(names)
     for chain, info in zip(analysis.chains, analysis.structure.chains, strict=True):
         stacked = {

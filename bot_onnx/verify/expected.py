@@ -11,11 +11,11 @@ import onnx_ir as ir
 from bot_onnx.errors import SpecError
 from bot_onnx.graph.types import SPEC_ROLES, Structure
 from bot_onnx.spec import TargetSpec
+from bot_onnx.spec.depth import attention_chains
 from bot_onnx.surgery.types import Plan
 
 #: Roles that say nothing of a size which could be predicted: they never change.
 FIXED = frozenset({"count", "io", "spatial"})
-_ATTENTION = frozenset({"heads", "kv_heads", "head_dim"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,23 +102,11 @@ def _layers(structure: Structure, spec: TargetSpec) -> tuple[tuple[str, int], ..
         return tuple(zip(chains, counts, strict=True))
     if not chains:
         return () if spec.layers == 1 else (("layers", spec.layers),)
-    names = [name for name in chains if name in _attention_chains(structure)]
+    names = [name for name in chains if name in attention_chains(structure)]
     if not names:
         # Without attention nothing says which chain a single number means: the one that has it will do.
         names = [name for name, count in chains.items() if count == spec.layers][:1] or list(chains)[:1]
     return tuple((name, spec.layers) for name in names)
-
-
-def _attention_chains(structure: Structure) -> set[str]:
-    found: set[str] = set()
-    for stack in structure.stacks:
-        pending = [identity for identity in stack.axes if identity is not None]
-        while stack.chain is not None and pending:
-            dim = structure.dims[pending.pop()]
-            pending.extend(dim.parts)
-            if dim.role in _ATTENTION:
-                found.add(stack.chain)
-    return found
 
 
 def spec_dims(structure: Structure) -> dict[str, int]:
