@@ -47,9 +47,9 @@ def main() -> None:
             row = [measured(model, spec, kind, Path(folder)) for kind in KINDS]
             table.add_row(name, *("-" if value is None else f"{value:.3f}" for value in row))
         console.print(table)
-        kept = Table("alignment", "mean share of energy kept", title="every free dim halved, all stacks")
+        kept = Table("alignment", "method", "mean share of energy kept", title="every free dim halved, all stacks")
         for entry in bot_onnx.energy(model):
-            kept.add_row(entry.kind, f"{entry.mean:.3f}")
+            kept.add_row(entry.kind, entry.method, f"{entry.mean:.3f}")
         console.print(kept)
 
 

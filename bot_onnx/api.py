@@ -20,7 +20,7 @@ from bot_onnx.errors import ResampleError
 from bot_onnx.graph.analysis import analyse
 from bot_onnx.graph.reader import open_model
 from bot_onnx.graph.types import Structure
-from bot_onnx.resample import make_options
+from bot_onnx.resample import make_options, shrinking_operators
 from bot_onnx.resample.devices import namespace
 from bot_onnx.spec import TargetSpec
 from bot_onnx.surgery.execute import Progress, produce
@@ -88,13 +88,13 @@ def inspect(model: PathOrName) -> Inspection:
 
 
 def energy(model: PathOrName) -> tuple[EnergyTable, ...]:
-    """Say how much of every stack's energy a halving by Haar would keep, as it is and under each alignment.
+    """Say how much of every stack's energy halving would keep, by each method that shrinks and under each alignment.
 
     Args:
         model: path of the ONNX file. All of its weights are read.
 
     Returns:
-        A table for ``none``, one for ``permute``, and one for ``rotate`` where the network admits it.
+        A table per method for ``none``, for ``permute``, and for ``rotate`` where the network admits it.
 
     Raises:
         GraphError: it cannot be read or run.
@@ -109,7 +109,8 @@ def energy(model: PathOrName) -> tuple[EnergyTable, ...]:
         for kind in kinds:
             try:
                 alignment = plan_alignment(kind, structure, halved(structure), facts)
-                tables.append(measure_energy(structure, alignment, align_tensors(alignment, tensors)))
+                aligned = align_tensors(alignment, tensors)
+                tables.extend(measure_energy(structure, alignment, aligned, shrinking_operators()))
             except ResampleError:
                 if kind != "rotate":  # which is for pre-norm networks alone
                     raise

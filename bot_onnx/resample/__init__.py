@@ -4,6 +4,22 @@ Import the public face from here; ``filters``, ``operators``, ``width`` and ``de
 A method is one file in ``methods/``.
 """
 
-from bot_onnx.resample.registry import Method, MethodOptions, all_methods, get_method, make_options, operator
+from bot_onnx.resample.registry import (
+    Method,
+    MethodOptions,
+    all_methods,
+    get_method,
+    make_options,
+    operator,
+    shrinking_operators,
+)
 
-__all__ = ["Method", "MethodOptions", "all_methods", "get_method", "make_options", "operator"]
+__all__ = [
+    "Method",
+    "MethodOptions",
+    "all_methods",
+    "get_method",
+    "make_options",
+    "operator",
+    "shrinking_operators",
+]

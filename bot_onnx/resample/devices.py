@@ -1,4 +1,7 @@
-"""Where the arithmetic runs: NumPy on the CPU, CuPy on a CUDA device."""
+"""Where the arithmetic runs: NumPy on the CPU, CuPy on a CUDA device.
+
+NumPy 2 is an array-API namespace by itself; CuPy is wrapped by array-api-compat, which comes with the extra ``gpu``.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import importlib
 from typing import Any
 
 import numpy as np
-from array_api_compat import numpy as numpy_namespace
 from numpy.typing import NDArray
 
 from bot_onnx.errors import ResampleError
@@ -27,7 +29,7 @@ def namespace(device: str) -> Namespace:
     if device not in DEVICES:
         raise ResampleError(f"unknown device '{device}'; choose one of {', '.join(DEVICES)}")
     if device == "cpu":
-        return numpy_namespace
+        return np
     try:
         cupy: Any = importlib.import_module("cupy")
         found = int(cupy.cuda.runtime.getDeviceCount()) > 0
@@ -42,7 +44,7 @@ def namespace(device: str) -> Namespace:
             f"device 'cuda' cannot be used: {reason}; install the extra 'gpu' on a machine with a CUDA device, "
             "or use --device cpu"
         )
-    return numpy_namespace
+    return np
 
 
 def to_numpy(array: Array) -> NDArray[Any]:

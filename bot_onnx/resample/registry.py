@@ -12,7 +12,7 @@ import importlib
 import pkgutil
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
@@ -185,3 +185,12 @@ def operator(
         raise ResampleError(f"direction '{direction}' is neither 'out' nor 'in'")
     chosen = get_method(method)
     return chosen.axis_operator(n_source, n_target, make_options(method, **options), direction=direction)
+
+
+def shrinking_operators() -> dict[str, Callable[[int, int], NDArray[np.float64]]]:
+    """Operator along a leaf, (n_source, n_target) -> matrix, of every method that shrinks by one; default options."""
+    found: dict[str, Callable[[int, int], NDArray[np.float64]]] = {}
+    for name, method in all_methods().items():
+        if method.direction != "grow" and type(method).axis_operator is not Method.axis_operator:
+            found[name] = partial(operator, name)
+    return found

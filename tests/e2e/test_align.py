@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from bot_onnx.errors import ResampleError
 from bot_onnx.graph.analysis import analyse
 from bot_onnx.graph.reader import open_model
 from bot_onnx.graph.types import Structure
-from bot_onnx.resample import make_options
+from bot_onnx.resample import make_options, operator
 from bot_onnx.resample.devices import namespace
 from bot_onnx.runtime import session
 from bot_onnx.spec import TargetSpec
@@ -331,7 +332,7 @@ def layer_mean(path: Path, kind: Kind, *, outputs_free: bool = False) -> float:
             facts = replace(facts, freedom=replace(facts.freedom, outputs={}))
         tensors = {n: v.const_value for n, v in analysis.model.graph.initializers.items() if v.const_value is not None}
         alignment = plan_alignment(kind, structure, halved(structure), facts)
-        table = energy(structure, alignment, align(alignment, tensors))
+        (table,) = energy(structure, alignment, align(alignment, tensors), {"bot": partial(operator, "bot")})
     stacks = {stack.id: stack for stack in structure.stacks}
     rows = [r for r in table.rows if stacks[r.stack].chain and stacks[r.stack].kind == "matrix"]
     assert rows and all(0 < row.kept <= 1 for row in table.rows)
