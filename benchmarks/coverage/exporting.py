@@ -1,0 +1,187 @@
+"""Export networks, once each, into a cache on disk.
+
+Beside every export lies a ``.npy`` file with the sorted values of all that training changes in the network. It tells
+the weights in the graph from tables that follow from a formula.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import importlib
+import inspect
+import io
+import logging
+import tempfile
+import warnings
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.coverage.case import Built, NotBuildable, Recipe
+
+_PACKAGES = ("torch", "transformers", "timm", "onnxscript", "onnx")
+_STATISTICS = ("running_mean", "running_var")
+
+
+class NotExportable(Exception):
+    """The exporter cannot write the network; the message is the start of what it said."""
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Silence what libraries and exporters warn of, log and print."""
+    level = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)
+
+
+def _export_key(recipe: Recipe, exporter: str, seed: int) -> str:
+    versions = []
+    for package in _PACKAGES:
+        try:
+            versions.append(f"{package}={metadata.version(package)}")
+        except metadata.PackageNotFoundError:
+            versions.append(f"{package}=none")
+    here = "".join(map(inspect.getsource, (build, randomise, _write, _trained)))
+    return hashlib.sha256("|".join([recipe.key(), exporter, str(seed), here, *versions]).encode()).hexdigest()[:24]
+
+
+def export_path(recipe: Recipe, exporter: str, folder: Path, seed: int = 0) -> Path:
+    """Where the export of a recipe lies, or will."""
+    return folder / "exports" / f"{_export_key(recipe, exporter, seed)}.onnx"
+
+
+def trained_values(path: Path) -> NDArray[np.float32]:
+    """Sorted values of all that training changes in the network exported to ``path``."""
+    return cast(NDArray[np.float32], np.load(path.with_suffix(".npy")))
+
+
+def cached_export(recipe: Recipe, exporter: str, folder: Path, seed: int = 0) -> Path:
+    """Build and export a network, or return the file of an earlier export.
+
+    A failure is kept, too, since exporters take their time to fail.
+
+    Raises:
+        NotExportable: the library cannot build it, or the exporter cannot write it.
+    """
+    path = export_path(recipe, exporter, folder, seed)
+    failure = path.with_suffix(".failed")
+    if failure.exists():
+        raise NotExportable(failure.read_text())
+    if path.exists():
+        return path
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        draft = Path(scratch) / path.name
+        try:
+            with quiet():
+                built = build(recipe, seed)
+                _write(built, exporter, draft)
+        except Exception as error:
+            message = _first_line(error)
+            failure.write_text(message)
+            raise NotExportable(message) from error
+        np.save(draft.with_suffix(".npy"), _trained(built))
+        draft.with_suffix(".npy").replace(path.with_suffix(".npy"))
+        draft.replace(path)
+    return path
+
+
+def _first_line(error: Exception) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
+    cause = error.__cause__
+    own = f"{type(error).__name__}: {lines[0]}"
+    return own[:300] if cause is None else f"{own[:120]} ({type(cause).__name__}: {str(cause).strip()[:180]})"
+
+
+def build(recipe: Recipe, seed: int) -> Built:
+    """Build a network with seeded random weights.
+
+    Raises:
+        NotBuildable: its library has no network of that size.
+    """
+    import torch
+
+    module, _, function = recipe.builder.partition(":")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        built: Built = getattr(importlib.import_module(module), function)(**recipe.options)
+    randomise(built.module, seed)
+    return built
+
+
+def randomise(module: Any, seed: int) -> None:
+    """Redraw every parameter so that none is 0, 1 or equal to another: outputs then depend on each.
+
+    Scales of norms are uniform in [0.8, 1.2], biases Normal(0, 0.1²), tables Normal(0, 0.3²), weights
+    Normal(0, 1 / fan_in) with the std clamped to [0.05, 0.3], running means Normal(0, 0.1²), running variances uniform
+    in [0.7, 1.3].
+    """
+    import torch
+
+    generator = torch.Generator().manual_seed(seed)
+    tables = {id(m.weight) for m in module.modules() if isinstance(m, torch.nn.Embedding)}
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if not parameter.is_floating_point():
+                continue
+            if parameter.ndim <= 1 and name.endswith("weight"):
+                parameter.uniform_(0.8, 1.2, generator=generator)
+            elif parameter.ndim <= 1:
+                parameter.normal_(0.0, 0.1, generator=generator)
+            elif id(parameter) in tables or "weight" not in name:
+                parameter.normal_(0.0, 0.3, generator=generator)
+            else:
+                fan_in = parameter[0].numel()
+                parameter.normal_(0.0, min(max(fan_in**-0.5, 0.05), 0.3), generator=generator)
+        for name, buffer in module.named_buffers():
+            if name.endswith("running_mean"):
+                buffer.normal_(0.0, 0.1, generator=generator)
+            elif name.endswith("running_var"):
+                buffer.uniform_(0.7, 1.3, generator=generator)
+
+
+def _trained(built: Built) -> NDArray[np.float32]:
+    tensors = [p.detach() for p in built.module.parameters()]
+    tensors += [b for name, b in built.module.named_buffers() if name.endswith(_STATISTICS)]
+    flat = [tensor.float().numpy().reshape(-1) for tensor in tensors]
+    return np.unique(np.concatenate(flat)) if flat else np.zeros(0, np.float32)
+
+
+def _write(built: Built, exporter: str, path: Path) -> None:
+    """Export to one file, the open axes left open where the exporter can."""
+    import torch
+
+    opset = int(exporter[-2:])
+    common: dict[str, Any] = {
+        "input_names": list(built.input_names),
+        "output_names": list(built.output_names) or None,
+        "opset_version": opset,
+    }
+    if exporter.startswith("dynamo"):
+        axes = [{axis: torch.export.Dim.AUTO for axis in built.open_axes.get(name, {})} for name in built.input_names]
+        torch.onnx.export(
+            built.module, built.inputs, str(path), dynamo=True, dynamic_shapes=(tuple(axes),), external_data=False,
+            verbose=False, **common,
+        )  # fmt: skip
+    else:
+        torch.onnx.export(
+            built.module, built.inputs, str(path), dynamo=False, dynamic_axes=built.open_axes, **common
+        )  # fmt: skip
+
+
+__all__ = ["NotBuildable", "NotExportable", "build", "cached_export", "export_path", "quiet", "trained_values"]

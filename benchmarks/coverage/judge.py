@@ -1,0 +1,202 @@
+"""Judge a case: resize its export to every target, and compare with the network that should have come out."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import bot_onnx
+from benchmarks.coverage import oracle
+from benchmarks.coverage.case import Case, Row, Target
+from benchmarks.coverage.exporting import NotExportable, cached_export, trained_values
+from bot_onnx.errors import BotError, DimError, VerifyError
+from bot_onnx.graph.types import Structure
+
+TOLERANCE = 1e-3
+
+#: Roles of dims that a resize leaves alone: what an input or output brings, a kernel's taps, numbers of things.
+_FIXED = ("io", "out", "spatial", "count", "vocab", "positions", "head_dim", "v_head_dim", "half_head_dim", "group")
+
+
+@dataclass(slots=True)
+class _Bench:
+    """What the targets of one case and exporter share."""
+
+    case: Case
+    exporter: str
+    cache: Path
+    source: Path
+    scratch: Path
+    export_seconds: float = 0.0
+
+    def export(self, target: Target, seed: int = 0) -> Path:
+        """The native export of a target; its time is booked apart."""
+        assert target.native is not None
+        started = time.perf_counter()
+        path = cached_export(target.native, self.exporter, self.cache, seed)
+        self.export_seconds += time.perf_counter() - started
+        return path
+
+
+def judge(case: Case, exporter: str, targets: Sequence[str], cache: Path) -> Iterator[Row]:
+    """Yield a row for every target.
+
+    Args:
+        case: what to build.
+        exporter: one of the case's exporters.
+        targets: names of the case's targets.
+        cache: folder of the exports.
+    """
+    rows = {name: Row(case.suite, case.name, exporter, name, "failed") for name in targets}
+    started = time.perf_counter()
+    try:
+        source = cached_export(case.source, exporter, cache)
+        _must_run(source)
+    except NotExportable as error:
+        for row in rows.values():
+            yield replace(row, status="not exportable", detail=str(error))
+        return
+    exported = time.perf_counter() - started
+    for name, row in rows.items():
+        started = time.perf_counter()
+        with tempfile.TemporaryDirectory(prefix="bot-onnx-coverage-") as folder:
+            bench = _Bench(case, exporter, cache, source, Path(folder), exported)
+            outcome = _outcome(bench, row, case.targets[name])
+        seconds = time.perf_counter() - started - (bench.export_seconds - exported)
+        yield replace(outcome, seconds=round(seconds, 2), export_seconds=round(bench.export_seconds, 2))
+        exported = 0.0
+
+
+def _must_run(source: Path) -> None:
+    """Refuse a source that onnxruntime cannot run itself, or that computes nothing that could be compared.
+
+    The verdict is kept beside the export, so that it costs one run alone.
+    """
+    verdict = source.with_suffix(".runs")
+    if verdict.exists():
+        return
+    try:
+        outputs = oracle.run_at_two_sizes(source)
+    except Exception as error:
+        raise NotExportable(f"onnxruntime cannot run the export: {' '.join(str(error).split())[:200]}") from error
+    if oracle.distance(outputs, outputs) != 0:
+        raise NotExportable("the export computes nothing finite on random inputs")
+    verdict.touch()
+
+
+def _outcome(bench: _Bench, row: Row, target: Target) -> Row:
+    """Resize and compare; every error becomes a row."""
+    out = bench.scratch / "resized.onnx"
+    try:
+        bot_onnx.resize(bench.source, _spec(bench.source, target), out)
+    except DimError as error:
+        frozen = "frozen" in str(error)
+        return replace(row, status="frozen" if frozen else "refused", detail=_short(error))
+    except VerifyError as error:
+        return replace(row, status="failed", detail=f"verification: {_short(error)}")
+    except BotError as error:
+        return replace(row, status="refused", detail=_short(error))
+    except Exception as error:
+        return replace(row, status="failed", detail=_crash(error))
+    try:
+        return _against_native(bench, row, target, out) if target.native else _by_growth(bench, row, out)
+    except NotExportable as error:
+        weaker = _by_growth(bench, row, out)
+        return replace(weaker, detail=weaker.detail or f"no native export of the target: {str(error)[:120]}")
+
+
+def _spec(source: Path, target: Target) -> dict[str, Any]:
+    """The target's spec; ``"layers": "half"`` halves every chain of the source that can be resized."""
+    spec = dict(target.spec)
+    if spec.get("layers") == "half":
+        del spec["layers"]
+        chains = bot_onnx.inspect(source).structure.chains
+        halves = {chain.name: (chain.count + 1) // 2 for chain in chains if chain.resizable is None}
+        if halves:
+            spec["layers"] = halves
+    return spec
+
+
+def _against_native(bench: _Bench, row: Row, target: Target, out: Path) -> Row:
+    exported = bench.export(target)
+    row = replace(row, proof="native")
+    try:
+        ours, native = oracle.analysis_of(out), oracle.analysis_of(exported)
+        fixed = oracle.untrained_that_differ(ours, native, trained_values(exported))
+        if fixed:
+            again = oracle.analysis_of(bench.export(target, seed=1))
+            computed = oracle.differs_between_seeds(set(fixed), native, again)
+            fixed = {name: mine for name, mine in fixed.items() if name not in computed}
+        if fixed:
+            name, mine = next(iter(fixed.items()))
+            return replace(row, status="wrong", detail=f"table {mine} ({name}) has other values than the native one")
+        far = oracle.distance(
+            oracle.run_at_two_sizes(out), oracle.run_at_two_sizes(oracle.transplant(ours, native))
+        )  # fmt: skip
+    except oracle.UnlikeNativeError as error:
+        stuck = _stuck(oracle.analysis_of(out).structure)
+        if stuck:
+            return replace(row, status="frozen", detail=stuck)
+        return replace(row, status="wrong", detail=str(error)[:300])
+    except Exception as error:
+        return replace(row, status="wrong", detail=f"cannot be compared: {_crash(error)}")
+    if not far <= TOLERANCE:
+        return replace(row, status="wrong", distance=far, detail=f"outputs differ by {far:.1e}")
+    return replace(row, status="equal", distance=far)
+
+
+def _by_growth(bench: _Bench, row: Row, out: Path) -> Row:
+    """Without a native target: what was written has passed its checks; grown without loss, the outputs stay."""
+    row = replace(row, proof="growth")
+    stuck = _stuck(oracle.analysis_of(out).structure)
+    grown = bench.scratch / "grown.onnx"
+    try:
+        bot_onnx.resize(bench.source, {"width": 2.0}, grown, method="net2net", options={"mapping": "cyclic"})
+    except BotError as error:
+        return replace(row, status="frozen" if stuck else "refused", detail=stuck or f"growing: {_short(error)}")
+    except Exception as error:
+        return replace(row, status="failed", detail=f"growing: {_crash(error)}")
+    before, after = oracle.run_at_two_sizes(bench.source), oracle.run_at_two_sizes(grown)
+    tiled = [[_tiled(a, b) for a, b in zip(*runs, strict=True)] for runs in zip(before, after, strict=True)]
+    far = oracle.distance(tiled, after)
+    if not far <= TOLERANCE:
+        return replace(row, status="wrong", distance=far, detail=f"growing by duplication changes outputs by {far:.1e}")
+    return replace(row, status="frozen" if stuck else "equal", distance=far, detail=stuck)
+
+
+def _tiled(small: np.ndarray[Any, Any], large: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Repeat an output along the axes that have grown, the way a cyclic duplication does."""
+    if small.ndim != large.ndim:
+        return small
+    return np.tile(small, [max(1, b // max(a, 1)) for a, b in zip(small.shape, large.shape, strict=True)])
+
+
+def _stuck(structure: Structure) -> str:
+    """Frozen channel dims of the weights, with the first reason; empty if there are none."""
+    frozen = [
+        dim for dim in structure.dims.values()
+        if dim.frozen is not None and dim.kind == "leaf" and dim.role not in _FIXED and dim.occurrences
+    ]  # fmt: skip
+    if not frozen:
+        return ""
+    names = ", ".join(dim.name for dim in frozen[:4]) + (f" and {len(frozen) - 4} more" if len(frozen) > 4 else "")
+    return f"{names}: {frozen[0].frozen}"[:300]
+
+
+def _short(error: Exception) -> str:
+    return re.sub(r"\s+", " ", str(error)).strip()[:300]
+
+
+def _crash(error: Exception) -> str:
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    where = f" at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno}" if trace is not None else ""
+    return f"{type(error).__name__}: {_short(error)[:200]}{where}"

@@ -1,0 +1,167 @@
+"""The oracle: our weights in a natively exported graph must compute what our graph computes.
+
+It proves shapes, constants, scales, layer order and ties at once, for any architecture, with random weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from bot_onnx.graph.analysis import Analysis, analyse
+from bot_onnx.graph.inputs import InputSpec, feeds, input_specs, open_sizes
+from bot_onnx.graph.parameters import is_parameter
+from bot_onnx.runtime import session
+
+Outputs = list[NDArray[np.generic]]
+
+
+class UnlikeNativeError(AssertionError):
+    """Our file and the native export do not hold the same tensors in the same order."""
+
+
+def analysis_of(path: Path) -> Analysis:
+    """Analyse a file, weights in memory."""
+    return analyse(ir.from_proto(onnx.load(path)))
+
+
+def weights_in_order(analysis: Analysis) -> list[ir.Value]:
+    """Trained tensors in order of use. A transposed copy of an embedding is no tensor of its own."""
+    copies = {name for stack in analysis.structure.stacks if stack.twin_of for name in stack.tensors}
+    order: dict[str, ir.Value] = {}
+    for node in analysis.model.graph:
+        for value in node.inputs:
+            if value is not None and is_parameter(value) and value.name not in copies:
+                order.setdefault(value.name or "", value)
+    return list(order.values())
+
+
+def pairs(ours: Analysis, native: Analysis) -> Iterator[tuple[ir.Value, ir.Value]]:
+    """Tensors of ours and of the native export that correspond.
+
+    Raises:
+        UnlikeNativeError: the two do not have the same tensors in the same order; names the first that differ.
+    """
+    mine, theirs = weights_in_order(ours), weights_in_order(native)
+    shapes = [[tuple(v.const_value.shape.numpy()) for v in values if v.const_value] for values in (mine, theirs)]
+    if len(mine) != len(theirs):
+        raise UnlikeNativeError(f"{len(mine)} tensors, the native export has {len(theirs)}")
+    for place, (a, b) in enumerate(zip(*shapes, strict=True)):
+        if a != b:
+            raise UnlikeNativeError(f"tensors differ from the native export's: {mine[place].name} {a}, natively {b}")
+    yield from zip(mine, theirs, strict=True)
+
+
+def transplant(ours: Analysis, native: Analysis) -> onnx.ModelProto:
+    """The native graph with our weights in it.
+
+    Raises:
+        UnlikeNativeError: the two do not have the same tensors in the same order.
+    """
+    for source, target in list(pairs(ours, native)):
+        assert source.const_value is not None
+        target.const_value = ir.Tensor(source.const_value.numpy(), name=target.name)
+    originals = {stack.id: stack.tensors[0] for stack in native.structure.stacks}
+    initializers = native.model.graph.initializers
+    for stack in native.structure.stacks:
+        if stack.twin_of is not None:
+            original = initializers[originals[stack.twin_of]].const_value
+            assert original is not None
+            copy = np.ascontiguousarray(original.numpy().T)
+            initializers[stack.tensors[0]].const_value = ir.Tensor(copy, name=stack.tensors[0])
+    return ir.to_proto(native.model)
+
+
+def untrained_that_differ(ours: Analysis, native: Analysis, trained: NDArray[np.float32]) -> dict[str, str]:
+    """Tensors that no training made (tables, frequencies, masks) and in which the two files differ.
+
+    A transplant would carry such a difference over unseen, so these tensors must be equal by themselves. What an
+    exporter computed from weights (a folded batch norm) is found, too: see :func:`differs_between_seeds`.
+
+    Args:
+        ours: the resized file.
+        native: the native export, before any transplant.
+        trained: sorted values of all parameters and trained buffers of the native network.
+
+    Returns:
+        Name in the native export -> name in ours.
+    """
+    found: dict[str, str] = {}
+    for source, target in pairs(ours, native):
+        assert source.const_value is not None and target.const_value is not None
+        mine = source.const_value.numpy().astype(np.float64).reshape(-1)
+        theirs = target.const_value.numpy().astype(np.float64).reshape(-1)
+        if not _among(theirs, trained) and not np.allclose(mine, theirs, rtol=1e-4, atol=1e-6, equal_nan=True):
+            found[target.name or ""] = source.name or ""
+    return found
+
+
+def _among(values: NDArray[np.float64], trained: NDArray[np.float32]) -> bool:
+    """Whether all of ``values`` are in the sorted array ``trained``."""
+    if not trained.size:
+        return False
+    wanted = values.astype(np.float32)
+    places = np.minimum(np.searchsorted(trained, wanted), trained.size - 1)
+    return bool((trained[places] == wanted).all())
+
+
+def differs_between_seeds(names: set[str], first: Analysis, second: Analysis) -> set[str]:
+    """Those of ``names`` whose values depend on the seed of the weights: an exporter computed them from weights."""
+    return {
+        a.name or ""
+        for a, b in pairs(first, second)
+        if a.name in names
+        and a.const_value is not None
+        and b.const_value is not None
+        and not np.array_equal(a.const_value.numpy(), b.const_value.numpy())
+    }
+
+
+def run_at_two_sizes(model: onnx.ModelProto | Path) -> list[Outputs]:
+    """Outputs at two batch (and sequence) sizes, on inputs that depend on names, types and shapes alone.
+
+    Of the sizes that the engine would try, the first that the model accepts are used.
+    """
+    content = model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(model)
+    graph = (model if isinstance(model, onnx.ModelProto) else onnx.load(model, load_external_data=False)).graph
+    specs: list[InputSpec] = input_specs(graph)
+    runner = session(content)
+    failure: Exception | None = None
+    for guess in open_sizes(specs):
+        try:
+            return [runner.run(None, feeds(specs, sizes)) for sizes in guess]
+        except Exception as error:  # onnxruntime's errors have no common base of their own
+            failure = failure or error
+    assert failure is not None
+    raise failure
+
+
+def distance(ours: list[Outputs], theirs: list[Outputs]) -> float:
+    """Largest difference over all outputs and runs, relative to each output's largest value.
+
+    Infinite where one is finite and the other is not, or where nothing is: then nothing was compared.
+    """
+    worst = 0.0
+    for left, right in zip(ours, theirs, strict=True):
+        for a, b in zip(left, right, strict=True):
+            assert a.shape == b.shape, f"shapes of outputs differ: {a.shape} and {b.shape}"
+            worst = max(worst, _distance(a, b))
+    return worst
+
+
+def _distance(a: NDArray[Any], b: NDArray[Any]) -> float:
+    mine, theirs = a.astype(np.float64), b.astype(np.float64)
+    finite = np.isfinite(mine)
+    if not np.array_equal(finite, np.isfinite(theirs)) or (finite.size and not finite.any()):
+        return float("inf")
+    mine, theirs = mine[finite], theirs[finite]
+    if not mine.size:
+        return 0.0
+    scale = float(np.abs(theirs).max()) or 1.0
+    return float(np.abs(mine - theirs).max() / scale)
