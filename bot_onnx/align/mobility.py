@@ -37,7 +37,7 @@ class Mobility:
         if leaf in self._freedom.pinned:
             return self._freedom.pinned[leaf]
         if leaf in self._freedom.outputs:
-            return f"the output {self._freedom.outputs[leaf]} carries it"
+            return f"{self._freedom.outputs[leaf]} carries it"
         for stack in self.carriers[leaf]:
             if stack.closed_form is not None or stack.dtype not in _FLOATS:
                 return f"{stack.name} is a table along it"

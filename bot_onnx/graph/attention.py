@@ -13,6 +13,7 @@ import onnx_ir as ir
 from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.graph.parameters import LINEAR, is_parameter
+from bot_onnx.graph.recurrent import GATES
 from bot_onnx.graph.rules import Context
 
 _TO_SOFTMAX = frozenset("Mul Div Add Sub Where Cast Max Min Reshape Identity Clip Tanh Unsqueeze Squeeze".split())
@@ -128,6 +129,8 @@ def _projections(context: Context, value: ir.Value | None, scalars: list[Scalar]
         current, part = pending.pop()
         node = current.producer()
         if node is None or id(current) in seen or (current.name or "") in context.observed.values:
+            continue
+        if node.op_type in GATES:  # a state is no linear map of anything
             continue
         seen.add(id(current))
         for scalar in scalar_factors(node):

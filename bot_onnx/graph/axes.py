@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from bot_onnx.graph.dims import DimTable
 from bot_onnx.graph.observe import Observation
+from bot_onnx.graph.recurrent import state_inputs
 from bot_onnx.graph.rules import Context, apply
 from bot_onnx.graph.shape_values import ShapeValues
 
@@ -17,8 +18,9 @@ def analyse_axes(model: ir.Model, observed: Observation) -> Context:
     """Axes of every value of ``model``, and the numbers in the graph that must follow them."""
     table = DimTable()
     context = Context(table, observed, ShapeValues(table.size, observed.values))
+    states = state_inputs(model.graph)
     for value in model.graph.inputs:
-        for dim in context.of(value):
+        for dim in context.of(value) if value.name not in states else ():
             table.freeze(dim, INPUT)
     for node in model.graph:
         apply(context, node)

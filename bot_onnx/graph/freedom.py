@@ -30,7 +30,7 @@ class Freedom:
 
     Attributes:
         pinned: leaves whose order an op looks at, and which one.
-        outputs: leaves that a graph output carries, and which one.
+        outputs: leaves that a graph output (or a state among the inputs) carries, and which one, in words.
         crossing: per chain name, leaves carried by values that enter or leave a layer.
     """
 
@@ -51,9 +51,10 @@ def find_freedom(analysis: Analysis) -> Freedom:
         for leaf in _leaves(analysis, captured):
             pinned.setdefault(leaf, f"the body of {node.op_type} (node {node.name!r}) reads it")
     outputs: dict[str, str] = {}
-    for output in graph.outputs:
-        for leaf in _leaves(analysis, [output]):
-            outputs.setdefault(leaf, output.name or "")
+    for kind, ports in (("output", graph.outputs), ("input", graph.inputs)):
+        for port in ports:
+            for leaf in _leaves(analysis, [port]):
+                outputs.setdefault(leaf, f"the {kind} {port.name}")
     names = [chain.name for chain in analysis.structure.chains]
     crossing = {name: _crossing(analysis, chain) for name, chain in zip(names, analysis.chains, strict=True)}
     return Freedom(pinned, outputs, crossing)

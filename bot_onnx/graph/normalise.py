@@ -10,6 +10,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from bot_onnx.graph.recurrent import drop_zero_states
+
 #: Integer initializers up to this many elements are cloned per use: exporters share equal small tensors (shape
 #: constants) between unrelated consumers, and a shared tensor would tie dims that have nothing to do with each other.
 SMALL = 64
@@ -28,13 +30,14 @@ def normalise(model: ir.Model) -> ir.Model:
     """Normalise ``model`` in place and return it.
 
     Afterwards: no function calls, no Constant or Identity nodes in the main graph, no unused nodes, nodes in
-    topological order, and no small initializer with more than one use.
+    topological order, no small initializer with more than one use, and no initial states that are zero anyway.
     """
     if model.functions:
         common.InlinePass()(model)
     _lift_tensor_constants(model.graph)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)  # constants of other kinds
     common.IdentityEliminationPass()(model)
+    drop_zero_states(model.graph)
     common.RemoveInitializersFromInputsPass()(model)
     common.RemoveUnusedNodesPass()(model)
     _canonical_sort(model.graph)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from bot_onnx.graph.normalise import FLOATS
+from bot_onnx.graph.recurrent import BIAS, CELL, GATES, INPUT_WEIGHT, PEEPHOLES, STATE, STATE_WEIGHT
 from bot_onnx.graph.rules import Context
 from bot_onnx.graph.types import Direction, TensorKind
 
@@ -16,6 +17,9 @@ LINEAR = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"})
 _NORMS = frozenset(
     {"LayerNormalization", "RMSNormalization", "BatchNormalization", "InstanceNormalization", "GroupNormalization"}
 )
+_RECURRENT_KINDS: dict[int, TensorKind] = {
+    INPUT_WEIGHT: "matrix", STATE_WEIGHT: "matrix", BIAS: "bias", STATE: "bias", CELL: "bias", PEEPHOLES: "scale",
+}  # fmt: skip
 _SIMPLE = frozenset({"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze"})
 
 
@@ -80,6 +84,9 @@ def _describe(parameter: Parameter, context: Context) -> None:
     )  # fmt: skip
     parameter.kind = min(kinds, key=order.index, default="other")
     dims = context.of(parameter.value)
+    if any(node.op_type in GATES for node, _ in parameter.uses):
+        parameter.directions = _recurrent_directions(parameter, len(dims))
+        return
     if parameter.kind in ("matrix", "embedding"):
         parameter.contracted = _contracted_axes(parameter, context)
     directions: list[Direction] = ["out"] * len(dims)
@@ -93,6 +100,17 @@ def _describe(parameter: Parameter, context: Context) -> None:
     elif parameter.kind == "embedding" and directions:
         directions[0] = "index"
     parameter.directions = tuple(directions)
+
+
+def _recurrent_directions(parameter: Parameter, rank: int) -> tuple[Direction, ...]:
+    """[directions, gates * hidden, in] for a matrix, [directions, …, gates * hidden] for all else."""
+    directions: list[Direction] = ["none"] * rank
+    if rank:
+        directions[-1] = "out"
+    if parameter.kind == "matrix" and rank > 1:
+        parameter.contracted = [rank - 1]
+        directions[-2:] = ["out", "in"]
+    return tuple(directions)
 
 
 def _contracted_axes(parameter: Parameter, context: Context) -> list[int]:
@@ -138,6 +156,8 @@ def _kind(parameter: Parameter, node: ir.Node, slot: int) -> TensorKind:
         return "bias"
     if op in LINEAR:
         return "matrix"
+    if op in GATES:
+        return _RECURRENT_KINDS.get(slot, "other")
     if op == "Gather" and slot == 0:
         return "embedding"
     if op in _NORMS:

@@ -8,6 +8,7 @@ from bot_onnx.graph.attention import Attention
 from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.layers import LayerChain
 from bot_onnx.graph.parameters import Parameter
+from bot_onnx.graph.recurrent import GATES, STATE_WEIGHT
 from bot_onnx.graph.rules import Context
 
 _FORM = frozenset({"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Clip", "Expand"})
@@ -45,10 +46,13 @@ def assign_roles(
     roles = Roles(context)
     for attention in attentions:
         _attention_roles(context, roles, attention)
+    recurrent = [node for node in graph if node.op_type in GATES] if not attentions else []
+    for node in recurrent:  # the state is what runs through such a network
+        roles.give(context.of(node.inputs[STATE_WEIGHT])[-1], "hidden")
     for chain in chains:
         _give_stream(context, roles, chain.layers[0].start)
     embeddings = [p for p in parameters.values() if p.kind == "embedding"]
-    if not chains:
+    if not chains and not recurrent:
         for embedding in embeddings:
             roles.give(context.of(embedding.value)[-1], "hidden")
     _table_roles(graph, context, roles, embeddings)
@@ -77,8 +81,13 @@ def _attention_roles(context: Context, roles: Roles, attention: Attention) -> No
 
 
 def _give_stream(context: Context, roles: Roles, joint: ir.Node) -> None:
-    """Hidden: the last static axis of the residual stream, one that can change before one that cannot."""
+    """Hidden: the last static axis of the residual stream, one that can change before one that cannot.
+
+    Where it is made of hidden already (the two directions of a recurrent layer) it needs no other name.
+    """
     static = [dim for dim in reversed(context.of(joint.outputs[0])) if dim is not None and context.table.is_static(dim)]
+    if static and any(roles.of(leaf) == "hidden" for leaf in context.table.leaves(static[0])):
+        return
     free = [dim for dim in static if context.table.frozen(dim) is None]
     for dim in [*free, *static][:1]:
         roles.give(dim, "hidden")

@@ -18,7 +18,8 @@ def skeleton(
 ) -> onnx.ModelProto:
     """The model message, without the initializers named in ``written``.
 
-    Types of inner values are left out (they are stale, and follow from the graph); sizes of graph outputs are updated.
+    Types of inner values are left out (they are stale, and follow from the graph); sizes of graph inputs and outputs
+    are updated.
     """
     model = analysis.model
     proto = onnx.ModelProto(
@@ -36,8 +37,8 @@ def skeleton(
         proto.metadata_props.append(onnx.StringStringEntryProto(key=key, value=entry))
     graph = proto.graph
     graph.name = model.graph.name or "main"
-    graph.input.extend(ir.serde.serialize_value(value) for value in model.graph.inputs)
-    graph.output.extend(_output(analysis, value, sizes) for value in model.graph.outputs)
+    graph.input.extend(_port(analysis, value, sizes) for value in model.graph.inputs)
+    graph.output.extend(_port(analysis, value, sizes) for value in model.graph.outputs)
     graph.node.extend(ir.serde.serialize_node(node) for node in model.graph)
     for name, value in model.graph.initializers.items():
         if name not in written and value.const_value is not None and any(True for _ in value.uses()):
@@ -46,14 +47,19 @@ def skeleton(
     return proto
 
 
-def _output(analysis: Analysis, value: ir.Value, sizes: Mapping[str, int]) -> onnx.ValueInfoProto:
+def _port(analysis: Analysis, value: ir.Value, sizes: Mapping[str, int]) -> onnx.ValueInfoProto:
+    """A graph input or output with its new sizes; an axis that is set at run time is open, whatever the file said."""
     proto = ir.serde.serialize_value(value)
     dims = analysis.context.of(value)
     shape = proto.type.tensor_type.shape
     if len(shape.dim) == len(dims):
         for entry, dim in zip(shape.dim, dims, strict=True):
             if entry.HasField("dim_value") and dim is not None:
-                entry.dim_value = analysis.new_size(dim, dict(sizes))[0]
+                first, second = analysis.new_size(dim, dict(sizes))
+                if first == second:
+                    entry.dim_value = first
+                else:
+                    entry.Clear()
     return proto
 
 

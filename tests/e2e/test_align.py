@@ -113,7 +113,7 @@ def test_what_an_output_carries_keeps_its_order() -> None:
         structure, facts = facts_of(path)
     hidden = facts.stream.hidden
     free = plan_alignment("permute", structure, halved(structure), facts)
-    shown = replace(facts, freedom=replace(facts.freedom, outputs={hidden: "features"}))
+    shown = replace(facts, freedom=replace(facts.freedom, outputs={hidden: "the output features"}))
     bound = plan_alignment("permute", structure, halved(structure), shown)
     assert hidden in free.moves.shared and hidden not in bound.moves.shared  # type: ignore[attr-defined]
     assert "hidden keeps its order: the output features carries it" in bound.notes

@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bot_onnx.graph.rules import elementwise, layout, linear, selection, tables
+from bot_onnx.graph.rules import elementwise, layout, linear, recurrent, selection, tables
 from bot_onnx.graph.rules.base import RULES, Context, Requirement
 
 __all__ = ["Context", "Requirement", "apply"]
 
-_FAMILIES = (elementwise, layout, linear, selection, tables)  # imported to register their rules
+_FAMILIES = (elementwise, layout, linear, recurrent, selection, tables)  # imported to register their rules
 
 
 def apply(context: Context, node: ir.Node) -> None:

@@ -1,0 +1,69 @@
+"""Facts about the recurrent ops: what their inputs are, which graph inputs are states of theirs.
+
+Initial states that are zero anyway are dropped. Exporters write them out: one tensor of zeros for all the layers, of
+which every layer takes a slice. An absent state is zero by definition, and without it the layers are alike.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+#: Number of gates that an op packs along one axis.
+GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+#: Input slots: weights of the input, weights of the state, biases of both, initial states, peepholes.
+INPUT_WEIGHT, STATE_WEIGHT, BIAS, LENGTHS, STATE, CELL, PEEPHOLES = 1, 2, 3, 4, 5, 6, 7
+
+_SHAPING = frozenset("Slice Expand Reshape Unsqueeze Squeeze Transpose Identity Cast Concat Tile Gather Split".split())
+_HELD = 1 << 16  #: elements up to which a tensor is looked at
+
+
+def drop_zero_states(graph: ir.Graph) -> None:
+    """Remove initial states that are zeros, in place; what computed them is left for others to remove."""
+    for node in graph:
+        if node.op_type not in GATES or node.domain not in ("", "ai.onnx"):
+            continue
+        for slot in (STATE, CELL):
+            if slot < len(node.inputs) and node.inputs[slot] is not None and _is_zero(node.inputs[slot]):
+                node.replace_input_with(slot, None)
+
+
+def state_inputs(graph: ir.Graph) -> set[str]:
+    """Names of the graph inputs that are initial states, whole or in slices: their sizes follow the layers'."""
+    names: set[str] = set()
+    for node in graph:
+        if node.op_type not in GATES:
+            continue
+        for slot in (STATE, CELL):
+            value = node.inputs[slot] if slot < len(node.inputs) else None
+            while value is not None and (producer := value.producer()) is not None and producer.op_type in _SHAPING:
+                value = producer.inputs[0]
+            if value is not None and value.is_graph_input():
+                names.add(value.name or "")
+    return names
+
+
+def _is_zero(value: ir.Value | None) -> bool:
+    """Whether every element is zero whatever the inputs are."""
+    pending = [value]
+    while pending:
+        current = pending.pop()
+        if current is None:
+            return False
+        tensor = current.const_value
+        if tensor is not None:
+            if tensor.size > _HELD or np.any(tensor.numpy() != 0):
+                return False
+            continue
+        node = current.producer()
+        if node is None:
+            return False
+        if node.op_type == "ConstantOfShape":
+            fill = node.attributes.get("value")
+            if fill is not None and np.any(fill.as_tensor().numpy() != 0):
+                return False
+        elif node.op_type in _SHAPING:
+            pending.extend(node.inputs if node.op_type == "Concat" else node.inputs[:1])
+        else:
+            return False
+    return True
