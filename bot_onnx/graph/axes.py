@@ -17,7 +17,7 @@ INPUT = "an axis of a graph input"
 def analyse_axes(model: ir.Model, observed: Observation) -> Context:
     """Axes of every value of ``model``, and the numbers in the graph that must follow them."""
     table = DimTable()
-    context = Context(table, observed, ShapeValues(table.size, observed.values))
+    context = Context(table, observed, ShapeValues(table.size, observed.values), opsets=model.opset_imports)
     states = state_inputs(model.graph)
     for value in model.graph.inputs:
         for dim in context.of(value) if value.name not in states else ():

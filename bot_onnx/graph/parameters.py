@@ -87,8 +87,10 @@ def _describe(parameter: Parameter, context: Context) -> None:
     if any(node.op_type in GATES for node, _ in parameter.uses):
         parameter.directions = _recurrent_directions(parameter, len(dims))
         return
-    if parameter.kind in ("matrix", "embedding"):
+    if parameter.kind in ("matrix", "embedding", "other"):
         parameter.contracted = _contracted_axes(parameter, context)
+    if parameter.kind == "other" and parameter.contracted:
+        parameter.kind = "matrix"  # of an op that was seen to sum over it
     directions: list[Direction] = ["out"] * len(dims)
     if parameter.kind == "matrix":
         for axis in parameter.contracted:
@@ -121,8 +123,8 @@ def _contracted_axes(parameter: Parameter, context: Context) -> list[int]:
         if (dim := context.contracted.get(node)) is not None
     }  # fmt: skip
     axes = [axis for axis, dim in enumerate(dims) if dim is not None and context.table.find(dim) in inner]
-    if len(axes) < 2:
-        return axes
+    if len(axes) < 2 or not any(node.op_type in LINEAR for node, _ in parameter.uses):
+        return axes[:1]
     # A square weight whose two axes are one dim: its use says which of them is contracted.
     return [_slot_axis(parameter, len(dims))]
 

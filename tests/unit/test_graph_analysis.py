@@ -102,7 +102,7 @@ def test_an_op_without_a_rule_freezes_its_dims_by_name(tmp_path: Path) -> None:
     b = residual_mlp(hidden=8)
     head = b.nodes.pop()
     grid = b.op("Reshape", head.input[0], b.ints(-1, 8, 1, 1))
-    columns = b.op("Col2Im", b.op("Reshape", grid, b.ints(-1, 8, 1)), b.ints(1, 1), b.ints(1, 1))
+    columns = b.op("Col2Im", b.op("Reshape", grid, b.ints(-1, 8, 1)), b.ints(2, 1), b.ints(2, 1))
     b.op("MatMul", b.op("Reshape", columns, b.ints(-1, 8)), head.input[1])
     source = save(b.model([("x", ["batch", 4])], [b.nodes[-1].output[0]], opset=18), tmp_path)
     with pytest.raises(DimError, match="Col2Im"):

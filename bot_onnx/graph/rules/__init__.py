@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from bot_onnx.graph.rules import elementwise, layout, linear, recurrent, selection, tables
 from bot_onnx.graph.rules.base import RULES, Context, Requirement
+from bot_onnx.graph.rules.unknown import follow_unknown
 
 __all__ = ["Context", "Requirement", "apply"]
 
@@ -18,17 +19,11 @@ _FAMILIES = (elementwise, layout, linear, recurrent, selection, tables)  # impor
 def apply(context: Context, node: ir.Node) -> None:
     """Set the axes of the outputs of ``node``.
 
-    An op without a rule, or with a body of its own, keeps every static size around it: those dims are frozen by name.
+    An op without a rule is run alone to see what it does; what that does not show keeps its size, frozen by name.
     """
     key = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
     handler = RULES.get(key)
     if handler is not None:
         handler(context, node)
         return
-    context.unknown.append(node)
-    reason = f"no rule for op {key} (node {node.name!r})"
-    for value in node.inputs:
-        for dim in context.of(value):
-            context.table.freeze(dim, reason)
-    for output in node.outputs:
-        context.fresh(output, reason)
+    follow_unknown(context, node, key)

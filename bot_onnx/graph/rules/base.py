@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from bot_onnx.graph.dims import Dim, DimTable, MaybeDim, Pair
 from bot_onnx.graph.observe import Observation
+from bot_onnx.graph.probe import Alignment
 from bot_onnx.graph.shape_values import Elements, Expr, ShapeValues, SizeOf
 
 Axes = tuple[MaybeDim, ...]
@@ -44,6 +45,8 @@ class Context:
     gathers: list[ir.Node] = field(default_factory=list)
     contracted: dict[ir.Node, MaybeDim] = field(default_factory=dict)
     unknown: list[ir.Node] = field(default_factory=list)
+    opsets: Mapping[str, int] = field(default_factory=dict)
+    probed: dict[tuple[object, ...], list[Alignment] | None] = field(default_factory=dict)
 
     def sizes(self, value: ir.Value) -> tuple[Pair, ...]:
         """Observed size pairs per axis."""
