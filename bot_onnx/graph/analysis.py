@@ -121,7 +121,7 @@ def _align(context: Context, chain: LayerChain) -> None:
 def _scales(context: Context, attentions: list[Attention]) -> list[Scale]:
     """Factors of attention scores: all but 1 and -1, explained or not."""
     scales: list[Scale] = []
-    seen: set[tuple[ir.Node, int]] = set()
+    seen: set[tuple[ir.Node, int | str]] = set()
     for attention in attentions:
         size = context.table.size(attention.head_dim)[0]
         for scalar in attention.scalars:

@@ -12,19 +12,23 @@ import onnx_ir as ir
 
 from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.normalise import FLOATS
-from bot_onnx.graph.parameters import LINEAR, is_parameter
+from bot_onnx.graph.parameters import is_linear, is_parameter
 from bot_onnx.graph.recurrent import GATES
 from bot_onnx.graph.rules import Context
+from bot_onnx.graph.rules.base import AttentionDims
 
+#: Products of two activations.
+PRODUCTS = frozenset({"MatMul", "FusedMatMul"})
+_SOFTMAX = frozenset({"Softmax", "BiasSoftmax"})
 _TO_SOFTMAX = frozenset("Mul Div Add Sub Where Cast Max Min Reshape Identity Clip Tanh Unsqueeze Squeeze".split())
 
 
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A scalar constant on the path of an attention score: input ``slot`` of ``node``."""
+    """A scalar constant on the path of an attention score: input ``slot`` of ``node``, or its attribute ``slot``."""
 
     node: ir.Node
-    slot: int
+    slot: int | str
     value: float
 
 
@@ -53,7 +57,10 @@ def find_attentions(graph: ir.Graph, context: Context) -> list[Attention]:
     """All attentions of a graph, in graph order."""
     found: list[Attention] = []
     for node in graph:
-        if node.op_type != "MatMul" or any(value is None or value.const_value is not None for value in node.inputs):
+        if node in context.attentions:
+            found.append(_fused(context, node, context.attentions[node]))
+            continue
+        if node.op_type not in PRODUCTS or any(value is None or value.const_value is not None for value in node.inputs):
             continue
         inner = context.contracted.get(node)
         if inner is None or not context.table.is_static(inner):
@@ -70,17 +77,33 @@ def find_attentions(graph: ir.Graph, context: Context) -> list[Attention]:
     return found
 
 
+def _fused(context: Context, node: ir.Node, dims: AttentionDims) -> Attention:
+    """The attention that one op is."""
+    attention = Attention(node, context.table.find(dims.head_dim), dims.heads, value_dim=dims.value_dim)
+    scale = node.attributes.get_float("scale", 0.0)
+    if scale:
+        attention.scalars.append(Scalar(node, "scale", scale))
+    sides = ((dims.queries, attention.queries), (dims.keys, attention.keys))
+    for values, found in sides:
+        for value, part in values:
+            if is_parameter(value):
+                found.append((value, part))
+            else:
+                found.extend(_projections(context, value, attention.scalars, part))
+    return attention
+
+
 def _softmax_after(node: ir.Node, scalars: list[Scalar]) -> ir.Node | None:
     """The Softmax that the result of ``node`` runs into; scalar factors on the way are added to ``scalars``."""
-    seen: list[Scalar] = []
+    seen: list[Scalar] = scalar_factors(node)
     current = node
     for _ in range(24):
         consumers = [usage for output in current.outputs for usage in output.uses()]
-        ahead = [u for u in consumers if u.node.op_type == "Softmax" or u.node.op_type in _TO_SOFTMAX]
+        ahead = [u for u in consumers if u.node.op_type in _SOFTMAX or u.node.op_type in _TO_SOFTMAX]
         if not ahead:
             return None
         usage = ahead[0]
-        if usage.node.op_type == "Softmax":
+        if usage.node.op_type in _SOFTMAX:
             scalars.extend(seen)
             return usage.node
         seen.extend(scalar_factors(usage.node))
@@ -89,7 +112,9 @@ def _softmax_after(node: ir.Node, scalars: list[Scalar]) -> ir.Node | None:
 
 
 def scalar_factors(node: ir.Node) -> list[Scalar]:
-    """Scalar constants that a node multiplies with or divides by."""
+    """Scalar constants that a node multiplies with or divides by: inputs, or the ``alpha`` of a product."""
+    if node.op_type in PRODUCTS and node.attributes.get_float("alpha", 1.0) != 1.0:
+        return [Scalar(node, "alpha", node.attributes.get_float("alpha", 1.0))]
     if node.op_type not in ("Mul", "Div"):
         return []
     return [
@@ -116,14 +141,16 @@ def _heads(context: Context, node: ir.Node) -> MaybeDim:
     return table.find(dims[-3]) if table.is_static(dims[-3]) else None
 
 
-def _projections(context: Context, value: ir.Value | None, scalars: list[Scalar]) -> list[tuple[ir.Value, int | None]]:
+def _projections(
+    context: Context, value: ir.Value | None, scalars: list[Scalar], part: int | None = None
+) -> list[tuple[ir.Value, int | None]]:
     """Parameters of the projection that a value comes from: the linear map and what is added to it.
 
     The walk goes back through everything that is not a linear map. Where it crosses a selection from a number of equal
     parts (the 3 of a fused qkv), the index of the part is kept.
     """
     found: list[tuple[ir.Value, int | None]] = []
-    pending: list[tuple[ir.Value, int | None]] = [(value, None)] if value is not None else []
+    pending: list[tuple[ir.Value, int | None]] = [(value, part)] if value is not None else []
     seen: set[int] = set()
     while pending:
         current, part = pending.pop()
@@ -137,8 +164,8 @@ def _projections(context: Context, value: ir.Value | None, scalars: list[Scalar]
             if scalar not in scalars:
                 scalars.append(scalar)
         parameters = [v for v in node.inputs if v is not None and is_parameter(v)]
-        weights = [v for v in map(_weight_behind, node.inputs) if v is not None] if node.op_type in LINEAR else []
-        if node.op_type in LINEAR and weights:
+        weights = [v for v in map(_weight_behind, node.inputs) if v is not None] if is_linear(node) else []
+        if is_linear(node) and weights:
             found.extend((weight, part) for weight in weights)
             continue
         if node.op_type == "Add":
@@ -181,7 +208,7 @@ def _value_dim(context: Context, softmax: ir.Node) -> MaybeDim:
         if not pending:
             return None
         node = pending.pop(0)
-        if node.op_type == "MatMul":
+        if node.op_type in PRODUCTS:
             dim = context.of(node.outputs[0])[-1]
             return dim if dim is not None and context.table.is_static(dim) else None
         if node.op_type in ("Where", "Cast", "Mul", "Dropout", "Reshape", "Identity"):

@@ -62,6 +62,29 @@ def recognise(array: Array, *, rotary: bool) -> str | None:
     return _inverse_frequencies(flat) if rotary and sum(n > 1 for n in array.shape) == 1 else None
 
 
+def recognise_cache(array: Array) -> str | None:
+    """Name of the closed form of a rotary table ``[positions, n]``, or None.
+
+    ``rotary_cos:<base>`` and ``rotary_sin:<base>``: the cosine or sine of ``p * base ** (-i / n)``.
+    """
+    if array.ndim != 2 or array.shape[0] < 2 or array.shape[1] < 2:
+        return None
+    values = array.astype(np.float64)
+    kind = "cos" if np.all(values[0] == 1) else "sin"
+    angles = np.arccos(np.clip(values[1], -1, 1)) if kind == "cos" else np.arcsin(np.clip(values[1], -1, 1))
+    step = -1 if kind == "sin" else 1  # cosines of small angles are too coarse to read the base from
+    if angles[step] <= 0:
+        return None
+    index = np.arange(values.shape[1])[step]
+    base = float(angles[step] ** (-values.shape[1] / index))
+    wide = 1e-5 if array.dtype.itemsize > 2 else 1e-2
+    for candidate in dict.fromkeys([float(f"{base:.{digits}g}") for digits in (1, 2, 3, 4)] + [base]):
+        form = f"rotary_{kind}:{candidate:.12g}"
+        if np.allclose(compute(form, array.shape, np.dtype(np.float64)), values, rtol=0, atol=wide * 10):
+            return form
+    return None
+
+
 def _inverse_frequencies(flat: Array) -> str | None:
     values = flat.astype(np.float64)
     if values.size < 2 or values[0] != 1.0 or not np.all(values > 0):
@@ -92,4 +115,9 @@ def compute(form: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         return np.broadcast_to(np.tril(np.ones(shape[-2:], bool)), shape).astype(dtype)
     if name == "inv_freq":
         return (float(argument) ** (-np.arange(count) / count)).reshape(shape).astype(dtype)
+    if name in ("rotary_cos", "rotary_sin"):
+        rows, width = shape
+        angles = np.outer(np.arange(rows), float(argument) ** (-np.arange(width) / width))
+        turned: Array = np.cos(angles) if name == "rotary_cos" else np.sin(angles)
+        return turned.astype(dtype)
     raise ValueError(f"unknown closed form {form!r}")

@@ -15,7 +15,9 @@ import onnx_ir as ir
 
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.layers import LayerChain
+from bot_onnx.graph.nodes import op_key
 from bot_onnx.graph.normalise import node_inputs
+from bot_onnx.graph.rules.attention import ROTARY_CACHES
 
 #: Ops with a rule of their own to which the order along an axis matters.
 _ORDERED = frozenset(
@@ -47,6 +49,9 @@ def find_freedom(analysis: Analysis) -> Freedom:
         if node.op_type in _ORDERED:
             for leaf in _leaves(analysis, [*node.inputs, *node.outputs]):
                 pinned.setdefault(leaf, f"{node.op_type} (node {node.name!r}) looks at positions along it")
+        turning = [value for slot, value in enumerate(node.inputs) if slot in ROTARY_CACHES.get(op_key(node), ())]
+        for leaf in _leaves(analysis, turning):
+            pinned.setdefault(leaf, f"{node.op_type} (node {node.name!r}) turns pairs along it")
         captured = [value for value in node_inputs(node) if value not in node.inputs]
         for leaf in _leaves(analysis, captured):
             pinned.setdefault(leaf, f"the body of {node.op_type} (node {node.name!r}) reads it")

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import pairwise
 
 import networkx as nx
+import onnx
 import onnx_ir as ir
 
 from bot_onnx.graph.normalise import FLOATS, node_inputs
+
+_COMMUTATIVE = frozenset({"Add", "Mul"})
 
 
 @dataclass(slots=True)
@@ -188,6 +192,8 @@ def _segment(start: ir.Node, end: ir.Node, index: int, owner: dict[ir.Node, int]
             references.append(_reference(value, start, position, arithmetic))
             if value is not None and value.const_value is not None:
                 parameters.append(value)
+        if node.op_type in _COMMUTATIVE:  # which side of a residual sum the skip stands on says nothing
+            references.sort(key=lambda reference: isinstance(reference, tuple) and reference[0] == "start")
         signature.append((node.domain, node.op_type, len(node.outputs), _attributes(node), tuple(references)))
     return Segment(start, end, nodes, parameters, tuple(signature))
 
@@ -211,10 +217,31 @@ def _reference(value: ir.Value | None, start: ir.Node, position: dict[ir.Node, i
 
 
 def _attributes(node: ir.Node) -> tuple[object, ...]:
+    """Attributes by name; one that spells out its default says no more than one left out."""
+    version = node.graph.opset_imports.get(node.domain, 0) if node.graph is not None else 0
+    defaults = _defaults(node.domain, node.op_type, version)
     return tuple(
         (name, repr(attribute.value) if attribute.type != ir.AttributeType.GRAPH else id(node))
         for name, attribute in sorted(node.attributes.items())
+        if attribute.type == ir.AttributeType.GRAPH or defaults.get(name, _NO_DEFAULT) != attribute.value
     )
+
+
+_NO_DEFAULT = object()
+
+
+@lru_cache(maxsize=1024)
+def _defaults(domain: str, op_type: str, version: int) -> dict[str, object]:
+    """Default values of an op's attributes; none for an op that ONNX does not define."""
+    try:
+        schema = onnx.defs.get_schema(op_type, version, domain)
+    except onnx.defs.SchemaError:
+        return {}
+    return {
+        name: ir.serde.deserialize_attribute(attribute.default_value).value
+        for name, attribute in schema.attributes.items()
+        if attribute.default_value.type in (onnx.AttributeProto.INT, onnx.AttributeProto.FLOAT)
+    }
 
 
 def _repeats(segments: list[Segment]) -> list[LayerChain]:

@@ -10,6 +10,8 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from bot_onnx.graph.nodes import fresh_name
+from bot_onnx.graph.opening import open_fused
 from bot_onnx.graph.recurrent import drop_zero_states
 
 #: Integer initializers up to this many elements are cloned per use: exporters share equal small tensors (shape
@@ -38,6 +40,7 @@ def normalise(model: ir.Model) -> ir.Model:
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)  # constants of other kinds
     common.IdentityEliminationPass()(model)
     drop_zero_states(model.graph)
+    open_fused(model.graph)
     common.RemoveInitializersFromInputsPass()(model)
     common.RemoveUnusedNodesPass()(model)
     _canonical_sort(model.graph)
@@ -155,13 +158,3 @@ def _renamed(value: ir.Value, name: str) -> ir.TensorProtocol:
     if tensor.dtype == ir.DataType.STRING:
         return tensor  # its content is never patched, so the clone may share it
     return ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=name)
-
-
-def fresh_name(name: str, taken: set[str]) -> str:
-    """``name``, or ``name_2``, ``name_3``… if it is taken; the result is taken from then on."""
-    candidate, number = name, 1
-    while candidate in taken:
-        number += 1
-        candidate = f"{name}_{number}"
-    taken.add(candidate)
-    return candidate

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from bot_onnx.graph.nodes import op_key
 from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.graph.recurrent import BIAS, CELL, GATES, INPUT_WEIGHT, PEEPHOLES, STATE, STATE_WEIGHT
 from bot_onnx.graph.rules import Context
@@ -13,13 +14,23 @@ from bot_onnx.graph.types import Direction, TensorKind
 
 #: Ops that show a parameter in another form; what uses the result uses the parameter.
 VIEWS = frozenset({"Transpose", "Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "DequantizeLinear"})
-LINEAR = frozenset({"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum"})
+LINEAR = frozenset(
+    {"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "com.microsoft::Attention", "com.microsoft::FusedMatMul"}
+)
 _NORMS = frozenset(
     {"LayerNormalization", "RMSNormalization", "BatchNormalization", "InstanceNormalization", "GroupNormalization"}
 )
 _RECURRENT_KINDS: dict[int, TensorKind] = {
     INPUT_WEIGHT: "matrix", STATE_WEIGHT: "matrix", BIAS: "bias", STATE: "bias", CELL: "bias", PEEPHOLES: "scale",
 }  # fmt: skip
+#: What a parameter is, by op and input slot, where an op takes several kinds.
+_BY_SLOT: dict[str, dict[int, TensorKind]] = {
+    "com.microsoft::Attention": {1: "matrix", 2: "bias"},
+    "com.microsoft::MultiHeadAttention": {3: "bias"},
+    "com.microsoft::GroupQueryAttention": {14: "norm_scale", 15: "norm_scale"},
+    "com.microsoft::GroupNorm": {1: "norm_scale", 2: "norm_bias"},
+    "Attention": {},
+}
 _SIMPLE = frozenset({"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze"})
 
 
@@ -56,6 +67,11 @@ def find_parameters(graph: ir.Graph, context: Context) -> dict[str, Parameter]:
             _describe(parameter, context)
             found[parameter.name] = parameter
     return found
+
+
+def is_linear(node: ir.Node) -> bool:
+    """Whether a node contracts its input with a weight."""
+    return op_key(node) in LINEAR
 
 
 def is_parameter(value: ir.Value) -> bool:
@@ -123,7 +139,7 @@ def _contracted_axes(parameter: Parameter, context: Context) -> list[int]:
         if (dim := context.contracted.get(node)) is not None
     }  # fmt: skip
     axes = [axis for axis, dim in enumerate(dims) if dim is not None and context.table.find(dim) in inner]
-    if len(axes) < 2 or not any(node.op_type in LINEAR for node, _ in parameter.uses):
+    if len(axes) < 2 or not any(is_linear(node) for node, _ in parameter.uses):
         return axes[:1]
     # A square weight whose two axes are one dim: its use says which of them is contracted.
     return [_slot_axis(parameter, len(dims))]
@@ -131,12 +147,13 @@ def _contracted_axes(parameter: Parameter, context: Context) -> list[int]:
 
 def _slot_axis(parameter: Parameter, rank: int) -> int:
     """Contracted axis from the way the weight enters its op, seen through transpositions."""
-    node, slot = next((n, s) for n, s in parameter.uses if n.op_type in LINEAR)
+    node, slot = next((n, s) for n, s in parameter.uses if is_linear(n))
     if node.op_type == "Gemm":
         flipped = node.attributes.get_int("transB" if slot == 1 else "transA", 0)
         axis = (1 if flipped else 0) if slot == 1 else (0 if flipped else 1)
     else:
-        axis = rank - 2 if slot == 1 else rank - 1
+        flipped = node.attributes.get_int("transB" if slot == 1 else "transA", 0)
+        axis = rank - 2 if (slot == 1) != bool(flipped) else rank - 1
     value = node.inputs[slot]
     while value is not None and value is not parameter.value:
         producer = value.producer()
@@ -156,7 +173,10 @@ def _kind(parameter: Parameter, node: ir.Node, slot: int) -> TensorKind:
         return "kernel" if slot == 1 else "bias"
     if op == "Gemm" and slot == 2:
         return "bias"
-    if op in LINEAR:
+    slots = _BY_SLOT.get(op_key(node))
+    if slots is not None:
+        return slots.get(slot, "table" if spread > 1 else "other")
+    if is_linear(node):
         return "matrix"
     if op in GATES:
         return _RECURRENT_KINDS.get(slot, "other")

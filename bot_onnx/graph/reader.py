@@ -38,6 +38,10 @@ T = TypeVar("T")
 
 _HASH_BYTES: Final = 1 << 20
 
+_RUNTIME_DOMAIN: Final = "com.microsoft"
+# Opset from which ONNX has an op that onnxruntime's optimiser writes under ONNX's name in any opset.
+_OWN_SINCE: Final = {"SimplifiedLayerNormalization": 1 << 30, "LayerNormalization": 17}
+
 # First bytes of what people pass by mistake, and what to do about it.
 _MAGIC: Final[tuple[tuple[int, bytes, str], ...]] = (
     (0, b"PK\x03\x04", "a zip archive or a PyTorch checkpoint: export the model with torch.onnx.export first"),
@@ -326,6 +330,7 @@ def _check_structure(proto: onnx.ModelProto, path: Path) -> None:
     """
     weightless = onnx.ModelProto()
     weightless.CopyFrom(proto)
+    _set_apart(weightless)
     try:
         for _, tensor in all_tensors(weightless):
             for entry in tensor.external_data:
@@ -337,6 +342,16 @@ def _check_structure(proto: onnx.ModelProto, path: Path) -> None:
     if proto.graph.sparse_initializer:
         name = proto.graph.sparse_initializer[0].values.name
         raise GraphError(f"sparse initializer {name!r} of {path} is not supported: export the model with dense weights")
+
+
+def _set_apart(model: onnx.ModelProto) -> None:
+    """Move ops that onnxruntime's optimiser writes into ONNX's domain, but ONNX does not have, where they belong."""
+    version = max((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), default=0)
+    moved = [node for node in model.graph.node if version < _OWN_SINCE.get(node.op_type, 0) and not node.domain]
+    for node in moved:
+        node.domain = _RUNTIME_DOMAIN
+    if moved and all(entry.domain != _RUNTIME_DOMAIN for entry in model.opset_import):
+        model.opset_import.append(onnx.helper.make_opsetid(_RUNTIME_DOMAIN, 1))
 
 
 def _inlined(stored: StoredTensor) -> StoredTensor:

@@ -7,7 +7,7 @@ from typing import Literal
 import onnx_ir as ir
 
 from bot_onnx.graph.layers import LayerChain
-from bot_onnx.graph.parameters import LINEAR, Parameter, is_parameter
+from bot_onnx.graph.parameters import Parameter, is_linear, is_parameter
 
 _PASS = frozenset("Add Mul Reshape Transpose Cast Identity Dropout Squeeze Unsqueeze".split())
 Residual = Literal["pre-norm", "post-norm", "none"]
@@ -32,7 +32,7 @@ def _writers(value: ir.Value | None, before: ir.Node) -> set[str]:
         if node is None or node is before:
             return set()
         parameters = [v for v in node.inputs if v is not None and is_parameter(v)]
-        if node.op_type in LINEAR and parameters:
+        if is_linear(node) and parameters:
             return names | {v.name or "" for v in parameters}
         if node.op_type not in _PASS:
             return set()

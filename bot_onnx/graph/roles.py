@@ -69,15 +69,27 @@ def _attention_roles(context: Context, roles: Roles, attention: Attention) -> No
             roles.give(leaf, "half_head_dim" if table.frozen(leaf) is None else "count")
     heads = attention.heads
     if heads is not None:
-        key_leaves = {
-            leaf for value, _ in attention.keys for dim in context.of(value) if dim for leaf in table.leaves(dim)
-        }
+        key_leaves = {leaf for value, part in attention.keys for leaf in _leaves_of_part(context, value, part)}
         leaves = table.leaves(heads)
         if len(leaves) > 1:
             for leaf in leaves:
                 roles.give(leaf, "kv_heads" if leaf in key_leaves else "group")
         roles.give(heads, "heads")
     roles.give(attention.value_dim, "v_head_dim")
+
+
+def _leaves_of_part(context: Context, value: ir.Value, part: int | None) -> set[Dim]:
+    """Leaves of a parameter's axes; of an axis that packs queries, keys and values, those of one part."""
+    leaves: set[Dim] = set()
+    for dim in context.of(value):
+        if dim is None:
+            continue
+        composite = context.table.composite(dim)
+        packed = part is not None and composite is not None and composite.kind == "concat"
+        if packed and composite is not None and part is not None and part < len(composite.parts):
+            dim = composite.parts[part]
+        leaves.update(context.table.leaves(dim))
+    return leaves
 
 
 def _give_stream(context: Context, roles: Roles, joint: ir.Node) -> None:

@@ -153,6 +153,8 @@ class ShapeValues:
             return self._gather(first, node.inputs[1])
         if op == "Slice":
             return self._slice(node)
+        if op == "Split":
+            return self._split(node, index)
         if op in ("Expand", "Tile", "ConstantOfShape"):
             return None
         if op == "ReduceProd":
@@ -174,6 +176,13 @@ class ShapeValues:
             return None
         chosen = [pick.value for pick in picks if isinstance(pick, Const)]
         return [elements[i] for i in chosen] if all(-len(elements) <= i < len(elements) for i in chosen) else None
+
+    def _split(self, node: ir.Node, index: int) -> Elements | None:
+        """The elements of output ``index``: as many as it showed, behind those of the outputs before it."""
+        elements = self.elements(node.inputs[0])
+        sizes = [self._observed[output.name or ""][0].size for output in node.outputs[: index + 1]]
+        start = sum(sizes[:index])
+        return None if elements is None else elements[start : start + sizes[index]]
 
     def _slice(self, node: ir.Node) -> Elements | None:
         elements = self.elements(node.inputs[0])

@@ -9,15 +9,17 @@ from typing import Literal
 import onnx_ir as ir
 
 from bot_onnx.graph.attention import Attention
-from bot_onnx.graph.closed_forms import recognise
+from bot_onnx.graph.closed_forms import recognise, recognise_cache
 from bot_onnx.graph.dims import Dim as DimRoot
 from bot_onnx.graph.dims import MaybeDim
 from bot_onnx.graph.layers import LayerChain
 from bot_onnx.graph.names import chain_names, name_dims, stack_name
-from bot_onnx.graph.parameters import LINEAR, Parameter
+from bot_onnx.graph.nodes import op_key
+from bot_onnx.graph.parameters import Parameter, is_linear
 from bot_onnx.graph.residual import last_norm, norms_before, residual_kind, residual_writers
 from bot_onnx.graph.roles import Roles
 from bot_onnx.graph.rules import Context
+from bot_onnx.graph.rules.attention import ROTARY_CACHES
 from bot_onnx.graph.ties import find_twins, tied_places
 from bot_onnx.graph.types import Chain, Direction, Stack, Structure
 
@@ -92,6 +94,11 @@ def _tables(graph: ir.Graph, context: Context, parameters: dict[str, Parameter])
         tensor = value.const_value
         if tensor is None or tensor.size < 2 or tensor.dtype == ir.DataType.STRING:
             continue
+        if _is_rotary_cache(value):
+            tables[name] = recognise_cache(tensor.numpy())
+            if tables[name] is None:
+                context.table.freeze(context.of(value)[-1], f"table {name} follows no formula that is known here")
+            continue
         if name in parameters:
             if not _feeds_rotary(value):
                 continue
@@ -107,6 +114,20 @@ def _tables(graph: ir.Graph, context: Context, parameters: dict[str, Parameter])
             for dim in context.of(value):
                 context.table.freeze(dim, f"table {name} follows no formula that is known here")
     return tables
+
+
+def _is_rotary_cache(value: ir.Value) -> bool:
+    """Whether an op that turns queries and keys reads the value as its table of sines or cosines."""
+    pending, seen = [value], 0
+    while pending and seen < 32:
+        current = pending.pop()
+        seen += 1
+        for usage in current.uses():
+            if usage.idx in ROTARY_CACHES.get(op_key(usage.node), ()):
+                return True
+            if usage.node.op_type in ("Gather", "Cast", "Slice", "Unsqueeze", "Identity") and usage.idx == 0:
+                pending.extend(usage.node.outputs)
+    return False
 
 
 def _feeds_rotary(value: ir.Value) -> bool:
@@ -215,7 +236,7 @@ class _Stacks:
         heads: list[ir.Node] = []
         for parameter in self._parameters.values():
             if parameter.name in self._twins or parameter.kind == "embedding":
-                heads += [node for node, _ in parameter.uses if node.op_type in LINEAR]
+                heads += [node for node, _ in parameter.uses if is_linear(node)]
         return heads
 
     def _score_parts(self, attentions: list[Attention]) -> dict[str, set[int]]:
@@ -230,8 +251,11 @@ class _Stacks:
                         continue
                     composite = table.composite(dim)
                     found = {0}
-                    if composite is not None and composite.kind == "concat":
-                        found = {i for i, p in enumerate(composite.parts) if leaves.intersection(table.leaves(p))}
+                    concat = composite.parts if composite is not None and composite.kind == "concat" else ()
+                    if selected is not None and selected < len(concat):
+                        found = {selected}
+                    elif concat:
+                        found = {i for i, p in enumerate(concat) if leaves.intersection(table.leaves(p))}
                     elif selected is not None:
                         found = {selected}
                     parts.setdefault(value.name or "", set()).update(found)

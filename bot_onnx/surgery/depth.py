@@ -12,7 +12,8 @@ import onnx_ir as ir
 
 from bot_onnx.errors import GraphError
 from bot_onnx.graph.layers import Layer, LayerChain
-from bot_onnx.graph.normalise import fresh_name, node_inputs
+from bot_onnx.graph.nodes import fresh_name
+from bot_onnx.graph.normalise import node_inputs
 
 
 def resize_chain(graph: ir.Graph, chain: LayerChain, name: str, target: int, stacked: dict[str, list[str]]) -> None:

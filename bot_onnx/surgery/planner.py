@@ -15,7 +15,7 @@ from bot_onnx import __version__
 from bot_onnx.align import Alignment, Kind, find_facts, plan_alignment
 from bot_onnx.errors import GraphError
 from bot_onnx.graph.analysis import Analysis
-from bot_onnx.graph.normalise import fresh_name
+from bot_onnx.graph.nodes import fresh_name
 from bot_onnx.graph.quantised import quantised_weight
 from bot_onnx.resample import MethodOptions, get_method
 from bot_onnx.spec import Solution, TargetSpec, solve

@@ -62,7 +62,7 @@ def _given(analysis: Analysis, sizes: Mapping[str, int], name: str, formula: str
     node = next((node for node in analysis.model.graph if node.name == name), None)
     if node is None:
         raise SpecError(f"constants: the graph has no node {name!r}; use a name that an error or a viewer shows")
-    slots = [
+    slots: list[int | str] = [
         slot
         for slot, value in enumerate(node.inputs)
         if value is not None
@@ -70,13 +70,18 @@ def _given(analysis: Analysis, sizes: Mapping[str, int], name: str, formula: str
         and tensor.size == 1
         and tensor.dtype in FLOATS
     ]
+    slots += [name for name in ("scale", "alpha") if node.attributes.get_float(name, 0.0)]
     if len(slots) != 1:
         raise SpecError(f"constants: {node.op_type} (node {name!r}) has {len(slots)} scalar inputs, not one")
     number = evaluate(formula, size_names(analysis.structure, sizes))
     return _write(analysis, node, slots[0], number, f"{formula} (given)")
 
 
-def _write(analysis: Analysis, node: ir.Node, slot: int, number: float, reason: str) -> ConstantPatch:
+def _write(analysis: Analysis, node: ir.Node, slot: int | str, number: float, reason: str) -> ConstantPatch:
+    if isinstance(slot, str):
+        was = node.attributes[slot].as_float()
+        node.attributes[slot] = ir.AttrFloat32(slot, number)
+        return ConstantPatch(f"{node.name}.{slot}", was, number, reason)
     value = node.inputs[slot]
     assert value is not None and value.const_value is not None
     tensor = value.const_value

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bot_onnx.graph.rules import elementwise, layout, linear, recurrent, selection, tables
+from bot_onnx.graph.nodes import op_key
+from bot_onnx.graph.rules import attention, elementwise, layout, linear, recurrent, selection, tables
 from bot_onnx.graph.rules.base import RULES, Context, Requirement
 from bot_onnx.graph.rules.unknown import follow_unknown
 
 __all__ = ["Context", "Requirement", "apply"]
 
-_FAMILIES = (elementwise, layout, linear, recurrent, selection, tables)  # imported to register their rules
+_FAMILIES = (attention, elementwise, layout, linear, recurrent, selection, tables)  # imported to register their rules
 
 
 def apply(context: Context, node: ir.Node) -> None:
@@ -21,7 +22,7 @@ def apply(context: Context, node: ir.Node) -> None:
 
     An op without a rule is run alone to see what it does; what that does not show keeps its size, frozen by name.
     """
-    key = node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+    key = op_key(node)
     handler = RULES.get(key)
     if handler is not None:
         handler(context, node)

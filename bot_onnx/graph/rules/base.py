@@ -34,6 +34,23 @@ class Requirement:
 
 
 @dataclass(slots=True)
+class AttentionDims:
+    """What the rule of an op that is a whole attention says of it.
+
+    Attributes:
+        head_dim, heads, value_dim: its dims; None for a size of 1.
+        queries, keys: values that hold queries and keys (activations, or weights and biases of the op itself), each
+            with the index of the equal part that they are, or None.
+    """
+
+    head_dim: Dim
+    heads: MaybeDim
+    value_dim: MaybeDim
+    queries: tuple[tuple[ir.Value, int | None], ...]
+    keys: tuple[tuple[ir.Value, int | None], ...]
+
+
+@dataclass(slots=True)
 class Context:
     """State of the axis analysis of one graph."""
 
@@ -47,6 +64,7 @@ class Context:
     unknown: list[ir.Node] = field(default_factory=list)
     opsets: Mapping[str, int] = field(default_factory=dict)
     probed: dict[tuple[object, ...], list[Alignment] | None] = field(default_factory=dict)
+    attentions: dict[ir.Node, AttentionDims] = field(default_factory=dict)
 
     def sizes(self, value: ir.Value) -> tuple[Pair, ...]:
         """Observed size pairs per axis."""

@@ -14,7 +14,7 @@ _ELEMENTWISE = (
 ).split()
 _UNARY_BY_FIRST = (
     "CastLike Clip CumSum Dropout Hardmax LogSoftmax LpNormalization LRN MeanVarianceNormalization Shrink Softmax "
-    "Trilu Swish"
+    "Trilu Swish com.microsoft::Gelu com.microsoft::FastGelu com.microsoft::QuickGelu com.microsoft::Trilu"
 ).split()
 _REDUCTIONS = (
     "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare"
@@ -35,6 +35,13 @@ def like_first(context: Context, node: ir.Node) -> None:
     dims = context.of(node.inputs[0])
     for output in node.outputs:
         context.put(output, dims)
+
+
+@rule("com.microsoft::BiasSoftmax")
+def bias_softmax(context: Context, node: ir.Node) -> None:
+    """Softmax of scores with something added that broadcasts to them."""
+    broadcast(context, [context.of(value) for value in node.inputs])
+    context.put(node.outputs[0], context.of(node.inputs[0]))
 
 
 @rule(*_REDUCTIONS, "ArgMax", "ArgMin")
@@ -81,6 +88,17 @@ def layer_normalization(context: Context, node: ir.Node) -> None:
     for output in node.outputs[1:]:
         if output.name:
             context.put(output, [dim if i < axis else None for i, dim in enumerate(dims)])
+
+
+@rule("com.microsoft::GroupNorm")
+def group_norm(context: Context, node: ir.Node) -> None:
+    """Channels (the last axis, where the op says so) keep their groups whole."""
+    dims = context.of(node.inputs[0])
+    channels = dims[-1 if node.attributes.get_int("channels_last", 1) else 1]
+    for parameter in node.inputs[1:3]:
+        context.table.unify(channels, context.of(parameter)[0])
+    context.table.freeze(channels, f"GroupNorm (node {node.name!r}) groups this axis")
+    context.put(node.outputs[0], dims)
 
 
 @rule("BatchNormalization", "InstanceNormalization", "GroupNormalization")

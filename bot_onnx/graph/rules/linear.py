@@ -25,6 +25,23 @@ def matmul(context: Context, node: ir.Node) -> None:
     context.put(node.outputs[0], result)
 
 
+@rule("com.microsoft::FusedMatMul", "com.microsoft::TransposeMatMul")
+def fused_matmul(context: Context, node: ir.Node) -> None:
+    """A' x B', transposed in the two last axes, or with the first axis moved behind the other batch axes."""
+    left, right = (_transposed(node, context.of(value), side) for value, side in zip(node.inputs, "AB", strict=False))
+    context.contracted[node] = context.table.unify(left[-1], right[-2])
+    result: list[MaybeDim] = broadcast(context, [left[:-2], right[:-2]])
+    context.put(node.outputs[0], [*result, left[-2], right[-1]])
+
+
+def _transposed(node: ir.Node, dims: Axes, side: str) -> Axes:
+    """Axes of an operand as the product reads them."""
+    flags = node.attributes
+    if flags.get_int(f"transBatch{side}", 0):  # [m, batch, k] is read as [batch, m, k]
+        dims = (*dims[1:-1], dims[0], dims[-1])
+    return (*dims[:-2], dims[-1], dims[-2]) if flags.get_int(f"trans{side}", 0) else dims
+
+
 @rule("Gemm")
 def gemm(context: Context, node: ir.Node) -> None:
     """A' x B' + C with optional transpositions."""
