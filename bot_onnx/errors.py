@@ -36,3 +36,7 @@ class OutputError(BotError):
 
 class MissingRuntimeError(BotError):
     """onnxruntime is not installed; the message names the extra that brings it."""
+
+
+class CheckpointError(BotError):
+    """Weights cannot be matched between a graph and a framework's checkpoint, or the checkpoint cannot be read."""

@@ -21,9 +21,13 @@ COMMANDS = {
     "inspect": "Show the dims, layers and stacks of a model, and what can be resized.",
     "resize": "Make a smaller or larger model out of a trained one.",
     "verify": "Check a model file, and compare it with its source.",
+    "export": "Write a model's weights for the framework it came from.",
+    "import": "Put a framework's trained weights back into a model.",
     "specs": "List and show the published target specs, and the schema of a spec file.",
     "demo": "Shrink and grow a small trained model that ships inside, and measure it.",
 }
+
+MODULES = {"import": "import_"}  # command name -> module, where the name itself is none
 
 
 class App(click.Group):
@@ -37,7 +41,7 @@ class App(click.Group):
         """Import the command; None for a name that is none."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"bot_onnx.cli.{cmd_name}").command
+        command: click.Command = import_module(f"bot_onnx.cli.{MODULES.get(cmd_name, cmd_name)}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -1,7 +1,7 @@
 """What people and machines read: pure functions from the plain results to rich renderables and to JSON values.
 
 Import from here; nothing in this folder computes a result, prints, or touches a file. It imports the types of
-``graph``, ``stack``, ``align``, ``surgery`` and ``verify``; ``cli`` imports it.
+``graph``, ``stack``, ``align``, ``surgery``, ``verify`` and ``checkpoint``; ``cli`` imports it.
 """
 
 from bot_onnx.report.demo_report import DemoRow, demo_report
@@ -11,6 +11,7 @@ from bot_onnx.report.json_report import inspection_json, plain, plan_json, resul
 from bot_onnx.report.plan_report import plan_report
 from bot_onnx.report.result_report import result_report, shrinks
 from bot_onnx.report.specs_report import specs_report
+from bot_onnx.report.transfer_report import transfer_json, transfer_report
 from bot_onnx.report.verify_report import verify_report
 from bot_onnx.report.views import InspectionView, ResultView
 
@@ -29,6 +30,8 @@ __all__ = [
     "result_report",
     "shrinks",
     "specs_report",
+    "transfer_json",
+    "transfer_report",
     "verify_json",
     "verify_report",
 ]

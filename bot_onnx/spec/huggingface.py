@@ -62,7 +62,7 @@ def convert(config: Mapping[str, Any], where: str) -> dict[str, Any]:
         SpecError: a size that is none, several towers in one config, or an encoder and a decoder of different widths,
             which one key cannot say.
     """
-    config = _tower(config, where)
+    config = tower(config, where)
     found = {key: size for key in ALIASES if (size := _read(config, key, where)) is not None}
     if not found.keys() & {"layers", "hidden", "heads", "intermediate"}:
         raise SpecError(
@@ -100,7 +100,7 @@ def _implied(config: Mapping[str, Any], found: dict[str, Any]) -> set[str]:
     return soft
 
 
-def _tower(config: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+def tower(config: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """Return the config that holds the sizes: itself, or its only sub-config."""
     if config.keys() & _KEYS - {"vocab_size"}:
         return config

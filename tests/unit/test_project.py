@@ -20,6 +20,7 @@ ORDER = (
     "resample",
     "surgery",
     "verify",
+    "checkpoint",
     "report",
     "api",
     "demo",

@@ -1,0 +1,118 @@
+"""From a graph and what is known of its framework to an assignment that leaves nothing open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bot_onnx.checkpoint.carry import carry
+from bot_onnx.checkpoint.given import give
+from bot_onnx.checkpoint.layers import complete_layers
+from bot_onnx.checkpoint.match import Match, match
+from bot_onnx.checkpoint.recover import recover
+from bot_onnx.checkpoint.types import Array, Assignment, Checkpoint, Claim, Draft
+from bot_onnx.errors import CheckpointError
+from bot_onnx.graph.analysis import Analysis
+from bot_onnx.surgery.emit import PROVENANCE
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What is known besides the graph.
+
+    Attributes:
+        like: a checkpoint of the same network, at the graph's sizes or the source's.
+        source: the model that the graph was resized from.
+        names: keys by initializer; ``names_from`` is where they stand, for messages.
+        strip: beginning that every key loses.
+        partial: keys of ``like`` that the graph does not have are left out instead of refused.
+        compare: the graph may hold the values of ``like``; those of a resized graph are never compared.
+    """
+
+    like: Checkpoint | None = None
+    source: Analysis | None = None
+    names: Mapping[str, Any] | None = None
+    names_from: str = "names"
+    strip: str = ""
+    partial: bool = False
+    compare: bool = True
+
+
+def assign(analysis: Analysis, hints: Hints) -> Assignment:
+    """Say which entry of the framework's state dict every weight is.
+
+    Raises:
+        CheckpointError: a tensor's key is not certain, or the checkpoint given for comparison does not fit.
+    """
+    structure = analysis.structure
+    draft = recover(analysis)
+    notes: list[str] = []
+    if hints.source is not None:
+        origin = recover(hints.source)
+        if hints.like is not None:
+            found = match(
+                origin, hints.source.structure, hints.like, _reader(hints.source), compare=not _resized(hints.source)
+            )
+            notes += found.notes
+        carry(origin, hints.source.structure, draft, structure)
+    if hints.strip:
+        _strip(draft, hints.strip)
+    if hints.names:
+        give(draft, analysis, hints.names, hints.names_from)
+        complete_layers(draft, structure)
+    result = Match((), ())
+    if hints.like is not None:
+        result = match(
+            draft, structure, hints.like, _reader(analysis), compare=hints.compare and not _resized(analysis)
+        )
+        complete_layers(draft, structure)
+    _refuse_open_ends(draft, result, hints)
+    by_key: dict[str, list[Claim]] = {}
+    for claims in draft.claims.values():
+        for claim in claims:
+            by_key.setdefault(claim.key, []).append(claim)
+    return Assignment(
+        {key: tuple(claims) for key, claims in by_key.items()},
+        dict(draft.left_out),
+        result.absent,
+        () if hints.like is None else tuple(key for key in hints.like.shapes if key in hints.like.buffers),
+        tuple(dict.fromkeys([*notes, *result.notes])),
+    )
+
+
+def _reader(analysis: Analysis) -> Any:
+    def read(name: str) -> Array:
+        tensor = analysis.model.graph.initializers[name].const_value
+        assert tensor is not None
+        return tensor.numpy()
+
+    return read
+
+
+def _resized(analysis: Analysis) -> bool:
+    return PROVENANCE in analysis.model.metadata_props
+
+
+def _strip(draft: Draft, beginning: str) -> None:
+    for tensor, claims in list(draft.claims.items()):
+        for claim in claims:
+            if not claim.key.startswith(beginning):
+                raise CheckpointError(f"key {claim.key!r} (tensor {tensor!r}) does not begin with {beginning!r}")
+        draft.settle(tensor, tuple(replace(claim, key=claim.key[len(beginning) :]) for claim in claims))
+
+
+def _refuse_open_ends(draft: Draft, result: Match, hints: Hints) -> None:
+    if draft.lost:
+        name, why = next(iter(draft.lost.items()))
+        more = f" ({len(draft.lost) - 1} more)" if len(draft.lost) > 1 else ""
+        raise CheckpointError(
+            f"the key of tensor {name!r} {list(draft.shapes[name])} is not known: {why}{more}; give the framework's "
+            "checkpoint with --like (of a resized model also its source with --source), or the key with --names"
+        )
+    if result.absent and not hints.partial and hints.like is not None:
+        more = f" ({len(result.absent) - 1} more)" if len(result.absent) > 1 else ""
+        raise CheckpointError(
+            f"the graph has no tensor for {result.absent[0]!r} of {hints.like.path}{more}: it was not exported, or "
+            "goes by another name; name its tensor with --names, or leave such keys out with --partial"
+        )

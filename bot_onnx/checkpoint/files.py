@@ -1,0 +1,179 @@
+"""Checkpoints on disk: the safetensors format, one file or a folder with an index of several."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from bot_onnx.checkpoint.types import Array, Shape
+from bot_onnx.errors import CheckpointError
+from bot_onnx.surgery.staging import Staging
+from bot_onnx.surgery.writer import check_output
+
+_INDEX = "model.safetensors.index.json"
+_INSTALL = "safetensors is not installed: pip install 'bot-onnx[safetensors]'"
+
+#: What the format calls its data types, by ONNX data type.
+DTYPES = {
+    ir.DataType.INT64: "int64",
+    ir.DataType.INT32: "int32",
+    ir.DataType.BOOL: "bool",
+    ir.DataType.DOUBLE: "float64",
+    ir.DataType.FLOAT: "float32",
+    ir.DataType.FLOAT16: "float16",
+    ir.DataType.BFLOAT16: "bfloat16",
+}
+
+
+class SafetensorsFile:
+    """A checkpoint in safetensors files; tensors are read when asked for.
+
+    Attributes:
+        path: as it was named.
+        shapes: by key, over all files, in their order.
+        buffers: keys of whole numbers or truth values.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        """Open it.
+
+        Args:
+            path: a ``.safetensors`` file, an index of several, or a folder that holds ``model.safetensors`` or such an
+                index.
+
+        Raises:
+            CheckpointError: there is no such file, it is damaged, or the library is missing.
+        """
+        self.path = os.fspath(path)
+        self.shapes: dict[str, Shape] = {}
+        self._homes: dict[str, Any] = {}
+        whole: set[str] = set()
+        safe_open = _library().safe_open
+        for file in _files(Path(path)):
+            try:
+                opened = safe_open(file, framework="np")
+                with opened as handle:
+                    for key in handle.keys():  # noqa: SIM118 (the handle is no mapping)
+                        if key in self.shapes:
+                            raise CheckpointError(f"{self.path} holds {key!r} twice: keep one of its files")
+                        view = handle.get_slice(key)
+                        self.shapes[key] = tuple(view.get_shape())
+                        if view.get_dtype()[0] in "IUB" and view.get_dtype() != "BF16":
+                            whole.add(key)
+                        self._homes[key] = file
+            except (OSError, _library().SafetensorError) as error:
+                raise CheckpointError(f"{file} is no safetensors file: {error}; save or download it again") from error
+
+        self.buffers = frozenset(whole)
+
+    def read(self, key: str) -> Array:
+        """Values of one tensor.
+
+        Raises:
+            CheckpointError: there is no such key.
+        """
+        if key not in self._homes:
+            raise CheckpointError(f"{self.path} has no tensor {key!r}")
+        with _library().safe_open(self._homes[key], framework="np") as handle:
+            return np.asarray(handle.get_tensor(key))
+
+
+class ArrayCheckpoint:
+    """A checkpoint in memory.
+
+    Attributes:
+        path: what it is called in messages.
+        shapes: by key.
+        buffers: keys of whole numbers or truth values.
+    """
+
+    def __init__(self, arrays: Mapping[str, Array], path: str = "the checkpoint") -> None:
+        """Take arrays by key."""
+        self.path = path
+        self._arrays = {key: np.asarray(values) for key, values in arrays.items()}
+        self.shapes: dict[str, Shape] = {key: values.shape for key, values in self._arrays.items()}
+        self.buffers = frozenset(key for key, values in self._arrays.items() if values.dtype.kind in "iub")
+
+    def read(self, key: str) -> Array:
+        """Values of one tensor."""
+        return self._arrays[key]
+
+
+def save(
+    path: Path,
+    arrays: Mapping[str, Array],
+    *,
+    force: bool,
+    sources: Sequence[str | os.PathLike[str]] = (),
+    before_publish: Callable[[], None] | None = None,
+) -> None:
+    """Write arrays as a safetensors file, which appears whole or not at all.
+
+    Args:
+        path: of the file.
+        arrays: values by key.
+        force: replace an existing file.
+        sources: files that it must not be.
+        before_publish: called when the file is written, before it has its name.
+
+    Raises:
+        OutputError: the path may not or cannot be written.
+        CheckpointError: the library is missing.
+    """
+    library = _library()
+    path = path.absolute()
+    check_output(path, force=force, sources=sources)
+    held = {key: np.ascontiguousarray(values) for key, values in arrays.items()}  # alive until the file is written
+    specs = {
+        key: library.TensorSpec(
+            dtype=DTYPES[ir.DataType.from_numpy(values.dtype)],
+            shape=list(values.shape),
+            data_ptr=values.ctypes.data,
+            data_len=values.nbytes,
+        )
+        for key, values in held.items()
+    }
+    with Staging(path, None) as staging:
+        staging.reserve(sum(values.nbytes for values in held.values()), 0)
+        library.serialize_file(specs, os.fspath(staging.readable()), metadata={"format": "pt"})
+        staging.model.sync()
+        if before_publish is not None:
+            before_publish()
+        staging.publish(force=force)
+
+
+def _library() -> Any:
+    try:
+        import safetensors
+    except ImportError as error:
+        raise CheckpointError(_INSTALL) from error
+    return safetensors
+
+
+def _files(path: Path) -> list[Path]:
+    """The safetensors files that a path stands for."""
+    if path.is_dir():
+        inside = [path / name for name in ("model.safetensors", _INDEX) if (path / name).is_file()]
+        if not inside:
+            raise CheckpointError(f"{path} holds no model.safetensors and no {_INDEX}: name the checkpoint's file")
+        path = inside[0]
+    if not path.is_file():
+        raise CheckpointError(f"there is no file {str(path)!r}: check the path")
+    if path.suffix != ".json":
+        if path.suffix in (".bin", ".pt", ".pth", ".ckpt"):
+            raise CheckpointError(f"{path} is a pickle, which is not read here: save it as safetensors first")
+        return [path]
+    try:
+        names = dict.fromkeys(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path} is no index of safetensors files: it has no 'weight_map'") from error
+    outside = [name for name in names if not isinstance(name, str) or Path(name).name != name]
+    if outside:
+        raise CheckpointError(f"{path} names {outside[0]!r}, which does not lie beside it")
+    return [path.parent / name for name in names]

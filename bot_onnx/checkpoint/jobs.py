@@ -1,0 +1,154 @@
+"""Weights out of a model and back into it, from paths: the part of the Python API that is about checkpoints."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bot_onnx.checkpoint.assign import Hints
+from bot_onnx.checkpoint.export import Transfer, analysed, collect, export_file
+from bot_onnx.checkpoint.files import ArrayCheckpoint, SafetensorsFile
+from bot_onnx.checkpoint.insert import insert_file
+from bot_onnx.checkpoint.types import Array, Checkpoint
+from bot_onnx.graph.analysis import analyse
+from bot_onnx.graph.reader import open_model
+from bot_onnx.spec.reader import parse_object, read_text
+
+__all__ = ["Transfer", "export_weights", "import_weights", "state_dict"]
+
+PathOrName = str | PathLike[str]
+NamesLike = Mapping[str, Any] | PathOrName
+WeightsLike = Mapping[str, Array] | PathOrName  #: arrays by key, or a safetensors file or folder
+
+
+def state_dict(
+    model: PathOrName,
+    *,
+    like: WeightsLike | None = None,
+    source: PathOrName | None = None,
+    names: NamesLike | None = None,
+    strip: str = "",
+    partial: bool = False,
+) -> dict[str, Array]:
+    """Give a model's weights under the framework's own keys, with its axes.
+
+    Args:
+        model: path of the ONNX file.
+        like: a checkpoint whose keys are the right ones: the source's, or one of the model's size.
+        source: the model that this one was resized from, where names and scopes are lost: ``like`` is then compared
+            with its values.
+        names: keys by initializer, or a JSON file with them.
+        strip: beginning that every key loses, such as ``model.``.
+        partial: leave out what ``like`` has and the graph has not, instead of refusing.
+
+    Raises:
+        CheckpointError: a tensor's key is not certain.
+        GraphError: a model cannot be read or run.
+    """
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_model(model))
+        hints = _hints(stack, like, source, names, strip, partial)
+        return {key: np.array(values) for key, values in collect(analysed(opened), hints)[1].items()}
+
+
+def export_weights(
+    model: PathOrName,
+    output: PathOrName,
+    *,
+    like: WeightsLike | None = None,
+    source: PathOrName | None = None,
+    names: NamesLike | None = None,
+    strip: str = "",
+    partial: bool = False,
+    config: PathOrName | None = None,
+    force: bool = False,
+) -> Transfer:
+    """Write a model's weights as a safetensors file, which the framework loads.
+
+    Args:
+        model, like, source, names, strip, partial: see :func:`state_dict`.
+        output: the file.
+        config: the source's HuggingFace ``config.json``; the target's is written beside the output.
+        force: replace existing files.
+
+    Raises:
+        BotError: something was refused or failed; nothing was left behind.
+    """
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_model(model))
+        hints = _hints(stack, like, source, names, strip, partial)
+        given = tuple(Path(path) for path in (like, source, names) if isinstance(path, str | PathLike))
+        beside = None if config is None else Path(config)
+        return export_file(opened, hints, Path(output), config=beside, force=force, read_only=given)
+
+
+def import_weights(
+    model: PathOrName,
+    weights: WeightsLike,
+    output: PathOrName,
+    *,
+    source: PathOrName | None = None,
+    names: NamesLike | None = None,
+    strip: str = "",
+    partial: bool = False,
+    cast: bool = False,
+    force: bool = False,
+    external: bool | None = None,
+) -> Transfer:
+    """Write a copy of a model that holds a framework's trained weights.
+
+    Args:
+        model: path of the ONNX file, which stays as it is.
+        weights: a checkpoint of the model's size.
+        output: path of the new model.
+        source, names, strip: see :func:`state_dict`.
+        partial: leave out what the checkpoint has and the graph has not, instead of refusing.
+        cast: round values to the graph's data type where the checkpoint has another.
+        force: replace an existing output.
+        external: store the weights beside the model; None: as the model does.
+
+    Raises:
+        BotError: something was refused or failed; no output was left behind.
+    """
+    with ExitStack() as stack:
+        opened = stack.enter_context(open_model(model))
+        hints = _hints(stack, None, source, names, strip, partial)
+        given = tuple(Path(path) for path in (weights, source, names) if isinstance(path, str | PathLike))
+        return insert_file(
+            opened,
+            _checkpoint(weights),
+            hints,
+            Path(output),
+            cast=cast,
+            force=force,
+            external=external,
+            read_only=given,
+        )
+
+
+def _checkpoint(weights: WeightsLike) -> Checkpoint:
+    return ArrayCheckpoint(weights) if isinstance(weights, Mapping) else SafetensorsFile(weights)
+
+
+def _hints(
+    stack: ExitStack,
+    like: WeightsLike | None,
+    source: PathOrName | None,
+    names: NamesLike | None,
+    strip: str,
+    partial: bool,
+) -> Hints:
+    given = names if names is None or isinstance(names, Mapping) else parse_object(read_text(Path(names)), str(names))
+    return Hints(
+        like=None if like is None else _checkpoint(like),
+        source=None if source is None else analyse(stack.enter_context(open_model(source)).model()),
+        names=given,
+        names_from="names" if names is None or isinstance(names, Mapping) else str(names),
+        strip=strip,
+        partial=partial,
+    )

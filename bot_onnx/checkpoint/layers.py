@@ -1,0 +1,65 @@
+"""Keys that follow from the layers: what a tensor is in some layers of a stack, it is in all of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from bot_onnx.checkpoint.types import Claim, Draft
+from bot_onnx.graph.types import Structure
+
+
+def complete_layers(draft: Draft, structure: Structure) -> None:
+    """Give lost tensors of layers the keys that their counterparts in other layers have, with the layer's number."""
+    for stack in structure.stacks:
+        if stack.chain is None or stack.shared:
+            continue
+        known = {index: draft.claims[name] for index, name in enumerate(stack.tensors) if name in draft.claims}
+        for index, name in enumerate(stack.tensors):
+            if name in draft.lost and (claims := _continued(known, index, name)):
+                draft.settle(name, claims)
+
+
+def _continued(known: Mapping[int, tuple[Claim, ...]], index: int, name: str) -> tuple[Claim, ...]:
+    """Claims of layer ``index``, or none if the known layers do not say them with one voice."""
+    if not known or len({tuple(_but_key(claim) for claim in claims) for claims in known.values()}) > 1:
+        return ()
+    claims: list[Claim] = []
+    for position, model in enumerate(next(iter(known.values()))):
+        key = continued_key({layer: layers[position].key for layer, layers in known.items()}, index)
+        if key is None:
+            return ()
+        claims.append(replace(model, key=key, tensor=name, how="layer"))
+    return tuple(claims)
+
+
+def _but_key(claim: Claim) -> Claim:
+    return replace(claim, key="", tensor="", how="layer")
+
+
+def continued_key(known: Mapping[int, str], index: int) -> str | None:
+    """Key of layer ``index``, given those of others: ``h.4.ln`` and ``h.5.ln`` continue as ``h.6.ln``.
+
+    With one layer known, the key must hold one number that stands alone between dots.
+    """
+    first = min(known)
+    tokens = re.split(r"(\d+)", known[first])
+    if len(known) == 1:
+        parts = known[first].split(".")
+        numbers = [place for place, part in enumerate(parts) if part.isdigit()]
+        if len(numbers) != 1:
+            return None
+        parts[numbers[0]] = str(int(parts[numbers[0]]) + index - first)
+        return ".".join(parts) if int(parts[numbers[0]]) >= 0 else None
+    last = max(known)
+    others = re.split(r"(\d+)", known[last])
+    different = [place for place, (a, b) in enumerate(zip(tokens, others, strict=False)) if a != b]
+    if len(tokens) != len(others) or len(different) != 1 or not tokens[different[0]].isdigit():
+        return None
+    place = different[0]
+
+    def key(layer: int) -> str:
+        return "".join([*tokens[:place], str(int(tokens[place]) + layer - first), *tokens[place + 1 :]])
+
+    return key(index) if all(key(layer) == text for layer, text in known.items()) else None

@@ -1,0 +1,67 @@
+"""``bot-onnx import``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from bot_onnx.cli.output import activity
+from bot_onnx.cli.parameters import SectionedCommand, model_argument, option
+from bot_onnx.cli.weights import OUTPUT, naming_options, show_transfer, shown_options
+
+
+@click.command(
+    cls=SectionedCommand,
+    epilog="\b\nExample:\n  bot-onnx import small.onnx --from trained/model.safetensors -o trained.onnx",
+)
+@model_argument
+@option(
+    OUTPUT,
+    "--from",
+    "weights",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="CHECKPOINT",
+    help="A safetensors file (or folder) of MODEL's size.",
+)
+@option(
+    OUTPUT,
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="OUT",
+    help="The new model; without it MODEL-trained.onnx beside MODEL.",
+)
+@option(OUTPUT, "--cast", is_flag=True, help="Round the values to MODEL's data type.")
+@option(OUTPUT, "--force", is_flag=True, help="Replace files that exist.")
+@option(
+    OUTPUT,
+    "--external/--inline",
+    default=None,
+    help="Weights in a file beside the model, or inside it; without either as MODEL has them.",
+)
+@naming_options
+@shown_options
+def command(model: Path, weights: Path, output: Path | None, **values: Any) -> None:
+    """Write a copy of MODEL that holds a framework's trained weights.
+
+    The output appears only when it is whole and verified; MODEL is never written to.
+    """
+    from bot_onnx import api
+
+    with activity(f"reading {model.name}", silent=values["quiet"] or values["as_json"]):
+        transfer = api.import_weights(
+            model,
+            weights,
+            output if output is not None else model.with_name(f"{model.stem}-trained.onnx"),
+            source=values["source"],
+            names=values["names"],
+            strip=values["strip"],
+            partial=values["partial"],
+            cast=values["cast"],
+            force=values["force"],
+            external=values["external"],
+        )
+    show_transfer(transfer, values)

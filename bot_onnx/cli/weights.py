@@ -1,0 +1,59 @@
+"""What ``export`` and ``import`` share: options that say how the framework calls the weights, and the output."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bot_onnx.cli.output import show, show_json
+from bot_onnx.cli.parameters import F, option
+
+if TYPE_CHECKING:
+    from bot_onnx.checkpoint.export import Transfer
+
+NAMES, OUTPUT, SHOWN = "Names of the weights", "Output", "What is shown"
+
+
+def naming_options(command: F) -> F:
+    """Add the options that say what a tensor's key is."""
+    options: list[Callable[[F], F]] = [
+        option(
+            NAMES,
+            "--names",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="JSON",
+            help='Keys by tensor, for those that nothing else tells: {"onnx::MatMul_7": "proj.weight"}.',
+        ),
+        option(
+            NAMES,
+            "--source",
+            type=click.Path(path_type=Path, dir_okay=False),
+            metavar="ONNX",
+            help="The model that MODEL was resized from: its keys are MODEL's.",
+        ),
+        option(NAMES, "--strip", default="", metavar="BEGINNING", help="Take this from the start of every key."),
+        option(NAMES, "--partial", is_flag=True, help="Leave out what the checkpoint has and MODEL has not."),
+    ]
+    for decorate in reversed(options):
+        command = decorate(command)
+    return command
+
+
+def shown_options(command: F) -> F:
+    """Add ``--json`` and ``--quiet``."""
+    quiet = option(SHOWN, "--quiet", "-q", is_flag=True, help="Print nothing but errors (and JSON, with --json).")
+    as_json = option(SHOWN, "--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+    return as_json(quiet(command))
+
+
+def show_transfer(transfer: Transfer, values: dict[str, Any]) -> None:
+    """Print what was done, as the options say."""
+    from bot_onnx.report import transfer_json, transfer_report
+
+    if values["as_json"]:
+        show_json(transfer_json(transfer))
+    elif not values["quiet"]:
+        show(transfer_report(transfer))
