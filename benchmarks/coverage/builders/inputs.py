@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 #: Sizes of open axes in the examples, all different, so that an exporter takes no two for one.
-SYMBOLS = {"batch": 2, "sequence": 9, "target": 7, "past": 5, "total": 14, "time": 40, "samples": 1600, "frames": 11}
+SYMBOLS = {"batch": 2, "sequence": 9, "target": 7, "past": 5, "total": 14, "time": 40, "samples": 1600, "images": 3}
 
 
 def examples(inputs: Mapping[str, Sequence[Any]]) -> tuple[tuple[torch.Tensor, ...], dict[str, dict[int, str]]]:

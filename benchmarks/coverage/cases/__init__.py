@@ -9,7 +9,7 @@ from benchmarks.coverage.case import Case
 
 #: Modules by suite; only those of the suites asked for are imported.
 _MODULES = {
-    "listed": ("encoders", "decoders"),
+    "listed": ("encoders", "decoders", "encoder_decoders", "vision", "sequence"),
     "transformers": (),
     "timm": (),
     "forms": (),

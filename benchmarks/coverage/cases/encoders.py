@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from benchmarks.coverage.cases.transformer import transformer
+from dataclasses import replace
+
+from benchmarks.coverage.cases.transformer import BASE, transformer
 
 _SMALL = {"vocab_size": 97, "max_position_embeddings": 40}
 
@@ -12,7 +14,7 @@ CASES = [
         "distilbert", "DistilBertModel", extra=_SMALL,
         fields={"layers": "n_layers", "hidden": "dim", "heads": "n_heads", "intermediate": "hidden_dim"},
     ),
-    transformer("electra", "ElectraModel", extra=_SMALL | {"embedding_size": 32}),
+    transformer("electra", "ElectraModel", extra=_SMALL | {"embedding_size": 24}),
     transformer("mpnet", "MPNetModel", extra=_SMALL),
     transformer(
         "albert", "AlbertModel", extra=_SMALL | {"embedding_size": 24}, keys=("hidden", "heads", "intermediate"),
@@ -28,10 +30,10 @@ CASES = [
         },
     ),
     transformer(
-        "modernbert", "ModernBertModel",
+        "modernbert", "ModernBertModel", repeats=3, size=replace(BASE, layers=2),
         extra=_SMALL | {
-            "global_attn_every_n_layers": 1, "local_attention": 8, "attn_implementation": "eager", "pad_token_id": 0,
-            "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2,
+            "global_attn_every_n_layers": 3, "local_attention": 8, "pad_token_id": 0, "bos_token_id": 1,
+            "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2,
         },
     ),
 ]  # fmt: skip

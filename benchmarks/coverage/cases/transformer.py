@@ -74,6 +74,7 @@ def transformer(
     size: Size = BASE,
     keys: Sequence[str] = ("layers", "hidden", "heads", "intermediate"),
     spec: Mapping[str, Any] | None = None,
+    repeats: int = 1,
 ) -> Case:
     """A case of the transformers library, one size of width throughout.
 
@@ -88,6 +89,7 @@ def transformer(
         size: of the source.
         keys: of the spec that are given.
         spec: added to every spec.
+        repeats: blocks of the configuration to one layer of the spec, for networks whose blocks alternate.
     """
     names: dict[str, Sequence[str]] = {
         "layers": ["num_hidden_layers"], "hidden": ["hidden_size"], "heads": ["num_attention_heads"],
@@ -97,7 +99,8 @@ def transformer(
     names |= {key: [value] if isinstance(value, str) else value for key, value in (fields or {}).items()}
 
     def recipe(wanted: Size) -> Recipe:
-        config = {argument: getattr(wanted, key) for key, arguments in names.items() for argument in arguments}
+        blocks = replace(wanted, layers=wanted.layers * repeats)
+        config = {argument: getattr(blocks, key) for key, arguments in names.items() for argument in arguments}
         options = {"model": model, "config": config | dict(extra or {}), "inputs": dict(inputs)}
         return Recipe(HUGGINGFACE, options | ({"constants": dict(constants)} if constants else {}))
 
