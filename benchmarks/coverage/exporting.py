@@ -91,6 +91,7 @@ def cached_export(recipe: Recipe, exporter: str, folder: Path, seed: int = 0) ->
             with quiet():
                 built = build(recipe, seed)
                 _write(built, exporter, draft)
+                _must_run(built, draft)
         except Exception as error:
             message = _first_line(error)
             failure.write_text(message)
@@ -101,10 +102,29 @@ def cached_export(recipe: Recipe, exporter: str, folder: Path, seed: int = 0) ->
     return path
 
 
+def _must_run(built: Built, path: Path) -> None:
+    """Refuse an export that onnxruntime cannot run on the example inputs, or that computes nothing finite on them.
+
+    Raises:
+        NotExportable: says what onnxruntime said.
+    """
+    from bot_onnx.runtime import session
+
+    try:
+        runner = session(str(path))
+        wanted = [value.name for value in runner.get_inputs()]
+        named = dict(zip(built.input_names, built.inputs, strict=True))
+        outputs = runner.run(None, {name: named[name].numpy() for name in wanted})
+    except Exception as error:
+        raise NotExportable(f"onnxruntime cannot run it: {' '.join(str(error).split())[:200]}") from error
+    if any(output.dtype.kind == "f" and not np.isfinite(output).any() for output in outputs):
+        raise NotExportable("it computes nothing finite on random inputs")
+
+
 def _first_line(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
     cause = error.__cause__
-    own = f"{type(error).__name__}: {lines[0]}"
+    own = lines[0] if isinstance(error, NotExportable) else f"{type(error).__name__}: {lines[0]}"
     return own[:300] if cause is None else f"{own[:120]} ({type(cause).__name__}: {str(cause).strip()[:180]})"
 
 

@@ -11,7 +11,7 @@ from benchmarks.coverage.case import Case
 _MODULES = {
     "listed": ("encoders", "decoders", "encoder_decoders", "vision", "sequence"),
     "transformers": (),
-    "timm": (),
+    "timm": ("sweep_timm",),
     "forms": (),
     "real": (),
 }

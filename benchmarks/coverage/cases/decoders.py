@@ -52,7 +52,10 @@ CASES = [
         {"layers": "n_layer", "hidden": "n_embd", "heads": "n_head", "intermediate": "n_inner"},
     ),
     *decoder("opt", "OPTForCausalLM", {"word_embed_proj_dim": None}, {"intermediate": "ffn_dim"}),
-    *decoder("bloom", "BloomForCausalLM", fields={"layers": "n_layer", "heads": "n_head", "intermediate": []}),
+    *decoder(
+        "bloom", "BloomForCausalLM", fields={"layers": "n_layer", "heads": "n_head", "intermediate": []},
+        keys=("layers", "hidden", "heads"),
+    ),
     *decoder("gpt_neox", "GPTNeoXForCausalLM", {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}),
     *decoder("phi", "PhiForCausalLM"),
     *decoder("llama", "LlamaForCausalLM", size=GROUPED, fields={"head_dim": "head_dim"}),
