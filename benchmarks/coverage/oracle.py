@@ -15,6 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx.graph.analysis import Analysis, analyse
+from bot_onnx.graph.bodies import nested_protos
 from bot_onnx.graph.inputs import InputSpec, feeds, input_specs, open_sizes
 from bot_onnx.graph.parameters import is_parameter
 from bot_onnx.runtime import session
@@ -75,7 +76,10 @@ def transplant(ours: Analysis, native: Analysis) -> onnx.ModelProto:
             assert original is not None
             copy = np.ascontiguousarray(original.numpy().T)
             initializers[stack.tensors[0]].const_value = ir.Tensor(copy, name=stack.tensors[0])
-    return ir.to_proto(native.model)
+    model = ir.to_proto(native.model)
+    del model.graph.node[:]
+    model.graph.node.extend(nested_protos(native.model.graph))
+    return model
 
 
 def untrained_that_differ(ours: Analysis, native: Analysis, trained: NDArray[np.float32]) -> dict[str, str]:

@@ -113,6 +113,8 @@ def _align(context: Context, chain: LayerChain) -> None:
         ]
         pairs += list(zip(first.parameters, layer.parameters, strict=True))
         for a, b in pairs:
+            if len(context.of(a)) != len(context.of(b)):  # one of them stands in a branch that could not be run
+                continue
             for x, y in zip(context.of(a), context.of(b), strict=True):
                 if context.table.size(x) == context.table.size(y):
                     context.table.unify(x, y)

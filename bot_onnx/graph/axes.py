@@ -23,6 +23,20 @@ def analyse_axes(model: ir.Model, observed: Observation) -> Context:
         for dim in context.of(value) if value.name not in states else ():
             table.freeze(dim, INPUT)
     for node in model.graph:
+        if any(output.name and output.name not in observed.shapes for output in node.outputs):
+            _pass_over(context, node)
+            continue
         apply(context, node)
         context.shapes.visit(node, context.of)
     return context
+
+
+def _pass_over(context: Context, node: ir.Node) -> None:
+    """A node in a branch that did not run: what it reads keeps its static sizes, what it makes has no axes."""
+    context.unknown.append(node)
+    for value in node.inputs:
+        for dim in context.of(value):
+            if dim is not None and context.table.is_static(dim):
+                context.table.freeze(
+                    dim, f"{node.op_type} (node {node.name!r}) stands in a branch that could not be run"
+                )

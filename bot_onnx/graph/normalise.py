@@ -10,6 +10,7 @@ import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
 
+from bot_onnx.graph.bodies import lay_open
 from bot_onnx.graph.nodes import fresh_name
 from bot_onnx.graph.opening import open_fused
 from bot_onnx.graph.recurrent import drop_zero_states
@@ -31,11 +32,12 @@ FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16
 def normalise(model: ir.Model) -> ir.Model:
     """Normalise ``model`` in place and return it.
 
-    Afterwards: no function calls, no Constant or Identity nodes in the main graph, no unused nodes, nodes in
-    topological order, no small initializer with more than one use, and no initial states that are zero anyway.
+    Afterwards: no function calls, no Constant or Identity nodes, no unused nodes, bodies of control flow laid open,
+    nodes in topological order, no small initializer with more than one use, and no initial states that are zero anyway.
     """
     if model.functions:
         common.InlinePass()(model)
+    lay_open(model.graph)
     _lift_tensor_constants(model.graph)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)  # constants of other kinds
     common.IdentityEliminationPass()(model)

@@ -17,8 +17,9 @@ import onnx
 import onnx_ir as ir
 
 from bot_onnx.errors import BotError, GraphError
+from bot_onnx.graph.bodies import Body, bodies_of, entry_of, is_entry, nested_protos
 from bot_onnx.graph.inputs import feeds, input_specs, open_sizes
-from bot_onnx.graph.normalise import FLOATS
+from bot_onnx.graph.normalise import FLOATS, node_inputs
 from bot_onnx.runtime import session
 
 #: Ops whose small integer results are computed from shapes and constants, and are worth knowing by value.
@@ -53,7 +54,8 @@ def observe(model: ir.Model) -> Observation:
         GraphError: onnxruntime cannot load or run it at any size that was tried.
     """
     arithmetic = shape_values(model.graph)
-    proto, zeros, watched = _instrumented(model, arithmetic)
+    bodies = bodies_of(model.graph)
+    proto, zeros, watched = _instrumented(model, arithmetic, *_main(model.graph, bodies))
     specs = [spec for spec in input_specs(proto.graph) if spec.name not in zeros]
     serialised = proto.SerializeToString()
     try:
@@ -70,6 +72,8 @@ def observe(model: ir.Model) -> Observation:
         except Exception as error:
             failure = failure or error
             continue
+        for place in {(body.join, body.index): body for body in bodies.values() if body is not None}.values():
+            _look_inside(model, arithmetic, place, bodies, fed, runs)
         return _merge(model, runs, fed, arithmetic)
     raise GraphError(f"onnxruntime cannot run this model at any input size tried: {_first_line(failure)}")
 
@@ -98,8 +102,65 @@ def _is_shape_input(value: ir.Value, computed: set[str], known: set[str]) -> boo
     return value.const_value is not None and value.const_value.size == 1
 
 
-def _instrumented(model: ir.Model, arithmetic: set[str]) -> tuple[onnx.ModelProto, dict[str, np.ndarray], list[str]]:
-    """Copy of the model that outputs shapes (and the values named in ``arithmetic``); its large weights are inputs.
+def _main(graph: ir.Graph, bodies: dict[ir.Node, Body | None]) -> tuple[list[onnx.NodeProto], list[str]]:
+    """Nodes to run, bodies in their places, and the values outside of bodies."""
+    outside = [node for node in graph if bodies[node] is None and not is_entry(node)]
+    return nested_protos(graph), _names(outside)
+
+
+def _inside(graph: ir.Graph, place: Body, bodies: dict[ir.Node, Body | None]) -> tuple[list[onnx.NodeProto], list[str]]:
+    """Nodes that compute the values in a body, which is run as if the way led there, and these values."""
+    opened: list[Body] = []
+    around: Body | None = place
+    while around is not None:
+        opened.append(around)
+        around = bodies[around.join]
+    members = [
+        node
+        for node, body in bodies.items()
+        if body is not None and (body.join, body.index) == (place.join, place.index) and not is_entry(node)
+    ]
+    entry = entry_of(place.join)
+    needed: set[ir.Node] = set()
+    pending = [*members, entry]
+    while pending:
+        node = pending.pop()
+        if node is not None and node not in needed:
+            needed.add(node)
+            pending.extend(value.producer() for value in node_inputs(node))
+    watched = [*([entry] if entry is not None else []), *members]
+    return nested_protos([node for node in graph if node in needed], opened), _names(watched)
+
+
+def _names(nodes: list[ir.Node]) -> list[str]:
+    return [output.name for node in nodes for output in node.outputs if output.name]
+
+
+def _look_inside(
+    model: ir.Model,
+    arithmetic: set[str],
+    place: Body,
+    bodies: dict[ir.Node, Body | None],
+    fed: list[dict[str, np.ndarray]],
+    runs: list[dict[str, np.ndarray]],
+) -> None:
+    """Add what both runs show inside a body to ``runs``; a body that does not run on these inputs stays unseen."""
+    proto, zeros, watched = _instrumented(model, arithmetic, *_inside(model.graph, place, bodies))
+    try:
+        runner = session(proto.SerializeToString(), shapes_first=True)
+        inner = [_run(runner, {**inputs, **zeros}, watched) for inputs in fed]
+    except BotError:
+        raise
+    except Exception:  # onnxruntime's errors have no public base class
+        return
+    for outer, found in zip(runs, inner, strict=True):
+        outer.update(found)
+
+
+def _instrumented(
+    model: ir.Model, arithmetic: set[str], nodes: list[onnx.NodeProto], watched: list[str]
+) -> tuple[onnx.ModelProto, dict[str, np.ndarray], list[str]]:
+    """Model of ``nodes`` that outputs the shapes of ``watched`` (or values, if in ``arithmetic``); weights are inputs.
 
     Returns the model, the zeros to feed, and the values watched, in order of the outputs.
     """
@@ -119,8 +180,7 @@ def _instrumented(model: ir.Model, arithmetic: set[str]) -> tuple[onnx.ModelProt
         else:
             tensor.name = name
             graph.initializer.append(ir.serde.serialize_tensor(tensor))
-    graph.node.extend(ir.serde.serialize_node(node) for node in model.graph)
-    watched = [output.name for node in model.graph for output in node.outputs if output.name]
+    graph.node.extend(nodes)
     for name in watched:
         fetched = name
         if name not in arithmetic:

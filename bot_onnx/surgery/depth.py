@@ -11,6 +11,7 @@ import re
 import onnx_ir as ir
 
 from bot_onnx.errors import GraphError
+from bot_onnx.graph.bodies import copy_place, settle_copies
 from bot_onnx.graph.layers import Layer, LayerChain
 from bot_onnx.graph.nodes import fresh_name
 from bot_onnx.graph.normalise import node_inputs
@@ -150,7 +151,9 @@ def _copy(
             else:
                 new.name = ""
             values[old] = new
+        copy_place(node, copy, copies)
         copies[node] = copy
+    settle_copies(copies)
     return copies
 
 

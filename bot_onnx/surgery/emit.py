@@ -9,6 +9,7 @@ import onnx
 import onnx_ir as ir
 
 from bot_onnx.graph.analysis import Analysis
+from bot_onnx.graph.bodies import nested_protos
 
 PROVENANCE = "bot_onnx"  #: key of the metadata entry that says what made a file
 
@@ -39,7 +40,7 @@ def skeleton(
     graph.name = model.graph.name or "main"
     graph.input.extend(_port(analysis, value, sizes) for value in model.graph.inputs)
     graph.output.extend(_port(analysis, value, sizes) for value in model.graph.outputs)
-    graph.node.extend(ir.serde.serialize_node(node) for node in model.graph)
+    graph.node.extend(nested_protos(model.graph))
     for name, value in model.graph.initializers.items():
         if name not in written and value.const_value is not None and any(True for _ in value.uses()):
             value.const_value.name = name

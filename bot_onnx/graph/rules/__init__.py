@@ -8,13 +8,22 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bot_onnx.graph.nodes import op_key
-from bot_onnx.graph.rules import attention, elementwise, layout, linear, recurrent, selection, tables
+from bot_onnx.graph.rules import attention, elementwise, flow, layout, linear, recurrent, selection, tables
 from bot_onnx.graph.rules.base import RULES, Context, Requirement
 from bot_onnx.graph.rules.unknown import follow_unknown
 
 __all__ = ["Context", "Requirement", "apply"]
 
-_FAMILIES = (attention, elementwise, layout, linear, recurrent, selection, tables)  # imported to register their rules
+_FAMILIES = (
+    attention,
+    elementwise,
+    flow,
+    layout,
+    linear,
+    recurrent,
+    selection,
+    tables,
+)  # imported to register their rules
 
 
 def apply(context: Context, node: ir.Node) -> None:

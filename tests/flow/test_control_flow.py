@@ -1,0 +1,166 @@
+"""Networks with If, Loop and Scan: what is inside a body is resized as everything else, or frozen by name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+import bot_onnx
+from bot_onnx.errors import DimError
+from bot_onnx.graph.bodies import MARKS
+from bot_onnx.runtime import session
+from tests.flow.bodies import FLOAT, Body, branching, linear, looping, scanning
+from tests.graphs import GraphBuilder, save
+from tests.oracle.compare import analysis_of, transplant
+
+TOLERANCE = 1e-5
+
+
+def outputs(model: Path | onnx.ModelProto, **feeds: Any) -> list[Any]:
+    content = str(model) if isinstance(model, Path) else model.SerializeToString()
+    runner = session(content)
+    wanted = {port.name for port in runner.get_inputs()}
+    results: list[Any] = runner.run(None, {name: value for name, value in feeds.items() if name in wanted})
+    return results
+
+
+def largest_difference(ours: Path, theirs: Path | onnx.ModelProto, rank: int = 2) -> float:
+    """Over both branches and two batch sizes."""
+    rng = np.random.default_rng(0)
+    worst = 0.0
+    for batch in (2, 5):
+        x = rng.standard_normal((batch, 4) if rank == 2 else (batch, 7, 4)).astype(np.float32)
+        for flag in (True, False):
+            for a, b in zip(
+                outputs(ours, x=x, flag=np.array(flag)), outputs(theirs, x=x, flag=np.array(flag)), strict=True
+            ):
+                worst = max(worst, float(np.abs(a - b).max() / np.abs(b).max()))
+    return worst
+
+
+def named(path: Path, size: int) -> str:
+    """Name of the leaf of that size."""
+    (name,) = (d.name for d in analysis_of(path).structure.dims.values() if d.size == size and d.kind == "leaf")
+    return name
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_branches_resize_like_a_native_network(nested: bool, tmp_path: Path) -> None:
+    source = save(branching(nested=nested), tmp_path)
+    out = tmp_path / "out.onnx"
+    for layers, hidden, inner in ((2, 4, 12), (5, 16, 40)):
+        result = bot_onnx.resize(source, {"layers": layers, "hidden": hidden, "intermediate": inner}, out, force=True)
+        assert result.report.passed
+        native = save(branching(layers, hidden, inner, nested=nested), tmp_path, "native.onnx")
+        theirs = transplant(analysis_of(out), analysis_of(native))
+        assert largest_difference(out, theirs) <= TOLERANCE
+    assert sum(node.op_type == "If" for node in onnx.load(out).graph.node) == 5
+    assert all(node.domain != MARKS for node in onnx.load(out).graph.node)
+
+
+def test_branches_grow_exactly(tmp_path: Path) -> None:
+    source = save(branching(nested=True), tmp_path)
+    out = tmp_path / "out.onnx"
+    bot_onnx.resize(source, {"hidden": 16}, out)
+    assert largest_difference(out, source) <= TOLERANCE
+
+
+def test_a_loop_resizes_like_a_native_one(tmp_path: Path) -> None:
+    source = save(looping(inner=12), tmp_path)
+    out = tmp_path / "out.onnx"
+    leaves = [d.name for d in analysis_of(source).structure.dims.values() if d.size == 12]
+    assert len(leaves) == 2  # inside an iteration, and collected over them: they never meet
+    for hidden, inner in ((4, 6), (10, 20)):
+        spec = {"dims": {named(source, 8): hidden, **dict.fromkeys(leaves, inner)}}
+        assert bot_onnx.resize(source, spec, out, force=True).report.passed
+        theirs = transplant(analysis_of(out), analysis_of(save(looping(hidden, inner), tmp_path, "native.onnx")))
+        assert largest_difference(out, theirs) <= TOLERANCE
+
+
+def test_a_scan_resizes_like_a_native_one(tmp_path: Path) -> None:
+    source = save(scanning(), tmp_path)
+    out = tmp_path / "out.onnx"
+    for hidden, width in ((4, 5), (16, 12)):
+        spec = {"dims": {named(source, 8): hidden, named(source, 6): width}}
+        assert bot_onnx.resize(source, spec, out, force=True).report.passed
+        theirs = transplant(analysis_of(out), analysis_of(save(scanning(hidden, width), tmp_path, "native.onnx")))
+        assert largest_difference(out, theirs, rank=3) <= TOLERANCE
+
+
+@pytest.mark.parametrize("make", [branching, looping, scanning])
+def test_identity_rebuild(make: Callable[[], onnx.ModelProto], tmp_path: Path) -> None:
+    source = save(make(), tmp_path)
+    out = tmp_path / "same.onnx"
+    dims = analysis_of(source).structure.dims.values()
+    some = next(d for d in dims if d.kind == "leaf" and d.frozen is None)
+    assert not bot_onnx.resize(source, {"dims": {some.name: some.size}}, out).plan.constants
+    assert largest_difference(out, source, rank=3 if make is scanning else 2) <= 1e-6
+
+
+def with_blocked_branch(hidden: int = 8) -> onnx.ModelProto:
+    """After the layers a branch that no usual input can take: it squeezes the batch."""
+    b = GraphBuilder()
+    x = linear(b, "x", 4, hidden)
+    for _ in range(3):
+        x = b.op("Add", x, linear(b, b.op("Relu", linear(b, x, hidden, 12)), 12, hidden))
+    single = b.op("Equal", b.op("Gather", b.op("Shape", x), b.constant(np.int64(0))), b.constant(np.int64(1)))
+    then, other = Body(b), Body(b)
+    row = then.op("Squeeze", x, b.ints(0))
+    kept = then.op("Unsqueeze", then.op("Add", row, then.weight(hidden)), b.ints(0))
+    made = b.op(
+        "If", single,
+        then_branch=then.graph([(kept, FLOAT)]), else_branch=other.graph([(other.op("Neg", x), FLOAT)]),
+    )  # fmt: skip
+    return b.model([("x", ["batch", 4])], [linear(b, made, hidden, 3)])
+
+
+def test_a_branch_that_cannot_be_run_freezes_by_name(tmp_path: Path) -> None:
+    source = save(with_blocked_branch(), tmp_path)
+    with pytest.raises(DimError, match="stands in a branch that could not be run"):
+        bot_onnx.resize(source, {"hidden": 16}, tmp_path / "out.onnx")
+    out = tmp_path / "out.onnx"
+    assert bot_onnx.resize(source, {"layers": 2, "intermediate": 6}, out).report.passed
+    for batch in (1, 4):
+        assert outputs(out, x=np.ones((batch, 4), np.float32))[0].shape == (batch, 3)
+
+
+def test_names_that_branches_share_are_told_apart(tmp_path: Path) -> None:
+    """Two branches may use the same names for different things."""
+    model = branching(layers=1)
+    node = next(node for node in model.graph.node if node.op_type == "If")
+    for body in (attribute.g for attribute in node.attribute):
+        names = {name for inner in body.node for name in inner.output} | {t.name for t in body.initializer}
+        number = {name: f"same{i}" for i, name in enumerate(sorted(names))}
+        for inner in body.node:
+            inner.input[:] = [number.get(name, name) for name in inner.input]
+            inner.output[:] = [number.get(name, name) for name in inner.output]
+        for tensor in body.initializer:
+            tensor.name = number[tensor.name]
+        body.output[0].name = number[body.output[0].name]
+    source = save(model, tmp_path)
+    out = tmp_path / "out.onnx"
+    bot_onnx.resize(source, {"dims": {named(source, 8): 16}}, out)
+    assert largest_difference(out, source) <= TOLERANCE
+
+
+def test_an_op_with_a_body_of_another_kind_keeps_what_its_body_reads(tmp_path: Path) -> None:
+    """What a body captures from around it is not lost sight of."""
+    b = GraphBuilder()
+    x = linear(b, "x", 4, 8)
+    body = Body(b)
+    graph = body.graph([(body.op("Add", "item", x), FLOAT)], [("item", FLOAT, 2)])
+    items = b.op("SequenceConstruct", x)
+    mapped = b.op("SequenceMap", items, body=graph)
+    made = b.op("SequenceAt", mapped, b.constant(np.int64(0)))
+    model = b.model([("x", ["batch", 4])], [linear(b, made, 8, 3)])
+    model.opset_import[0].CopyFrom(helper.make_opsetid("", 17))
+    source = save(model, tmp_path)
+    with pytest.raises(bot_onnx.errors.BotError):
+        bot_onnx.resize(source, {"dims": {"dim_8": 16}}, tmp_path / "out.onnx")
+    assert not (tmp_path / "out.onnx").exists()
