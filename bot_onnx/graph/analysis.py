@@ -14,6 +14,7 @@ from bot_onnx.graph.attention import Attention, Scalar, find_attentions, scalar_
 from bot_onnx.graph.axes import analyse_axes
 from bot_onnx.graph.closed_forms import match_scale
 from bot_onnx.graph.dims import Dim, Pair
+from bot_onnx.graph.input_axes import release_inputs
 from bot_onnx.graph.layers import LayerChain, find_chains
 from bot_onnx.graph.normalise import normalise
 from bot_onnx.graph.observe import observe, shape_values
@@ -89,6 +90,7 @@ def analyse(model: ir.Model) -> Analysis:
         _align(context, chain)
     parameters = find_parameters(graph, context)
     attentions = find_attentions(graph, context)
+    release_inputs(graph, context, chains, attentions, parameters)
     structure, ids = build_structure(
         graph,
         context,

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bot_onnx.graph.dims import DimTable
+from bot_onnx.graph.dims import INPUT, DimTable
 from bot_onnx.graph.observe import Observation
 from bot_onnx.graph.recurrent import state_inputs
 from bot_onnx.graph.rules import Context, apply
 from bot_onnx.graph.shape_values import ShapeValues
 
 RUNTIME = "set at run time by the input"
-INPUT = "an axis of a graph input"
 
 
 def analyse_axes(model: ir.Model, observed: Observation) -> Context:

@@ -11,7 +11,7 @@ Sizes are pairs, one per observed run: a dim whose two sizes differ is a runtime
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -21,6 +21,7 @@ Dim = int
 MaybeDim = int | None
 
 EQUAL_PARTS = "a number of equal parts"
+INPUT = "an axis of a graph input"  #: why a dim is frozen until the roles say that it may follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +140,25 @@ class DimTable:
         return dim
 
     def freeze(self, dim: MaybeDim, reason: str) -> None:
-        """Say that ``dim`` must keep its size, and every leaf below it. The first reason stays."""
+        """Say that ``dim`` must keep its size, and every leaf below it.
+
+        The first reason stays; but any other takes the place of :data:`INPUT`, which alone can be taken back.
+        """
         if dim is None:
             return
         dim = self.find(dim)
-        self._frozen.setdefault(dim, reason)
+        if self._frozen.get(dim, INPUT) == INPUT:
+            self._frozen[dim] = reason
         composite = self.composite(dim)
         for part in composite.parts if composite else ():
             self.freeze(part, reason)
+
+    def release(self, leaves: Collection[Dim]) -> None:
+        """Unfreeze leaves (and what is made of them) that are frozen for no other reason than :data:`INPUT`."""
+        released = {self.find(leaf) for leaf in leaves if self.frozen(leaf) == INPUT}
+        for dim, reason in list(self._frozen.items()):
+            if reason == INPUT and released.intersection(self.leaves(dim)):
+                del self._frozen[dim]
 
     # -- merging -----------------------------------------------------------------------------------------------
 

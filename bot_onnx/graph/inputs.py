@@ -6,6 +6,8 @@ accepts is not written in the file, so a short ladder of guesses is tried, most 
 
 from __future__ import annotations
 
+import ast
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,11 +15,15 @@ from typing import Any
 import numpy as np
 import onnx
 
-#: Sizes per run for the first, second… open dim. Two runs; primes, so that no size is mistaken for another.
-SIZES = ((2, 3), (7, 5), (11, 13), (17, 19), (23, 29), (31, 37))
+Pair = tuple[int, int]
+
+#: Sizes per run for the first, second… open dim. Two runs; primes, so that no size is mistaken for another, and all of
+#: them grow, so that sums differ between the runs as well.
+SIZES = ((2, 3), (5, 7), (11, 13), (17, 19), (23, 29), (31, 37))
 _FORM = frozenset({"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Expand"})
 #: Sizes for open dims of images (axes 2 and later of a 4-D float input).
 IMAGE_SIZES = ((64, 96), (224, 256), (32, 64))
+MAX_TRIALS = 40  #: guesses at which length is the sum of others
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,22 +77,110 @@ def _dtype(element: int) -> np.dtype[Any]:
 
 def open_sizes(specs: Sequence[InputSpec]) -> Iterator[tuple[dict[str, int], dict[str, int]]]:
     """Yield pairs of sizes (first run, second run) for every open symbol, most usual guess first."""
-    symbols = list(dict.fromkeys(dim for spec in specs for dim in spec.shape if isinstance(dim, str)))
-    spatial = {
-        dim for spec in specs if len(spec.shape) == 4 for dim in spec.shape[1:] if isinstance(dim, str)
-    }  # fmt: skip
+    symbols = open_symbols(specs)
+    spatial = _spatial(specs)
     plain = [symbol for symbol in symbols if symbol not in spatial]
-    pairs = dict(zip(plain, SIZES, strict=False))
-    for image in IMAGE_SIZES if spatial else ((0, 0),):
-        sizes = {**{symbol: image for symbol in spatial}, **pairs}
-        for symbol in symbols:
-            sizes.setdefault(symbol, SIZES[-1])
-        yield {s: sizes[s][0] for s in symbols}, {s: sizes[s][1] for s in symbols}
+    distinct = {symbol: SIZES[min(place, len(SIZES) - 1)] for place, symbol in enumerate(plain)}
+    images = IMAGE_SIZES if spatial else (SIZES[-1],)
+    for image in images:
+        yield _pair(specs, {**dict.fromkeys(spatial, image), **distinct})
+    for related in _related(specs, distinct):
+        yield _pair(specs, {**dict.fromkeys(spatial, images[0]), **related})
     # Symbols that differ by name may have to agree in size: one size per axis then.
     axes = {dim: axis for spec in specs for axis, dim in enumerate(spec.shape) if isinstance(dim, str)}
-    by_axis = {symbol: SIZES[min(axis, len(SIZES) - 1)] for symbol, axis in axes.items()}
-    yield {s: by_axis[s][0] for s in symbols}, {s: by_axis[s][1] for s in symbols}
-    yield {s: 1 for s in symbols}, {s: 1 for s in symbols}
+    by_axis = {symbol: SIZES[min(axes.get(symbol, 1), len(SIZES) - 1)] for symbol in symbols}
+    yield _pair(specs, by_axis)
+    for related in _related(specs, by_axis):
+        yield _pair(specs, related)
+    yield _pair(specs, dict.fromkeys(symbols, (1, 1)))
+
+
+def _spatial(specs: Sequence[InputSpec]) -> set[str]:
+    """Open heights and widths of images.
+
+    Those of 4-D inputs of floats, unless there are several with one open length each: that is a cache of keys and
+    values ``[batch, heads, past, head_dim]``.
+    """
+    images = [spec for spec in specs if len(spec.shape) == 4 and spec.dtype.kind not in "iub"]
+    single = len(images) == 1
+    return {
+        dim
+        for spec in images
+        if single or all(isinstance(dim, str) for dim in spec.shape[2:])
+        for dim in spec.shape[1:]
+        if isinstance(dim, str)
+    }
+
+
+def open_symbols(specs: Sequence[InputSpec]) -> list[str]:
+    """Symbols whose sizes can be chosen, in order of appearance; ``past + sequence`` is computed from two of them."""
+    found: dict[str, None] = {}
+    for dim in (dim for spec in specs for dim in spec.shape if isinstance(dim, str)):
+        formula = _formula(dim)
+        names = [dim] if formula is None else [n.id for n in ast.walk(formula) if isinstance(n, ast.Name)]
+        found.update(dict.fromkeys(names))
+    return list(found)
+
+
+def _related(specs: Sequence[InputSpec], sizes: dict[str, Pair]) -> Iterator[dict[str, Pair]]:
+    """Sizes where one open length is the sum of two others, or one more than another.
+
+    A network with a cache of past keys and values takes a mask as long as the past and the new tokens together; where
+    one token at a time is added, that length is fixed. Which symbol is the sum is not written in the file. Lengths of
+    integer inputs (masks) are the likeliest; the first axis is the batch.
+    """
+    lengths = {
+        dim: spec.dtype.kind not in "iub" for spec in reversed(specs) for dim in spec.shape[1:] if dim in sizes
+    }  # fmt: skip
+    totals = sorted(
+        (str(symbol) for symbol in lengths), key=lambda symbol: (lengths[symbol], -list(sizes).index(symbol))
+    )
+    trials = 0
+    for total in totals:
+        parts = [str(symbol) for symbol in lengths if symbol != total]
+        sums = [(a, b) for index, a in enumerate(parts) for b in parts[index + 1 :]]
+        for a, b in sums:
+            yield {**sizes, total: (sizes[a][0] + sizes[b][0], sizes[a][1] + sizes[b][1])}
+        for a in parts:
+            yield {**sizes, total: (sizes[a][0] + 1, sizes[a][1] + 1)}
+        trials += len(sums) + len(parts)
+        if trials >= MAX_TRIALS:
+            return
+
+
+def _pair(specs: Sequence[InputSpec], sizes: dict[str, Pair]) -> tuple[dict[str, int], dict[str, int]]:
+    """Sizes per run, those of symbols that are formulas of others included."""
+    runs = [{symbol: size[run] for symbol, size in sizes.items()} for run in (0, 1)]
+    for dim in (dim for spec in specs for dim in spec.shape if isinstance(dim, str)):
+        formula = _formula(dim)
+        for run in runs if formula is not None and dim not in sizes else ():
+            run[dim] = max(_evaluate(formula, run), 1)
+    return runs[0], runs[1]
+
+
+def _formula(symbol: str) -> ast.expr | None:
+    """The arithmetic that a symbol such as ``past_length + 1`` spells out; None for a plain name."""
+    if not re.search(r"[+*-]", symbol):
+        return None
+    try:
+        tree = ast.parse(symbol, mode="eval").body
+    except (SyntaxError, ValueError):
+        return None
+    allowed = (ast.BinOp, ast.Name, ast.Constant, ast.Add, ast.Sub, ast.Mult, ast.Load)
+    whole = all(isinstance(node.value, int) for node in ast.walk(tree) if isinstance(node, ast.Constant))
+    return tree if whole and all(isinstance(node, allowed) for node in ast.walk(tree)) else None
+
+
+def _evaluate(formula: ast.expr | None, sizes: dict[str, int]) -> int:
+    match formula:
+        case ast.Constant(value=int(value)):
+            return value
+        case ast.Name(id=name):
+            return sizes[name]
+        case ast.BinOp(left=left, op=op, right=right):
+            a, b = _evaluate(left, sizes), _evaluate(right, sizes)
+            return a + b if isinstance(op, ast.Add) else a - b if isinstance(op, ast.Sub) else a * b
+    raise AssertionError("a formula of another kind")
 
 
 def feeds(specs: Sequence[InputSpec], sizes: dict[str, int], seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:

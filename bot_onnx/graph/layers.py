@@ -152,8 +152,10 @@ def _owners(flow: nx.DiGraph, joints: Sequence[ir.Node]) -> dict[ir.Node, int]:
     """Segment index per node: a node belongs to a segment if everything it feeds does.
 
     Walking backwards, a node whose consumers lie in one segment joins it, unless it is the joint before it. Nodes that
-    feed several segments (masks, rotary tables) belong to none.
+    feed several segments (masks, rotary tables) belong to none. What only shape arithmetic or a graph output sees, and
+    not the end of the path, says nothing of where its inputs belong.
     """
+    seen = nx.ancestors(flow, joints[-1]) | {joints[-1]}
     end_of = {joint: index for index, joint in enumerate(joints[1:])}
     starts = set(joints)
     owner: dict[ir.Node, int] = {}
@@ -163,7 +165,7 @@ def _owners(flow: nx.DiGraph, joints: Sequence[ir.Node]) -> dict[ir.Node, int]:
             continue
         if node in starts:
             continue
-        owners = {owner.get(consumer, -1) for consumer in flow.successors(node)}
+        owners = {owner.get(consumer, -1) for consumer in flow.successors(node) if consumer in seen}
         if len(owners) == 1 and -1 not in owners:
             (owner[node],) = owners
     return owner

@@ -32,15 +32,17 @@ FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16
 def normalise(model: ir.Model) -> ir.Model:
     """Normalise ``model`` in place and return it.
 
-    Afterwards: no function calls, no Constant or Identity nodes, no unused nodes, bodies of control flow laid open,
-    nodes in topological order, no small initializer with more than one use, and no initial states that are zero anyway.
+    Afterwards: no function calls, no Constant nodes, Identity nodes only where a value is an output under two names, no
+    unused nodes, bodies of control flow laid open, nodes in topological order, no small initializer with more than one
+    use, and no initial states that are zero anyway.
     """
     if model.functions:
         common.InlinePass()(model)
     lay_open(model.graph)
     _lift_tensor_constants(model.graph)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)  # constants of other kinds
-    common.IdentityEliminationPass()(model)
+    _unwrap_single_operands(model.graph)
+    _drop_identities(model.graph)
     drop_zero_states(model.graph)
     open_fused(model.graph)
     common.RemoveInitializersFromInputsPass()(model)
@@ -77,6 +79,39 @@ def _lift_tensor_constants(graph: ir.Graph) -> None:
         graph.initializers[output.name or ""] = value
         lifted.append(node)
     graph.remove(lifted, safe=True)
+
+
+def _unwrap_single_operands(graph: ir.Graph) -> None:
+    """Make Identity nodes of ops over any number of operands that have only one."""
+    for node in graph:
+        variadic = node.op_type in ("Concat", "Max", "Mean", "Min", "Sum") and node.domain in ("", "ai.onnx")
+        if variadic and len(node.inputs) == 1:
+            node.op_type = "Identity"
+            node.attributes.clear()
+
+
+def _drop_identities(graph: ir.Graph) -> None:
+    """Remove Identity nodes; one that shows a graph input, a weight or another output as an output stays.
+
+    The library's pass drops the name of an output that is shown under a second one.
+    """
+    dropped: list[ir.Node] = []
+    for node in graph:
+        if node.op_type != "Identity" or node.domain not in ("", "ai.onnx") or node.inputs[0] is None:
+            continue
+        source, shown = node.inputs[0], node.outputs[0]
+        if shown.is_graph_output():
+            if source.producer() is None or source.is_graph_output():
+                continue
+            places = [index for index, output in enumerate(graph.outputs) if output is shown]
+            name, shown.name = shown.name, f"{shown.name}__shown"
+            for index in places:
+                graph.outputs[index] = source
+            source.name, source.shape, source.type = name, shown.shape or source.shape, shown.type or source.type
+        for usage in tuple(shown.uses()):
+            usage.node.replace_input_with(usage.idx, source)
+        dropped.append(node)
+    graph.remove(dropped, safe=True)
 
 
 def _hold_small(graph: ir.Graph) -> None:

@@ -15,10 +15,13 @@ from bot_onnx.graph.bodies import copy_place, settle_copies
 from bot_onnx.graph.layers import Layer, LayerChain
 from bot_onnx.graph.nodes import fresh_name
 from bot_onnx.graph.normalise import node_inputs
+from bot_onnx.surgery.ports import Ports
 
 
-def resize_chain(graph: ir.Graph, chain: LayerChain, name: str, target: int, stacked: dict[str, list[str]]) -> None:
-    """Give ``chain`` ``target`` layers, in place.
+def resize_chain(
+    graph: ir.Graph, chain: LayerChain, name: str, target: int, stacked: dict[str, list[str]]
+) -> dict[str, str]:
+    """Give ``chain`` ``target`` layers, in place; inputs and outputs that belong to single layers follow.
 
     Args:
         graph: the graph.
@@ -27,18 +30,28 @@ def resize_chain(graph: ir.Graph, chain: LayerChain, name: str, target: int, sta
         stacked: per initializer of the last layer that belongs to a stack of the chain, the names of its counterparts
             in the appended layers (empty when shrinking).
 
+    Returns:
+        For every input and output of the graph by its name now, the name in the source of it or of the one that it is
+        made after. Empty where the depth stays.
+
     Raises:
-        GraphError: something outside a removed layer uses what it computes.
+        GraphError: something outside a removed layer uses what it computes, or what is given to it.
     """
     count = len(chain.layers)
+    if target == count:
+        return {}
+    ports = Ports(graph, chain)
     if target < count:
-        _remove(graph, chain, name, target)
-    elif target > count:
-        _append(graph, chain, target - count, stacked)
+        _remove(graph, chain, name, target, ports)
+    else:
+        _append(graph, chain, target - count, stacked, ports)
+    return ports.origins
 
 
-def _remove(graph: ir.Graph, chain: LayerChain, name: str, target: int) -> None:
+def _remove(graph: ir.Graph, chain: LayerChain, name: str, target: int, ports: Ports) -> None:
+    read = [value for value in graph.inputs if any(True for _ in value.uses())]
     _move_uses(graph, chain.layers[-1].end, chain.layers[target - 1].end, keep=set())
+    ports.restore(target)
     gone = {node for layer in chain.layers[target:] for node in layer.nodes}
     needed = _needed(graph)
     for output in graph.outputs:
@@ -55,6 +68,20 @@ def _remove(graph: ir.Graph, chain: LayerChain, name: str, target: int) -> None:
                 f"inside a layer of {name} that would be removed; keep the number of layers"
             )
     graph.remove([node for node in graph if node not in needed], safe=True)
+    lost = [value for value in read if not any(True for _ in value.uses())]
+    if lost:
+        raise GraphError(
+            f"input {lost[0].name!r} is used only in layers of {name} that would be removed; keep the number of layers"
+        )
+    present = set(map(id, graph.inputs))
+    for family in ports.families:
+        for value in family.members if family.kind == "input" else ():
+            user = next((usage.node for usage in value.uses()), None)
+            if id(value) not in present and user is not None:
+                raise GraphError(
+                    f"{user.op_type} (node {user.name!r}) uses an input of a layer of {name} that would be removed; "
+                    "keep the number of layers"
+                )
 
 
 def _needed(graph: ir.Graph) -> set[ir.Node]:
@@ -83,24 +110,28 @@ def _move_uses(graph: ir.Graph, old: ir.Node, new: ir.Node, keep: set[ir.Node]) 
                 graph.outputs[index] = after
 
 
-def _append(graph: ir.Graph, chain: LayerChain, extra: int, stacked: dict[str, list[str]]) -> None:
+def _append(graph: ir.Graph, chain: LayerChain, extra: int, stacked: dict[str, list[str]], ports: Ports) -> None:
     template = chain.layers[-1]
     before = chain.layers[-2]
-    nodes = _template_nodes(graph, template)
+    own = {family.members[-1] for family in ports.families if family.kind == "input"}
+    nodes = _template_nodes(graph, template, own)
     inside = set(nodes)
     aligned = dict(zip(template.nodes, before.nodes, strict=True))
     last = template.end
     taken = {node.name or "" for node in graph} | {value.name or "" for node in graph for value in node.outputs}
     for number in range(1, extra + 1):
-        copies = _copy(graph, template, nodes, last, aligned, number, stacked, taken)
+        values = dict(zip(template.start.outputs, last.outputs, strict=True)) | ports.next_inputs()
+        copies = _copy(graph, nodes, values, aligned, number, stacked, taken)
+        ports.add_layer([copies[node] for node in template.nodes])
         graph.insert_after(last, [copies[node] for node in nodes])
         _move_uses(graph, last, copies[template.end], keep=inside | set(copies.values()))
         last = copies[template.end]
         inside = set(copies.values())
+    ports.restore(len(chain.layers) + extra)
 
 
-def _template_nodes(graph: ir.Graph, layer: Layer) -> list[ir.Node]:
-    """Nodes of a layer in graph order, with the shape arithmetic that depends on it."""
+def _template_nodes(graph: ir.Graph, layer: Layer, own: set[ir.Value]) -> list[ir.Node]:
+    """Nodes of a layer in graph order, with the shape arithmetic that depends on it or on inputs of its ``own``."""
     behind: set[ir.Node] = set()
     pending = [layer.end]
     while pending:
@@ -110,7 +141,7 @@ def _template_nodes(graph: ir.Graph, layer: Layer) -> list[ir.Node]:
         behind.add(node)
         pending.extend(p for value in node_inputs(node) if (p := value.producer()) is not None)
     members = set(layer.nodes)
-    sources = {value for value in layer.start.outputs}
+    sources = {*layer.start.outputs, *own}
     chosen: list[ir.Node] = []
     for node in graph:
         if node in members or (node in behind and any(value in sources for value in node_inputs(node))):
@@ -121,16 +152,14 @@ def _template_nodes(graph: ir.Graph, layer: Layer) -> list[ir.Node]:
 
 def _copy(
     graph: ir.Graph,
-    template: Layer,
     nodes: list[ir.Node],
-    last: ir.Node,
+    values: dict[ir.Value, ir.Value],
     aligned: dict[ir.Node, ir.Node],
     number: int,
     stacked: dict[str, list[str]],
     taken: set[str],
 ) -> dict[ir.Node, ir.Node]:
-    """Copies of ``nodes`` that read from ``last`` instead of the template's start."""
-    values: dict[ir.Value, ir.Value] = dict(zip(template.start.outputs, last.outputs, strict=True))
+    """Copies of ``nodes`` that read the values on the right of ``values`` instead of those on the left."""
     copies: dict[ir.Node, ir.Node] = {}
     for node in nodes:
         inputs = [None if value is None else _input(graph, value, values, number, stacked) for value in node.inputs]
@@ -184,6 +213,7 @@ def successor(before: str | None, last: str, number: int) -> str:
             different = [i for i, (a, b) in enumerate(zip(left, right, strict=True)) if a != b]
             if len(different) == 1 and left[different[0]].isdigit() and right[different[0]].isdigit():
                 index = different[0]
-                if int(right[index]) - int(left[index]) == 1:
-                    return "".join([*right[:index], str(int(right[index]) + number), *right[index + 1 :]])
+                step = int(right[index]) - int(left[index])
+                if step > 0:
+                    return "".join([*right[:index], str(int(right[index]) + step * number), *right[index + 1 :]])
     return f"{last}__layer_plus_{number}"

@@ -180,7 +180,9 @@ def _resize_depth(analysis: Analysis, solution: Solution) -> dict[str, tuple[str
             for stack in analysis.structure.stacks
             if stack.chain == info.name and not stack.shared
         }
-        resize_chain(graph, chain, info.name, solution.layers[info.name], stacked)
+        origins = resize_chain(graph, chain, info.name, solution.layers[info.name], stacked)
+        axes = analysis.context.axes
+        axes.update({name: axes[origin] for name, origin in origins.items() if origin in axes})
     return targets
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import accumulate
 
+import numpy as np
 import onnx_ir as ir
 
 from bot_onnx.graph.dims import MaybeDim
@@ -26,11 +27,20 @@ def gather(context: Context, node: ir.Node) -> None:
     if indices.const_value is not None:
         table = context.table
         picked = dims[axis]
-        if picked is not None and table.is_static(picked) and not _is_shape(context, data):
+        if picked is not None and table.is_static(picked) and not (_is_shape(context, data) or _only_measured(node)):
             table.freeze(picked, f"Gather (node {node.name!r}) picks elements of it by constant indices")
     else:
         context.gathers.append(node)
     context.put(node.outputs[0], [*dims[:axis], *context.of(indices), *dims[axis + 1 :]])
+
+
+def _only_measured(node: ir.Node) -> bool:
+    """Whether the first or last element is picked for no more than the shape of what is left."""
+    indices = node.inputs[1]
+    first_or_last = indices is not None and indices.const_value is not None and bool(
+        np.isin(indices.const_value.numpy(), (0, -1)).all()
+    )  # fmt: skip
+    return first_or_last and all(usage.node.op_type in ("Shape", "Size") for usage in node.outputs[0].uses())
 
 
 def _is_shape(context: Context, value: ir.Value) -> bool:

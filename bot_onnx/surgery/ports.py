@@ -1,0 +1,226 @@
+"""Inputs and outputs of a graph that belong to single layers: caches of keys and values, hidden states, attentions.
+
+Where corresponding values of the layers are ports under names that count (``present.0.key``, ``present.1.key``, …),
+they form a family. A family has a member for every layer, or for all but some at an end (hidden states that are the
+inputs of all layers but the first), and keeps that when the depth changes: ports of removed layers go, added layers
+have theirs, and whatever else is numbered after them (``hidden_states.12``, the result of a last norm) moves up.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, MutableSequence, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx_ir as ir
+
+from bot_onnx.errors import GraphError
+from bot_onnx.graph.layers import LayerChain
+from bot_onnx.graph.nodes import fresh_name
+
+Kind = Literal["input", "output"]
+
+
+@dataclass(frozen=True, slots=True)
+class Numbering:
+    """Names that count: ``prefix``, a number that grows by ``step`` from layer to layer, ``suffix``."""
+
+    prefix: str
+    suffix: str
+    base: int  # number of layer 0
+    step: int
+
+    def name(self, layer: int) -> str:
+        """Name of a layer's member."""
+        return f"{self.prefix}{self.base + self.step * layer}{self.suffix}"
+
+    def number(self, name: str) -> int | None:
+        """The number in ``name``, or None where it is another kind of name."""
+        match = re.fullmatch(rf"{re.escape(self.prefix)}(\d+){re.escape(self.suffix)}", name)
+        return int(match[1]) if match else None
+
+
+@dataclass(slots=True)
+class Family:
+    """Corresponding ports of the layers of a chain.
+
+    Attributes:
+        kind: ``input`` or ``output``.
+        place: index of the node in a layer, and of its input or output.
+        first: the first layer with a member.
+        members: the ports of the source, layer by layer.
+        numbering: their names.
+        missing: how many layers at the end of the chain have none.
+        values: for every layer at the present depth, the value that is or could be its port.
+    """
+
+    kind: Kind
+    place: tuple[int, int]
+    first: int
+    members: list[ir.Value]
+    numbering: Numbering
+    missing: int
+    values: list[ir.Value]
+
+    def ports(self, count: int) -> dict[int, ir.Value]:
+        """Member per layer in a chain of ``count`` layers."""
+        return {layer: self.values[layer] for layer in range(self.first, count - self.missing)}
+
+
+class Ports:
+    """The families of one chain while its depth changes.
+
+    Create it before the change: it takes the families off the graph's inputs and outputs, so that layers can be removed
+    and copied like any others. :meth:`restore` puts back what the new depth has.
+
+    Attributes:
+        families: in the order of their first members.
+        origins: filled by :meth:`restore`: name of a port now -> name in the source of it, or of the one it is
+            made after.
+    """
+
+    def __init__(self, graph: ir.Graph, chain: LayerChain) -> None:
+        self._graph, self._count = graph, len(chain.layers)
+        self._lists: dict[Kind, MutableSequence[ir.Value]] = {"input": graph.inputs, "output": graph.outputs}
+        self._old: dict[Kind, list[ir.Value]] = {kind: list(ports) for kind, ports in self._lists.items()}
+        self._names = {id(port): port.name or "" for ports in self._old.values() for port in ports}
+        self.families = _find_families(chain, self._old)
+        self.origins: dict[str, str] = {}
+        self._members = {id(value): family for family in self.families for value in family.members}
+        for kind, ports in self._lists.items():
+            _replace(ports, [value for value in self._old[kind] if id(value) not in self._members])
+
+    def next_inputs(self) -> dict[ir.Value, ir.Value]:
+        """Inputs of one more layer: by the last layer's, a new one."""
+        made: dict[ir.Value, ir.Value] = {}
+        for family in self.families:
+            if family.kind == "input":
+                last = family.members[-1]
+                made[last] = ir.Value(name=f"{last.name}__next", shape=last.shape, type=last.type)
+                family.values.append(made[last])
+        return made
+
+    def add_layer(self, nodes: Sequence[ir.Node]) -> None:
+        """Take note of the nodes of one more layer, in the order of the chain's."""
+        for family in self.families:
+            if family.kind == "output":
+                family.values.append(nodes[family.place[0]].outputs[family.place[1]])
+
+    def restore(self, count: int) -> None:
+        """Put the ports of a chain of ``count`` layers in place, and name everything."""
+        kept = {id(value) for family in self.families for value in family.ports(count).values()}
+        taken = {value.name or "" for node in self._graph for value in node.outputs}
+        for value in (value for family in self.families for value in family.members):
+            if id(value) not in kept:  # an inner value from now on: its name is free
+                value.name = fresh_name(f"{value.name}__inner", taken)
+        for kind, ports in self._lists.items():
+            named = list(self._arranged(kind, list(ports), count))
+            for value, name, origin in named:
+                value.name = name
+                self.origins[name] = origin
+            _replace(ports, [value for value, _, _ in named])
+
+    def _arranged(self, kind: Kind, others: list[ir.Value], count: int) -> Iterator[tuple[ir.Value, str, str]]:
+        """(port, its name, its origin) in the order of the source; families that alternate by layer go on doing so."""
+        rest = iter(others)
+        blocks = {id(block[0].members[0]): block for block in self._blocks(kind)}
+        for old in self._old[kind]:
+            if id(old) not in self._members:
+                yield next(rest), self._shifted(self._names[id(old)], count), self._names[id(old)]
+            for layer in range(count):
+                for family in blocks.get(id(old), ()):
+                    value = family.ports(count).get(layer)
+                    if value is None:
+                        continue
+                    model = family.members[-1]
+                    if id(value) not in self._members:
+                        value.shape, value.type = model.shape, model.type
+                    origin = self._names.get(id(value), self._names[id(model)])
+                    yield value, family.numbering.name(layer), origin
+
+    def _blocks(self, kind: Kind) -> list[list[Family]]:
+        """Families grouped by overlapping places among the ports."""
+        place = {id(value): index for index, value in enumerate(self._old[kind])}
+        blocks: list[list[Family]] = []
+        end = -1
+        for family in (family for family in self.families if family.kind == kind):
+            if place[id(family.members[0])] < end:
+                blocks[-1].append(family)
+            else:
+                blocks.append([family])
+            end = max(end, place[id(family.members[-1])])
+        return blocks
+
+    def _shifted(self, name: str, count: int) -> str:
+        """Name of a port that is no member: where it is numbered after the members of a family, it moves with them."""
+        for numbering, last in {(f.numbering, f.first + len(f.members) - 1): None for f in self.families}:
+            number = numbering.number(name)
+            if number is not None and number > numbering.base + numbering.step * last:
+                return f"{numbering.prefix}{number + numbering.step * (count - self._count)}{numbering.suffix}"
+        return name
+
+
+def _find_families(chain: LayerChain, ports: dict[Kind, list[ir.Value]]) -> list[Family]:
+    """Families of ports of a chain, in the order of the graph's ports.
+
+    Raises:
+        GraphError: every layer has an input of its own at some place, under names that do not count.
+    """
+    order = {id(value): index for values in ports.values() for index, value in enumerate(values)}
+    inputs, outputs = set(map(id, ports["input"])), set(map(id, ports["output"]))
+    found: dict[tuple[int, ...], Family] = {}
+    for position in range(len(chain.layers[0].nodes)):
+        nodes = [layer.nodes[position] for layer in chain.layers]
+        for slot in range(len(nodes[0].inputs)):
+            values = [value for node in nodes if (value := node.inputs[slot]) is not None]
+            if len({id(value) for value in values if id(value) in inputs}) > 1:
+                family = _family("input", (position, slot), values, inputs)
+                if family is None or len(family.members) < len(nodes):
+                    raise GraphError(
+                        f"inputs {values[0].name!r}, {values[1].name!r}… belong to single layers, but their names do "
+                        "not count up, so that those of other layers cannot be named; keep the number of layers"
+                    )
+                found.setdefault(tuple(map(id, family.members)), family)
+        for slot in range(len(nodes[0].outputs)):
+            family = _family("output", (position, slot), [node.outputs[slot] for node in nodes], outputs)
+            if family is not None:
+                found.setdefault(tuple(map(id, family.members)), family)
+    return sorted(found.values(), key=lambda family: (family.kind, order[id(family.members[0])]))
+
+
+def _family(kind: Kind, place: tuple[int, int], values: list[ir.Value], ports: set[int]) -> Family | None:
+    """The family of corresponding values, if at least two in a row are ports whose names count."""
+    first = next((layer for layer, value in enumerate(values) if id(value) in ports), len(values))
+    members: list[ir.Value] = []
+    numbering: Numbering | None = None
+    for value in values[first:]:
+        if id(value) not in ports:
+            break
+        if members:
+            following = _numbering(members[-1].name or "", value.name or "", first + len(members) - 1)
+            if following is None or numbering not in (None, following):
+                break
+            numbering = following
+        members.append(value)
+    if numbering is None:
+        return None
+    return Family(kind, place, first, members, numbering, len(values) - first - len(members), values)
+
+
+def _numbering(before: str, after: str, layer: int) -> Numbering | None:
+    """How two names count, the first of them of ``layer``."""
+    left, right = re.split(r"(\d+)", before), re.split(r"(\d+)", after)
+    different = [i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b]
+    if len(left) != len(right) or len(different) != 1 or different[0] % 2 == 0:
+        return None
+    index = different[0]
+    step = int(right[index]) - int(left[index])
+    base = int(left[index]) - step * layer
+    return Numbering("".join(left[:index]), "".join(left[index + 1 :]), base, step) if step > 0 else None
+
+
+def _replace(ports: MutableSequence[ir.Value], values: list[ir.Value]) -> None:
+    if list(map(id, ports)) != list(map(id, values)):
+        ports.clear()
+        ports.extend(values)

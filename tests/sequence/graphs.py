@@ -1,0 +1,73 @@
+"""Decoders with a cache of keys and values, and networks that show their hidden states, made by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from tests.graphs import GraphBuilder
+
+FEATURES = 4
+
+
+def _heads(b: GraphBuilder, value: str, heads: int, head_dim: int) -> str:
+    return b.op("Transpose", b.op("Reshape", value, b.ints(0, 0, heads, head_dim)), perm=[0, 2, 1, 3])
+
+
+def _port(name: str, shape: list[int | str]) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+
+
+def cached_decoder(layers: int = 4, heads: int = 4, head_dim: int = 8) -> onnx.ModelProto:
+    """Attention layers over a cache: ``past.N.key`` / ``value`` in, ``present.N.key`` / ``value`` out, and a mask.
+
+    The mask is as long as the past and the new positions together.
+    """
+    b = GraphBuilder()
+    hidden = 2 * heads * head_dim
+    inputs, outputs = (
+        [_port("x", ["batch", "sequence", FEATURES]), _port("mask", ["batch", "total"])],
+        [_port("y", ["batch", "sequence", 3])],
+    )
+    cache: list[int | str] = ["batch", heads, "past", head_dim]
+    x = b.op("MatMul", "x", b.weight(FEATURES, hidden))
+    bias = b.op("Unsqueeze", b.op("Mul", "mask", b.constant(np.float32(2.0))), b.ints(1, 2))
+    for layer in range(layers):
+        q, k, v = (_heads(b, b.op("MatMul", x, b.weight(hidden, heads * head_dim)), heads, head_dim) for _ in range(3))
+        names = [f"past.{layer}.{part}" for part in ("key", "value")]
+        inputs += [_port(name, cache) for name in names]
+        k, v = b.op("Concat", names[0], k, axis=2), b.op("Concat", names[1], v, axis=2)
+        for part, value in (("key", k), ("value", v)):
+            b.nodes[[n.output[0] for n in b.nodes].index(value)].output[0] = f"present.{layer}.{part}"
+            outputs.append(_port(f"present.{layer}.{part}", ["batch", heads, "total", head_dim]))
+        scores = b.op("MatMul", q, b.op("Transpose", f"present.{layer}.key", perm=[0, 1, 3, 2]))
+        scores = b.op("Add", b.op("Mul", scores, b.constant(np.float32(head_dim**-0.5))), bias)
+        mixed = b.op("MatMul", b.op("Softmax", scores, axis=-1), f"present.{layer}.value")
+        flat = b.op("Reshape", b.op("Transpose", mixed, perm=[0, 2, 1, 3]), b.ints(0, 0, heads * head_dim))
+        x = b.op("Add", x, b.op("MatMul", flat, b.weight(heads * head_dim, hidden)))
+    b.nodes.append(helper.make_node("MatMul", [x, b.weight(hidden, 3)], ["y"], name="head"))
+    graph = helper.make_graph(b.nodes, "decoder", inputs, outputs, b.tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def shown_states(layers: int = 4, hidden: int = 8) -> onnx.ModelProto:
+    """Residual layers whose inputs are outputs, then a norm: ``state.0`` … ``state.<layers>``, the last one normalised.
+
+    ``last`` is the last state under another name.
+    """
+    b = GraphBuilder()
+    outputs = [_port(f"state.{n}", ["batch", hidden]) for n in range(layers + 1)] + [_port("last", ["batch", hidden])]
+    b.nodes.append(helper.make_node("MatMul", ["x", b.weight(FEATURES, hidden)], ["state.0"], name="embed"))
+    x = "state.0"
+    for layer in range(layers):
+        inside = b.op("Relu", b.op("MatMul", x, b.weight(hidden, 2 * hidden)))
+        x = b.op("Add", x, b.op("MatMul", inside, b.weight(2 * hidden, hidden)))
+        if layer < layers - 1:
+            b.nodes[-1].output[0] = x = f"state.{layer + 1}"
+    scale, shift = b.constant(np.full(hidden, 1.1, np.float32)), b.constant(np.full(hidden, 0.1, np.float32))
+    b.op("LayerNormalization", x, scale, shift)
+    b.nodes[-1].output[0] = f"state.{layers}"
+    b.nodes.append(helper.make_node("Identity", [f"state.{layers}"], ["last"], name="shown_twice"))
+    graph = helper.make_graph(b.nodes, "states", [_port("x", ["batch", FEATURES])], outputs, b.tensors)
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
