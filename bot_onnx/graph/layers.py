@@ -81,10 +81,11 @@ def find_chains(graph: ir.Graph, arithmetic: set[str]) -> list[LayerChain]:
 
 
 def _flow(graph: ir.Graph, arithmetic: set[str]) -> nx.DiGraph:
-    """Data flow between nodes, without shape arithmetic."""
+    """Data flow between nodes, without shape arithmetic and without what only shape arithmetic reads."""
     flow: nx.DiGraph = nx.DiGraph()
+    useful = _useful(graph, arithmetic)
     for node in graph:
-        if _is_arithmetic(node, arithmetic):
+        if node not in useful:
             continue
         flow.add_node(node)
         for value in node_inputs(node):
@@ -92,6 +93,19 @@ def _flow(graph: ir.Graph, arithmetic: set[str]) -> nx.DiGraph:
             if producer is not None and producer in flow:
                 flow.add_edge(producer, node)
     return flow
+
+
+def _useful(graph: ir.Graph, arithmetic: set[str]) -> set[ir.Node]:
+    """Nodes from which an output can be reached by data, not by shapes alone."""
+    useful: set[ir.Node] = set()
+    pending = [producer for output in graph.outputs if (producer := output.producer()) is not None]
+    while pending:
+        node = pending.pop()
+        if node in useful or _is_arithmetic(node, arithmetic):
+            continue
+        useful.add(node)
+        pending.extend(producer for value in node_inputs(node) if (producer := value.producer()) is not None)
+    return useful
 
 
 def _is_arithmetic(node: ir.Node, arithmetic: set[str]) -> bool:

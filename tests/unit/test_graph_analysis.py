@@ -131,6 +131,22 @@ def test_an_output_inside_a_removed_layer_is_refused(tmp_path: Path) -> None:
     assert not out.exists()
 
 
+def test_a_long_way_to_a_shape_is_no_path(tmp_path: Path) -> None:
+    """What only shape arithmetic reads leads nowhere, however long it is: the layers end at the output."""
+    b = GraphBuilder()
+    x = b.op("MatMul", "x", b.weight(4, 8))
+    for _ in range(2):
+        inner = b.op("MatMul", x, b.weight(8, 16))
+        aside = inner
+        for _ in range(6):
+            aside = b.op("Abs", aside)
+        wide = b.op("Reshape", inner, b.op("Shape", aside))
+        x = b.op("Add", x, b.op("MatMul", b.op("Relu", wide), b.weight(16, 8)))
+    out = b.op("MatMul", x, b.weight(8, 3))
+    structure = analysed(b.model([("x", ["batch", 4])], [out]), tmp_path).structure
+    assert [chain.count for chain in structure.chains] == [2]
+
+
 def test_no_repeated_layers(tmp_path: Path) -> None:
     b = GraphBuilder()
     b.op("MatMul", b.op("Tanh", b.op("MatMul", "x", b.weight(4, 6))), b.weight(6, 3))
