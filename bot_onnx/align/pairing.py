@@ -51,7 +51,7 @@ def greedy_pairs(similarity: Floats) -> Indices:
     return np.concatenate(found) if found else np.empty((0, 2), dtype=np.intp)
 
 
-def improve_pairs(similarity: Floats, pairs: Indices, rounds: int = 8) -> Indices:
+def improve_pairs(similarity: Floats, pairs: Indices, rounds: int = 2) -> Indices:
     """Exchange partners between pairs while that raises the sum of the similarities.
 
     For pairs (a, b) and (c, d) both other pairings, (a, c)(b, d) and (a, d)(b, c), are tried; in a round every pair
