@@ -5,9 +5,11 @@ Imports none of the packages: ``whole_command`` has to stay small itself.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import platform
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 PACKAGES = ("onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy", "PyWavelets", "networkx")
 
@@ -25,3 +27,14 @@ def environment() -> dict[str, str | int | None]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def machine() -> str:
+    """The machine in a few words: processor, number of processors, Python, system."""
+    name = platform.machine()
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                name = line.split(":", 1)[1].strip()
+                break
+    return f"{name}, {os.cpu_count()} CPUs, Python {platform.python_version()}, {platform.system()}"

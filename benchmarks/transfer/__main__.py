@@ -1,0 +1,70 @@
+"""Run the study and write docs/transfer.md.
+
+python -m benchmarks.transfer                                   # quick: GPT shrinking, one seed
+python -m benchmarks.transfer --scale small --arch gpt --arch bert --arch vit --seeds 3 --all
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from benchmarks.environment import machine
+from benchmarks.transfer.networks import ARCHITECTURES
+from benchmarks.transfer.page import write_page
+from benchmarks.transfer.starts import QUICK, STARTS
+from benchmarks.transfer.study import CACHE_VARIABLE, DIRECTIONS, SCALES, Study
+
+
+@click.command()
+@click.option("--scale", type=click.Choice(list(SCALES)), default="quick", show_default=True)
+@click.option("--arch", "archs", type=click.Choice(ARCHITECTURES), multiple=True, default=("gpt",), show_default=True)
+@click.option("--direction", "directions", type=click.Choice(DIRECTIONS), multiple=True, default=("shrink",))
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Number of seeds.")
+@click.option("--all", "everything", is_flag=True, help="Every start, not the main ones alone.")
+@click.option("--start", "names", multiple=True, help="Only these starts (scratch always runs).")
+@click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default=True)
+@click.option("--device", default="cpu", show_default=True, help="cpu or cuda.")
+@click.option("--output", type=click.Path(path_type=Path), default=Path("docs/transfer.md"), show_default=True)
+def main(
+    scale: str,
+    archs: tuple[str, ...],
+    directions: tuple[str, ...],
+    seeds: int,
+    everything: bool,
+    names: tuple[str, ...],
+    jobs: int,
+    device: str,
+    output: Path,
+) -> None:
+    """Train targets from every start and write the page."""
+    unknown = [name for name in names if name not in STARTS]
+    if unknown:
+        raise click.UsageError(f"no start {unknown[0]!r}; there are: {', '.join(STARTS)}")
+    chosen = names or (tuple(STARTS) if everything else QUICK)
+    cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "bot-onnx-bench") / "transfer"
+    console = Console(stderr=True)
+    began = time.perf_counter()
+
+    def tell(line: str) -> None:
+        console.print(f"[{time.perf_counter() - began:6.0f} s] {line}", highlight=False, markup=False)
+
+    with Study(SCALES[scale], cache, device=device, jobs=jobs, tell=tell) as study:
+        columns = [
+            study.column(arch, direction, seed, chosen)
+            for arch in archs
+            for direction in directions
+            for seed in range(seeds)
+        ]
+    command = " ".join(["python -m benchmarks.transfer", *(f"'{a}'" if " " in a else a for a in sys.argv[1:])])
+    write_page(columns, SCALES[scale], output, command=command, machine=machine())
+    tell(f"wrote {output}, {output.with_suffix('.json')} and {output.with_suffix('.png')}")
+
+
+if __name__ == "__main__":
+    main()

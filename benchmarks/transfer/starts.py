@@ -1,0 +1,201 @@
+"""The starts that are compared: resized weights by each method, and the controls that tell what they are worth."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.numpy_helper
+import torch
+from torch import nn
+
+import bot_onnx
+from benchmarks.transfer.networks import Size, build
+
+StateDict = dict[str, torch.Tensor]
+TABLES = ("tokens", "positions", "patches", "class_token", "norm_first")
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A trained network: its ONNX file, its weights by name, its size."""
+
+    architecture: str
+    path: Path
+    state: Mapping[str, torch.Tensor]
+    size: Size
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """How a target network's weights are made.
+
+    Attributes:
+        name: in tables. control: whether it is a yardstick, not a method.
+        make: (source, target size, seed) -> weights by name.
+        directions: ``shrink``, ``grow``.
+    """
+
+    name: str
+    make: Callable[[Source, Size, int], StateDict]
+    control: bool = False
+    directions: tuple[str, ...] = ("shrink", "grow")
+
+
+def resized(source: Source, size: Size, seed: int, **arguments: Any) -> StateDict:
+    """Weights of the source resized by bot-onnx, read back from the file that it writes.
+
+    Raises:
+        AssertionError: the file does not hold exactly the target's weights.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "resized.onnx"
+        bot_onnx.resize(source.path, size.spec(), out, seed=seed, **arguments)
+        tensors = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(out).graph.initializer}
+    state = {}
+    for name, parameter in build(source.architecture, size).named_parameters():
+        assert name in tensors, f"{name} is not in the resized file"
+        assert tensors[name].shape == tuple(parameter.shape), f"{name} has shape {tensors[name].shape}"
+        state[name] = torch.from_numpy(np.array(tensors[name]))
+    return state
+
+
+def scratch(source: Source, size: Size, seed: int, deviation: float = 0.02) -> StateDict:
+    """Random weights; nothing of the source."""
+    return _state(build(source.architecture, size, deviation=deviation, seed=seed))
+
+
+def shuffled(source: Source, size: Size, seed: int) -> StateDict:
+    """The default start, the elements of every tensor in random order: amplitudes without knowledge."""
+    generator = torch.Generator().manual_seed(seed)
+    state = resized(source, size, seed)
+    return {n: t.flatten()[torch.randperm(t.numel(), generator=generator)].reshape(t.shape) for n, t in state.items()}
+
+
+def embeddings_only(source: Source, size: Size, seed: int) -> StateDict:
+    """Embeddings and positions of the default start, all else random."""
+    state, start = scratch(source, size, seed), resized(source, size, seed)
+    return {name: start[name] if name.startswith(TABLES) else tensor for name, tensor in state.items()}
+
+
+def random_projection(source: Source, size: Size, seed: int) -> StateDict:
+    """Hidden through one random orthonormal matrix, neurons through one a layer, the first heads, even layers.
+
+    W′ = √(ρ_out ρ_in) R_out W R_inᵀ when shrinking, with orthonormal rows R (columns, without the gain, when growing):
+    what is left of a method that keeps a subspace once the choice of the subspace is taken away.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    small, large = sorted((source.size.hidden, size.hidden))
+    shared = _orthonormal(small, large, generator)
+    turn = shared if size.hidden == small else shared.T
+    inner = {f"blocks.{k}.": _orthonormal(4 * small, 4 * large, generator) for k in range(size.layers)}
+    inner = {name: table if size.hidden == small else table.T for name, table in inner.items()}
+    heads = torch.eye(small, large) if size.hidden == small else _orthonormal(small, large, generator).T
+    gain = (source.size.hidden / size.hidden) ** 0.5 if size.hidden == small else 1.0
+    state: StateDict = {}
+    for name, parameter in build(source.architecture, size).named_parameters():
+        origin, scope = name, ""
+        if name.startswith("blocks."):
+            _, index, rest = name.split(".", 2)
+            scope = f"blocks.{index}."
+            origin = f"blocks.{int(index) * source.size.layers // size.layers}.{rest}"
+        weight = source.state[origin].clone()
+        if "norm" in name:
+            state[name] = torch.ones(size.hidden) if name.endswith("weight") else torch.zeros(size.hidden)
+            continue
+        for axis in range(weight.dim()):
+            if weight.shape[axis] == parameter.shape[axis]:
+                continue
+            table = _axis_table(name, axis, turn, heads, inner.get(scope))
+            weight = torch.movedim(torch.tensordot(table, weight, dims=([1], [axis])), 0, axis) * gain
+        state[name] = weight.contiguous()
+    return state
+
+
+def _axis_table(
+    name: str, axis: int, hidden: torch.Tensor, heads: torch.Tensor, neurons: torch.Tensor | None
+) -> torch.Tensor:
+    """The matrix that an axis goes through: (in, out) matrices, biases on their output."""
+    part, _, kind = name.rpartition(".")
+    output = kind == "bias" or axis == 1
+    if part.endswith(("query", "key", "value")) and output:
+        return heads
+    if part.endswith(".output") and not output:
+        return heads
+    if (part.endswith(".up") and output) or (part.endswith(".down") and not output):
+        assert neurons is not None
+        return neurons
+    return hidden
+
+
+def _orthonormal(rows: int, columns: int, generator: torch.Generator) -> torch.Tensor:
+    basis, _ = torch.linalg.qr(torch.randn(columns, rows, generator=generator))
+    return basis.T
+
+
+def _state(network: nn.Module) -> StateDict:
+    return {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
+
+
+def _method(name: str, directions: tuple[str, ...] = ("shrink", "grow"), **arguments: Any) -> Start:
+    def make(source: Source, size: Size, seed: int) -> StateDict:
+        return resized(source, size, seed, **arguments)
+
+    return Start(name, make, directions=directions)
+
+
+def _options(**options: Any) -> dict[str, Any]:
+    return {"method": "bot", "options": options}
+
+
+_SHRINK, _GROW = ("shrink",), ("grow",)
+
+#: Every start by name, in the order of the tables.
+STARTS: dict[str, Start] = {
+    start.name: start
+    for start in [
+        _method("bot"),
+        _method("bot, paper", **_options(preset="paper")),
+        _method("bot, not aligned", _SHRINK, **_options(), align="none"),
+        _method("bot, permute", _SHRINK, **_options(), align="permute"),
+        *(
+            _method(f"bot, {wavelet}", _SHRINK, **_options(wavelet=wavelet), align="none")
+            for wavelet in ("db2", "coif3", "bior6.8")
+        ),
+        *(
+            _method(f"bot, {wavelet}, zero", _GROW, **_options(wavelet=wavelet, details="zero"))
+            for wavelet in ("haar", "db2", "coif3", "bior6.8")
+        ),
+        _method("bot, gaussian", _GROW, **_options(details="gaussian")),
+        _method("bot, uniform", _GROW, **_options(details="uniform")),
+        _method("bot, in-band x2", _GROW, **_options(details="in-band", noise_scale=2.0)),
+        _method("front", method="front"),
+        _method("ws", _SHRINK, method="ws"),
+        _method("bert2bert FPI", _GROW, method="bert2bert", options={"variant": "fpi"}),
+        _method("bert2bert AKI", _GROW, method="bert2bert", options={"variant": "aki"}),
+        _method("net2net", _GROW, method="net2net"),
+        Start("shuffled", shuffled, control=True),
+        Start("embeddings only", embeddings_only, control=True),
+        Start("random projection", random_projection, control=True),
+        Start("scratch", scratch, control=True),
+    ]
+}
+
+#: The main ones: what the quick table shows.
+QUICK = (
+    "bot",
+    "bot, paper",
+    "bot, not aligned",
+    "front",
+    "ws",
+    "bert2bert AKI",
+    "shuffled",
+    "embeddings only",
+    "random projection",
+    "scratch",
+)

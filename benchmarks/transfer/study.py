@@ -1,0 +1,237 @@
+"""Columns of the study: a source, a target size, and every start trained from the same data by the same recipe.
+
+Runs are cached one by one, by all that decides them: the network, the recipe, the very weights that it starts from. A
+study goes on where it stopped, and a change of the resizing code repeats only the runs whose starts it changes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+
+from benchmarks.transfer.corpora import Images, Text, images, text
+from benchmarks.transfer.measures import SHARES, Row, saved_mid, saved_short, seconds_saved
+from benchmarks.transfer.networks import Size, build, export
+from benchmarks.transfer.starts import STARTS, Source, StateDict, scratch
+from benchmarks.transfer.training import Curve, Recipe, Task, train
+
+CACHE_VARIABLE = "BOT_ONNX_BENCH_CACHE"
+DIRECTIONS = ("shrink", "grow")
+
+
+@dataclass(frozen=True, slots=True)
+class Scale:
+    """How large a study is.
+
+    Attributes:
+        sizes: architecture -> direction -> (source, target).
+        source_steps, steps: of the source's schedule and of the target's.
+        batch: examples a step.
+        rates: learning rates that every start is given.
+        deviations: of the weights of scratch, which is tuned over them too.
+    """
+
+    name: str
+    sizes: Mapping[str, Mapping[str, tuple[Size, Size]]]
+    source_steps: int
+    steps: int
+    batch: int
+    rates: tuple[float, ...]
+    deviations: tuple[float, ...]
+
+
+_TEXT = {"shrink": (Size(8, 128), Size(4, 64)), "grow": (Size(2, 32), Size(4, 64))}
+_IMAGE = {"shrink": (Size(4, 96), Size(2, 48)), "grow": (Size(2, 48), Size(4, 96))}
+_SMALL = {"gpt": _TEXT, "bert": _TEXT, "vit": _IMAGE}
+_PAPER = {"shrink": (Size(12, 768), Size(6, 384)), "grow": (Size(6, 384), Size(12, 768))}
+
+SCALES = {
+    scale.name: scale
+    for scale in (
+        Scale("quick", _SMALL, 600, 400, 16, (2e-3, 6e-3), (0.02, 0.06)),
+        Scale("small", _SMALL, 1500, 1000, 16, (1e-3, 3e-3, 8e-3), (0.02, 0.06)),
+        Scale("paper", dict.fromkeys(_SMALL, _PAPER), 6000, 4000, 64, (3e-4, 1e-3), (0.02,)),
+    )
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One training run."""
+
+    architecture: str
+    size: Size
+    recipe: Recipe
+    start: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """All starts of an architecture, a direction and a seed."""
+
+    architecture: str
+    direction: str
+    seed: int
+    rows: tuple[Row, ...]
+    curves: Mapping[str, Curve]
+
+
+class Study:
+    """Runs columns with a pool of processes, one thread each on the CPU."""
+
+    def __init__(
+        self, scale: Scale, cache: Path, *, device: str = "cpu", jobs: int = 2, tell: Callable[[str], None] = print
+    ) -> None:
+        self.scale, self.cache, self.device, self._tell = scale, cache, device, tell
+        for folder in ("runs", "starts", "sources"):
+            (cache / folder).mkdir(parents=True, exist_ok=True)
+        self._pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+
+    def __enter__(self) -> Study:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def column(self, architecture: str, direction: str, seed: int, names: Sequence[str]) -> Column:
+        """Train every start of ``names`` that serves the direction, and measure it against tuned scratch."""
+        source_size, target = self.scale.sizes[architecture][direction]
+        source = self._source(architecture, source_size, seed)
+        recipe = Recipe(self.scale.steps, self.scale.batch, seed=seed)
+        tuned = [scratch(source, target, seed, deviation) for deviation in self.scale.deviations]
+        starts = {name: [STARTS[name].make(source, target, seed)] for name in names if name != "scratch"}
+        starts = {name: made for name, made in starts.items() if direction in STARTS[name].directions} | {
+            "scratch": tuned
+        }
+        best: dict[str, tuple[Curve, Job]] = {}
+        pending = {
+            name: [
+                self._submit(architecture, target, replace(recipe, rate=rate), state)
+                for state in states
+                for rate in self.scale.rates
+            ]
+            for name, states in starts.items()
+        }
+        for name, runs in pending.items():
+            best[name] = min(((future.result(), job) for future, job in runs), key=lambda run: run[0].losses[-1])
+            self._tell(f"{architecture} {direction} seed {seed}: {name} ends at {best[name][0].losses[-1]:.3f}")
+        return self._measured(architecture, direction, seed, best)
+
+    def _measured(self, architecture: str, direction: str, seed: int, best: Mapping[str, tuple[Curve, Job]]) -> Column:
+        reference = best["scratch"][0]
+        goal = reference.losses[-1]
+        controls = [best[name][0].losses[-1] for name in best if STARTS[name].control]
+        strictest = min(controls)
+        with ThreadPoolExecutor(len(best)) as threads:  # each only waits for the pool
+            shorts = dict(threads.map(lambda name: (name, dict(self._shorts(best[name][1], strictest))), best))
+        rows = []
+        for name, (curve, job) in best.items():
+            ends = shorts[name]
+            rows.append(
+                Row(
+                    name,
+                    STARTS[name].control,
+                    job.recipe.rate,
+                    curve.losses[0],
+                    curve.losses[-1],
+                    saved_mid(curve, goal),
+                    saved_short(ends, goal),
+                    saved_mid(curve, strictest),
+                    saved_short(ends, strictest),
+                    seconds_saved(curve, reference, goal),
+                )
+            )
+        return Column(architecture, direction, seed, tuple(rows), {name: curve for name, (curve, _) in best.items()})
+
+    def _shorts(self, job: Job, goal: float) -> Iterator[tuple[float, Curve]]:
+        """Full short schedules, shortest first, until one ends at ``goal``, the lowest loss that is asked for."""
+        for share in SHARES:
+            recipe = replace(job.recipe, steps=round(job.recipe.steps * share))
+            curve = self._pool.submit(run, replace(job, recipe=recipe), self.cache, self.device).result()
+            yield share, curve
+            if curve.losses[-1] <= goal:
+                return
+
+    def _submit(self, architecture: str, size: Size, recipe: Recipe, state: StateDict) -> tuple[Future[Curve], Job]:
+        job = Job(architecture, size, recipe, _stored(state, self.cache / "starts"))
+        return self._pool.submit(run, job, self.cache, self.device), job
+
+    def _source(self, architecture: str, size: Size, seed: int) -> Source:
+        """The trained source and its ONNX file, at the best of the learning rates."""
+        runs = []
+        for rate in self.scale.rates:
+            recipe = Recipe(self.scale.source_steps, self.scale.batch, rate=rate, seed=1000 + seed)
+            network = build(architecture, size, seed=1000 + seed)
+            state = {name: parameter.detach() for name, parameter in network.named_parameters()}
+            future, job = self._submit(architecture, size, recipe, state)
+            runs.append((future, job))
+        future, job = min(runs, key=lambda run: run[0].result().losses[-1])
+        trained = _trained_path(job, self.cache)
+        state = torch.load(trained)
+        path = trained.with_suffix(".onnx")
+        if not path.exists():
+            network = build(architecture, size)
+            network.load_state_dict(state)
+            part = path.with_suffix(".part")
+            export(network, architecture, part)
+            part.replace(path)
+        self._tell(f"{architecture} {size.layers}x{size.hidden} source ends at {future.result().losses[-1]:.3f}")
+        return Source(architecture, path, state, size)
+
+
+def run(job: Job, cache: Path, device: str) -> Curve:
+    """One training run, or what the cache holds of it; sources (the long ones) also leave their weights."""
+    stored = cache / "runs" / f"{_key(job)}.json"
+    if stored.exists():
+        known = json.loads(stored.read_text())["curve"]
+        return Curve(tuple(known["steps"]), tuple(known["losses"]), known["seconds"])
+    if device == "cpu":
+        torch.set_num_threads(1)
+    network = build(job.architecture, job.size)
+    network.load_state_dict(torch.load(job.start))
+    curve = train(network, Task(job.architecture, _data(job.architecture, cache), device), job.recipe)
+    if job.recipe.seed >= 1000:
+        part = _trained_path(job, cache).with_suffix(f".{os.getpid()}")
+        torch.save({name: p.detach().cpu() for name, p in network.named_parameters()}, part)
+        part.replace(_trained_path(job, cache))
+    part = stored.with_suffix(f".{os.getpid()}")
+    about = {"architecture": job.architecture, "size": asdict(job.size), "recipe": asdict(job.recipe)}
+    part.write_text(json.dumps({**about, "device": device, "curve": asdict(curve)}))
+    part.replace(stored)
+    return curve
+
+
+@lru_cache(maxsize=2)
+def _data(architecture: str, cache: Path) -> Text | Images:
+    return images(cache) if architecture == "vit" else text(cache)
+
+
+def _key(job: Job) -> str:
+    content = json.dumps([job.architecture, asdict(job.size), asdict(job.recipe), job.start.stem], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:24]
+
+
+def _trained_path(job: Job, cache: Path) -> Path:
+    return cache / "sources" / f"{_key(job)}.pt"
+
+
+def _stored(state: StateDict, folder: Path) -> Path:
+    """File of a start, named by its content."""
+    digest = hashlib.sha256()
+    for name in sorted(state):
+        digest.update(name.encode() + state[name].contiguous().numpy().tobytes())
+    path = folder / f"{digest.hexdigest()[:24]}.pt"
+    if not path.exists():
+        part = path.with_suffix(f".{os.getpid()}")
+        torch.save(state, part)
+        part.replace(path)
+    return path
