@@ -51,9 +51,8 @@ def assign(analysis: Analysis, hints: Hints) -> Assignment:
     if hints.source is not None:
         origin = recover(hints.source)
         if hints.like is not None:
-            found = match(
-                origin, hints.source.structure, hints.like, _reader(hints.source), compare=not _resized(hints.source)
-            )
+            fresh, read = not _resized(hints.source), _reader(hints.source)
+            found = match(origin, hints.source.structure, hints.like, read, compare=fresh, what="the source")
             notes += found.notes
         carry(origin, hints.source.structure, draft, structure)
     if hints.strip:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,13 @@ _INSTALL = "safetensors is not installed: pip install 'bot-onnx[safetensors]'"
 
 #: What the format calls its data types, by ONNX data type.
 DTYPES = {
-    ir.DataType.INT64: "int64",
-    ir.DataType.INT32: "int32",
-    ir.DataType.BOOL: "bool",
-    ir.DataType.DOUBLE: "float64",
-    ir.DataType.FLOAT: "float32",
-    ir.DataType.FLOAT16: "float16",
-    ir.DataType.BFLOAT16: "bfloat16",
+    ir.DataType.INT64: "I64",
+    ir.DataType.INT32: "I32",
+    ir.DataType.BOOL: "BOOL",
+    ir.DataType.DOUBLE: "F64",
+    ir.DataType.FLOAT: "F32",
+    ir.DataType.FLOAT16: "F16",
+    ir.DataType.BFLOAT16: "BF16",
 }
 
 
@@ -126,26 +127,38 @@ def save(
         OutputError: the path may not or cannot be written.
         CheckpointError: the library is missing.
     """
-    library = _library()
+    safe_open = _library().safe_open
     path = path.absolute()
     check_output(path, force=force, sources=sources)
-    held = {key: np.ascontiguousarray(values) for key, values in arrays.items()}  # alive until the file is written
-    specs = {
-        key: library.TensorSpec(
-            dtype=DTYPES[ir.DataType.from_numpy(values.dtype)],
-            shape=list(values.shape),
-            data_ptr=values.ctypes.data,
-            data_len=values.nbytes,
-        )
-        for key, values in held.items()
-    }
+    header, offsets = _frame(arrays)
+    end = len(header) + sum(values.nbytes for values in arrays.values())
     with Staging(path, None) as staging:
-        staging.reserve(sum(values.nbytes for values in held.values()), 0)
-        library.serialize_file(specs, os.fspath(staging.readable()), metadata={"format": "pt"})
+        staging.reserve(end, 0)
+        staging.model.write_at(0, header)
+        for key, offset in offsets.items():  # one at a time: the arrays are views of files, and may be large
+            little = np.ascontiguousarray(arrays[key], dtype=arrays[key].dtype.newbyteorder("<"))
+            staging.model.write_at(len(header) + offset, little.reshape(-1).view(np.uint8).data)
         staging.model.sync()
+        with safe_open(os.fspath(staging.readable()), framework="np") as written:  # the library checks what it opens
+            assert set(written.keys()) == set(arrays)
         if before_publish is not None:
             before_publish()
         staging.publish(force=force)
+
+
+def _frame(arrays: Mapping[str, Array]) -> tuple[bytes, dict[str, int]]:
+    """The beginning of a safetensors file, and where after it every array stands: the widest types first, aligned."""
+    described: dict[str, Any] = {"__metadata__": {"format": "pt"}}
+    offsets: dict[str, int] = {}
+    end = 0
+    for key, values in sorted(arrays.items(), key=lambda item: -item[1].dtype.itemsize):
+        dtype = DTYPES[ir.DataType.from_numpy(values.dtype)]
+        offsets[key] = end
+        end += values.nbytes
+        described[key] = {"dtype": dtype, "shape": list(values.shape), "data_offsets": [offsets[key], end]}
+    text = json.dumps(described, separators=(",", ":"), ensure_ascii=False).encode()
+    text += b" " * (-len(text) % 8)
+    return struct.pack("<Q", len(text)) + text, offsets
 
 
 def _library() -> Any:

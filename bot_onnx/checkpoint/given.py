@@ -11,6 +11,7 @@ from bot_onnx.checkpoint.sites import sites_of
 from bot_onnx.checkpoint.types import Claim, Draft, Part, Shape, Window
 from bot_onnx.errors import CheckpointError
 from bot_onnx.graph.analysis import Analysis
+from bot_onnx.graph.normalise import is_float
 from bot_onnx.graph.types import Structure
 
 _FORMS = (
@@ -33,6 +34,9 @@ def give(draft: Draft, analysis: Analysis, names: Mapping[str, Any], where: str)
         CheckpointError: no such tensor, or a value that says nothing.
     """
     for tensor, value in names.items():
+        initializer = analysis.model.graph.initializers.get(tensor)
+        if initializer is not None and is_float(initializer) and initializer.const_value is not None:
+            draft.shapes.setdefault(tensor, tuple(initializer.const_value.shape.numpy()))  # a single number, perhaps
         if tensor not in draft.shapes:
             raise CheckpointError(
                 f"{where}: the graph has no weight {tensor!r}; those without a key are: "
@@ -44,22 +48,32 @@ def give(draft: Draft, analysis: Analysis, names: Mapping[str, Any], where: str)
             draft.left_out[tensor] = f"{where} says so"
             continue
         try:
-            draft.settle(tensor, _claims(tensor, value, draft.shapes[tensor], analysis))
+            draft.settle(
+                tensor,
+                _claims(tensor, value, draft.shapes[tensor], analysis.structure, _turned(tensor, draft, analysis)),
+            )
         except ValueError as error:
             raise CheckpointError(f"{where}: {tensor!r}: {error}; write {_FORMS}") from error
 
 
-def _claims(tensor: str, value: object, shape: Shape, analysis: Analysis) -> tuple[Claim, ...]:
+def _turned(tensor: str, draft: Draft, analysis: Analysis) -> bool:
+    """Whether a tensor's axes stand in the other order in the framework, where the user does not say it."""
+    claims = draft.claims.get(tensor)
+    if claims is not None:
+        return claims[0].perm is not None
+    sites = sites_of(analysis.model.graph.initializers[tensor])
+    return bool(sites) and all(site.linear for site in sites)
+
+
+def _claims(tensor: str, value: object, shape: Shape, structure: Structure, turned: bool) -> tuple[Claim, ...]:
     if isinstance(value, str):
         value = {"key": value}
     if isinstance(value, list) and value and all(isinstance(key, str) for key in value):
-        return tuple(claim for key in value for claim in _claims(tensor, key, shape, analysis))
+        return tuple(claim for key in value for claim in _claims(tensor, key, shape, structure, turned))
     if not isinstance(value, dict) or value.keys() - _FIELDS or ("key" in value) == ("joined" in value):
         raise ValueError("this is no key")
     transpose, axis, part = value.get("transpose"), value.get("axis", 0), value.get("part")
-    if transpose is None:
-        initializer = analysis.model.graph.initializers[tensor]
-        transpose = len(shape) == 2 and all(site.linear for site in sites_of(initializer)) and "." not in tensor
+    transpose = turned if transpose is None else transpose
     if not isinstance(transpose, bool) or not _is_count(axis, len(shape)) or not (part is None or _is_count(part)):
         raise ValueError("'transpose' is true or false, 'axis' and 'part' are whole numbers")
     perm = tuple(reversed(range(len(shape)))) if transpose else None
@@ -72,7 +86,7 @@ def _claims(tensor: str, value: object, shape: Shape, analysis: Analysis) -> tup
     if not isinstance(keys, list) or len(keys) < 2 or not all(isinstance(key, str) for key in keys):
         raise ValueError("'joined' is a list of two or more keys")
     own = len(shape) - 1 - axis if transpose else axis
-    bounds = _bounds(analysis.structure, tensor, own, shape[own], len(keys))
+    bounds = _bounds(structure, tensor, own, shape[own], len(keys))
     return tuple(
         Claim(key, tensor, "given", perm, Window(own, start, stop, shape[own]))
         for key, start, stop in zip(keys, bounds, bounds[1:], strict=False)

@@ -1,4 +1,4 @@
-"""Keys that follow from the layers: what a tensor is in some layers of a stack, it is in all of them."""
+"""Keys that follow from those of others: of the other layers of a stack, of the embedding that a head copies."""
 
 from __future__ import annotations
 
@@ -19,6 +19,19 @@ def complete_layers(draft: Draft, structure: Structure) -> None:
         for index, name in enumerate(stack.tensors):
             if name in draft.lost and (claims := _continued(known, index, name)):
                 draft.settle(name, claims)
+
+
+def claim_twins(draft: Draft, structure: Structure) -> None:
+    """Give a transposed copy of an embedding that has no key of its own the embedding's keys."""
+    stacks = {stack.id: stack for stack in structure.stacks}
+    for stack in stacks.values():
+        name = stack.tensors[0]
+        if stack.twin_of is None or name not in draft.lost:
+            continue
+        original = draft.claims.get(stacks[stack.twin_of].tensors[0], ())
+        whole = [claim for claim in original if claim.perm is None and claim.window is None and claim.part is None]
+        if whole:
+            draft.settle(name, tuple(Claim(claim.key, name, "twin", (1, 0)) for claim in whole))
 
 
 def _continued(known: Mapping[int, tuple[Claim, ...]], index: int, name: str) -> tuple[Claim, ...]:

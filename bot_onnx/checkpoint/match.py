@@ -6,11 +6,11 @@ case shapes still say a lot: every dim of the graph must have one size throughou
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bot_onnx.checkpoint.layers import claim_twins
 from bot_onnx.checkpoint.patterns import Depths, Prefix, find_prefix
 from bot_onnx.checkpoint.types import Array, Checkpoint, Claim, Draft, Read, Shape
 from bot_onnx.checkpoint.values import claim_by_value, constant, fingerprint
@@ -26,7 +26,9 @@ class Match:
     notes: tuple[str, ...]
 
 
-def match(draft: Draft, structure: Structure, like: Checkpoint, read: Read, *, compare: bool) -> Match:
+def match(
+    draft: Draft, structure: Structure, like: Checkpoint, read: Read, *, compare: bool, what: str = "the graph"
+) -> Match:
     """Rename the draft's claims to the checkpoint's keys, drop those it does not have, and settle what is lost.
 
     Args:
@@ -35,6 +37,7 @@ def match(draft: Draft, structure: Structure, like: Checkpoint, read: Read, *, c
         like: the checkpoint.
         read: values of an initializer.
         compare: the graph may hold the checkpoint's own values, since it was not resized.
+        what: the graph, in sentences.
 
     Raises:
         CheckpointError: a tensor has another shape than the checkpoint's sizes make of it, or a graph whose values
@@ -42,19 +45,21 @@ def match(draft: Draft, structure: Structure, like: Checkpoint, read: Read, *, c
     """
     prefix = find_prefix((claim.key for claims in draft.claims.values() for claim in claims), like.shapes)
     _rename(draft, prefix, like)
-    same = _check_shapes(draft, structure, like)
+    claim_twins(draft, structure)
+    sizes = _Sizes(structure)
+    same = _check_shapes(draft, like, sizes)
     notes = (
         [f"{prefix.old!r} at the beginning of a key is {prefix.new!r} in {like.path}."] if prefix != Prefix() else []
     )
-    notes.append(f"{like.path} has {'the sizes of the graph' if same else 'other sizes than the graph'}.")
+    notes.append(f"{like.path} has {f'the sizes of {what}' if same else f'other sizes than {what}'}.")
     absent = _absent(draft, like)
     compared = same and compare
     if compared and draft.lost:
         claim_by_value(draft, read, {key: like.read(key) for key in absent})
-        absent = _absent(draft, like)
+    _claim_by_shape(draft, like, sizes)
     if compared:
         notes += _compare(draft, like, read)
-    _tie(draft, like, absent)
+    _tie(draft, like, _absent(draft, like))
     return Match(tuple(_absent(draft, like)), tuple(notes))
 
 
@@ -75,14 +80,40 @@ def _is_further_layer(key: str, layers: Depths) -> bool:
     return layers.has_layers_like(key) and layers.ends_before(key)
 
 
-def _check_shapes(draft: Draft, structure: Structure, like: Checkpoint) -> bool:
+class _Sizes:
+    """What size every dim of the graph has in the checkpoint, as far as is known."""
+
+    def __init__(self, structure: Structure) -> None:
+        self._axes = {name: stack.axes for stack in structure.stacks for name in stack.tensors}
+        self._known: dict[str, tuple[int, str]] = {}
+
+    def learn(self, claim: Claim, shape: Shape) -> None:
+        """Take in the sizes of a key that is a tensor's for certain."""
+        for dim, size in zip(self._axes.get(claim.tensor, ()), _backwards(shape, claim.perm), strict=False):
+            if dim is not None:
+                self._known.setdefault(dim, (size, claim.key))
+
+    def misfit(self, claim: Claim, shape: Shape, tensor: Shape) -> str | None:
+        """Why a key of this shape cannot be the tensor, or None."""
+        if len(shape) != len(tensor):
+            return "they have different numbers of axes"
+        axes = self._axes.get(claim.tensor, (None,) * len(tensor))
+        for axis, (theirs, ours) in enumerate(zip(_backwards(shape, claim.perm), tensor, strict=True)):
+            dim = axes[axis]
+            if dim is None and theirs != ours:
+                return f"axis {axis} has {ours} indices, and no dim that could have been resized"
+            if dim is not None and dim in self._known and self._known[dim][0] != theirs:
+                size, key = self._known[dim]
+                return f"its dim {dim} has {size} indices in {key!r}, here {theirs}"
+        return None
+
+
+def _check_shapes(draft: Draft, like: Checkpoint, sizes: _Sizes) -> bool:
     """Check every shape against the checkpoint's; turn matrices whose orientation the shapes alone can tell.
 
     Returns:
         Whether all sizes are the graph's.
     """
-    axes = {name: stack.axes for stack in structure.stacks for name in stack.tensors}
-    sizes: dict[str, tuple[int, str]] = {}
     same = True
     # Tensors whose names were kept have the framework's orientation for certain: they say what the dims' sizes are.
     for tensor, claims in sorted(draft.claims.items(), key=lambda item: item[1][0].how != "name"):
@@ -92,55 +123,43 @@ def _check_shapes(draft: Draft, structure: Structure, like: Checkpoint) -> bool:
             if shape is None or claim.window is not None or claim.part is not None:
                 settled.append(claim)
                 continue
-            fitting = _fitting(claim, shape, draft.shapes[tensor], axes.get(tensor), sizes)
+            fitting = _fitting(claim, shape, draft.shapes[tensor], sizes)
             settled.append(fitting)
-            found = _backwards(shape, fitting.perm)
-            same = same and found == draft.shapes[tensor]
-            for dim, size in zip(axes.get(tensor) or (), found, strict=False):
-                if dim is not None:
-                    sizes.setdefault(dim, (size, claim.key))
+            sizes.learn(fitting, shape)
+            same = same and _backwards(shape, fitting.perm) == draft.shapes[tensor]
         draft.settle(tensor, tuple(settled))
     return same
 
 
-def _fitting(
-    claim: Claim,
-    shape: Shape,
-    tensor: Shape,
-    axes: tuple[str | None, ...] | None,
-    sizes: Mapping[str, tuple[int, str]],
-) -> Claim:
+def _fitting(claim: Claim, shape: Shape, tensor: Shape, sizes: _Sizes) -> Claim:
     """The claim, or where its orientation was only concluded and does not fit, the same one transposed."""
     turned = replace(claim, perm=(1, 0) if claim.perm is None else None)
     options = [claim, turned] if claim.how in ("scope", "layer", "twin") and len(tensor) == 2 else [claim]
-    reasons = []
     for option in options:
-        reason = _misfit(option, shape, tensor, axes, sizes)
-        if reason is None:
+        if sizes.misfit(option, shape, tensor) is None:
             return option
-        reasons.append(reason)
     raise CheckpointError(
         f"tensor {claim.tensor!r} {list(tensor)} cannot be {claim.key!r} {list(shape)} of the checkpoint: "
-        f"{reasons[0]}; give the checkpoint that the model was exported from, or one of its size"
+        f"{sizes.misfit(claim, shape, tensor)}; give the checkpoint of the source, or one of the size"
     )
 
 
-def _misfit(
-    claim: Claim,
-    shape: Shape,
-    tensor: Shape,
-    axes: tuple[str | None, ...] | None,
-    sizes: Mapping[str, tuple[int, str]],
-) -> str | None:
-    if len(shape) != len(tensor):
-        return "they have different numbers of axes"
-    for axis, (theirs, ours) in enumerate(zip(_backwards(shape, claim.perm), tensor, strict=True)):
-        dim = axes[axis] if axes is not None else None
-        if dim is None and theirs != ours:
-            return f"axis {axis} has {ours} indices, and no dim that could have been resized"
-        if dim is not None and dim in sizes and sizes[dim][0] != theirs:
-            return f"its dim {dim} has {sizes[dim][0]} indices in {sizes[dim][1]!r}, here {theirs}"
-    return None
+def _claim_by_shape(draft: Draft, like: Checkpoint, sizes: _Sizes) -> None:
+    """Settle a lost tensor for which only one key is left, where that is left for no other tensor."""
+    absent = _absent(draft, like)
+    options: dict[str, list[Claim]] = {}
+    for tensor in draft.lost:
+        shape = draft.shapes[tensor]
+        claims = [
+            Claim(key, tensor, "shape", perm)
+            for key in absent
+            for perm in ((None, (1, 0)) if len(shape) == 2 else (None,))
+        ]
+        options[tensor] = [claim for claim in claims if sizes.misfit(claim, like.shapes[claim.key], shape) is None]
+    for tensor, claims in options.items():
+        others = {claim.key for other, found in options.items() if other != tensor for claim in found}
+        if len(claims) == 1 and claims[0].key not in others:
+            draft.settle(tensor, (claims[0],))
 
 
 def _backwards(shape: Shape, perm: tuple[int, ...] | None) -> Shape:

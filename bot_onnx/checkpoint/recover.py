@@ -8,11 +8,10 @@ certain what the tensor is; everything else stays lost, with a reason, for a che
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 
 import onnx_ir as ir
 
-from bot_onnx.checkpoint.layers import complete_layers
+from bot_onnx.checkpoint.layers import claim_twins, complete_layers
 from bot_onnx.checkpoint.sites import Site, join, module_path, named_modules_known, owner, sites_of
 from bot_onnx.checkpoint.types import Claim, Draft
 from bot_onnx.graph.analysis import Analysis
@@ -42,7 +41,7 @@ def recover(analysis: Analysis) -> Draft:
             if kept and "." in name:
                 draft.left_out[name] = "a buffer of whole numbers, no parameter"
             continue
-        if tensor.size < 2 and not kept:
+        if tensor.size < 2 and not (kept and names.tells_constants(name)):
             continue  # a constant of the computation
         draft.shapes[name] = tuple(tensor.shape.numpy())
         if name in rotary:
@@ -54,20 +53,8 @@ def recover(analysis: Analysis) -> Draft:
         else:
             draft.lose(name, why)
     complete_layers(draft, analysis.structure)
-    _claim_twins(draft, analysis)
+    claim_twins(draft, analysis.structure)
     return draft
-
-
-def _claim_twins(draft: Draft, analysis: Analysis) -> None:
-    """Give a transposed copy of an embedding that has no key of its own the embedding's keys."""
-    stacks = {stack.id: stack for stack in analysis.structure.stacks}
-    for stack in stacks.values():
-        if stack.twin_of is None or stack.tensors[0] in draft.claims:
-            continue
-        original = draft.claims.get(stacks[stack.twin_of].tensors[0], ())
-        twins = tuple(Claim(c.key, stack.tensors[0], "twin", (1, 0)) for c in original if c == replace(c, perm=None))
-        if twins:
-            draft.settle(stack.tensors[0], twins)
 
 
 class _Names:
@@ -75,6 +62,7 @@ class _Names:
 
     def __init__(self, graph: ir.Graph) -> None:
         self._named = named_modules_known(graph)
+        self._scoped = any(module_path(node) is not None for node in graph)
         self._shared = {found["original"] for name in graph.initializers if (found := _CLONE.fullmatch(name))}
         self._roots = {name for name in graph.initializers if "." not in name and self._given_at_root(graph, name)}
         self._trusted = self._scopes_agree(graph)
@@ -85,6 +73,10 @@ class _Names:
             return False
         # The newer exporter names what it computed while exporting like a parameter of the outermost module.
         return "." in name or not self._named or name in self._roots
+
+    def tells_constants(self, name: str) -> bool:
+        """Whether a number with this name must be a parameter: exporters that keep names give constants others."""
+        return "." in name or self._named or self._scoped
 
     def claims(self, value: ir.Value) -> tuple[tuple[Claim, ...], str]:
         """What an initializer is; empty with a reason where that is not certain."""

@@ -14,9 +14,10 @@ Shape = tuple[int, ...]
 
 #: How a key was found. ``name``: the exporter kept it; ``scope``: from the place of the node that uses the tensor;
 #: ``layer``: as in the other layers of its stack; ``twin``: as the embedding of which it is the transpose; ``value``:
-#: the checkpoint holds the same numbers; ``tied``: the checkpoint holds these numbers under this key as well;
-#: ``source``: as in the model that this one was resized from; ``given``: the user said so.
-How = Literal["name", "scope", "layer", "twin", "value", "tied", "source", "given"]
+#: the checkpoint holds the same numbers; ``shape``: the only key of the checkpoint that is left for it; ``tied``: the
+#: checkpoint holds its numbers under this key as well; ``source``: as in the model that this one was resized from;
+#: ``given``: the user said so.
+How = Literal["name", "scope", "layer", "twin", "value", "shape", "tied", "source", "given"]
 
 
 @dataclass(frozen=True, slots=True)

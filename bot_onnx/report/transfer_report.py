@@ -18,6 +18,7 @@ _MEANING = {
     "layer": "as in the other layers",
     "twin": "as the embedding whose transpose it is",
     "value": "the checkpoint holds the same values",
+    "shape": "the only key that is left for it",
     "tied": "the checkpoint holds it under this key too",
     "source": "as in the source",
     "given": "given",
