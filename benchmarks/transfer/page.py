@@ -38,7 +38,7 @@ on {machine}. {scale}
 
 * **saved** is 1 - the steps needed to reach the final validation loss of *tuned* scratch (the best of its learning
   rates and initial deviations), as a share of scratch's steps. All train the same network, so steps are FLOPs and wall
-  time. *mid* is read off the whole schedule's curve, *short* comes from whole schedules of 10, 15, 25, 50 or 75 % of the
+  time. *mid* is read off the whole schedule's curve, *short* comes from whole schedules of 10, 15, 25, 50, 75 % of the
   length, of which the shortest counts that ends there: the fairer measure, as mid-schedule the learning rate has not
   come down yet.
 * **against the strictest control** is the same with the best control's final loss in scratch's place. The controls:
