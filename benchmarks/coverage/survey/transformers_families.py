@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import resource
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -211,13 +211,16 @@ def _child(family: str, names: list[str], sender: Connection) -> None:
     sender.send(result)
 
 
-def survey(wanted: str = "") -> Iterator[dict[str, Any]]:
-    """Yield an entry for every family whose name contains ``wanted``; one that cannot be had has a ``problem``."""
+def survey(wanted: str, known: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Yield an entry for every family whose name contains ``wanted``, but for those known already.
+
+    One that cannot be had has a ``problem`` instead of a configuration.
+    """
     with quiet():
         import_torchvision()
         import transformers  # noqa: F401
 
-        families = {family: names for family, names in representatives().items() if wanted in family}
+        families = {f: names for f, names in representatives().items() if wanted in f and f not in known}
     context = multiprocessing.get_context("fork")
     for family, names in sorted(families.items()):
         receiver, sender = context.Pipe(duplex=False)
