@@ -39,9 +39,9 @@ class _Bench:
     def export(self, target: Target, seed: int = 0) -> Path:
         """The native export of a target; its time is booked apart."""
         assert target.native is not None
-        started = time.process_time()
+        started = time.perf_counter()
         path = cached_export(target.native, self.exporter, self.cache, seed)
-        self.export_seconds += time.process_time() - started
+        self.export_seconds += time.perf_counter() - started
         return path
 
 
@@ -55,20 +55,20 @@ def judge(case: Case, exporter: str, targets: Sequence[str], cache: Path) -> Ite
         cache: folder of the exports.
     """
     rows = {name: Row(case.suite, case.name, exporter, name, "failed") for name in targets}
-    started = time.process_time()
+    started = time.perf_counter()
     try:
         source = cached_export(case.source, exporter, cache)
     except NotExportable as error:
         for row in rows.values():
             yield replace(row, status="not exportable", detail=str(error))
         return
-    exported = time.process_time() - started
+    exported = time.perf_counter() - started
     for name, row in rows.items():
-        started = time.process_time()
+        started = time.perf_counter()
         with tempfile.TemporaryDirectory(prefix="bot-onnx-coverage-") as folder:
             bench = _Bench(case, exporter, cache, source, Path(folder), exported)
             outcome = _outcome(bench, row, case.targets[name])
-        seconds = time.process_time() - started - (bench.export_seconds - exported)
+        seconds = time.perf_counter() - started - (bench.export_seconds - exported)
         yield replace(outcome, seconds=round(seconds, 2), export_seconds=round(bench.export_seconds, 2))
         exported = 0.0
 

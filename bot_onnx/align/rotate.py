@@ -149,7 +149,7 @@ def _target_size(structure: Structure, sizes: Mapping[str, int], stream: Stream)
         ResampleError: the network has no stream that can be turned, or hidden grows.
     """
     if structure.residual != "pre-norm":
-        raise refusal(f"the network is {structure.residual}, and only a stream that no norm stands on can be turned"
+        raise refusal(f"the network is {structure.residual}, and only a stream that nothing stands on can be turned"
                       if structure.residual != "none" else "the network has no residual stream")  # fmt: skip
     if stream.obstacle is not None:
         raise refusal(stream.obstacle)

@@ -60,7 +60,7 @@ class LayerChain:
 
 
 def find_chains(graph: ir.Graph, arithmetic: set[str]) -> list[LayerChain]:
-    """All chains of layers of ``graph``, the longest first within each data path.
+    """All chains of layers of ``graph``, in the order of the data within each data path.
 
     Args:
         arithmetic: names of values computed from shapes alone; they tie nothing together.
@@ -261,10 +261,10 @@ def _defaults(domain: str, op_type: str, version: int) -> dict[str, object]:
 
 
 def _repeats(segments: list[Segment]) -> list[LayerChain]:
-    """Tandem repeats of segments, largest cover first; what is left before and after is searched again."""
+    """Tandem repeats of segments in order; what the largest leaves before and after is searched again."""
     identities: dict[tuple[object, ...], int] = {}
     ids = [identities.setdefault(segment.signature, len(identities)) for segment in segments]
-    found: list[LayerChain] = []
+    found: dict[int, LayerChain] = {}
     spans = [(0, len(ids))]
     while spans:
         low, high = spans.pop()
@@ -273,9 +273,9 @@ def _repeats(segments: list[Segment]) -> list[LayerChain]:
             continue
         start, period, count = best
         layers = [_layer(segments[start + k * period : start + (k + 1) * period]) for k in range(count)]
-        found.append(LayerChain(layers, period))
+        found[start] = LayerChain(layers, period)
         spans += [(low, start), (start + period * count, high)]
-    return sorted(found, key=lambda chain: -len(chain.layers) * len(chain.layers[0].nodes))
+    return [chain for _, chain in sorted(found.items())]
 
 
 def _longest_repeat(ids: list[int], low: int, high: int, segments: list[Segment]) -> tuple[int, int, int] | None:

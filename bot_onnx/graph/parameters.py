@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from bot_onnx.graph.dims import Dim
 from bot_onnx.graph.nodes import op_key
 from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.graph.recurrent import BIAS, CELL, GATES, INPUT_WEIGHT, PEEPHOLES, STATE, STATE_WEIGHT
@@ -32,6 +33,14 @@ _BY_SLOT: dict[str, dict[int, TensorKind]] = {
     "Attention": {},
 }
 _SIMPLE = frozenset({"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze"})
+
+#: Inputs that say how an op works, per axis or per box, instead of what it works on: op -> slots.
+_SETTINGS: dict[str, frozenset[int]] = {
+    "Resize": frozenset({1, 2}),
+    "Upsample": frozenset({1}),
+    "RoiAlign": frozenset({1}),
+    "MaxRoiPool": frozenset({1}),
+}
 
 
 @dataclass(slots=True)
@@ -66,7 +75,26 @@ def find_parameters(graph: ir.Graph, context: Context) -> dict[str, Parameter]:
             parameter = Parameter(value, _uses(value))
             _describe(parameter, context)
             found[parameter.name] = parameter
+    _freeze_features(found, context)
     return found
+
+
+def _freeze_features(parameters: dict[str, Parameter], context: Context) -> None:
+    """Freeze what only a constant operand brings along: the features of a table, such as its two coordinates."""
+    table = context.table
+    features: dict[Dim, str] = {}
+    elsewhere: set[Dim] = set()
+    for parameter in parameters.values():
+        operand = any(_is_operand(node, slot) for node, slot in parameter.uses if is_linear(node))
+        for dim, direction in zip(context.of(parameter.value), parameter.directions, strict=True):
+            for leaf in table.leaves(dim) if dim is not None else ():
+                if operand:
+                    features.setdefault(leaf, parameter.name)
+                elif direction != "in":
+                    elsewhere.add(leaf)
+    for leaf, name in features.items():
+        if leaf not in elsewhere:
+            table.freeze(leaf, f"features of the constant {name}")
 
 
 def is_linear(node: ir.Node) -> bool:
@@ -75,9 +103,11 @@ def is_linear(node: ir.Node) -> bool:
 
 
 def is_parameter(value: ir.Value) -> bool:
-    """Whether a value is a float initializer with more than one element."""
+    """Whether a value is a float initializer with more than one element that some op computes with."""
     tensor = value.const_value
-    return tensor is not None and tensor.dtype in FLOATS and tensor.size > 1
+    if tensor is None or tensor.dtype not in FLOATS or tensor.size < 2:
+        return False
+    return not all(usage.idx in _SETTINGS.get(usage.node.op_type, ()) for usage in value.uses()) or not value.uses()
 
 
 def _uses(value: ir.Value) -> list[tuple[ir.Node, int]]:
@@ -170,14 +200,14 @@ def _kind(parameter: Parameter, node: ir.Node, slot: int) -> TensorKind:
     op = node.op_type
     spread = sum(size > 1 for size in parameter.value.const_value.shape.numpy())  # type: ignore[union-attr]
     if op in ("Conv", "ConvTranspose"):
-        return "kernel" if slot == 1 else "bias"
+        return ("table", "kernel", "bias")[slot]
     if op == "Gemm" and slot == 2:
         return "bias"
     slots = _BY_SLOT.get(op_key(node))
     if slots is not None:
         return slots.get(slot, "table" if spread > 1 else "other")
     if is_linear(node):
-        return "matrix"
+        return "table" if _is_operand(node, slot) else "matrix"
     if op in GATES:
         return _RECURRENT_KINDS.get(slot, "other")
     if op == "Gather" and slot == 0:
@@ -191,6 +221,19 @@ def _kind(parameter: Parameter, node: ir.Node, slot: int) -> TensorKind:
             return "table"
         return "norm_bias" if _is_scaled_norm(_other(node, slot)) else "bias"
     return "table" if op in ("Concat", "Expand") else "other"
+
+
+def _is_operand(node: ir.Node, slot: int) -> bool:
+    """Whether a linear map is applied to the parameter itself: coordinates, learned queries."""
+    return op_key(node) in ("MatMul", "Gemm") and slot == 0 and parameter_behind(node.inputs[1]) is not None
+
+
+def parameter_behind(value: ir.Value | None) -> ir.Value | None:
+    """The parameter that an operand is, directly or in another form."""
+    while value is not None and value.const_value is None:
+        node = value.producer()
+        value = node.inputs[0] if node is not None and node.op_type in ("Transpose", "Cast", "Identity") else None
+    return value if value is not None and is_parameter(value) else None
 
 
 def _other(node: ir.Node, slot: int) -> ir.Value | None:

@@ -2,65 +2,94 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from itertools import pairwise
 
 import onnx_ir as ir
 
 from bot_onnx.graph.layers import LayerChain
-from bot_onnx.graph.parameters import Parameter, is_linear, is_parameter
+from bot_onnx.graph.parameters import Parameter, is_linear, is_parameter, parameter_behind
+from bot_onnx.graph.types import Residual
 
-_PASS = frozenset("Add Mul Reshape Transpose Cast Identity Dropout Squeeze Unsqueeze".split())
-Residual = Literal["pre-norm", "post-norm", "none"]
+#: Ops that make zeros of zeros, and the derivative of which is not zero there: what is zero before is zero behind.
+_PASS = frozenset(
+    "Reshape Transpose Cast Identity Dropout Squeeze Unsqueeze Flatten Slice Split Gather Expand Tile Pad DepthToSpace "
+    "SpaceToDepth Resize Upsample AveragePool GlobalAveragePool ReduceMean ReduceSum Gelu Tanh Erf HardSwish Swish "
+    "Mish".split()
+)
+_TERMS = frozenset({"Add", "Sub", "Sum", "Concat"})
+_NORMS = frozenset("LayerNormalization RMSNormalization BatchNormalization GroupNormalization".split())
+_DEPTH = 100  #: nodes from a sum back to what writes to it
 
 
 def residual_writers(chain: LayerChain) -> set[str]:
-    """Names of the weights and biases whose result is added to the residual stream."""
+    """Names of the parameters whose zeros make a layer add nothing to the residual stream."""
     names: set[str] = set()
     for layer in chain.layers:
         for before, joint in zip(layer.joints, layer.joints[1:], strict=False):
-            if joint.op_type == "Add" and not any(v is not None and is_parameter(v) for v in joint.inputs):
-                for value in joint.inputs:
-                    names |= _writers(value, before)
+            if is_sum(joint):
+                walk = _Writers(before)
+                found = [writers for value in joint.inputs if (writers := walk.of(value))]
+                # With two branches the layer does not end where it begins: there is nothing to leave as it is.
+                names |= found[0] if len(found) == 1 else set()
     return names
 
 
-def _writers(value: ir.Value | None, before: ir.Node) -> set[str]:
-    """Parameters of the last linear map of a branch, and what is added or multiplied after it; empty for the skip."""
-    names: set[str] = set()
-    while value is not None:
-        node = value.producer()
-        if node is None or node is before:
+def is_sum(node: ir.Node) -> bool:
+    """Whether a node adds activations."""
+    return node.op_type == "Add" and not any(v is not None and is_parameter(v) for v in node.inputs)
+
+
+class _Writers:
+    """The parameters that make a value zero when they are."""
+
+    def __init__(self, before: ir.Node) -> None:
+        self._before = before
+        self._known: dict[ir.Node, set[str]] = {}
+
+    def of(self, value: ir.Value | None, depth: int = _DEPTH) -> set[str]:
+        """A linear map's and what is added after it, else a norm's or a factor's; none on the stream itself."""
+        node = value.producer() if value is not None else None
+        if node is None or node is self._before or depth == 0:
             return set()
-        parameters = [v for v in node.inputs if v is not None and is_parameter(v)]
-        if is_linear(node) and parameters:
-            return names | {v.name or "" for v in parameters}
-        if node.op_type not in _PASS:
-            return set()
-        if node.op_type == "Add":
-            names |= {v.name or "" for v in parameters}
-        rest = [v for v in node.inputs if v is not None and v.const_value is None]
-        if node.op_type in ("Add", "Mul") and len(rest) != 1:
-            return set()
-        value = rest[0] if rest else None
-    return set()
+        if node not in self._known:
+            self._known[node] = self._find(node, depth)
+        return self._known[node]
+
+    def _find(self, node: ir.Node, depth: int) -> set[str]:
+        parameters = {v.name or "" for v in node.inputs if v is not None and is_parameter(v)}
+        if is_linear(node) and (weights := {v.name or "" for v in map(parameter_behind, node.inputs) if v}):
+            return weights
+        if node.op_type in _NORMS:
+            return {v.name or "" for v in node.inputs[1:3] if v is not None and is_parameter(v)}
+        inner = [self.of(v, depth - 1) for v in node.inputs if v is not None and v.const_value is None]
+        if node.op_type in _TERMS:  # every term must be zero
+            return set.union(parameters, *inner) if inner and all(inner) else set()
+        if node.op_type == "Mul":  # one factor is enough, a linear map before a trained factor is the better one
+            return next(filter(None, inner), parameters)
+        return inner[0] if inner and (node.op_type in _PASS or _divides(node)) else set()
+
+
+def _divides(node: ir.Node) -> bool:
+    return node.op_type == "Div" and node.inputs[1] is not None and node.inputs[1].const_value is not None
 
 
 def residual_kind(chain: LayerChain) -> Residual:
-    """Whether the sums run on untouched (pre-norm) or are normalised in place (post-norm)."""
+    """What happens to the sums on their way to the next one: nothing, or a norm, or no more than an activation."""
     joints = [joint for layer in chain.layers for joint in layer.joints[1:]]
-    sums = {j for j in joints if j.op_type == "Add" and not any(v is not None and is_parameter(v) for v in j.inputs)}
+    sums = [index for index, joint in enumerate(joints) if is_sum(joint)]
     if not sums:
         return "none"
-    previous: ir.Node | None = None
-    direct = checked = 0
-    for joint in joints:
-        if joint not in sums:
-            continue
-        if previous is not None:
-            checked += 1
-            direct += any(_through_casts(value) is previous for value in joint.inputs)
-        previous = joint
-    return "pre-norm" if checked == 0 or direct * 2 > checked else "post-norm"
+    direct = normed = 0
+    for first, second in pairwise(sums):
+        direct += any(_through_casts(value) is joints[first] for value in joints[second].inputs)
+        normed += any(_is_norm(joint) for joint in joints[first + 1 : second])
+    if len(sums) == 1 or direct * 2 > len(sums) - 1:
+        return "pre-norm"
+    return "post-norm" if normed else "post-activation"
+
+
+def _is_norm(node: ir.Node) -> bool:
+    return node.op_type in _NORMS or any(v is not None and is_parameter(v) for v in node.inputs)
 
 
 def _through_casts(value: ir.Value | None) -> ir.Node | None:

@@ -56,6 +56,10 @@ def assign_roles(
         for embedding in embeddings:
             roles.give(context.of(embedding.value)[-1], "hidden")
     _table_roles(graph, context, roles, embeddings)
+    for dim in context.conv_groups:
+        for leaf in context.table.leaves(dim):
+            if context.table.frozen(leaf) is None:
+                roles.give(leaf, "conv_groups")
     _intermediate_roles(context, roles, chains, parameters)
     _output_roles(graph, context, roles, parameters)
     return roles
@@ -121,6 +125,12 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
             computed.append(row)
         else:
             table.freeze(rows, f"{parameter.name} is looked up by computed indices")
+    tables = {node for parameter in embeddings for node, _ in parameter.uses}
+    for node in context.gathers:
+        data = context.of(node.inputs[0])
+        picked = data[node.attributes.get_int("axis", 0)]
+        if node not in tables and picked is not None and table.is_static(picked):
+            table.freeze(picked, f"Gather (node {node.name!r}) picks elements of it by computed indices")
     for group, role in ((given, "vocab"), (computed, "positions")):
         if not group:
             continue

@@ -52,16 +52,20 @@ def build_structure(
     structure = Structure(
         dims=dims,
         chains=tuple(
-            Chain(name, len(chain.layers), chain.period, len(chain.layers[0].nodes), broken.get(index))
-            for index, (name, chain) in enumerate(zip(names, chains, strict=True))
+            Chain(name, len(chain.layers), chain.period, len(chain.layers[0].nodes), broken.get(index), residual)
+            for index, (name, chain, residual) in enumerate(zip(names, chains, residuals, strict=True))
         ),
         stacks=tuple(_with_ids(stack, builder.axes[stack.id], ids, context, names) for stack in stacks),
         ties=tied_places(parameters, twins),
-        residual=residuals[0] if residuals else "none",
+        residual=residuals[_largest(chains)] if residuals else "none",
         parameters=sum(tensor.size for p in parameters.values() if (tensor := p.value.const_value) is not None),
         nodes=len(graph),
     )
     return structure, ids
+
+
+def _largest(chains: list[LayerChain]) -> int:
+    return max(range(len(chains)), key=lambda index: len(chains[index].layers) * len(chains[index].layers[0].nodes))
 
 
 def _merge_equal_composites(context: Context) -> None:
@@ -171,6 +175,9 @@ class _Stacks:
         member: dict[str, tuple[int, tuple[str, ...]]] = {}
         broken: dict[int, str] = {}
         for index, chain in enumerate(self._chains):
+            change = _shape_change(self._context, chain)
+            if change is not None:
+                broken[index] = change
             for values in zip(*(layer.parameters for layer in chain.layers), strict=True):
                 names = tuple(value.name or "" for value in values)
                 if names[0] not in self._parameters and names[0] not in self._tables:
@@ -260,6 +267,17 @@ class _Stacks:
                         found = {selected}
                     parts.setdefault(value.name or "", set()).update(found)
         return parts
+
+
+def _shape_change(context: Context, chain: LayerChain) -> str | None:
+    """Why there cannot be more or fewer layers: each of them makes another shape of what it is given."""
+    for layer in chain.layers:
+        for before, after in zip(layer.start.outputs, layer.end.outputs, strict=False):
+            old, new = context.sizes(before), context.sizes(after)
+            if old != new:
+                shapes = " to ".join("x".join(str(first) for first, _ in sizes) for sizes in (old, new))
+                return f"its layers change the shape of what they are given ({shapes}): each is a stage of its own"
+    return None
 
 
 def _with_ids(

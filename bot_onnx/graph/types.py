@@ -12,6 +12,7 @@ from typing import Literal
 DimKind = Literal["leaf", "product", "concat"]
 TensorKind = Literal["matrix", "kernel", "embedding", "table", "norm_scale", "norm_bias", "bias", "scale", "other"]
 Direction = Literal["out", "in", "index", "none"]
+Residual = Literal["pre-norm", "post-norm", "post-activation", "none"]
 
 #: Roles a spec can address by key; every other dim is addressed by its name or id through ``dims``.
 SPEC_ROLES = ("hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "positions")
@@ -31,8 +32,8 @@ class Dim:
         parts: ids of the parts for a product or concat, in order; the same id may stand there twice
             (rotary: head_dim = half + half).
         role: one of :data:`SPEC_ROLES`, or ``v_head_dim``, ``group`` (query heads per kv head), ``half_head_dim``,
-            ``count`` (a number of things, such as the 3 of a fused qkv), ``io``, ``spatial``, ``out`` (ends at a
-            graph output only), ``free`` (anything else that can be resized).
+            ``conv_groups`` (of a grouped convolution), ``count`` (a number of things, such as the 3 of a fused qkv),
+            ``io``, ``spatial``, ``out`` (ends at a graph output only), ``free`` (anything else that can be resized).
         frozen: None if the dim can be resized, else the reason why not.
         occurrences: ``(initializer name, axis)`` pairs.
     """
@@ -49,13 +50,18 @@ class Dim:
 
 @dataclass(frozen=True, slots=True)
 class Chain:
-    """A run of structurally equal layers: ``count`` layers of ``period`` segments each."""
+    """A run of structurally equal layers: ``count`` layers of ``period`` segments each.
+
+    ``residual`` says what its residual stream passes between two sums: nothing (``pre-norm``), a norm (``post-norm``),
+    an activation (``post-activation``); ``none``: there are no sums.
+    """
 
     name: str
     count: int
     period: int
     nodes_per_layer: int
     resizable: str | None = None  # None: depth can change; else the reason why not
+    residual: Residual = "none"
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +120,7 @@ class Structure:
     chains: tuple[Chain, ...]
     stacks: tuple[Stack, ...]
     ties: tuple[tuple[str, ...], ...] = ()  # groups of uses of one tensor, as readable places
-    residual: Literal["pre-norm", "post-norm", "none"] = "none"
+    residual: Residual = "none"  # of the largest chain
     parameters: int = 0
     nodes: int = 0
     notes: tuple[str, ...] = field(default=())

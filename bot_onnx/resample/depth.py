@@ -17,10 +17,10 @@ from typing import Literal
 import numpy as np
 
 from bot_onnx.errors import ResampleError
+from bot_onnx.graph.types import Residual
 from bot_onnx.resample.filters import Matrix, grow_level, taps
 
 LayerAxis = Literal["auto", "even", "first", "haar", "stack", "interleave", "identity", "wavelet"]
-Residual = Literal["pre-norm", "post-norm", "none"]
 
 _FILTERS = ("haar", "wavelet")
 _SHRINKING = ("even", "first", *_FILTERS)

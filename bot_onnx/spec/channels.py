@@ -9,11 +9,13 @@ from bot_onnx.graph.types import Dim
 from bot_onnx.spec.messages import listing, nearest, place
 from bot_onnx.spec.problem import Problem, round_channels, round_half_up
 
-#: Which part of a product takes up a new size, the others being kept; before the rest, the largest one.
-_CARRIERS = ("heads", "kv_heads", "hidden", "intermediate", "free")
+#: Which part of a product takes up a new size, the others being kept: a number of equal parts, else the largest one.
+_CARRIERS = ("heads", "kv_heads", "conv_groups")
+#: Roles that count things: no channels, so ``round_to`` is not for them.
+_COUNTED = (*_CARRIERS, "group")
 #: Parts that are kept in any case.
 _KEPT = ("head_dim", "v_head_dim", "half_head_dim", "group", "vocab", "positions", "io", "spatial", "count", "out")
-_SCALED_ROLES = ("hidden", "heads", "kv_heads", "intermediate", "free")
+_SCALED_ROLES = ("hidden", "heads", "kv_heads", "conv_groups", "intermediate", "free")
 
 
 def hold_extents(problem: Problem) -> None:
@@ -27,7 +29,7 @@ def split_composites(problem: Problem) -> None:
     """Size the parts of composites that are decided while more than one part is not.
 
     The parts of a concatenation keep their ratio. In a product one part takes up the change: query heads, kv heads,
-    else the largest; the others stay.
+    groups of a convolution where that leaves whole ones, else the largest; the others stay.
 
     Raises:
         DimError: a ratio that gives no whole size.
@@ -40,7 +42,7 @@ def split_composites(problem: Problem) -> None:
         if dim.kind == "concat":
             _split_concat(problem, dim, unknown)
         else:
-            carrier = _carrier([problem.comp.dims[part] for part in unknown])
+            carrier = _carrier([problem.comp.dims[part] for part in unknown], problem.new(dim) / dim.size)
             for part in unknown:
                 if part != carrier.id:
                     problem.sizes.keep(part, f"only {carrier.name} takes up the change of {dim.name}")
@@ -75,14 +77,19 @@ def _unit(problem: Problem, dim: Dim) -> int:
     return math.prod(size for size in decided if size is not None) if dim.kind == "product" else 1
 
 
-def _carrier(parts: list[Dim]) -> Dim:
-    """Return the part of a product that takes up a change of size; the first of equals."""
+def _carrier(parts: list[Dim], factor: float) -> Dim:
+    """Return the part of a product that takes up a change of size by ``factor``; the first of equals."""
 
     def rank(dim: Dim) -> tuple[int, int]:
-        order = _CARRIERS.index(dim.role) if dim.role in _CARRIERS[:2] else len(_CARRIERS)
+        counted = dim.role in _CARRIERS and (dim.role != "conv_groups" or _is_whole(dim.size * factor))
+        order = _CARRIERS.index(dim.role) if counted else len(_CARRIERS)
         return (len(_CARRIERS) + 1 if dim.role in _KEPT else order, -dim.size)
 
     return min(parts, key=rank)
+
+
+def _is_whole(value: float) -> bool:
+    return value >= 1 and abs(value - round(value)) < 1e-9
 
 
 def _bystanders(problem: Problem) -> set[str]:
@@ -92,11 +99,19 @@ def _bystanders(problem: Problem) -> set[str]:
         parts = [problem.comp.dims[part] for part in dict.fromkeys(product.parts)]
         scalable = [part for part in parts if any(_scalable(problem, leaf) for leaf in problem.comp.leaves(part.id))]
         if len(scalable) > 1:
-            carrier = _carrier(scalable)
+            carrier = _carrier(scalable, _factor(problem, scalable[0]))
             for part in scalable:
                 if part is not carrier:
                     found.update(problem.comp.leaves(part.id))
     return found
+
+
+def _factor(problem: Problem, dim: Dim) -> float:
+    """By what a rule would multiply a dim: ``width``, else as its residual stream changes."""
+    hidden = problem.hidden_of(dim)
+    if problem.spec.width is not None and (hidden is None or hidden.id not in problem.asked):
+        return problem.spec.width
+    return problem.new(hidden) / hidden.size if hidden is not None else 1.0
 
 
 def _scalable(problem: Problem, ident: str) -> bool:
@@ -105,10 +120,10 @@ def _scalable(problem: Problem, ident: str) -> bool:
 
 
 def apply_width(problem: Problem) -> None:
-    """Multiply the undecided leaves of role hidden, heads, kv_heads, intermediate and free by ``width``.
+    """Multiply the undecided leaves of role hidden, heads, kv_heads, conv_groups, intermediate and free by ``width``.
 
-    ``round_to`` rounds channel counts, not numbers of heads. Beside a hidden size that is asked for, the intermediate
-    size keeps its ratio to it instead. In a product of a single kv head and a group, the group is scaled.
+    ``round_to`` rounds channel counts, not numbers of heads or groups. Beside a hidden size that is asked for, the
+    intermediate size keeps its ratio to it instead. In a product of a single kv head and a group, the group is scaled.
 
     Raises:
         SpecError: the graph has no dim that ``width`` could scale.
@@ -128,10 +143,10 @@ def apply_width(problem: Problem) -> None:
     scaled = []
     for dim in candidates:
         hidden = problem.hidden_of(dim)
-        led = dim.role == "intermediate" and hidden is not None and hidden.id in problem.asked
+        led = dim.role in ("intermediate", "conv_groups") and hidden is not None and hidden.id in problem.asked
         if not problem.unknown(dim) or dim.id in skipped or led:
             continue
-        counted = dim.role in ("heads", "kv_heads", "group")
+        counted = dim.role in _COUNTED
         exact = dim.size * width
         size = max(1, round_half_up(exact)) if counted else round_channels(exact, problem.spec.round_to)
         problem.sizes.assign(dim.id, size, f"width {width:g}")
@@ -142,9 +157,12 @@ def apply_width(problem: Problem) -> None:
 
 def derive_intermediate(problem: Problem) -> None:
     """Let undecided intermediate sizes keep their ratio to hidden, rounded to ``round_to`` (else to a whole size)."""
-    for dim in problem.comp.with_role("intermediate"):
+    skipped = _bystanders(problem)
+    for dim in problem.comp.with_role("intermediate", "conv_groups"):
         hidden = problem.hidden_of(dim)
-        if problem.unknown(dim) and hidden is not None and problem.sizes.changed(hidden.id):
+        if dim.id in skipped or hidden is None or not problem.sizes.changed(hidden.id):
+            continue
+        if problem.unknown(dim) and (dim.role == "intermediate" or dim.id in problem.in_layers):
             size, ratio = _keep_ratio(problem, dim, hidden), dim.size / hidden.size
             problem.note(f"{dim.name}: {dim.size} -> {size}, keeps its ratio {ratio:g} to {hidden.name}.")
     split_composites(problem)
@@ -192,7 +210,7 @@ def derive_free(problem: Problem) -> None:
 
 def _keep_ratio(problem: Problem, dim: Dim, hidden: Dim) -> int:
     new = problem.new(hidden)
-    size = round_channels(dim.size * new / hidden.size, problem.spec.round_to)
+    size = round_channels(dim.size * new / hidden.size, None if dim.role in _COUNTED else problem.spec.round_to)
     problem.sizes.assign(dim.id, size, f"keeps its ratio to {hidden.name} {new}")
     return size
 

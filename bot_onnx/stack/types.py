@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from bot_onnx.graph.types import Direction, TensorKind
+from bot_onnx.graph.types import Direction, Residual, TensorKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class StackTask:
         axes: one per tensor axis; ``source`` sizes multiply to the source tensor's shape.
         layers: (source, target) number of layers; (1, 1) outside the layers or where the layers share the tensor.
         total_layers: (source, target) depth of the chain the stack belongs to (or of the deepest chain of the model).
-        residual: ``pre-norm``, ``post-norm`` or ``none``: the model's kind.
+        residual: the kind of the chain's residual stream, or outside of chains the model's.
         norm_position: for a norm inside a layer, ``last`` if it is the layer's last one, else ``inner``; None else.
     """
 
@@ -60,7 +60,7 @@ class StackTask:
     total_layers: tuple[int, int] = (1, 1)
     writes_residual: bool = False
     before_tied_head: bool = False
-    residual: Literal["pre-norm", "post-norm", "none"] = "none"
+    residual: Residual = "none"
     norm_position: Literal["inner", "last"] | None = None
 
     @property

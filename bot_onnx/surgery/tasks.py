@@ -32,7 +32,7 @@ def build_task(structure: Structure, stack: Stack, sizes: Mapping[str, int], lay
         total_layers=counts[stack.chain] if stack.chain is not None else deepest,
         writes_residual=stack.writes_residual,
         before_tied_head=stack.before_tied_head,
-        residual=structure.residual,
+        residual=next((c.residual for c in structure.chains if c.name == stack.chain), structure.residual),
         norm_position=stack.norm_position,
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bot_onnx.graph.nodes import op_key
-from bot_onnx.graph.rules import attention, elementwise, flow, layout, linear, recurrent, selection, tables
+from bot_onnx.graph.rules import attention, elementwise, flow, images, layout, linear, recurrent, selection, tables
 from bot_onnx.graph.rules.base import RULES, Context, Requirement
 from bot_onnx.graph.rules.unknown import follow_unknown
 
@@ -18,6 +18,7 @@ _FAMILIES = (
     attention,
     elementwise,
     flow,
+    images,
     layout,
     linear,
     recurrent,

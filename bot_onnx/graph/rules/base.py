@@ -61,6 +61,7 @@ class Context:
     requirements: list[Requirement] = field(default_factory=list)
     gathers: list[ir.Node] = field(default_factory=list)
     contracted: dict[ir.Node, MaybeDim] = field(default_factory=dict)
+    conv_groups: list[Dim] = field(default_factory=list)
     unknown: list[ir.Node] = field(default_factory=list)
     opsets: Mapping[str, int] = field(default_factory=dict)
     probed: dict[tuple[object, ...], list[Alignment] | None] = field(default_factory=dict)

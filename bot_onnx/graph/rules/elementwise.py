@@ -88,31 +88,3 @@ def layer_normalization(context: Context, node: ir.Node) -> None:
     for output in node.outputs[1:]:
         if output.name:
             context.put(output, [dim if i < axis else None for i, dim in enumerate(dims)])
-
-
-@rule("com.microsoft::GroupNorm")
-def group_norm(context: Context, node: ir.Node) -> None:
-    """Channels (the last axis, where the op says so) keep their groups whole."""
-    dims = context.of(node.inputs[0])
-    channels = dims[-1 if node.attributes.get_int("channels_last", 1) else 1]
-    for parameter in node.inputs[1:3]:
-        context.table.unify(channels, context.of(parameter)[0])
-    context.table.freeze(channels, f"GroupNorm (node {node.name!r}) groups this axis")
-    context.put(node.outputs[0], dims)
-
-
-@rule("BatchNormalization", "InstanceNormalization", "GroupNormalization")
-def channel_normalization(context: Context, node: ir.Node) -> None:
-    """Parameters lie on axis 1. Groups split it into equal parts that must stay whole."""
-    value = node.inputs[0]
-    assert value is not None
-    dims = context.of(value)
-    for parameter in node.inputs[1:]:
-        if parameter is not None and len(dims) > 1 and len(context.of(parameter)) == 1:
-            context.table.unify(dims[1], context.of(parameter)[0])
-    if node.op_type == "GroupNormalization" and len(dims) > 1:
-        context.table.freeze(dims[1], f"GroupNormalization (node {node.name!r}) groups this axis")
-    context.put(node.outputs[0], dims)
-    for output in node.outputs[1:]:
-        if output.name:
-            context.put(output, [dims[1]])

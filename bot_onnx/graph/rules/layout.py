@@ -35,14 +35,8 @@ def reshape(context: Context, node: ir.Node) -> None:
     """Axes are joined and split in minimal blocks of equal product."""
     dims, sizes = _dims_and_sizes(context, node.inputs[0])
     output = node.outputs[0]
-    result = regroup(context, dims, sizes, context.sizes(output))
-    if result is None:
-        reason = f"{node.op_type} (node {node.name!r}) regroups this axis in a way that is not understood"
-        for dim in dims:
-            context.table.freeze(dim, reason)
-        context.fresh(output, reason)
-    else:
-        context.put(output, result)
+    reason = f"{node.op_type} (node {node.name!r}) regroups this axis in a way that is not understood"
+    context.put(output, regroup(context, dims, sizes, context.sizes(output), reason))
     if node.op_type == "Reshape":
         _need_shape(context, node, 1, zero_copies=not node.attributes.get_int("allowzero", 0))
 
@@ -64,23 +58,27 @@ def _need_shape(context: Context, node: ir.Node, slot: int, *, zero_copies: bool
 
 
 def regroup(
-    context: Context, dims: tuple[MaybeDim, ...], sizes: tuple[Pair, ...], target: tuple[Pair, ...]
-) -> list[MaybeDim] | None:
-    """Dims of a reshaped value, or None where no mixed-radix reading exists."""
+    context: Context, dims: tuple[MaybeDim, ...], sizes: tuple[Pair, ...], target: tuple[Pair, ...], reason: str
+) -> list[MaybeDim]:
+    """Dims of a reshaped value; where no mixed-radix reading exists, the axes concerned are frozen for ``reason``."""
     ours = [dim for dim, size in zip(dims, sizes, strict=True) if size != (1, 1)]
     wanted = [axis for axis, size in enumerate(target) if size != (1, 1)]
     result: list[MaybeDim] = [None] * len(target)
     start = position = 0
     while start < len(ours) or position < len(wanted):
         stop, end = _block(context, ours, start, [target[axis] for axis in wanted], position)
-        if stop is None or end is None:
-            return None
         axes = wanted[position:end]
-        block = _regroup_block(context, ours[start:stop], [target[axis] for axis in axes])
-        if block is None:
-            return None
+        block = _regroup_block(context, ours[start:stop], [target[axis] for axis in axes]) if end is not None else None
+        if block is None:  # what lies outside of these axes is not concerned
+            for dim in ours[start:stop]:
+                context.table.freeze(dim, reason)
+            block = [context.table.leaf(target[axis]) for axis in axes]
+            for dim in block:
+                context.table.freeze(dim, reason)
         for axis, dim in zip(axes, block, strict=True):
             result[axis] = dim
+        if stop is None or end is None:
+            break
         start, position = stop, end
     return result
 

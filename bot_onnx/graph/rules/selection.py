@@ -135,10 +135,13 @@ def _cut(context: Context, node: ir.Node, element: int, dim: int, start: int, st
         if pieces is not None:
             table.freeze(pieces[1], f"Slice (node {node.name!r}) takes every {step}th element")
             return pieces[0]
-    pieces_of = table.cut(dim, [first, last]) if step == 1 else None
+    pieces_of = table.cut(dim, [first, last]) if step == 1 and first < last else None
     if pieces_of is None:
-        table.freeze(dim, f"Slice (node {node.name!r}) takes a part of it that cannot follow another size")
-        return table.leaf(((last - first + abs(step) - 1) // abs(step),) * 2)
+        reason = f"Slice (node {node.name!r}) takes a part of it that cannot follow another size"
+        leaf = table.leaf((max(0, last - first + abs(step) - 1) // abs(step),) * 2)
+        table.freeze(dim, reason)
+        table.freeze(leaf, reason)
+        return leaf
     offsets = [0, *accumulate(table.size(piece)[0] for piece in pieces_of)]
     index = offsets.index(first)
     _need_bound(context, node, 1, element, start, pieces_of, index)

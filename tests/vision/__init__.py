@@ -1,0 +1,1 @@
+"""Vision networks: every width and depth that ``width`` and ``layers`` can ask of them."""
