@@ -6,8 +6,8 @@ import onnx_ir as ir
 
 from bot_onnx.graph.dims import INPUT, DimTable
 from bot_onnx.graph.observe import Observation
-from bot_onnx.graph.recurrent import state_inputs
 from bot_onnx.graph.rules import Context, apply
+from bot_onnx.graph.rules.layout import squeezed_axes
 from bot_onnx.graph.shape_values import ShapeValues
 
 RUNTIME = "set at run time by the input"
@@ -17,17 +17,28 @@ def analyse_axes(model: ir.Model, observed: Observation) -> Context:
     """Axes of every value of ``model``, and the numbers in the graph that must follow them."""
     table = DimTable()
     context = Context(table, observed, ShapeValues(table.size, observed.values), opsets=model.opset_imports)
-    states = state_inputs(model.graph)
     for value in model.graph.inputs:
-        for dim in context.of(value) if value.name not in states else ():
+        for dim in context.of(value):
             table.freeze(dim, INPUT)
     for node in model.graph:
-        if any(output.name and output.name not in observed.shapes for output in node.outputs):
+        unseen = any(output.name and output.name not in observed.shapes for output in node.outputs)
+        if unseen and not _foresee(context, node):
             _pass_over(context, node)
             continue
         apply(context, node)
         context.shapes.visit(node, context.of)
     return context
+
+
+def _foresee(context: Context, node: ir.Node) -> bool:
+    """Note the shape that a Squeeze in a branch that did not run would have made; whether that can be told."""
+    value = node.inputs[0] if node.inputs else None
+    axes = squeezed_axes(context, node) if value is not None and value.name in context.observed.shapes else None
+    if value is None or axes is None:
+        return False
+    left = tuple(size for axis, size in enumerate(context.sizes(value)) if axis not in axes)
+    context.observed.shapes[node.outputs[0].name or ""] = left
+    return True
 
 
 def _pass_over(context: Context, node: ir.Node) -> None:

@@ -133,7 +133,7 @@ class _Opener:
                     moved.meta[_BODY] = Body(join, index)
         graph.insert_before(node, join)
         for old, new in zip(node.outputs, join.outputs, strict=True):
-            new.name, new.type = old.name, old.type
+            new.name, new.type, new.shape = old.name, old.type, old.shape
             ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
         graph.remove(node, safe=True)
 

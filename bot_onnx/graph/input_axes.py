@@ -2,7 +2,7 @@
 
 Most static axes of an input are what the world provides (colour channels, mel bins) and keep their sizes. But a cache
 of keys and values has the network's heads and channels, embeddings given instead of token ids have its width, and
-what a decoder attends to has the width of the encoder before it.
+what a decoder attends to has the width of the encoder before it, and the state of a recurrent layer has its size.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from bot_onnx.graph.attention import Attention
 from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.layers import LayerChain
 from bot_onnx.graph.parameters import Parameter
+from bot_onnx.graph.recurrent import GATES, STATE_WEIGHT
 from bot_onnx.graph.rules import Context
+
+_FEWEST_GATES = 3  #: of a gated cell
 
 
 def release_inputs(
@@ -27,14 +30,16 @@ def release_inputs(
 ) -> None:
     """Unfreeze axes of graph inputs that follow from sizes inside, as far as weights carry them.
 
-    They are: heads and channels of attention; the residual stream; and a whole axis that every layer of a chain
-    contracts with weights of its own, without it being part of the stream (what cross attention looks at).
+    They are: heads and channels of attention; the residual stream; states of recurrent layers; and a whole axis that
+    every layer of a chain contracts with weights of its own, without it being part of the stream (what cross attention
+    looks at).
     """
     carried = _leaves(context, (dim for p in parameters.values() for dim in context.of(p.value)))
     inside = _leaves(
         context,
         (dim for a in attentions for dim in (a.head_dim, a.heads, a.value_dim)),
     )
+    inside |= _states(graph, context, parameters)
     streams: set[Dim] = set()
     looked_at: set[Dim] = set()
     for chain in chains:
@@ -49,6 +54,32 @@ def release_inputs(
         if dim is not None and context.table.composite(dim) is None
     }
     context.table.release((inside | (looked_at & whole) - streams) & carried)
+
+
+def _states(graph: ir.Graph, context: Context, parameters: dict[str, Parameter]) -> set[Dim]:
+    """Sizes of states: of recurrent ops, and of cells that are written out.
+
+    A cell shows by a matrix that leads from the state to several gates of its size, and a graph output that carries it.
+    """
+    table = context.table
+    found = {
+        leaf
+        for node in graph
+        if node.op_type in GATES
+        for leaf in _leaves(context, context.of(node.inputs[STATE_WEIGHT])[-1:])
+    }
+    carried = _leaves(context, (dim for output in graph.outputs for dim in context.of(output)))
+    for parameter in parameters.values():
+        ends: dict[str, list[Dim]] = {"in": [], "out": []}
+        for dim, direction in zip(context.of(parameter.value), parameter.directions, strict=True):
+            if dim is not None and direction in ends:
+                ends[direction].append(dim)
+        if parameter.kind == "matrix" and len(ends["in"]) == len(ends["out"]) == 1:
+            state, gates = table.find(ends["in"][0]), ends["out"][0]
+            times = table.size(gates)[0] // max(table.size(state)[0], 1)
+            if times >= _FEWEST_GATES and state in table.leaves(gates) and state in carried:
+                found.add(state)
+    return found
 
 
 def _contracted(context: Context, chain: LayerChain, parameters: dict[str, Parameter]) -> set[Dim]:

@@ -23,6 +23,8 @@ SIZES = ((2, 3), (5, 7), (11, 13), (17, 19), (23, 29), (31, 37))
 _FORM = frozenset({"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Expand"})
 #: Sizes for open dims of images (axes 2 and later of a 4-D float input).
 IMAGE_SIZES = ((64, 96), (224, 256), (32, 64))
+#: Lengths of signals (last axis of a float input without channels behind it), where short ones do not do.
+SIGNAL_SIZES = ((256, 288), (1024, 1152), (16000, 17600))
 MAX_TRIALS = 40  #: guesses at which length is the sum of others
 
 
@@ -66,8 +68,9 @@ def _input_spec(value: onnx.ValueInfoProto, values: int) -> InputSpec:
     for axis, dim in enumerate(tensor.shape.dim):
         if dim.HasField("dim_value") and dim.dim_value > 0:
             shape.append(int(dim.dim_value))
-        else:
-            shape.append(dim.dim_param or f"#{axis}")
+        else:  # without a symbol: the first open axis is the batch, wherever it stands
+            first = all(isinstance(size, int) for size in shape)
+            shape.append(dim.dim_param or f"#{0 if first else axis}")
     return InputSpec(value.name, _dtype(tensor.elem_type), tuple(shape), values)
 
 
@@ -84,6 +87,9 @@ def open_sizes(specs: Sequence[InputSpec]) -> Iterator[tuple[dict[str, int], dic
     images = IMAGE_SIZES if spatial else (SIZES[-1],)
     for image in images:
         yield _pair(specs, {**dict.fromkeys(spatial, image), **distinct})
+    signals = _signals(specs)
+    for length in SIGNAL_SIZES if signals else ():
+        yield _pair(specs, {**dict.fromkeys(spatial, images[0]), **distinct, **dict.fromkeys(signals, length)})
     for related in _related(specs, distinct):
         yield _pair(specs, {**dict.fromkeys(spatial, images[0]), **related})
     # Symbols that differ by name may have to agree in size: one size per axis then.
@@ -109,6 +115,15 @@ def _spatial(specs: Sequence[InputSpec]) -> set[str]:
         if single or all(isinstance(dim, str) for dim in spec.shape[2:])
         for dim in spec.shape[1:]
         if isinstance(dim, str)
+    }
+
+
+def _signals(specs: Sequence[InputSpec]) -> set[str]:
+    """Open lengths of sound and its like: ``[batch, length]`` or ``[batch, channels, length]``, of floats."""
+    return {
+        last
+        for spec in specs
+        if len(spec.shape) in (2, 3) and spec.dtype.kind not in "iub" and isinstance(last := spec.shape[-1], str)
     }
 
 

@@ -116,11 +116,26 @@ def _uses(value: ir.Value) -> list[tuple[ir.Node, int]]:
     while pending:
         current = pending.pop()
         for usage in current.uses():
-            if usage.node.op_type in VIEWS and usage.idx == 0:
+            if (usage.node.op_type in VIEWS and usage.idx == 0) or _rearranges(usage.node):
                 pending.extend(usage.node.outputs)
             else:
                 uses.append((usage.node, usage.idx))
     return uses
+
+
+def _rearranges(node: ir.Node) -> bool:
+    """Whether a node cuts or joins weights alone (gates that an exporter brings into another order)."""
+    return node.op_type in ("Slice", "Split", "Concat") and all(map(_is_fixed, node.inputs))
+
+
+def _is_fixed(value: ir.Value | None) -> bool:
+    """Whether a value is made of initializers by views, cuts and joins."""
+    if value is None or value.const_value is not None:
+        return True
+    node = value.producer()
+    if node is None or node.op_type not in VIEWS | {"Slice", "Split", "Concat"}:
+        return False
+    return all(map(_is_fixed, node.inputs))
 
 
 def _describe(parameter: Parameter, context: Context) -> None:

@@ -1,6 +1,6 @@
-"""Facts about the recurrent ops: what their inputs are, which graph inputs are states of theirs.
+"""Facts about the recurrent ops; initial states that are zero anyway are dropped.
 
-Initial states that are zero anyway are dropped. Exporters write them out: one tensor of zeros for all the layers, of
+Exporters write them out: one tensor of zeros for all the layers, of
 which every layer takes a slice. An absent state is zero by definition, and without it the layers are alike.
 """
 
@@ -26,21 +26,6 @@ def drop_zero_states(graph: ir.Graph) -> None:
         for slot in (STATE, CELL):
             if slot < len(node.inputs) and node.inputs[slot] is not None and _is_zero(node.inputs[slot]):
                 node.replace_input_with(slot, None)
-
-
-def state_inputs(graph: ir.Graph) -> set[str]:
-    """Names of the graph inputs that are initial states, whole or in slices: their sizes follow the layers'."""
-    names: set[str] = set()
-    for node in graph:
-        if node.op_type not in GATES:
-            continue
-        for slot in (STATE, CELL):
-            value = node.inputs[slot] if slot < len(node.inputs) else None
-            while value is not None and (producer := value.producer()) is not None and producer.op_type in _SHAPING:
-                value = producer.inputs[0]
-            if value is not None and value.is_graph_input():
-                names.add(value.name or "")
-    return names
 
 
 def _is_zero(value: ir.Value | None) -> bool:

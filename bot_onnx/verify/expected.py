@@ -29,6 +29,7 @@ class Expected:
         tensors: data type name and shape by initializer name.
         parameters: number of trained floats, in tensors of more than one element.
         size_bytes: of the model file and its data files together.
+        converged: sizes that differed in the source are equal in the file, which may make layers of what was none.
         complete: ``layers`` and ``roles`` list all that there is, so what is found besides is a mismatch.
     """
 
@@ -39,6 +40,7 @@ class Expected:
     parameters: int | None = None
     size_bytes: int | None = None
     complete: bool = False
+    converged: bool = False
 
 
 def expected_from_plan(plan: Plan) -> Expected:
@@ -59,7 +61,17 @@ def expected_from_plan(plan: Plan) -> Expected:
         parameters=plan.parameters[1] - single,
         size_bytes=plan.size_bytes[1],
         complete=True,
+        converged=_converged(plan),
     )
+
+
+def _converged(plan: Plan) -> bool:
+    """Whether two dims of different sizes have the same size in the target."""
+    sizes: dict[int, set[int]] = {}
+    for dim in plan.dims:
+        if dim.role not in FIXED:
+            sizes.setdefault(dim.target, set()).add(dim.source)
+    return any(len(sources) > 1 for sources in sizes.values())
 
 
 def expected_from_spec(structure: Structure, spec: TargetSpec) -> Expected:

@@ -70,6 +70,10 @@ def _layers(expected: Expected, structure: Structure) -> Check:
     lost = len(predicted) < len(expected.layers)  # what was a layer's inside may then appear as a chain
     if predicted == seen or (lost and _in_order(predicted, seen)):
         return Check("layers", "pass", told)
+    if expected.converged:  # neighbours have become alike: that makes chains, or makes them longer
+        return Check(
+            "layers", "pass", f"predicted {_chains(expected.layers)}, found {told}: sizes that differed are equal"
+        )
     return Check("layers", "fail", f"predicted {_chains(expected.layers)}, found {told}")
 
 
@@ -91,6 +95,7 @@ def _dims(expected: Expected, structure: Structure) -> Check:
         any(count == 1 for _, count in expected.layers or ())
         or any(1 in sizes for sizes in expected.roles.values())
         or not structure.chains
+        or expected.converged
     )
     every = {dim.size for dim in structure.dims.values()} if loose else set()  # composites lose their roles too
     faults = [

@@ -17,8 +17,8 @@ def branches(context: Context, node: ir.Node) -> None:
         sources = [context.of(returned(node, branch)[index]) for branch in (0, 1)]
         fitting = [dims for dims in sources if len(dims) == len(sizes)]
         for dims in sources:
-            if len(dims) != len(sizes):
-                _freeze(context, dims, f"the branches of If (node {node.name!r}) differ in rank")
+            if len(dims) != len(sizes) and fitting:
+                _line_up(context, node, dims, fitting[0])
         result: list[MaybeDim] = []
         for axis, size in enumerate(sizes):
             result.append(_meet(context, [dims[axis] for dims in fitting if context.table.size(dims[axis]) == size]))
@@ -27,6 +27,17 @@ def branches(context: Context, node: ir.Node) -> None:
             if others:
                 _freeze(context, [result[-1]], f"the branches of If (node {node.name!r}) give different sizes")
         context.put(output, result)
+
+
+def _line_up(context: Context, node: ir.Node, dims: Axes, others: Axes) -> None:
+    """A branch that gives another rank: where both have the same static axes in order, those line up."""
+    table = context.table
+    left, right = ([d for d in axes if d is not None and table.is_static(d)] for axes in (dims, others))
+    if [table.size(dim) for dim in left] == [table.size(dim) for dim in right]:
+        for a, b in zip(left, right, strict=True):
+            table.unify(a, b)
+    else:
+        _freeze(context, [*left, *right], f"the branches of If (node {node.name!r}) differ in rank")
 
 
 @rule(f"{MARKS}::LoopEntry")

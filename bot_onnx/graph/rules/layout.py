@@ -18,11 +18,29 @@ def transpose(context: Context, node: ir.Node) -> None:
 
 @rule("Unsqueeze", "Squeeze")
 def squeeze(context: Context, node: ir.Node) -> None:
-    """Unit axes come or go; the others keep their order."""
+    """Unit axes come or go; the others keep their order.
+
+    A branch that did not run may drop an axis that is 1 only where the branch is taken.
+    """
+    given = squeezed_axes(context, node)
+    if given is not None:
+        context.put(node.outputs[0], [d for axis, d in enumerate(context.of(node.inputs[0])) if axis not in given])
+        return
     real = [dim for dim, size in zip(*_dims_and_sizes(context, node.inputs[0]), strict=True) if size != (1, 1)]
     queue = iter(real)
     sizes = context.sizes(node.outputs[0])
     context.put(node.outputs[0], [None if size == (1, 1) else next(queue) for size in sizes])
+
+
+def squeezed_axes(context: Context, node: ir.Node) -> set[int] | None:
+    """Axes that a Squeeze drops, where it says so."""
+    if node.op_type != "Squeeze":
+        return None
+    rank = len(context.of(node.inputs[0]))
+    if "axes" in node.attributes:
+        return {axis % rank for axis in node.attributes["axes"].as_ints()}
+    numbers = context.numbers(node.inputs[1]) if len(node.inputs) > 1 else None
+    return {axis % rank for axis in numbers[0]} if numbers else None
 
 
 def _dims_and_sizes(context: Context, value: ir.Value | None) -> tuple[tuple[MaybeDim, ...], tuple[Pair, ...]]:
