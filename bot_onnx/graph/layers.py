@@ -30,6 +30,7 @@ class Segment:
         start, end: the joints; ``start`` is not part of the segment.
         nodes: in canonical order (depth first from ``end``), side computations that only this segment uses included.
         parameters: initializers in the same order, one entry per use.
+        outside: values that are read from elsewhere, in the same order: masks, rotary tables.
         signature: equal for structurally equal segments.
     """
 
@@ -37,6 +38,7 @@ class Segment:
     end: ir.Node
     nodes: list[ir.Node]
     parameters: list[ir.Value]
+    outside: list[ir.Value]
     signature: tuple[object, ...]
 
 
@@ -49,18 +51,19 @@ class Layer:
     end: ir.Node
     nodes: list[ir.Node]
     parameters: list[ir.Value]
+    outside: list[ir.Value]
 
 
 @dataclass(slots=True)
 class LayerChain:
-    """Structurally equal layers in a row; entry ``i`` of ``nodes`` and ``parameters`` corresponds between layers."""
+    """Structurally equal layers in a row; entries of ``nodes``, ``parameters`` and ``outside`` correspond."""
 
     layers: list[Layer]
     period: int
 
 
 def find_chains(graph: ir.Graph, arithmetic: set[str]) -> list[LayerChain]:
-    """All chains of layers of ``graph``, in the order of the data within each data path.
+    """All chains of layers of ``graph``, in the order in which they end: an encoder before its decoder.
 
     Args:
         arithmetic: names of values computed from shapes alone; they tie nothing together.
@@ -77,7 +80,8 @@ def find_chains(graph: ir.Graph, arithmetic: set[str]) -> list[LayerChain]:
         for chain in _repeats(_segments(flow, joints, arithmetic)):
             chains.append(chain)
             claimed.update(node for layer in chain.layers for node in layer.nodes)
-    return chains
+    order = {node: index for index, node in enumerate(graph)}
+    return sorted(chains, key=lambda chain: order[chain.layers[-1].end])
 
 
 def _flow(graph: ir.Graph, arithmetic: set[str]) -> nx.DiGraph:
@@ -143,8 +147,10 @@ def _joints(flow: nx.DiGraph, start: ir.Node, claimed: set[ir.Node]) -> list[ir.
     for node in flow:  # graph order: a dominator comes before what it dominates
         if node in dominators and node is not start:
             depth[node] = depth[dominators[node]] + 1
-    # An output that something else reads shows the inside of a path; paths end where nothing follows.
+    # An output that something else reads shows the inside of a path; paths end where nothing follows. What only shape
+    # arithmetic reads is no end.
     ends = [node for node in depth if flow.out_degree(node) == 0]
+    ends = [node for node in ends if any(output.is_graph_output() for output in node.outputs)] or ends
     node = max(ends, key=lambda n: depth[n])
     while node is not start:
         best.append(node)
@@ -202,16 +208,19 @@ def _segment(start: ir.Node, end: ir.Node, index: int, owner: dict[ir.Node, int]
             if producer is not None and producer is not start and owner.get(producer) == index:
                 stack.append(producer)
     signature: list[object] = []
+    outside: list[ir.Value] = []
     for node in nodes:
         references: list[object] = []
         for value in node.inputs:
             references.append(_reference(value, start, position, arithmetic))
+            if value is not None and references[-1] == "outside":
+                outside.append(value)
             if value is not None and value.const_value is not None:
                 parameters.append(value)
         if node.op_type in _COMMUTATIVE:  # which side of a residual sum the skip stands on says nothing
             references.sort(key=lambda reference: isinstance(reference, tuple) and reference[0] == "start")
         signature.append((node.domain, node.op_type, len(node.outputs), _attributes(node), tuple(references)))
-    return Segment(start, end, nodes, parameters, tuple(signature))
+    return Segment(start, end, nodes, parameters, outside, tuple(signature))
 
 
 def _reference(value: ir.Value | None, start: ir.Node, position: dict[ir.Node, int], arithmetic: set[str]) -> object:
@@ -316,4 +325,5 @@ def _layer(segments: list[Segment]) -> Layer:
         segments[-1].end,
         [node for segment in segments for node in segment.nodes],
         [value for segment in segments for value in segment.parameters],
+        [value for segment in segments for value in segment.outside],
     )

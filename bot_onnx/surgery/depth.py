@@ -44,7 +44,7 @@ def resize_chain(
     if target < count:
         _remove(graph, chain, name, target, ports)
     else:
-        _append(graph, chain, target - count, stacked, ports)
+        _append(graph, chain, name, target - count, stacked, ports)
     return ports.origins
 
 
@@ -110,24 +110,53 @@ def _move_uses(graph: ir.Graph, old: ir.Node, new: ir.Node, keep: set[ir.Node]) 
                 graph.outputs[index] = after
 
 
-def _append(graph: ir.Graph, chain: LayerChain, extra: int, stacked: dict[str, list[str]], ports: Ports) -> None:
-    template = chain.layers[-1]
-    before = chain.layers[-2]
-    own = {family.members[-1] for family in ports.families if family.kind == "input"}
-    nodes = _template_nodes(graph, template, own)
-    inside = set(nodes)
-    aligned = dict(zip(template.nodes, before.nodes, strict=True))
-    last = template.end
+def _append(
+    graph: ir.Graph, chain: LayerChain, name: str, extra: int, stacked: dict[str, list[str]], ports: Ports
+) -> None:
+    """Copies of layers follow the last one: of the last, or in turn of those whose outside values alternate."""
+    count = len(chain.layers)
+    distance = _pattern(chain, name)
+    last = chain.layers[-1].end
+    inside = set(_template_nodes(graph, chain.layers[-1], set()))
     taken = {node.name or "" for node in graph} | {value.name or "" for node in graph for value in node.outputs}
-    for number in range(1, extra + 1):
-        values = dict(zip(template.start.outputs, last.outputs, strict=True)) | ports.next_inputs()
-        copies = _copy(graph, nodes, values, aligned, number, stacked, taken)
+    for index in range(count, count + extra):
+        place = count - distance + (index - count) % distance
+        template, before = chain.layers[place], chain.layers[place - 1]
+        fresh = ports.next_inputs(place)
+        nodes = _template_nodes(graph, template, set(fresh))
+        values = dict(zip(template.start.outputs, last.outputs, strict=True)) | fresh
+        aligned = dict(zip(template.nodes, before.nodes, strict=True))
+        names = {
+            mine.name or "": stacked[other.name or ""][index - count]
+            for mine, other in zip(template.parameters, chain.layers[-1].parameters, strict=True)
+            if stacked.get(other.name or "")
+        }
+        copies = _copy(graph, nodes, values, aligned, index - place, names, taken)
         ports.add_layer([copies[node] for node in template.nodes])
         graph.insert_after(last, [copies[node] for node in nodes])
         _move_uses(graph, last, copies[template.end], keep=inside | set(copies.values()))
         last = copies[template.end]
         inside = set(copies.values())
-    ports.restore(len(chain.layers) + extra)
+    ports.restore(count + extra)
+
+
+def _pattern(chain: LayerChain, name: str) -> int:
+    """After how many layers the values that layers read from outside are the same again.
+
+    Raises:
+        GraphError: never, so that nobody can say what one more layer would read.
+    """
+    outside = [[id(value) for value in layer.outside] for layer in chain.layers]
+    for distance in range(1, len(outside)):
+        if outside[distance:] == outside[:-distance]:
+            return distance
+    sample = next(
+        value for value, other in zip(*(layer.outside for layer in chain.layers[:2]), strict=True) if value is not other
+    )
+    raise GraphError(
+        f"every layer of {name} reads other values from outside (the first of them {sample.name!r}), in no pattern "
+        "that more layers could go on with; keep the number of layers, or take fewer"
+    )
 
 
 def _template_nodes(graph: ir.Graph, layer: Layer, own: set[ir.Value]) -> list[ir.Node]:
@@ -156,13 +185,17 @@ def _copy(
     values: dict[ir.Value, ir.Value],
     aligned: dict[ir.Node, ir.Node],
     number: int,
-    stacked: dict[str, list[str]],
+    names: dict[str, str],
     taken: set[str],
 ) -> dict[ir.Node, ir.Node]:
-    """Copies of ``nodes`` that read the values on the right of ``values`` instead of those on the left."""
+    """Copies of ``nodes``, ``number`` layers on.
+
+    They read the values on the right of ``values`` and the initializers on the right of ``names`` instead of those on
+    the left.
+    """
     copies: dict[ir.Node, ir.Node] = {}
     for node in nodes:
-        inputs = [None if value is None else _input(graph, value, values, number, stacked) for value in node.inputs]
+        inputs = [None if value is None else _input(graph, value, values, names) for value in node.inputs]
         twin = aligned.get(node)
         copy = ir.Node(
             node.domain,
@@ -186,15 +219,12 @@ def _copy(
     return copies
 
 
-def _input(
-    graph: ir.Graph, value: ir.Value, values: dict[ir.Value, ir.Value], number: int, stacked: dict[str, list[str]]
-) -> ir.Value:
+def _input(graph: ir.Graph, value: ir.Value, values: dict[ir.Value, ir.Value], names: dict[str, str]) -> ir.Value:
     if value in values:
         return values[value]
-    names = stacked.get(value.name or "")
-    if names is None:
+    name = names.get(value.name or "")
+    if name is None:
         return value
-    name = names[number - 1]
     if name not in graph.initializers:
         graph.initializers[name] = ir.Value(
             name=name, shape=value.shape, type=value.type, const_value=value.const_value

@@ -91,14 +91,14 @@ class Ports:
         for kind, ports in self._lists.items():
             _replace(ports, [value for value in self._old[kind] if id(value) not in self._members])
 
-    def next_inputs(self) -> dict[ir.Value, ir.Value]:
-        """Inputs of one more layer: by the last layer's, a new one."""
+    def next_inputs(self, layer: int) -> dict[ir.Value, ir.Value]:
+        """Inputs of one more layer, by those of ``layer``, of which it will be a copy."""
         made: dict[ir.Value, ir.Value] = {}
         for family in self.families:
             if family.kind == "input":
-                last = family.members[-1]
-                made[last] = ir.Value(name=f"{last.name}__next", shape=last.shape, type=last.type)
-                family.values.append(made[last])
+                model = family.members[layer]
+                made[model] = ir.Value(name=f"{model.name}__next", shape=model.shape, type=model.type)
+                family.values.append(made[model])
         return made
 
     def add_layer(self, nodes: Sequence[ir.Node]) -> None:

@@ -8,7 +8,18 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bot_onnx.graph.nodes import op_key
-from bot_onnx.graph.rules import attention, elementwise, flow, images, layout, linear, recurrent, selection, tables
+from bot_onnx.graph.rules import (
+    attention,
+    elementwise,
+    flow,
+    images,
+    indexed,
+    layout,
+    linear,
+    recurrent,
+    selection,
+    tables,
+)
 from bot_onnx.graph.rules.base import RULES, Context, Requirement
 from bot_onnx.graph.rules.unknown import follow_unknown
 
@@ -19,6 +30,7 @@ _FAMILIES = (
     elementwise,
     flow,
     images,
+    indexed,
     layout,
     linear,
     recurrent,

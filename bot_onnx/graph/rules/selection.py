@@ -47,28 +47,6 @@ def _is_shape(context: Context, value: ir.Value) -> bool:
     return value.name in context.observed.values
 
 
-@rule("GatherElements", "GatherND", "ScatterElements", "ScatterND", "Compress", "TopK", "Unique", "NonMaxSuppression")
-def by_index(context: Context, node: ir.Node) -> None:
-    """Indexed by computed positions: static axes of the data keep their sizes."""
-    reason = f"{node.op_type} (node {node.name!r}) indexes this axis by computed positions"
-    data = context.of(node.inputs[0])
-    for dim in data:
-        if dim is not None and context.table.is_static(dim):
-            context.table.freeze(dim, reason)
-    if node.op_type in ("ScatterElements", "ScatterND"):
-        context.put(node.outputs[0], data)
-        return
-    if node.op_type == "GatherND" and node.attributes.get_int("batch_dims", 0) == 0:
-        indices = node.inputs[1]
-        assert indices is not None
-        depth = context.sizes(indices)[-1][0]
-        context.put(node.outputs[0], [*context.of(indices)[:-1], *data[depth:]])
-        return
-    for output in node.outputs:
-        if output.name:
-            context.fresh(output, reason)
-
-
 @rule("Slice")
 def slice_(context: Context, node: ir.Node) -> None:
     """A full slice keeps the axis, a cut makes it a concat, a runtime bound makes a runtime axis."""
