@@ -150,12 +150,11 @@ def _pattern(chain: LayerChain, name: str) -> int:
     for distance in range(1, len(outside)):
         if outside[distance:] == outside[:-distance]:
             return distance
-    sample = next(
-        value for value, other in zip(*(layer.outside for layer in chain.layers[:2]), strict=True) if value is not other
-    )
+    place = next(i for i in range(len(outside[0])) if len({values[i] for values in outside}) > 1)
+    names = [layer.outside[place].name or "" for layer in chain.layers]
     raise GraphError(
-        f"every layer of {name} reads other values from outside (the first of them {sample.name!r}), in no pattern "
-        "that more layers could go on with; keep the number of layers, or take fewer"
+        f"the layers of {name} read different values from outside ({', '.join(names)}), in no pattern that more layers "
+        "could go on with; keep the number of layers, or take fewer"
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
@@ -71,3 +73,15 @@ def shown_states(layers: int = 4, hidden: int = 8) -> onnx.ModelProto:
     b.nodes.append(helper.make_node("Identity", [f"state.{layers}"], ["last"], name="shown_twice"))
     graph = helper.make_graph(b.nodes, "states", [_port("x", ["batch", FEATURES])], outputs, b.tensors)
     return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+
+
+def taking_turns(order: Sequence[int], hidden: int = 8) -> onnx.ModelProto:
+    """Residual layers, each gated by the gate that ``order`` names; gates are computed once, from an input."""
+    b = GraphBuilder()
+    x = b.op("MatMul", "x", b.weight(FEATURES, hidden))
+    gates = {k: b.op("Sigmoid", b.op("Mul", "g", b.constant(np.float32(k + 1)))) for k in sorted(set(order))}
+    for kind in order:
+        inside = b.op("Relu", b.op("MatMul", x, b.weight(hidden, 2 * hidden)))
+        x = b.op("Add", x, b.op("Mul", b.op("MatMul", inside, b.weight(2 * hidden, hidden)), gates[kind]))
+    b.op("MatMul", x, b.weight(hidden, 3))
+    return b.model([("x", ["batch", FEATURES]), ("g", ["batch", 1])], [b.nodes[-1].output[0]])
