@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -18,8 +18,10 @@ from bot_onnx.align.energy import EnergyTable, halved
 from bot_onnx.align.energy import energy as measure_energy
 from bot_onnx.checkpoint.jobs import Transfer, export_weights, import_weights, state_dict
 from bot_onnx.errors import ResampleError
-from bot_onnx.graph.analysis import analyse
-from bot_onnx.graph.reader import open_model
+from bot_onnx.graph.analysis import Analysis, analyse
+from bot_onnx.graph.normalise import scheme_of
+from bot_onnx.graph.quantised import quantised_weight
+from bot_onnx.graph.reader import Source, open_model
 from bot_onnx.graph.types import Structure
 from bot_onnx.resample import make_options, shrinking_operators
 from bot_onnx.resample.devices import namespace
@@ -31,6 +33,7 @@ from bot_onnx.surgery.writer import check_output, write_model
 from bot_onnx.verify import (
     Expected,
     VerifyReport,
+    check_dequantised,
     expected_from_plan,
     expected_from_spec,
     raise_unless_passed,
@@ -235,6 +238,7 @@ def resize(
         digest = reader.submit(source.sha256)
         analysis = analyse(source.model())
         finite.result()
+        quantised = check_quantised(analysis, source) if against else ()
         prepared = prepare(
             analysis,
             target,
@@ -246,6 +250,7 @@ def resize(
             external=in_data,
             name=out.name,
         )
+        prepared.plan = replace(prepared.plan, notes=(*prepared.plan.notes, *quantised))
         del analysis  # verification makes one of the output: not both at a time
         reports: list[VerifyReport] = []
 
@@ -273,6 +278,19 @@ def resize(
             before_publish=check,
         )
     return Result(prepared.plan, reports[0], out, time.perf_counter() - started)
+
+
+def check_quantised(analysis: Analysis, source: Source) -> tuple[str, ...]:
+    """Hold a quantised source against the floats that are resized in its stead; says how close they are.
+
+    Raises:
+        GraphError: they are not the same network.
+    """
+    if scheme_of(analysis.model) is None or quantised_weight(analysis.model.graph) is not None:
+        return ()
+    compared = check_dequantised(analysis.model, source, analysis.context.observed.shapes)
+    told = ", ".join(f"{entry.output} {entry.cosine or 0.0:.4f}" for entry in compared)
+    return (f"The source is quantised; its weights in floating point give its outputs with cosine {told}.",)
 
 
 def verify(model: PathOrName, *, spec: SpecLike | None = None, against: PathOrName | None = None) -> VerifyReport:

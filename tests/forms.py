@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnxruntime as ort
+from numpy.typing import NDArray
 
+from bot_onnx.graph.inputs import feeds, input_specs, open_sizes
 from tests.zoo.architectures import Built, Size
 from tests.zoo.export import cached, quiet
 
@@ -89,3 +92,63 @@ def _export_old(built: Built, opset: int, path: Path) -> None:
             dynamo=False,
             dynamic_axes=built.dynamic_axes,
         )
+
+
+# -- quantised -------------------------------------------------------------------------------------------------
+
+
+def dynamic_int8(source: Path, path: Path, *, per_channel: bool = False, unsigned: bool = False) -> None:
+    """Weights in 8 bits, activations quantised at run time."""
+    from onnxruntime.quantization import QuantType, quantize_dynamic
+
+    with quiet():
+        quantize_dynamic(
+            source, path, weight_type=QuantType.QUInt8 if unsigned else QuantType.QInt8, per_channel=per_channel
+        )
+
+
+class _Calibration:
+    """A few random inputs for static quantisation."""
+
+    def __init__(self, source: Path, batches: int = 4) -> None:
+        graph = onnx.load(source).graph
+        specs = input_specs(graph)
+        sizes = next(open_sizes(specs))
+        fed = [feeds(specs, sizes[seed % 2], seed) for seed in range(batches)]
+        self._feeds = iter(fed)
+
+    def get_next(self) -> dict[str, NDArray[Any]] | None:
+        return next(self._feeds, None)
+
+
+def static_int8(source: Path, path: Path, *, operators: bool = False, per_channel: bool = False) -> None:
+    """Weights and activations in 8 bits, scales calibrated: QDQ pairs, or quantised operators."""
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    with quiet():
+        quantize_static(
+            source,
+            path,
+            _Calibration(source),
+            quant_format=QuantFormat.QOperator if operators else QuantFormat.QDQ,
+            per_channel=per_channel,
+            weight_type=QuantType.QInt8,
+            activation_type=QuantType.QUInt8,
+        )
+
+
+def blocks_4bit(source: Path, path: Path, *, pairs: bool = False, symmetric: bool = True, block: int = 32) -> None:
+    """Weights of products in 4 bits: MatMulNBits, or DequantizeLinear in blocks."""
+    from onnxruntime.quantization import QuantFormat
+    from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
+
+    with quiet():
+        quantizer = MatMulNBitsQuantizer(
+            onnx.load(source),
+            bits=4,
+            block_size=block,
+            is_symmetric=symmetric,
+            quant_format=QuantFormat.QDQ if pairs else QuantFormat.QOperator,
+        )
+        quantizer.process()
+        quantizer.model.save_model_to_file(str(path))

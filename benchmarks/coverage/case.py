@@ -107,7 +107,7 @@ class Row:
         proof: ``native``: the outputs of a native export with the same weights; ``growth``: the file passes its
             checks, and grown by exact duplication the network computes what it did.
         distance: largest relative difference of outputs, where there is one.
-        seconds: resize and comparison. export_seconds: exports that were not cached.
+        seconds: processor time of resize and comparison. export_seconds: that of exports that were not cached.
         engine: hash of bot_onnx's source.
     """
 

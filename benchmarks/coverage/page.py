@@ -81,8 +81,8 @@ def render(rows: Sequence[Row], *, command: str, environment: Mapping[str, objec
     if slowest is not None:
         older = sum(row.engine != engine for row in rows)
         parts.append(
-            f"Slowest cell (resize and comparison, without exports): {slowest.case}, {slowest.exporter}, "
-            f"{slowest.target}: {slowest.seconds:.1f} s.\n"
+            f"Slowest cell (processor time of resize and comparison, without exports): {slowest.case}, "
+            f"{slowest.exporter}, {slowest.target}: {slowest.seconds:.1f} s.\n"
         )
         if older:
             parts.append(f"{older} of {len(rows)} rows were measured with an earlier state of the source.\n")

@@ -1,6 +1,6 @@
 """What a start saves: the share of scratch's training that it does without.
 
-All runs of a column train the same network on batches of the same size, so steps stand for FLOPs.
+All runs of a column train the same network on batches of the same size, so steps stand for FLOPs, and for wall time.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ class Row:
         mid_saved: share of the steps saved, read off the whole schedule's curve; None: it never gets there.
         short_saved: the same by full short schedules; None: not even by the longest.
         mid_saved_control, short_saved_control: against the strictest control instead of scratch.
-        seconds_saved: share of scratch's wall time, mid-schedule.
     """
 
     name: str
@@ -36,7 +35,6 @@ class Row:
     short_saved: float | None
     mid_saved_control: float | None
     short_saved_control: float | None
-    seconds_saved: float | None
 
 
 def reached(curve: Curve, loss: float) -> float | None:
@@ -66,12 +64,6 @@ def saved_short(shorts: Mapping[float, Curve], loss: float) -> float | None:
         if shorts[share].losses[-1] <= loss:
             return 1 - share
     return None
-
-
-def seconds_saved(curve: Curve, scratch: Curve, loss: float) -> float | None:
-    """1 - wall time to reach ``loss``, as a share of scratch's whole run."""
-    share = reached(curve, loss)
-    return None if share is None else 1 - share * curve.seconds / scratch.seconds
 
 
 def mean_and_spread(values: Sequence[float | None]) -> tuple[float, float] | None:

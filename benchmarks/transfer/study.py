@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.transfer.corpora import Images, Text, images, text
-from benchmarks.transfer.measures import SHARES, Row, saved_mid, saved_short, seconds_saved
+from benchmarks.transfer.measures import SHARES, Row, saved_mid, saved_short
 from benchmarks.transfer.networks import Size, build, export
 from benchmarks.transfer.starts import STARTS, Source, StateDict, scratch
 from benchmarks.transfer.training import Curve, Recipe, Task, train
@@ -127,8 +127,7 @@ class Study:
         return self._measured(architecture, direction, seed, best)
 
     def _measured(self, architecture: str, direction: str, seed: int, best: Mapping[str, tuple[Curve, Job]]) -> Column:
-        reference = best["scratch"][0]
-        goal = reference.losses[-1]
+        goal = best["scratch"][0].losses[-1]
         controls = [best[name][0].losses[-1] for name in best if STARTS[name].control]
         strictest = min(controls)
         with ThreadPoolExecutor(len(best)) as threads:  # each only waits for the pool
@@ -147,7 +146,6 @@ class Study:
                     saved_short(ends, goal),
                     saved_mid(curve, strictest),
                     saved_short(ends, strictest),
-                    seconds_saved(curve, reference, goal),
                 )
             )
         return Column(architecture, direction, seed, tuple(rows), {name: curve for name, (curve, _) in best.items()})

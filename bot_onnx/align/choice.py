@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bot_onnx.align.folding import homeless
 from bot_onnx.align.gram import sum_of_squares
 from bot_onnx.align.permute import Permutation
 from bot_onnx.align.rotate import Rotation
@@ -51,7 +52,7 @@ def plan_alignment(kind: Kind, structure: Structure, sizes: Mapping[str, int], f
         kind: ``none``; ``permute``: reorder the indices of dims that shrink so that neighbours are alike; ``rotate``:
             turn the residual stream into the eigenbasis of what reads and writes it, and keep heads and neurons by
             their norms; ``auto``: none where no leaf shrinks, permute where hidden does not, rotate where hidden
-            shrinks and it is possible, else none.
+            shrinks and it is possible whatever the weights are, else none.
         structure: of the source.
         sizes: target size per dim id.
         facts: of the source's graph.
@@ -73,7 +74,10 @@ def plan_alignment(kind: Kind, structure: Structure, sizes: Mapping[str, int], f
     if not any(structure.dims[leaf].role == "hidden" for leaf in shrinking):
         return Permutation(structure, sizes, facts.freedom)
     try:
-        return Rotation(structure, sizes, facts)
+        rotation = Rotation(structure, sizes, facts)
+        for weight, bias in rotation.folding.homeless_biases():
+            raise homeless(weight, bias)  # unless the bias is zero, which only reading it would tell
+        return rotation
     except ResampleError as refusal:
         # Reordering takes a second a layer on wide networks, and post-norm ones gain little by it.
         return Unaligned(structure, (f"Not rotated: {refusal}", "Align permute would reorder neurons and heads."))

@@ -61,16 +61,28 @@ class Folding:
         """Biases that take a norm's bias in."""
         return frozenset(self._reader_bias)
 
+    def homeless_biases(self) -> list[tuple[str, str]]:
+        """Readers without a bias of their own under a norm that has one: W β has nowhere to go unless β is zero.
+
+        Returns:
+            (weight of the reader, bias of the norm) for each.
+        """
+        with_bias = {weight for weights in self._reader_bias.values() for weight in weights}
+        return [
+            (weight, norm.bias)
+            for weight, norm in self.norm_of.items()
+            if norm.bias is not None and weight not in with_bias
+        ]
+
     def check_weights(self, tensors: Tensors) -> None:
         """Refuse a norm whose bias has nowhere to go.
 
         Raises:
             ResampleError: a reader has no bias that could take W β in.
         """
-        with_bias = {weight for weights in self._reader_bias.values() for weight in weights}
-        for weight, norm in self.norm_of.items():
-            if norm.bias is not None and weight not in with_bias and np.any(tensors[norm.bias].numpy()):
-                raise refusal(f"'{weight}' has no bias to take in that of its norm, '{norm.bias}'")
+        for weight, bias in self.homeless_biases():
+            if np.any(tensors[bias].numpy()):
+                raise homeless(weight, bias)
 
     def read(self, name: str, tensors: Tensors) -> AnyArray:
         """A tensor with its norm folded in: float64 where the source is, else float32.
@@ -109,6 +121,11 @@ def working(array: AnyArray) -> AnyArray:
 def refusal(reason: str) -> ResampleError:
     """The error of a network that cannot be rotated, with the way out."""
     return ResampleError(f"cannot rotate: {reason}; use alignment 'permute'")
+
+
+def homeless(weight: str, bias: str) -> ResampleError:
+    """The error of a reader that cannot take in the bias of its norm."""
+    return refusal(f"'{weight}' has no bias to take in that of its norm, '{bias}'")
 
 
 def _along(vector: AnyArray, rank: int, axis: int) -> AnyArray:

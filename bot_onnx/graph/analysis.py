@@ -6,7 +6,7 @@ other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -16,7 +16,7 @@ from bot_onnx.graph.closed_forms import match_scale
 from bot_onnx.graph.dims import Dim, Pair
 from bot_onnx.graph.input_axes import release_inputs
 from bot_onnx.graph.layers import LayerChain, find_chains
-from bot_onnx.graph.normalise import normalise
+from bot_onnx.graph.normalise import form_notes, normalise
 from bot_onnx.graph.observe import observe, shape_values
 from bot_onnx.graph.parameters import find_parameters
 from bot_onnx.graph.roles import assign_roles
@@ -99,6 +99,7 @@ def analyse(model: ir.Model) -> Analysis:
         parameters,
         lambda: assign_roles(graph, context, chains, attentions, parameters),
     )
+    structure = replace(structure, notes=(*structure.notes, *form_notes(model)))
     hidden = {dim for dim, identity in ids.items() if structure.dims[identity].role == "hidden"}
     scales = [*_scales(context, attentions), *_stream_scales(graph, context, chains, hidden)]
     return Analysis(model, context, chains, structure, ids, scales)

@@ -31,6 +31,33 @@ def match_scale(value: float, size: int, formulas: Collection[str] = tuple(SCALE
     return None
 
 
+#: Formulas with a whole number in them, tried where none of :data:`SCALES` fits: text, and value at (n, k).
+_WITH_NUMBER: dict[str, Callable[[float, float], float]] = {
+    "1/sqrt({n}*{k})": lambda n, k: 1 / sqrt(n * k),
+    "sqrt({n}*{k})": lambda n, k: sqrt(n * k),
+    "{k}/sqrt({n})": lambda n, k: k / sqrt(n),
+    "sqrt({n})/{k}": lambda n, k: sqrt(n) / k,
+    "1/({n}*{k})": lambda n, k: 1 / (n * k),
+    "1/sqrt({n}/{k})": lambda n, k: sqrt(k / n),
+    "({n}*{k})**-0.25": lambda n, k: (n * k) ** -0.25,
+    "({n}*{k})**0.25": lambda n, k: (n * k) ** 0.25,
+}
+_LARGEST_NUMBER = 64
+
+
+def guess_scale(value: float, size: int, name: str) -> str:
+    """A formula in ``name`` that gives ``value`` at ``size``, to suggest to a person: never certain.
+
+    Where no simple one fits it is the one that most such factors follow, the inverse root, from the present value.
+    """
+    for number in range(2, _LARGEST_NUMBER + 1):
+        for text, function in _WITH_NUMBER.items():
+            exact = function(size, number)
+            if abs(value - exact) <= 1e-5 * abs(exact):
+                return text.format(n=name, k=number)
+    return f"{value:.9g}*sqrt({size}/{name})"
+
+
 def _bfloat16(value: float) -> float:
     bits = int(np.float32(value).view(np.uint32))
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000

@@ -261,7 +261,10 @@ class DimTable:
             assert half is not None
             self.unify(half[1], right)
         if any(half is None or half[0] is None for half in halves):
-            return False
+            # Some parts are one right factor, others several (gates cut as 1 + 1 + 2): numbers of equal parts.
+            for left in [*factors[:-1], *(half[0] for half in halves if half is not None)]:
+                self.freeze(left, EQUAL_PARTS)
+            return True
         lefts = self.concat([half[0] for half in halves if half is not None and half[0] is not None])
         rest = self.product(factors[:-1])
         self.unify(lefts, rest)

@@ -12,7 +12,7 @@ from onnx_ir.passes import common
 
 from bot_onnx.graph.bodies import lay_open
 from bot_onnx.graph.nodes import fresh_name
-from bot_onnx.graph.opening import open_fused
+from bot_onnx.graph.opening import Scheme, open_fused, open_quantised, read_scheme
 from bot_onnx.graph.recurrent import drop_zero_states
 
 #: Integer initializers up to this many elements are cloned per use: exporters share equal small tensors (shape
@@ -29,12 +29,15 @@ HELD = 1024
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 
 
+_SCHEME, _FUSED = "bot_onnx.scheme", "bot_onnx.fused"
+
+
 def normalise(model: ir.Model) -> ir.Model:
     """Normalise ``model`` in place and return it.
 
     Afterwards: no function calls, no Constant nodes, Identity nodes only where a value is an output under two names, no
     unused nodes, bodies of control flow laid open, nodes in topological order, no small initializer with more than one
-    use, and no initial states that are zero anyway.
+    use, no initial states that are zero anyway, no fused sums, and no quantised ops but those that cannot be followed.
     """
     if model.functions:
         common.InlinePass()(model)
@@ -44,14 +47,38 @@ def normalise(model: ir.Model) -> ir.Model:
     _unwrap_single_operands(model.graph)
     _drop_identities(model.graph)
     drop_zero_states(model.graph)
-    open_fused(model.graph)
+    model.meta[_SCHEME] = read_scheme(model.graph)
+    wanted = open_quantised(model.graph)
+    model.meta[_FUSED] = open_fused(model.graph)
     common.RemoveInitializersFromInputsPass()(model)
     common.RemoveUnusedNodesPass()(model)
+    for value, name in wanted:
+        if value.is_initializer() and name not in model.graph.initializers:
+            value.name = name
     _canonical_sort(model.graph)
     model.graph.doc_string = None
     _hold_small(model.graph)
     _clone_shared_constants(model.graph)
     return model
+
+
+def scheme_of(model: ir.Model) -> Scheme | None:
+    """How a normalised model was quantised before; None where it was not."""
+    scheme: Scheme | None = model.meta.get(_SCHEME)
+    return scheme
+
+
+def form_notes(model: ir.Model) -> tuple[str, ...]:
+    """What was changed in the form of a normalised model, in sentences."""
+    notes: list[str] = []
+    scheme = scheme_of(model)
+    if scheme is not None:
+        notes.append(f"Quantised: {scheme.describe()}. The analysis is that of the weights in floating point.")
+    fused: dict[str, int] = model.meta.get(_FUSED) or {}
+    if fused:
+        ops = ", ".join(f"{name} x {count}" for name, count in sorted(fused.items()))
+        notes.append(f"Fused ops are written out: {ops}.")
+    return tuple(notes)
 
 
 def _lift_tensor_constants(graph: ir.Graph) -> None:

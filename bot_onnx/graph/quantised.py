@@ -1,26 +1,41 @@
-"""Tell quantised weights from tables of integers."""
+"""Find packed weights that could not be turned into floating point."""
 
 from __future__ import annotations
 
 import onnx_ir as ir
 
-_OPS = frozenset(
-    "DequantizeLinear MatMulInteger ConvInteger QLinearMatMul QLinearConv QGemm MatMulNBits GatherBlockQuantized "
-    "DynamicQuantizeMatMul MatMulIntegerToFloat QAttention".split()
-)
+from bot_onnx.graph.opening.scheme import QUANTISED_OPS
+
+_MOVES = frozenset("Gather Reshape Transpose Slice Squeeze Unsqueeze Flatten Split Concat Identity".split())
 
 
 def quantised_weight(graph: ir.Graph) -> tuple[str, str] | None:
-    """The first packed weight of a graph as (initializer, type), or None.
+    """The first packed weight of a graph as (initializer, what reads it), or None.
 
-    A packed weight is an integer (or 8-bit float) initializer with more than one element that a quantised op reads as
-    its data or weight: its values mean nothing without scale and zero point, and cannot be resampled.
+    A packed weight is an integer (or 8-bit float) initializer of two or more axes that a quantised op reads, directly
+    or after something has moved its numbers: they mean nothing without scale and zero point, and cannot be resampled.
     """
-    for node in graph:
-        if node.op_type not in _OPS:
+    for node in ir.traversal.RecursiveGraphIterator(graph):
+        if node.op_type not in QUANTISED_OPS:
             continue
         for value in node.inputs:
-            tensor = value.const_value if value is not None else None
-            if tensor is not None and tensor.size > 1 and len(tensor.shape) > 1 and tensor.dtype.bitwidth <= 8:
-                return value.name or "", tensor.dtype.name  # type: ignore[union-attr]
+            packed = _packed_behind(value)
+            if packed is not None and packed.const_value is not None:
+                kind = packed.const_value.dtype.name
+                return packed.name or "", f"{kind} in {node.op_type}, node {node.name!r}"
+    return None
+
+
+def _packed_behind(value: ir.Value | None) -> ir.Value | None:
+    for _ in range(16):
+        if value is None:
+            return None
+        tensor = value.const_value
+        if tensor is not None:
+            small = tensor.size > 1 and len(tensor.shape) > 1 and tensor.dtype.bitwidth <= 8
+            return value if small and tensor.dtype != ir.DataType.BOOL else None
+        node = value.producer()
+        if node is None or node.op_type not in _MOVES or not node.inputs:
+            return None
+        value = node.inputs[0]
     return None

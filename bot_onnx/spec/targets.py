@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 from bot_onnx.errors import DimError, SpecError
@@ -127,6 +128,9 @@ def _missing(problem: Problem, role: str, size: int) -> None:
     carried = [f"{dim.role} ({dim.size})" for dim in problem.comp.dims.values() if dim.role in SPEC_ROLES]
     carried = list(dict.fromkeys(carried))
     way = f"it has {listing(carried)}" if carried else "it carries none of the roles, only dims by name"
-    raise SpecError(
-        f"key '{role}': no dim of this graph carries the role; {way}. Drop the key, or size a dim by name under 'dims'."
-    )
+    free = [d for d in problem.comp.dims.values() if not d.parts and d.frozen is None and d.role != "count"]
+    named = "no dim of it can be sized at all"
+    if free:
+        example = json.dumps({"dims": {free[0].name: size}})[1:-1]
+        named = f"size a dim by name, such as {example}; free are {listing(f'{d.name} ({d.size})' for d in free)}"
+    raise SpecError(f"key '{role}': no dim of this graph carries the role; {way}. Drop the key; {named}.")

@@ -138,8 +138,8 @@ def _refuse_quantised(analysis: Analysis, origin: Origin) -> None:
     packed = quantised_weight(analysis.model.graph)
     if packed is not None:
         raise GraphError(
-            f"the weights of {origin.path} are quantised ({packed[0]!r} is {packed[1]}), and packed numbers cannot be "
-            "resampled; resize the floating-point model and quantise the result"
+            f"the weights of {origin.path} are quantised, and {packed[0]!r} ({packed[1]}) is packed in a way that is "
+            "not understood; resize the floating-point model and quantise the result"
         )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping
 from math import isclose
 
@@ -10,11 +12,13 @@ import onnx_ir as ir
 
 from bot_onnx.errors import DimError, SpecError
 from bot_onnx.graph.analysis import Analysis, Scale
-from bot_onnx.graph.closed_forms import SCALES
+from bot_onnx.graph.closed_forms import SCALES, guess_scale
 from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.spec import evaluate, size_names
 from bot_onnx.surgery.sizes import add_constant
 from bot_onnx.surgery.types import ConstantPatch
+
+_ROUNDING = 5e-3  #: how far a factor may be from its formula: half-precision constants are rounded
 
 
 def patch_scales(analysis: Analysis, sizes: Mapping[str, int], given: Mapping[str, str | float]) -> list[ConstantPatch]:
@@ -23,45 +27,93 @@ def patch_scales(analysis: Analysis, sizes: Mapping[str, int], given: Mapping[st
     Args:
         analysis: of the graph; its model is changed.
         sizes: new size per dim id.
-        given: formulas (or numbers) by node name, from the spec.
+        given: formulas (or numbers) by node name, from the spec; a ``*`` in a name stands for anything.
 
     Raises:
         DimError: head_dim changes and no formula explains a factor of attention scores.
-        SpecError: a formula is given for a node that has no scalar factor.
+        SpecError: a formula is given for a node that has no scalar factor, or one that does not give what stands there.
     """
-    patches = [_given(analysis, sizes, name, formula) for name, formula in given.items()]
+    chosen: dict[ir.Node, str | float] = {}
+    for name, formula in given.items():
+        chosen.update(dict.fromkeys(_nodes(analysis, name), formula))
+    patches = [_given(analysis, sizes, node, formula) for node, formula in chosen.items()]
+    asked: list[Scale] = []
     for scale in analysis.scales:
-        if (scale.scalar.node.name or "") in given:
+        if scale.scalar.node in chosen:
             continue
-        number = _follow(analysis, scale, sizes)
-        if number is not None:
-            name = analysis.structure.dims[analysis.ids[scale.dim]].name if scale.dim in analysis.ids else "head_dim"
-            reason = (scale.formula or "").replace("n", name)
+        old = analysis.context.table.size(scale.dim)[0]
+        new = analysis.new_size(scale.dim, dict(sizes))[0]
+        if old == new:
+            continue
+        if scale.formula is None:
+            asked.append(scale)
+            continue
+        number = SCALES[scale.formula](new)
+        if not isclose(number, scale.scalar.value, rel_tol=1e-9):
+            reason = scale.formula.replace("n", _dim_name(analysis, scale))
             patches.append(_write(analysis, scale.scalar.node, scale.scalar.slot, number, reason))
+    if asked:
+        raise _question(analysis, sizes, asked)
     return patches
 
 
-def _follow(analysis: Analysis, scale: Scale, sizes: Mapping[str, int]) -> float | None:
-    """New value of a factor, or None where it stays."""
-    old = analysis.context.table.size(scale.dim)[0]
-    new = analysis.new_size(scale.dim, dict(sizes))[0]
-    if old == new:
-        return None
-    if scale.formula is None:
-        node = scale.scalar.node
-        raise DimError(
-            f"head_dim goes from {old} to {new}, and the factor {scale.scalar.value:g} of attention scores in "
-            f"{node.op_type} (node {node.name!r}) is no known formula of it; say how it follows in the spec: "
-            f'"constants": {{"{node.name}": "1/sqrt(head_dim)"}}'
-        )
-    number = SCALES[scale.formula](new)
-    return None if isclose(number, scale.scalar.value, rel_tol=1e-9) else number
+def _dim_name(analysis: Analysis, scale: Scale) -> str:
+    """A name of the dim that formulas can use."""
+    identity = analysis.ids.get(scale.dim)
+    if identity is None:
+        return "head_dim"
+    name = analysis.structure.dims[identity].name
+    return name if name.isidentifier() else identity
 
 
-def _given(analysis: Analysis, sizes: Mapping[str, int], name: str, formula: str | float) -> ConstantPatch:
-    node = next((node for node in analysis.model.graph if node.name == name), None)
-    if node is None:
+def _place(node: ir.Node) -> str:
+    """How the spec calls a node: its name, or that of what it makes where it has none."""
+    return node.name or node.outputs[0].name or ""
+
+
+def _question(analysis: Analysis, sizes: Mapping[str, int], asked: list[Scale]) -> DimError:
+    """Ask how factors follow, with the text to put into the spec."""
+    first = asked[0]
+    old, new = analysis.context.table.size(first.dim)[0], analysis.new_size(first.dim, dict(sizes))[0]
+    entries: dict[str, str] = {}
+    for scale in asked:
+        name = _dim_name(analysis, scale)
+        size = analysis.context.table.size(scale.dim)[0]
+        entries[_place(scale.scalar.node)] = guess_scale(scale.scalar.value, size, name)
+    number = {_place(scale.scalar.node): scale.scalar.value for scale in asked}[_place(first.scalar.node)]
+    shown = json.dumps(_shortened(analysis, entries))
+    node = first.scalar.node
+    more = f" (and {len(asked) - 1} more like it)" if len(asked) > 1 else ""
+    return DimError(
+        f"head_dim goes from {old} to {new}, and the factor {first.scalar.value:g} of attention scores in "
+        f"{node.op_type} (node {_place(node)!r}){more} is no known formula of it; say how it follows in the spec, if "
+        f'this is right: "constants": {shown}; or give the number itself ({number:.9g}) to keep it, or keep head_dim'
+    )
+
+
+def _shortened(analysis: Analysis, entries: Mapping[str, str]) -> Mapping[str, str]:
+    """One entry with stars for numbers in the names, where it means exactly the same nodes and formula."""
+    patterns = {re.sub(r"\d+", "*", name) for name in entries}
+    if len(entries) > 1 and len(patterns) == 1 and len(set(entries.values())) == 1:
+        (pattern,) = patterns
+        if {_place(node) for node in _nodes(analysis, pattern)} == set(entries):
+            return {pattern: next(iter(entries.values()))}
+    return entries
+
+
+def _nodes(analysis: Analysis, name: str) -> list[ir.Node]:
+    """Nodes that a key of ``constants`` means."""
+    wanted = re.compile(".*".join(map(re.escape, name.split("*"))))
+    found = [node for node in analysis.model.graph if wanted.fullmatch(_place(node))]
+    if "*" in name:
+        found = [node for node in found if _slots(node)]
+    if not found:
         raise SpecError(f"constants: the graph has no node {name!r}; use a name that an error or a viewer shows")
+    return found
+
+
+def _slots(node: ir.Node) -> list[int | str]:
+    """Where a node has scalar factors: input slots, or attributes."""
     slots: list[int | str] = [
         slot
         for slot, value in enumerate(node.inputs)
@@ -70,22 +122,40 @@ def _given(analysis: Analysis, sizes: Mapping[str, int], name: str, formula: str
         and tensor.size == 1
         and tensor.dtype in FLOATS
     ]
-    slots += [name for name in ("scale", "alpha") if node.attributes.get_float(name, 0.0)]
+    return slots + [name for name in ("scale", "alpha") if node.attributes.get_float(name, 0.0)]
+
+
+def _given(analysis: Analysis, sizes: Mapping[str, int], node: ir.Node, formula: str | float) -> ConstantPatch:
+    slots = _slots(node)
     if len(slots) != 1:
-        raise SpecError(f"constants: {node.op_type} (node {name!r}) has {len(slots)} scalar inputs, not one")
+        raise SpecError(f"constants: {node.op_type} (node {_place(node)!r}) has {len(slots)} scalar inputs, not one")
+    if isinstance(formula, str):
+        present, explained = _value(node, slots[0]), evaluate(formula, size_names(analysis.structure))
+        if not isclose(present, explained, rel_tol=_ROUNDING):
+            raise SpecError(
+                f"constants: {formula!r} gives {explained:.6g} at the source's sizes, but the factor of {node.op_type} "
+                f"(node {_place(node)!r}) is {present:.6g}; correct the formula, or give a number to set it"
+            )
     number = evaluate(formula, size_names(analysis.structure, sizes))
     return _write(analysis, node, slots[0], number, f"{formula} (given)")
 
 
-def _write(analysis: Analysis, node: ir.Node, slot: int | str, number: float, reason: str) -> ConstantPatch:
+def _value(node: ir.Node, slot: int | str) -> float:
     if isinstance(slot, str):
-        was = node.attributes[slot].as_float()
+        return float(node.attributes[slot].as_float())
+    value = node.inputs[slot]
+    assert value is not None and value.const_value is not None
+    return float(value.const_value.numpy().reshape(-1)[0])
+
+
+def _write(analysis: Analysis, node: ir.Node, slot: int | str, number: float, reason: str) -> ConstantPatch:
+    old = _value(node, slot)
+    if isinstance(slot, str):
         node.attributes[slot] = ir.AttrFloat32(slot, number)
-        return ConstantPatch(f"{node.name}.{slot}", was, number, reason)
+        return ConstantPatch(f"{node.name}.{slot}", old, number, reason)
     value = node.inputs[slot]
     assert value is not None and value.const_value is not None
     tensor = value.const_value
-    old = float(tensor.numpy().reshape(-1)[0])
     array = np.full(tensor.shape.numpy(), number).astype(tensor.dtype.numpy())
     node.replace_input_with(slot, add_constant(analysis.model.graph, f"{value.name}__scaled", array))
     return ConstantPatch(f"{node.op_type} {node.name}", old, number, reason)

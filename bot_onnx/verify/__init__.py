@@ -4,6 +4,7 @@
 from here; the other modules are this folder's own.
 """
 
+from bot_onnx.verify.dequantised import check_dequantised
 from bot_onnx.verify.expected import Expected, expected_from_plan, expected_from_spec
 from bot_onnx.verify.model import raise_unless_passed, verify_model
 from bot_onnx.verify.types import Check, OutputComparison, VerifyReport
@@ -13,6 +14,7 @@ __all__ = [
     "Expected",
     "OutputComparison",
     "VerifyReport",
+    "check_dequantised",
     "expected_from_plan",
     "expected_from_spec",
     "raise_unless_passed",

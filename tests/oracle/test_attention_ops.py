@@ -67,7 +67,7 @@ def test_a_scale_that_no_formula_explains_is_asked_for(tmp_path: Path) -> None:
     for node in model.graph.node:
         for attribute in node.attribute:
             if attribute.name == "scale":
-                attribute.f = 0.2
+                attribute.f = (2 * source_sizes("standard").head_dim) ** -0.5
     source = save(model, tmp_path / "source.onnx")
     with pytest.raises(BotError, match="is no known formula"):
         bot_onnx.resize(source, {"head_dim": 12}, tmp_path / "out.onnx")

@@ -71,8 +71,12 @@ def make_model(model: str, config: Mapping[str, Any]) -> nn.Module:
     import transformers
 
     kind = getattr(transformers, model)
-    made: nn.Module = kind(kind.config_class(**config))
-    return made.eval()
+    made = kind(kind.config_class(**config)).eval()
+    if made._can_set_experts_implementation():
+        # The other ways to compute experts depend on which of them the example happens to reach, or have no ONNX form.
+        made.set_experts_implementation("batched_mm")
+    network: nn.Module = made
+    return network
 
 
 def build(

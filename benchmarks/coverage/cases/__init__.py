@@ -10,7 +10,7 @@ from benchmarks.coverage.case import Case
 #: Modules by suite; only those of the suites asked for are imported.
 _MODULES = {
     "listed": ("encoders", "decoders", "encoder_decoders", "vision", "sequence"),
-    "transformers": (),
+    "transformers": ("sweep_transformers",),
     "timm": ("sweep_timm",),
     "forms": (),
     "real": (),

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from benchmarks.coverage.case import Case, Recipe
-from benchmarks.coverage.cases.transformer import BASE, CACHED, GROUPED, SINGLE, TEXT, Size, targets_of, transformer
+from benchmarks.coverage.cases.transformer import BASE, CACHED, GROUPED, SINGLE, Size, targets_of, transformer
 
 _TOKENS = {"vocab_size": 97, "bos_token_id": 0, "eos_token_id": 0}
 _USUAL = {**_TOKENS, "pad_token_id": 0, "max_position_embeddings": 40}
@@ -59,16 +59,17 @@ CASES = [
     *decoder("gpt_neox", "GPTNeoXForCausalLM", {"rope_parameters": {"rope_type": "default", "rope_theta": 10000.0}}),
     *decoder("phi", "PhiForCausalLM"),
     *decoder("llama", "LlamaForCausalLM", size=GROUPED, fields={"head_dim": "head_dim"}),
-    *decoder("qwen2", "Qwen2ForCausalLM", size=GROUPED),
+    *decoder("qwen2", "Qwen2ForCausalLM", size=GROUPED, fields={"head_dim": "head_dim"}),
     *decoder("mistral", "MistralForCausalLM", size=GROUPED, fields={"head_dim": "head_dim"}),
     *decoder(
         "gemma", "GemmaForCausalLM", size=SINGLE, fields={"head_dim": "head_dim", "kv_heads": "num_key_value_heads"}
     ),
     *decoder("falcon", "FalconForCausalLM", {"multi_query": True}, {"intermediate": "ffn_hidden_size"}, SINGLE),
-    *decoder("mixtral", "MixtralForCausalLM", {"num_local_experts": 4}, size=GROUPED, cached=False),
+    *decoder("mixtral", "MixtralForCausalLM", {"num_local_experts": 4}, size=GROUPED, fields={"head_dim": "head_dim"},
+             cached=False),
     transformer(
         "mamba", "MambaForCausalLM", extra=_TOKENS | {"state_size": 8, "pad_token_id": 0},
-        inputs={"input_ids": TEXT["input_ids"]}, constants={"use_cache": False},
+        inputs={"input_ids": ["ids", "batch", 9]}, constants={"use_cache": False},
         fields={"heads": [], "intermediate": []}, keys=("layers", "hidden"),
     ),
 ]  # fmt: skip

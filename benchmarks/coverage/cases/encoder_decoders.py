@@ -70,7 +70,10 @@ CASES = [
             "vocab_size": 97, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 0,
             "num_mel_bins": 16, "max_source_positions": 20, "max_target_positions": 40,
         },
-        inputs={"input_features": ["float", "batch", 16, 40], "decoder_input_ids": ["ids", "batch", "target"]},
+        inputs={
+            "input_features": ["float", "batch", 16, 40], "decoder_input_ids": ["ids", "batch", "target"],
+            "decoder_attention_mask": ["mask", "batch", "target"],
+        },
     ),
     clip(),
 ]  # fmt: skip

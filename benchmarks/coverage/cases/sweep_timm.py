@@ -25,4 +25,4 @@ def _case(entry: dict[str, Any]) -> Case:
     )
 
 
-CASES = [_case(entry) for entry in json.loads(_FAMILIES.read_text())]
+CASES = [_case(entry) for entry in json.loads(_FAMILIES.read_text()) if "problem" not in entry]

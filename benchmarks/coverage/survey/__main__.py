@@ -1,4 +1,4 @@
-"""The command: ``python -m benchmarks.coverage.survey timm|transformers [TEXT]``."""
+"""The command: ``python -m benchmarks.coverage.survey timm|transformers [TEXT] [--again]``."""
 
 from __future__ import annotations
 
@@ -13,13 +13,14 @@ CASES = Path(__file__).resolve().parents[1] / "cases"
 
 
 def main() -> int:
-    """Survey a library, or the families whose name contains TEXT, and keep what was found."""
-    library, wanted = sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else ""
+    """Survey the families of a library that are not known yet (or all of them), and keep what was found."""
+    given = [argument for argument in sys.argv[1:] if argument != "--again"]
+    library, wanted = given[0], given[1] if len(given) > 1 else ""
     survey = importlib.import_module(f"benchmarks.coverage.survey.{library}_families").survey
     path = CASES / f"{library}_families.json"
     known = {entry["family"]: entry for entry in json.loads(path.read_text())} if path.exists() else {}
     console = Console(stderr=True)
-    for entry in survey(wanted):
+    for entry in survey(wanted, () if "--again" in sys.argv else tuple(known)):
         known[entry["family"]] = entry
         console.print(str(entry)[:200], markup=False, highlight=False)
         lines = ",\n".join(json.dumps(known[name], sort_keys=True) for name in sorted(known))

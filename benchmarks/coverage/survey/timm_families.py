@@ -7,7 +7,7 @@ by small ones, whatever the network's own name says.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 from unittest import mock
 
@@ -20,9 +20,9 @@ CHANNELS = frozenset(
 )
 HEADS = frozenset(["num_heads", "heads", "nheads"])
 DEPTHS = frozenset(["depth", "depths", "layers", "num_blocks", "num_layers"])
-SIZES = (32, 64, 96, 128, 160, 224, 256)
-#: Networks above this number of weights are taken only if there is no smaller one.
-LARGE = 12_000_000
+SIZES = (32, 64, 128)
+#: Networks above this number of weights are not tried out: they take too long.
+LARGE = 30_000_000
 
 
 class _Caught(Exception):
@@ -91,6 +91,13 @@ def _smallest(module: str, limit: int = 40) -> tuple[int, str]:
     return min(counts) if counts else (0, names[0])
 
 
+def _default_size(name: str) -> int:
+    import timm
+
+    config = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    return int(config.input_size[-1]) if config is not None else 224
+
+
 def _works(name: str, image: int, arguments: Mapping[str, Any]) -> bool:
     import torch
 
@@ -115,23 +122,25 @@ def family(module: str) -> dict[str, Any] | None:
     attempts += [(depths, None)] if depths else []
     attempts += [({}, None)]
     for source, native in attempts:
-        for image in SIZES:
+        if not source and count > LARGE:
+            break
+        for image in (*SIZES, _default_size(name)):
             if _works(name, image, source):
                 fits = native is not None and _works(name, image, native)
                 return {
                     "family": module, "model": name, "image": image, "arguments": source,
                     "half": native if fits else None, "parameters": count,
                 }  # fmt: skip
-    return {"family": module, "model": name, "image": 224, "arguments": {}, "half": None, "parameters": count}
+    return {"family": module, "model": name, "problem": "no small size of it could be built", "parameters": count}
 
 
-def survey(wanted: str = "") -> Iterator[dict[str, Any]]:
-    """Yield an entry for every family whose name contains ``wanted``."""
+def survey(wanted: str, known: Collection[str]) -> Iterator[dict[str, Any]]:
+    """Yield an entry for every family whose name contains ``wanted``, but for those known already."""
     with quiet():
         import_torchvision()
         import timm
 
-        modules = [module for module in timm.list_modules() if wanted in module]
+        modules = [module for module in timm.list_modules() if wanted in module and module not in known]
     for module in modules:
         with quiet():
             found = family(module)

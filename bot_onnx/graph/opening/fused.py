@@ -30,13 +30,15 @@ def _opens(*ops: str) -> Callable[[Open], Open]:
     return register
 
 
-def open_fused(graph: ir.Graph) -> bool:
-    """Write fused ops of ``graph`` out, in place; returns whether there were any."""
+def open_fused(graph: ir.Graph) -> dict[str, int]:
+    """Write fused ops of ``graph`` out, in place; returns which and how many there were."""
     fused = [node for node in graph if op_key(node) in _OPENERS and _openable(graph, node)]
     taken = names_in(graph) if fused else set()
+    counts: dict[str, int] = {}
     for node in fused:
+        counts[node.op_type] = counts.get(node.op_type, 0) + 1
         _OPENERS[op_key(node)](Opener(graph, node, taken))
-    return bool(fused)
+    return counts
 
 
 def _openable(graph: ir.Graph, node: ir.Node) -> bool:

@@ -1,0 +1,107 @@
+"""Products of integers: the scales follow as factors, and belong to the counterparts."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_ir as ir
+
+from bot_onnx.graph.opening.builder import Opener
+from bot_onnx.graph.opening.counterparts import MOVES, Quantised, opens, product
+
+
+@opens("MatMulInteger", "ConvInteger")
+def _integer_product(state: Quantised, site: Opener) -> bool:
+    """``Cast(a @ b) * (scale_a * scale_b)`` becomes the product of the counterparts."""
+    node = site.node
+    data = state.floats.get(site.need(0))
+    scaled = _scaled(node)
+    if data is None or scaled is None:
+        return False
+    last, factors = scaled
+    own = _rounding(site.need(0))
+    other = site.need(1)
+    if own is None or own[0] not in factors or site.input(2) is not own[1]:
+        return False
+    scales = [factor for factor in factors if factor is not own[0]]
+    if len(scales) != 1:
+        return False
+    if other.const_value is not None:
+        if scales[0].const_value is None:
+            return False
+        axis = len(other.const_value.shape) - 1 if node.op_type == "MatMulInteger" else 0
+        weight = state.weight(site, other, _flat(site, scales[0]), _zero_point(site), axis)
+    else:
+        weight = state.floats.get(other) if _rounding(other) == (scales[0], site.input(3)) else None
+    if weight is None:
+        return False
+    kept = {name: attribute.value for name, attribute in node.attributes.items()}
+    made = site.op("MatMul" if node.op_type == "MatMulInteger" else "Conv", data, weight, attributes=kept)
+    Opener(state.graph, last, state.taken).replace(made)
+    return True
+
+
+def _rounding(value: ir.Value) -> tuple[ir.Value | None, ir.Value | None] | None:
+    """Scale and zero point that a value was quantised with."""
+    node = value.producer()
+    while node is not None and node.op_type in MOVES and MOVES[node.op_type] == (0,):
+        value = node.inputs[0] or value
+        node = value.producer()
+    if node is None or node.op_type not in ("QuantizeLinear", "DynamicQuantizeLinear"):
+        return None
+    if node.op_type == "DynamicQuantizeLinear":
+        return node.outputs[1], node.outputs[2]
+    return node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
+
+
+def _zero_point(site: Opener) -> ir.Value | None:
+    value = site.input(3)
+    return None if value is None else _flat(site, value)
+
+
+def _flat(site: Opener, value: ir.Value) -> ir.Value:
+    """Scales as a vector (a convolution has them in the shape of its output)."""
+    tensor = value.const_value
+    if tensor is None or len(tensor.shape) < 2:
+        return value
+    return site.constant(np.asarray(tensor.numpy()).reshape(-1), "scales")
+
+
+def _scaled(node: ir.Node) -> tuple[ir.Node, list[ir.Value]] | None:
+    """The last of the multiplications behind an integer product, and all of its factors."""
+    factors: list[ir.Value] = []
+    current = node
+    while True:
+        users = [usage.node for usage in current.outputs[0].uses()]
+        if len(users) != 1 or current.outputs[0].is_graph_output():
+            break
+        ahead = users[0]
+        if ahead.op_type == "Mul":
+            own = current.outputs[0]
+            factors += [
+                leaf for value in ahead.inputs if value is not None and value is not own for leaf in _leaves(value)
+            ]
+        elif ahead.op_type != "Cast":
+            break
+        current = ahead
+        if len(factors) > 1:
+            break
+    return (current, factors) if factors else None
+
+
+def _leaves(value: ir.Value) -> list[ir.Value]:
+    """Factors that a value is the product of."""
+    node = value.producer()
+    if node is None or node.op_type != "Mul":
+        return [value]
+    return [leaf for operand in node.inputs if operand is not None for leaf in _leaves(operand)]
+
+
+@opens("MatMulIntegerToFloat")
+def _integer_product_to_float(state: Quantised, site: Opener) -> bool:
+    data, weight = state.real(site, 0, 2, 4), state.real(site, 1, 3, 5, -1)
+    return product(site, data, weight, site.input(6))
+
+
+@opens("DynamicQuantizeMatMul")
+def _dynamic_product(state: Quantised, site: Opener) -> bool:
+    return product(site, site.need(0), state.real(site, 1, 2, 3, -1), site.input(4))

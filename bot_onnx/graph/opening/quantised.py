@@ -1,0 +1,106 @@
+"""Open a quantised graph: packed weights become floats, ops on integers the ops they stand for, roundings go.
+
+What is quantised on the way (activations) is followed by its floating-point counterpart: the value that went into the
+quantisation. An op that cannot be followed stays, and the planner refuses the file by its name.
+"""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+
+from bot_onnx.graph.opening import integers, quantised_layers
+from bot_onnx.graph.opening.builder import Attribute, Opener, names_in
+from bot_onnx.graph.opening.counterparts import MEANING_BEHIND, MOVES, OPENERS, Quantised, opens, plain_name
+from bot_onnx.graph.opening.scheme import QUANTISED_OPS
+
+_FAMILIES = (integers, quantised_layers)  # imported to register their ops
+
+
+def open_quantised(graph: ir.Graph) -> list[tuple[ir.Value, str]]:
+    """Write quantised ops of ``graph`` in floating point, in place; those that cannot be followed stay.
+
+    Returns:
+        The floating-point weights, and the names they should have once the packed ones are gone.
+    """
+    if not any(node.op_type in QUANTISED_OPS for node in graph):
+        return []
+    graph.sort()
+    state = Quantised(graph, taken=names_in(graph))
+    for node in list(graph):
+        if node.graph is not graph:
+            continue
+        opener = OPENERS.get(node.op_type)
+        if opener is not None:
+            opener(state, Opener(graph, node, state.taken))
+        elif node.op_type in MOVES:
+            _move(state, Opener(graph, node, state.taken))
+    return [(value, plain_name(str(key[0]))) for key, value in state.weights.items()]
+
+
+@opens("QuantizeLinear", "DynamicQuantizeLinear")
+def _quantise(state: Quantised, site: Opener) -> bool:
+    """What is rounded is followed by what it was before."""
+    value = site.need(0)
+    state.floats[site.node.outputs[0]] = state.floats.get(value, value)
+    return True
+
+
+@opens("DequantizeLinear")
+def _dequantise(state: Quantised, site: Opener) -> bool:
+    value = site.need(0)
+    block, axis = site.node.attributes.get_int("block_size", 0), site.node.attributes.get_int("axis", 1)
+    if value.const_value is None:
+        plain = state.floats.get(value)
+    else:
+        plain = state.weight(site, value, site.need(1), site.input(2), axis, block=block)
+    if plain is None:
+        return False
+    site.replace(plain)
+    return True
+
+
+def _move(state: Quantised, site: Opener) -> None:
+    """Beside an op that moves quantised numbers, the same op on their counterparts."""
+    node = site.node
+    slots = MOVES[node.op_type]
+    chosen = range(len(node.inputs)) if slots is None else slots
+    operands = {slot: value for slot in chosen if (value := site.input(slot)) is not None}
+    if not any(value in state.floats or _is_small(value) for value in operands.values()):
+        return
+    inputs = list(node.inputs)
+    for slot, value in operands.items():
+        plain = state.floats.get(value)
+        if plain is None and value.const_value is not None:
+            meaning = _meaning(node.outputs[0])
+            plain = None if meaning is None else state.weight(site, value, *meaning, 0)
+        if plain is None:
+            return
+        inputs[slot] = plain
+    kept: dict[str, Attribute] = {name: attribute.value for name, attribute in node.attributes.items()}
+    twin = site.op(node.op_type, *inputs, attributes=kept, outputs=len(node.outputs)).producer()
+    assert twin is not None
+    state.floats.update(zip(node.outputs, twin.outputs, strict=True))
+
+
+def _is_small(value: ir.Value) -> bool:
+    tensor = value.const_value
+    return tensor is not None and len(tensor.shape) > 1 and tensor.dtype in (ir.DataType.INT8, ir.DataType.UINT8)
+
+
+def _meaning(value: ir.Value) -> tuple[ir.Value, ir.Value | None] | None:
+    """Scale and zero point of moved numbers, as the op says that reads them, if they are one for all."""
+    for _ in range(16):
+        usage = next(iter(value.uses()), None)
+        if usage is None:
+            return None
+        node, slot = usage.node, usage.idx
+        if node.op_type in MOVES:
+            value = node.outputs[0]
+            continue
+        first = MEANING_BEHIND.get(node.op_type, ())
+        if slot not in first and not (node.op_type == "QLinearConcat" and slot % 3 == 2):
+            return None
+        scale, zero_point = (node.inputs[i] if i < len(node.inputs) else None for i in (slot + 1, slot + 2))
+        known = scale is not None and scale.const_value is not None and scale.const_value.size == 1
+        return (scale, zero_point) if known and scale is not None else None
+    return None
