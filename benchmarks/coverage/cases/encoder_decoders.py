@@ -30,20 +30,20 @@ _NO_CACHE = {"use_cache": False}
 
 
 def clip() -> Case:
-    """Two towers of different widths; ``width`` sizes both, and the space in which they meet."""
+    """Two towers of different widths; ``width`` sizes both. The space in which they meet is an output, and stays."""
 
     def recipe(size: Size) -> Recipe:
         common = {"num_hidden_layers": size.layers, "num_attention_heads": size.heads}
         text = common | {
             "hidden_size": size.hidden, "intermediate_size": size.intermediate, "vocab_size": 97,
             "max_position_embeddings": 40, "bos_token_id": 0, "eos_token_id": 2, "pad_token_id": 1,
-            "projection_dim": size.hidden // 2,
+            "projection_dim": 32,
         }  # fmt: skip
         vision = common | {
             "hidden_size": size.hidden * 3 // 2, "intermediate_size": size.intermediate * 2, "image_size": 32,
-            "patch_size": 8, "projection_dim": size.hidden // 2,
+            "patch_size": 8, "projection_dim": 32,
         }  # fmt: skip
-        config = {"text_config": text, "vision_config": vision, "projection_dim": size.hidden // 2}
+        config = {"text_config": text, "vision_config": vision, "projection_dim": 32}
         inputs: dict[str, Any] = {**TEXT, "pixel_values": ["float", "images", 3, 32, 32]}
         return Recipe(HUGGINGFACE, {"model": "CLIPModel", "config": config, "inputs": inputs})
 

@@ -191,8 +191,11 @@ def concat(context: Context, node: ir.Node) -> None:
     total = context.sizes(output)[axis]
     if total[0] != total[1]:
         merged[axis] = inputs[0][axis] if len(inputs) == 1 else context.table.leaf(total)
+    elif total == (1, 1):  # of one element and empty ones
+        merged[axis] = None
     else:
-        merged[axis] = context.table.concat([_part(context, node, dims[axis]) for dims in inputs])
+        held = [dims[axis] for dims in inputs if context.table.size(dims[axis]) != (0, 0)]
+        merged[axis] = context.table.concat([_part(context, node, dim) for dim in held])
     context.put(output, merged)
 
 
