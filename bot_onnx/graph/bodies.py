@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import onnx
 import onnx_ir as ir
 
-from bot_onnx.graph.nodes import fresh_name
+from bot_onnx.graph.nodes import fresh_name, names_in
 
 MARKS = "bot_onnx.flow"  #: domain of entries and joins
 _OPS = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
@@ -63,9 +63,7 @@ def lay_open(graph: ir.Graph) -> None:
     """Move the bodies of all If, Loop and Scan nodes into ``graph``, in place. Names become unique throughout."""
     if not any(_is_flow(node) for node in graph):
         return
-    taken = {value.name or "" for value in (*graph.inputs, *graph.initializers.values())}
-    taken.update(value.name or "" for node in graph for value in node.outputs)
-    _Opener(graph, taken).open(graph)
+    _Opener(graph, names_in(graph)).open(graph)
 
 
 def _is_flow(node: ir.Node) -> bool:

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from bot_onnx.graph.bodies import lay_open
-from bot_onnx.graph.nodes import fresh_name
+from bot_onnx.graph.nodes import fresh_name, names_in
 from bot_onnx.graph.opening import Scheme, open_fused, open_quantised, read_scheme
 from bot_onnx.graph.recurrent import drop_zero_states
 
@@ -189,7 +189,7 @@ def is_float(value: ir.Value) -> bool:
 
 def _clone_shared_constants(graph: ir.Graph) -> None:
     """Give every use of a small or constant-valued initializer a tensor of its own."""
-    taken = set(graph.initializers)
+    taken = names_in(graph)
     outputs = {id(value) for value in graph.outputs}
     for value in list(graph.initializers.values()):
         uses = list(value.uses())

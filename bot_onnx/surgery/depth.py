@@ -19,7 +19,7 @@ from bot_onnx.surgery.ports import Ports
 
 
 def resize_chain(
-    graph: ir.Graph, chain: LayerChain, name: str, target: int, stacked: dict[str, list[str]]
+    graph: ir.Graph, chain: LayerChain, name: str, target: int, stacked: dict[str, list[str]], taken: set[str]
 ) -> dict[str, str]:
     """Give ``chain`` ``target`` layers, in place; inputs and outputs that belong to single layers follow.
 
@@ -29,6 +29,7 @@ def resize_chain(
         target: number of layers, at least 1.
         stacked: per initializer of the last layer that belongs to a stack of the chain, the names of its counterparts
             in the appended layers (empty when shrinking).
+        taken: names in use, or promised to tensors that are yet to come; extended.
 
     Returns:
         For every input and output of the graph by its name now, the name in the source of it or of the one that it is
@@ -44,7 +45,7 @@ def resize_chain(
     if target < count:
         _remove(graph, chain, name, target, ports)
     else:
-        _append(graph, chain, name, target - count, stacked, ports)
+        _append(graph, chain, name, target - count, stacked, ports, taken)
     return ports.origins
 
 
@@ -111,14 +112,19 @@ def _move_uses(graph: ir.Graph, old: ir.Node, new: ir.Node, keep: set[ir.Node]) 
 
 
 def _append(
-    graph: ir.Graph, chain: LayerChain, name: str, extra: int, stacked: dict[str, list[str]], ports: Ports
+    graph: ir.Graph,
+    chain: LayerChain,
+    name: str,
+    extra: int,
+    stacked: dict[str, list[str]],
+    ports: Ports,
+    taken: set[str],
 ) -> None:
     """Copies of layers follow the last one: of the last, or in turn of those whose outside values alternate."""
     count = len(chain.layers)
     distance = _pattern(chain, name)
     last = chain.layers[-1].end
     inside = set(_template_nodes(graph, chain.layers[-1], set()))
-    taken = {node.name or "" for node in graph} | {value.name or "" for node in graph for value in node.outputs}
     for index in range(count, count + extra):
         place = count - distance + (index - count) % distance
         template, before = chain.layers[place], chain.layers[place - 1]

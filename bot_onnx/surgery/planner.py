@@ -15,7 +15,7 @@ from bot_onnx import __version__
 from bot_onnx.align import Alignment, Kind, find_facts, plan_alignment
 from bot_onnx.errors import GraphError
 from bot_onnx.graph.analysis import Analysis
-from bot_onnx.graph.nodes import fresh_name
+from bot_onnx.graph.nodes import fresh_name, names_in
 from bot_onnx.graph.quantised import quantised_weight
 from bot_onnx.resample import MethodOptions, get_method
 from bot_onnx.spec import Solution, TargetSpec, solve
@@ -163,7 +163,7 @@ def _dim_changes(analysis: Analysis, sizes: Mapping[str, int]) -> tuple[DimChang
 def _resize_depth(analysis: Analysis, solution: Solution) -> dict[str, tuple[str, ...]]:
     """Change the depth of every chain; returns the names of the tensors to write, per stack."""
     graph = analysis.model.graph
-    taken = {*graph.initializers, *(v.name or "" for node in graph for v in node.outputs)}
+    taken = names_in(graph)
     targets: dict[str, tuple[str, ...]] = {}
     for stack in analysis.structure.stacks:
         if stack.chain is None or stack.shared:
@@ -180,7 +180,7 @@ def _resize_depth(analysis: Analysis, solution: Solution) -> dict[str, tuple[str
             for stack in analysis.structure.stacks
             if stack.chain == info.name and not stack.shared
         }
-        origins = resize_chain(graph, chain, info.name, solution.layers[info.name], stacked)
+        origins = resize_chain(graph, chain, info.name, solution.layers[info.name], stacked, taken)
         axes = analysis.context.axes
         axes.update({name: axes[origin] for name, origin in origins.items() if origin in axes})
     return targets

@@ -17,7 +17,7 @@ import onnx_ir as ir
 
 from bot_onnx.errors import GraphError
 from bot_onnx.graph.layers import LayerChain
-from bot_onnx.graph.nodes import fresh_name
+from bot_onnx.graph.nodes import fresh_name, names_in
 
 Kind = Literal["input", "output"]
 
@@ -110,7 +110,7 @@ class Ports:
     def restore(self, count: int) -> None:
         """Put the ports of a chain of ``count`` layers in place, and name everything."""
         kept = {id(value) for family in self.families for value in family.ports(count).values()}
-        taken = {value.name or "" for node in self._graph for value in node.outputs}
+        taken = names_in(self._graph)
         for value in (value for family in self.families for value in family.members):
             if id(value) not in kept:  # an inner value from now on: its name is free
                 value.name = fresh_name(f"{value.name}__inner", taken)

@@ -154,3 +154,23 @@ def test_no_repeated_layers(tmp_path: Path) -> None:
     assert not bot_onnx.inspect(source).structure.chains
     with pytest.raises(SpecError, match="layers"):
         bot_onnx.plan(source, {"layers": 2})
+
+
+def test_an_appended_layer_takes_no_name_of_an_initializer(tmp_path: Path) -> None:
+    """Layers whose nodes count on (h.1 -> h.2) may run into a weight that is called so already."""
+    b = residual_mlp(layers=2)
+    model = b.model([("x", ["batch", 4])], [b.nodes[-1].output[0]])
+    numbers = {"Relu": iter((1, 2))}
+    renamed: dict[str, str] = {}
+    for node in model.graph.node:
+        if node.op_type == "Relu":
+            renamed[node.output[0]] = f"h.{next(numbers['Relu'])}"
+    assert len(renamed) == 2
+    renamed[model.graph.initializer[0].name] = "h.3"
+    for node in model.graph.node:
+        node.input[:] = [renamed.get(name, name) for name in node.input]
+        node.output[:] = [renamed.get(name, name) for name in node.output]
+    model.graph.initializer[0].name = "h.3"
+    source = save(model, tmp_path)
+    result = bot_onnx.resize(source, {"layers": 3}, tmp_path / "out.onnx")
+    assert result.report.passed

@@ -101,12 +101,3 @@ class Opener:
             if output is old:
                 self.graph.outputs[index] = new
         return new
-
-
-def names_in(graph: ir.Graph) -> set[str]:
-    """Every name in use in a graph."""
-    taken = {*graph.initializers, *(value.name or "" for value in graph.inputs)}
-    for node in graph:
-        taken.add(node.name or "")
-        taken.update(output.name or "" for output in node.outputs)
-    return taken

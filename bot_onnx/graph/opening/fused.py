@@ -12,8 +12,8 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from bot_onnx.graph.nodes import op_key
-from bot_onnx.graph.opening.builder import Attribute, Opener, names_in
+from bot_onnx.graph.nodes import names_in, op_key
+from bot_onnx.graph.opening.builder import Attribute, Opener
 
 MICROSOFT = "com.microsoft"
 Open = Callable[[Opener], None]

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from bot_onnx.graph.nodes import names_in
 from bot_onnx.graph.opening import integers, quantised_layers
-from bot_onnx.graph.opening.builder import Attribute, Opener, names_in
+from bot_onnx.graph.opening.builder import Attribute, Opener
 from bot_onnx.graph.opening.counterparts import MEANING_BEHIND, MOVES, OPENERS, Quantised, opens, plain_name
 from bot_onnx.graph.opening.scheme import QUANTISED_OPS
 
