@@ -116,19 +116,28 @@ def stack_name(names: tuple[str, ...], members: Sequence[Parameter]) -> str:
 
 
 def chain_names(chains: list[LayerChain]) -> list[str]:
-    """A chain's name: the scope its parameters share, else ``layers``; unique."""
+    """A chain's name: the last part of the scope that its parameters share, else ``layers``; unique.
+
+    Where several have the same (``text_model.encoder``, ``vision_model.encoder``), the part that tells them apart is it.
+    """
+    scopes = [_scope(chain) for chain in chains]
     names: list[str] = []
-    for chain in chains:
-        scope = "layers"
-        for value, following in zip(chain.layers[0].parameters, chain.layers[1].parameters, strict=True):
-            shared = _common_start([value.name or "", following.name or ""])
-            if value.name != following.name and re.fullmatch(r"[A-Za-z_][\w]*(\.\w+)*\.", shared):
-                tokens = [token for token in shared.split(".") if token and token not in _GENERIC]
-                scope = tokens[-1] if tokens else "layers"
-                break
-        number = sum(name == scope or re.fullmatch(rf"{re.escape(scope)}_\d+", name) is not None for name in names)
-        names.append(scope if number == 0 else f"{scope}_{number + 1}")
+    for scope in scopes:
+        namesakes = [other for other in scopes if other[-1] == scope[-1] and other is not scope]
+        own = [part for part in scope if not any(part in other for other in namesakes)]
+        name = own[-1] if own and namesakes else scope[-1]
+        number = sum(other == name or re.fullmatch(rf"{re.escape(name)}_\d+", other) is not None for other in names)
+        names.append(name if number == 0 else f"{name}_{number + 1}")
     return names
+
+
+def _scope(chain: LayerChain) -> list[str]:
+    """Parts of the scope that the parameters of a chain share, without those that say nothing."""
+    for value, following in zip(chain.layers[0].parameters, chain.layers[1].parameters, strict=True):
+        shared = _common_start([value.name or "", following.name or ""])
+        if value.name != following.name and re.fullmatch(r"[A-Za-z_][\w]*(\.\w+)*\.", shared):
+            return [token for token in shared.split(".") if token and token not in _GENERIC] or ["layers"]
+    return ["layers"]
 
 
 def _common_start(texts: Sequence[str]) -> str:

@@ -15,10 +15,10 @@ class SpecSummary:
 
     name: str
     layers: int | list[int] | dict[str, int] | None
-    hidden: int | None
-    heads: int | None
-    head_dim: int | None
-    intermediate: int | None
+    hidden: int | dict[str, int] | None
+    heads: int | dict[str, int] | None
+    head_dim: int | dict[str, int] | None
+    intermediate: int | dict[str, int] | None
     reference: dict[str, Any]
 
 

@@ -55,6 +55,20 @@ def _check_layers(value: object) -> object:
     return value
 
 
+def _check_sizes(value: object) -> object:
+    """Check both forms of a size by hand: one for all chains, or an object by chain name."""
+    if isinstance(value, dict):
+        if not value:
+            raise ValueError("is empty; give a number, or an object by chain name")
+        for key, size in value.items():
+            _count(size, f"entry '{key}' ")
+    elif value is not None:
+        if not isinstance(value, int) or isinstance(value, bool):
+            raise ValueError(f"must be a whole number, or an object by chain name, not {value!r:.80}")
+        _count(value, "")
+    return value
+
+
 def _check_constants(value: object) -> object:
     """Check that every constant is a finite number or a readable formula."""
     if not isinstance(value, dict):
@@ -68,6 +82,10 @@ def _check_constants(value: object) -> object:
         elif isinstance(constant, bool) or not isinstance(constant, int | float) or not math.isfinite(constant):
             raise ValueError(f"node '{node}' needs a formula or a finite number, not {constant!r:.80}")
     return value
+
+
+#: A size for all chains of layers, or one each by chain name (two towers).
+Sizes = Annotated[Size | dict[str, Size] | None, BeforeValidator(_check_sizes)]
 
 
 class Reference(BaseModel):
@@ -102,11 +120,11 @@ class TargetSpec(BaseModel):
     layers: Annotated[Size | list[Size] | dict[str, Size] | None, BeforeValidator(_check_layers)] = Field(
         default=None, description="Number of layers: one number, a list in graph order, or an object by chain name."
     )
-    hidden: Size | None = Field(default=None, description="Width of the residual stream.")
-    heads: Size | None = Field(default=None, description="Query heads of attention.")
-    kv_heads: Size | None = Field(default=None, description="Key and value heads of attention (grouped queries).")
-    head_dim: Size | None = Field(default=None, description="Channels of one head.")
-    intermediate: Size | None = Field(default=None, description="Channels between the two matrices of an MLP.")
+    hidden: Sizes = Field(default=None, description="Width of the residual stream.")
+    heads: Sizes = Field(default=None, description="Query heads of attention.")
+    kv_heads: Sizes = Field(default=None, description="Key and value heads of attention (grouped queries).")
+    head_dim: Sizes = Field(default=None, description="Channels of one head.")
+    intermediate: Sizes = Field(default=None, description="Channels between the two matrices of an MLP.")
     vocab: Size | None = Field(default=None, description="Rows of the token embedding and width of the logits.")
     positions: Size | None = Field(default=None, description="Rows of the position table.")
     width: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = Field(
@@ -207,5 +225,9 @@ class TargetSpec(BaseModel):
         return {"$schema": "https://json-schema.org/draft/2020-12/schema", **cls.model_json_schema()}
 
     def requested(self) -> dict[str, int]:
-        """Return the role keys that are given, with their sizes, in the order of ``SPEC_ROLES``."""
-        return {role: size for role in SPEC_ROLES if (size := getattr(self, role)) is not None}
+        """Return the role keys that are given as one size, with it, in the order of ``SPEC_ROLES``."""
+        return {role: size for role in SPEC_ROLES if isinstance(size := getattr(self, role), int)}
+
+    def requested_by_chain(self) -> dict[str, dict[str, int]]:
+        """Return the role keys that are given chain by chain, with sizes by chain name."""
+        return {role: dict(sizes) for role in SPEC_ROLES if isinstance(sizes := getattr(self, role), Mapping)}

@@ -54,10 +54,15 @@ def ask_roles(problem: Problem) -> None:
     Dims of one role with the same source size all get the size asked for; others keep their ratio to the first one
     (``vocab`` and ``positions``: the largest one; others stay). Dims given under ``dims`` are left alone.
 
+    A key that is an object by chain name asks each chain's own dims of the role.
+
     Raises:
-        SpecError: no dim carries the role.
+        SpecError: no dim carries the role, or no chain has a name.
         DimError: a frozen dim, or a ratio that gives no whole size.
     """
+    for role, by_chain in problem.spec.requested_by_chain().items():
+        for chain, size in by_chain.items():
+            _ask_chain(problem, role, chain, size)
     for role, size in problem.spec.requested().items():
         found = problem.comp.with_role(role)
         if not found:
@@ -77,11 +82,38 @@ def ask_roles(problem: Problem) -> None:
             _ask(problem, dim, _scaled(dim, first, size, role), role)
 
 
+def _ask_chain(problem: Problem, role: str, chain: str, size: int) -> None:
+    """Ask the dims of a role that the parameters of one chain carry."""
+    names = [known.name for known in problem.structure.chains]
+    if chain not in names:
+        raise SpecError(
+            f"key '{role}.{chain}': no chain of layers has this name{suggestion(chain, names) or '.'} "
+            f"The graph has: {listing(names) or 'none'}"
+        )
+    carried = {
+        leaf
+        for stack in problem.structure.stacks
+        if stack.chain == chain
+        for ident in stack.axes
+        if ident is not None
+        for leaf in problem.comp.leaves(ident)
+    }
+    found = [dim for dim in problem.comp.with_role(role) if carried.issuperset(problem.comp.leaves(dim.id))]
+    if not found:
+        raise SpecError(
+            f"key '{role}.{chain}': no dim in the layers of '{chain}' carries the role; drop the entry, or size a dim "
+            "by name under 'dims'."
+        )
+    for dim in found:
+        if dim.id not in problem.overridden:
+            _ask(problem, dim, _scaled(dim, found[0], size, f"{role}.{chain}"), f"{role}.{chain}")
+
+
 def _ask(problem: Problem, dim: Dim, size: int, key: str) -> None:
     problem.asked.add(dim.id)
     frozen = dim.frozen if dim.frozen is not None or dim.role != "count" else "it counts things and is never resized"
     if frozen is not None and size != dim.size:
-        peers = [peer for peer in problem.comp.with_role(key) if peer.frozen is None]
+        peers = [peer for peer in problem.comp.with_role(key.split(".")[0]) if peer.frozen is None]
         way = f"; or put {listing(peer.name for peer in peers)} under 'dims' instead" if peers else ""
         raise DimError(
             f"key '{key}': dim {place(dim)} cannot become {size}, it is frozen: {frozen}. Drop the key or give "

@@ -89,9 +89,11 @@ def expected_from_spec(structure: Structure, spec: TargetSpec) -> Expected:
     carried = {dim.role for dim in structure.dims.values()}
     frozen = {dim.role for dim in structure.dims.values() if dim.frozen is not None}
     skipped = {role for role in spec.soft if role not in carried or role in frozen}
+    asked = {role: frozenset({size}) for role, size in spec.requested().items()}
+    asked |= {role: frozenset(sizes.values()) for role, sizes in spec.requested_by_chain().items()}
     return Expected(
         layers=_layers(structure, spec),
-        roles={role: frozenset({size}) for role, size in spec.requested().items() if role not in skipped},
+        roles={role: sizes for role, sizes in asked.items() if role not in skipped},
         dims=dict(spec.dims),
     )
 
