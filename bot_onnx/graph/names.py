@@ -118,7 +118,7 @@ def stack_name(names: tuple[str, ...], members: Sequence[Parameter]) -> str:
 def chain_names(chains: list[LayerChain]) -> list[str]:
     """A chain's name: the last part of the scope that its parameters share, else ``layers``; unique.
 
-    Where several have the same (``text_model.encoder``, ``vision_model.encoder``), the part that tells them apart is it.
+    Where several have the same (``text_model.encoder``, ``vision_model.encoder``), it is what tells them apart.
     """
     scopes = [_scope(chain) for chain in chains]
     names: list[str] = []

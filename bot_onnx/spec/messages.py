@@ -94,6 +94,8 @@ def explain(error: ValidationError, where: str, known: Sequence[str], nested: Ma
         nested: the keys of nested objects by their top-level key.
     """
     findings = error.errors(include_url=False)
+    for finding in findings:  # which of the forms of a value was tried is not part of its place
+        finding["loc"] = tuple(part for part in finding["loc"] if not str(part).startswith("<"))
     first = _sentence(findings[0], known, nested)
     others = sorted({key_path(finding["loc"]) for finding in findings[1:]} - {key_path(findings[0]["loc"])})
     more = f" (also wrong: {', '.join(others)})" if others else ""

@@ -11,8 +11,10 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Discriminator,
     Field,
     ModelWrapValidatorHandler,
+    Tag,
     ValidationError,
     ValidationInfo,
     model_validator,
@@ -55,18 +57,9 @@ def _check_layers(value: object) -> object:
     return value
 
 
-def _check_sizes(value: object) -> object:
-    """Check both forms of a size by hand: one for all chains, or an object by chain name."""
-    if isinstance(value, dict):
-        if not value:
-            raise ValueError("is empty; give a number, or an object by chain name")
-        for key, size in value.items():
-            _count(size, f"entry '{key}' ")
-    elif value is not None:
-        if not isinstance(value, int) or isinstance(value, bool):
-            raise ValueError(f"must be a whole number, or an object by chain name, not {value!r:.80}")
-        _count(value, "")
-    return value
+def _form(value: object) -> str:
+    """Which form of a size a value has; the names are left out of messages."""
+    return "<by chain>" if isinstance(value, Mapping) else "<size>"
 
 
 def _check_constants(value: object) -> object:
@@ -85,7 +78,13 @@ def _check_constants(value: object) -> object:
 
 
 #: A size for all chains of layers, or one each by chain name (two towers).
-Sizes = Annotated[Size | dict[str, Size] | None, BeforeValidator(_check_sizes)]
+Sizes = (
+    Annotated[
+        Annotated[Size, Tag("<size>")] | Annotated[dict[str, Size], Field(min_length=1), Tag("<by chain>")],
+        Discriminator(_form),
+    ]
+    | None
+)
 
 
 class Reference(BaseModel):

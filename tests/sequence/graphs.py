@@ -85,3 +85,18 @@ def taking_turns(order: Sequence[int], hidden: int = 8) -> onnx.ModelProto:
         x = b.op("Add", x, b.op("Mul", b.op("MatMul", inside, b.weight(2 * hidden, hidden)), gates[kind]))
     b.op("MatMul", x, b.weight(hidden, 3))
     return b.model([("x", ["batch", FEATURES]), ("g", ["batch", 1])], [b.nodes[-1].output[0]])
+
+
+def two_towers(hidden: tuple[int, int] = (8, 8), layers: tuple[int, int] = (3, 3)) -> onnx.ModelProto:
+    """Two residual networks of their own width into one space; the result is what their ends have in common."""
+    b = GraphBuilder()
+    ends: list[str] = []
+    for tower, width, depth in zip(("left", "right"), hidden, layers, strict=True):
+        x = b.op("MatMul", tower, b.weight(FEATURES, width, name=f"{tower}.embed"))
+        for layer in range(depth):
+            scope = f"{tower}.encoder.layers.{layer}"
+            inside = b.op("Relu", b.op("MatMul", x, b.weight(width, 2 * width, name=f"{scope}.up")))
+            x = b.op("Add", x, b.op("MatMul", inside, b.weight(2 * width, width, name=f"{scope}.down")))
+        ends.append(b.op("MatMul", x, b.weight(width, 5, name=f"{tower}.head")))
+    b.op("Mul", *ends)
+    return b.model([("left", ["batch", FEATURES]), ("right", ["batch", FEATURES])], [b.nodes[-1].output[0]])
