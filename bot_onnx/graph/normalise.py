@@ -11,6 +11,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from bot_onnx.graph.bodies import lay_open
+from bot_onnx.graph.lookups import gather_rows
 from bot_onnx.graph.nodes import fresh_name, names_in
 from bot_onnx.graph.opening import Scheme, open_fused, open_quantised, read_scheme
 from bot_onnx.graph.recurrent import drop_zero_states
@@ -47,6 +48,7 @@ def normalise(model: ir.Model) -> ir.Model:
     _unwrap_single_operands(model.graph)
     _drop_identities(model.graph)
     drop_zero_states(model.graph)
+    gather_rows(model.graph)
     model.meta[_SCHEME] = read_scheme(model.graph)
     wanted = open_quantised(model.graph)
     model.meta[_FUSED] = open_fused(model.graph)
