@@ -5,9 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes
+import numpy as np
 import onnx
 import onnxruntime as ort
 from numpy.typing import NDArray
+from onnx import helper, numpy_helper
 
 from bot_onnx.graph.inputs import feeds, input_specs, open_sizes
 from tests.zoo.architectures import Built, Size
@@ -152,3 +155,51 @@ def blocks_4bit(source: Path, path: Path, *, pairs: bool = False, symmetric: boo
         )
         quantizer.process()
         quantizer.model.save_model_to_file(str(path))
+
+
+# -- storage ---------------------------------------------------------------------------------------------------
+
+
+def half_precision(source: Path, path: Path) -> None:
+    """Everything in float16, inputs and outputs too."""
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
+    with quiet():
+        onnx.save(convert_float_to_float16(onnx.load(source)), path)
+
+
+def stored_as(source: Path, path: Path, how: str) -> None:
+    """Float weights of two axes behind a node that brings them into the form in which they are used.
+
+    Args:
+        how: ``float16`` or ``bfloat16`` (a Cast), ``transposed`` or ``flattened`` (Transpose, Reshape).
+    """
+    model = onnx.load(source)
+    views: list[onnx.NodeProto] = []
+    shapes: list[onnx.TensorProto] = []
+    for tensor in model.graph.initializer:
+        if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) != 2:
+            continue
+        array, name = numpy_helper.to_array(tensor), tensor.name
+        stored, inputs = f"{name}.stored", [f"{name}.stored"]
+        if how == "transposed":
+            kept, view = np.ascontiguousarray(array.T), helper.make_node("Transpose", inputs, [name], perm=[1, 0])
+        elif how == "flattened":
+            shapes.append(numpy_helper.from_array(np.array(array.shape), f"{name}.shape"))
+            kept, view = array.reshape(-1), helper.make_node("Reshape", [*inputs, f"{name}.shape"], [name])
+        else:
+            kept = array.astype(np.float16 if how == "float16" else ml_dtypes.bfloat16)
+            view = helper.make_node("Cast", inputs, [name], to=onnx.TensorProto.FLOAT)
+        view.name = f"{name}.view"
+        views.append(view)
+        tensor.CopyFrom(numpy_helper.from_array(kept, stored))
+    nodes = [*views, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.extend(shapes)
+    onnx.save(model, path)
+
+
+def external_data(source: Path, path: Path) -> None:
+    """Weights in a file beside the model."""
+    onnx.save(onnx.load(source), path, save_as_external_data=True, location=f"{path.name}.data", size_threshold=0)

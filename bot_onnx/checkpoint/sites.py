@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import onnx_ir as ir
 
-from bot_onnx.graph.parameters import VIEWS
+from bot_onnx.graph.nodes import VIEWS
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 CLASSES = "pkg.torch.onnx.class_hierarchy"

@@ -12,7 +12,7 @@ import onnx_ir as ir
 
 from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.normalise import FLOATS
-from bot_onnx.graph.parameters import is_linear, is_parameter
+from bot_onnx.graph.parameters import is_linear, is_parameter, parameter_behind
 from bot_onnx.graph.recurrent import GATES
 from bot_onnx.graph.rules import Context
 from bot_onnx.graph.rules.base import AttentionDims
@@ -163,10 +163,9 @@ def _projections(
         for scalar in scalar_factors(node):
             if scalar not in scalars:
                 scalars.append(scalar)
-        parameters = [v for v in node.inputs if v is not None and is_parameter(v)]
-        weights = [v for v in map(_weight_behind, node.inputs) if v is not None] if is_linear(node) else []
-        if is_linear(node) and weights:
-            found.extend((weight, part) for weight in weights)
+        parameters = [v for v in map(parameter_behind, node.inputs) if v is not None]
+        if is_linear(node) and parameters:
+            found.extend((parameter, part) for parameter in parameters)
             continue
         if node.op_type == "Add":
             found.extend((parameter, part) for parameter in parameters)
@@ -174,16 +173,6 @@ def _projections(
         part = chosen if chosen is not None else part
         pending.extend((v, part) for v in node.inputs if v is not None and v.const_value is None)
     return found
-
-
-def _weight_behind(value: ir.Value | None) -> ir.Value | None:
-    """The parameter that an operand is, directly or seen through a transposition or cast."""
-    while value is not None and value.const_value is None:
-        node = value.producer()
-        if node is None or node.op_type not in ("Transpose", "Cast", "Identity"):
-            return None
-        value = node.inputs[0]
-    return value if value is not None and is_parameter(value) else None
 
 
 def _selected_part(context: Context, node: ir.Node, output: ir.Value) -> int | None:

@@ -17,6 +17,7 @@ import networkx as nx
 import onnx
 import onnx_ir as ir
 
+from bot_onnx.graph.nodes import VIEWS, behind_views
 from bot_onnx.graph.normalise import FLOATS, node_inputs
 
 _COMMUTATIVE = frozenset({"Add", "Mul"})
@@ -117,8 +118,19 @@ def _is_arithmetic(node: ir.Node, arithmetic: set[str]) -> bool:
 
 
 def is_weighted(node: ir.Node) -> bool:
-    """Whether a node reads a floating-point parameter of two or more axes."""
-    return any(_is_parameter(value) and len(value.const_value.shape) > 1 for value in node.inputs if value)  # type: ignore[union-attr]
+    """Whether a node computes with a floating-point parameter of two or more axes, in whatever form."""
+    if node.op_type in VIEWS and _shown(node.inputs[0]) is not None:
+        return False
+    return any(map(_shown, node.inputs))
+
+
+def _shown(value: ir.Value | None) -> ir.Value | None:
+    """The parameter of two or more axes that a value is, or is another form of."""
+    found = behind_views(value)
+    if found is None or not _is_parameter(found):
+        return None
+    assert found.const_value is not None
+    return found if len(found.const_value.shape) > 1 or found is not value else None
 
 
 def _is_parameter(value: ir.Value) -> bool:

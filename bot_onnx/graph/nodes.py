@@ -1,8 +1,11 @@
-"""Names: of ops across domains, and free ones for what is added to a graph."""
+"""Of nodes and values: names of ops across domains, free names, and what stands behind a view."""
 
 from __future__ import annotations
 
 import onnx_ir as ir
+
+#: Ops that show a parameter in another form; what uses the result uses the parameter.
+VIEWS = frozenset({"Transpose", "Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "DequantizeLinear"})
 
 
 def op_key(node: ir.Node) -> str:
@@ -27,3 +30,13 @@ def fresh_name(name: str, taken: set[str]) -> str:
         candidate = f"{name}_{number}"
     taken.add(candidate)
     return candidate
+
+
+def behind_views(value: ir.Value | None) -> ir.Value | None:
+    """The value that ``value`` is, or is another form of (see :data:`VIEWS`)."""
+    while value is not None:
+        node = value.producer()
+        if node is None or node.op_type not in VIEWS:
+            return value
+        value = node.inputs[0]
+    return None

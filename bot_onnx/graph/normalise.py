@@ -13,7 +13,15 @@ from onnx_ir.passes import common
 from bot_onnx.graph.bodies import lay_open
 from bot_onnx.graph.lookups import gather_rows
 from bot_onnx.graph.nodes import fresh_name, names_in
-from bot_onnx.graph.opening import Scheme, open_fused, open_quantised, read_scheme
+from bot_onnx.graph.opening import (
+    Scheme,
+    fold_casts,
+    fold_reshapes,
+    keep_storage,
+    open_fused,
+    open_quantised,
+    read_scheme,
+)
 from bot_onnx.graph.recurrent import drop_zero_states
 
 #: Integer initializers up to this many elements are cloned per use: exporters share equal small tensors (shape
@@ -50,6 +58,8 @@ def normalise(model: ir.Model) -> ir.Model:
     drop_zero_states(model.graph)
     gather_rows(model.graph)
     model.meta[_SCHEME] = read_scheme(model.graph)
+    fold_reshapes(model.graph)
+    fold_casts(model.graph)
     wanted = open_quantised(model.graph)
     model.meta[_FUSED] = open_fused(model.graph)
     common.RemoveInitializersFromInputsPass()(model)
@@ -200,6 +210,7 @@ def _clone_shared_constants(graph: ir.Graph) -> None:
         for number, usage in enumerate(uses[1:], start=1):
             name = fresh_name(f"{value.name}__use{number}", taken)
             clone = ir.Value(name=name, shape=value.shape, type=value.type, const_value=_renamed(value, name))
+            keep_storage(value, clone)
             owner = usage.node.graph
             if isinstance(owner, ir.Graph) and owner is graph:
                 graph.initializers[name] = clone

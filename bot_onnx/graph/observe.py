@@ -170,13 +170,17 @@ def _instrumented(
     graph = proto.graph
     graph.name = "observed"
     graph.input.extend(ir.serde.serialize_value(value) for value in model.graph.inputs)
-    weights: dict[str, ir.TensorProtocol] = {}
+    weights: dict[str, _Form] = {}
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
         assert tensor is not None
         if _fed(tensor):
-            weights[name] = tensor
-            graph.input.append(onnx.helper.make_tensor_value_info(name, int(tensor.dtype), tensor.shape.numpy()))
+            fed, kind = name, ir.DataType(tensor.dtype)
+            if kind == ir.DataType.BFLOAT16:  # which NumPy lacks
+                fed, kind = f"{name}//wide", ir.DataType.FLOAT
+                graph.node.append(onnx.helper.make_node("Cast", [fed], [name], to=int(tensor.dtype)))
+            weights[fed] = (kind, tuple(tensor.shape.numpy()))
+            graph.input.append(onnx.helper.make_tensor_value_info(fed, int(kind), tensor.shape.numpy()))
         else:
             tensor.name = name
             graph.initializer.append(ir.serde.serialize_tensor(tensor))
@@ -190,18 +194,20 @@ def _instrumented(
     return proto, _zeros(weights), watched
 
 
-def _zeros(weights: dict[str, ir.TensorProtocol]) -> dict[str, np.ndarray]:
-    """Zeros of the type and shape of every tensor, by name: views of one buffer as long as the largest of them.
+_Form = tuple[ir.DataType, tuple[int, ...]]
+
+
+def _zeros(weights: dict[str, _Form]) -> dict[str, np.ndarray]:
+    """Zeros of every type and shape, by name: views of one buffer as long as the largest of them.
 
     A private map that is only read costs no memory. ``np.zeros`` promises no such thing: the C library may take its
     room from memory that was freed before, and has to clear it then.
     """
-    nbytes = max((prod(t.shape.numpy()) * np.dtype(t.dtype.numpy()).itemsize for t in weights.values()), default=0)
+    nbytes = max((prod(shape) * np.dtype(kind.numpy()).itemsize for kind, shape in weights.values()), default=0)
     private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
     blank = mmap.mmap(-1, max(nbytes, 1), **private)
     return {
-        name: np.frombuffer(blank, tensor.dtype.numpy(), prod(tensor.shape.numpy())).reshape(tensor.shape.numpy())
-        for name, tensor in weights.items()
+        name: np.frombuffer(blank, kind.numpy(), prod(shape)).reshape(shape) for name, (kind, shape) in weights.items()
     }
 
 

@@ -6,15 +6,13 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from bot_onnx.graph.dims import Dim
-from bot_onnx.graph.nodes import op_key
+from bot_onnx.graph.dims import Dim, MaybeDim
+from bot_onnx.graph.nodes import VIEWS, behind_views, op_key
 from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.graph.recurrent import BIAS, CELL, GATES, INPUT_WEIGHT, PEEPHOLES, STATE, STATE_WEIGHT
 from bot_onnx.graph.rules import Context
 from bot_onnx.graph.types import Direction, TensorKind
 
-#: Ops that show a parameter in another form; what uses the result uses the parameter.
-VIEWS = frozenset({"Transpose", "Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "DequantizeLinear"})
 LINEAR = frozenset(
     {"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "com.microsoft::Attention", "com.microsoft::FusedMatMul"}
 )
@@ -110,6 +108,12 @@ def is_parameter(value: ir.Value) -> bool:
     return not all(usage.idx in _SETTINGS.get(usage.node.op_type, ()) for usage in value.uses()) or not value.uses()
 
 
+def parameter_behind(value: ir.Value | None) -> ir.Value | None:
+    """The parameter that an operand is, or is another form of."""
+    found = behind_views(value)
+    return found if found is not None and is_parameter(found) else None
+
+
 def _uses(value: ir.Value) -> list[tuple[ir.Node, int]]:
     uses: list[tuple[ir.Node, int]] = []
     pending = [value]
@@ -161,7 +165,7 @@ def _describe(parameter: Parameter, context: Context) -> None:
         directions[0 if transposed else 1] = "in"
         directions[2:] = ["none"] * (len(dims) - 2)
     elif parameter.kind == "embedding" and directions:
-        directions[0] = "index"
+        directions[_looked_up(parameter, context)] = "index"
     parameter.directions = tuple(directions)
 
 
@@ -174,6 +178,19 @@ def _recurrent_directions(parameter: Parameter, rank: int) -> tuple[Direction, .
         parameter.contracted = [rank - 1]
         directions[-2:] = ["out", "in"]
     return tuple(directions)
+
+
+def _looked_up(parameter: Parameter, context: Context) -> int:
+    """The axis of an embedding that indices address."""
+    rows = table_rows(parameter, context)
+    dims = [None if dim is None else context.table.find(dim) for dim in context.of(parameter.value)]
+    return dims.index(context.table.find(rows)) if rows is not None and context.table.find(rows) in dims else 0
+
+
+def table_rows(parameter: Parameter, context: Context) -> MaybeDim:
+    """The dim that indices address in an embedding, whatever form of it is looked up."""
+    node = next(node for node, slot in parameter.uses if node.op_type == "Gather" and slot == 0)
+    return context.of(node.inputs[0])[node.attributes.get_int("axis", 0)]
 
 
 def _contracted_axes(parameter: Parameter, context: Context) -> list[int]:
@@ -241,14 +258,6 @@ def _kind(parameter: Parameter, node: ir.Node, slot: int) -> TensorKind:
 def _is_operand(node: ir.Node, slot: int) -> bool:
     """Whether a linear map is applied to the parameter itself: coordinates, learned queries."""
     return op_key(node) in ("MatMul", "Gemm") and slot == 0 and parameter_behind(node.inputs[1]) is not None
-
-
-def parameter_behind(value: ir.Value | None) -> ir.Value | None:
-    """The parameter that an operand is, directly or in another form."""
-    while value is not None and value.const_value is None:
-        node = value.producer()
-        value = node.inputs[0] if node is not None and node.op_type in ("Transpose", "Cast", "Identity") else None
-    return value if value is not None and is_parameter(value) else None
 
 
 def _other(node: ir.Node, slot: int) -> ir.Value | None:

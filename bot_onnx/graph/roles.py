@@ -7,7 +7,7 @@ import onnx_ir as ir
 from bot_onnx.graph.attention import Attention
 from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.layers import LayerChain
-from bot_onnx.graph.parameters import Parameter
+from bot_onnx.graph.parameters import Parameter, table_rows
 from bot_onnx.graph.recurrent import GATES, STATE_WEIGHT
 from bot_onnx.graph.rules import Context
 
@@ -117,7 +117,7 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
     computed: list[tuple[int, MaybeDim, str]] = []
     for parameter in embeddings:
         node = next(node for node, slot in parameter.uses if node.op_type == "Gather" and slot == 0)
-        rows = context.of(parameter.value)[node.attributes.get_int("axis", 0)]
+        rows = table_rows(parameter, context)
         row = (table.size(rows)[0], rows, parameter.name)
         if _from_integer_input(node.inputs[1]):
             given.append(row)
@@ -149,8 +149,9 @@ def _token_widths(context: Context, embeddings: list[Parameter]) -> set[Dim]:
     return {
         context.table.find(last)
         for parameter in embeddings
-        if (last := context.of(parameter.value)[-1]) is not None
-        and any(_from_integer_input(node.inputs[1]) for node, _ in parameter.uses if node.op_type == "Gather")
+        for node, slot in parameter.uses
+        if node.op_type == "Gather" and slot == 0 and _from_integer_input(node.inputs[1])
+        if (last := context.of(node.inputs[0])[-1]) is not None
     }
 
 

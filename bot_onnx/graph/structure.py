@@ -15,6 +15,7 @@ from bot_onnx.graph.dims import MaybeDim
 from bot_onnx.graph.layers import LayerChain
 from bot_onnx.graph.names import chain_names, name_dims, stack_name
 from bot_onnx.graph.nodes import op_key
+from bot_onnx.graph.opening import stored_type
 from bot_onnx.graph.parameters import Parameter, is_linear
 from bot_onnx.graph.residual import last_norm, norms_before, residual_kind, residual_writers
 from bot_onnx.graph.roles import Roles
@@ -214,7 +215,7 @@ class _Stacks:
             name=stack_name(names, [self._parameters[n] for n in dict.fromkeys(names) if n in self._parameters]),
             chain=None if chain is None else str(chain),
             tensors=names[:1] if shared else names,
-            dtype=tensor.dtype.name,
+            dtype=(stored_type(value) or tensor.dtype).name,
             axes=(),
             shape=tuple(tensor.shape.numpy()),
             kind=parameter.kind if parameter else "other",

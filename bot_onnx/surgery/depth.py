@@ -15,6 +15,7 @@ from bot_onnx.graph.bodies import copy_place, settle_copies
 from bot_onnx.graph.layers import Layer, LayerChain
 from bot_onnx.graph.nodes import fresh_name
 from bot_onnx.graph.normalise import node_inputs
+from bot_onnx.graph.opening import keep_storage
 from bot_onnx.surgery.ports import Ports
 
 
@@ -234,6 +235,7 @@ def _input(graph: ir.Graph, value: ir.Value, values: dict[ir.Value, ir.Value], n
         graph.initializers[name] = ir.Value(
             name=name, shape=value.shape, type=value.type, const_value=value.const_value
         )
+        keep_storage(value, graph.initializers[name])
     return graph.initializers[name]
 
 

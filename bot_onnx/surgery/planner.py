@@ -16,6 +16,7 @@ from bot_onnx.align import Alignment, Kind, find_facts, plan_alignment
 from bot_onnx.errors import GraphError
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.nodes import fresh_name, names_in
+from bot_onnx.graph.opening import restore_casts
 from bot_onnx.graph.quantised import quantised_weight
 from bot_onnx.resample import MethodOptions, get_method
 from bot_onnx.spec import Solution, TargetSpec, solve
@@ -112,6 +113,7 @@ def prepare(
         "seed": seed,
         "align": alignment.kind,
     }
+    restore_casts(analysis.model.graph, written)
     proto = skeleton(analysis, solution.sizes, written, provenance)
     slots = _slots(analysis, stacks)
     placed = layout(proto, slots, name, external=external)

@@ -3,5 +3,16 @@
 from bot_onnx.graph.opening.fused import open_fused
 from bot_onnx.graph.opening.quantised import open_quantised
 from bot_onnx.graph.opening.scheme import Scheme, read_scheme
+from bot_onnx.graph.opening.storage import fold_casts, fold_reshapes, keep_storage, restore_casts, stored_type
 
-__all__ = ["Scheme", "open_fused", "open_quantised", "read_scheme"]
+__all__ = [
+    "Scheme",
+    "fold_casts",
+    "fold_reshapes",
+    "keep_storage",
+    "open_fused",
+    "open_quantised",
+    "read_scheme",
+    "restore_casts",
+    "stored_type",
+]

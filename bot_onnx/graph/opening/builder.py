@@ -50,9 +50,10 @@ class Opener:
         domain: str = "",
         attributes: dict[str, Attribute] | None = None,
         outputs: int = 1,
+        label: str | None = None,
     ) -> ir.Value:
-        """Add a node before the one to replace; returns its first output."""
-        name = fresh_name(f"{self.node.name or self.node.op_type}/{kind}", self._taken)
+        """Add a node before the one to replace, called ``label`` (or after both); returns its first output."""
+        name = fresh_name(label or f"{self.node.name or self.node.op_type}/{kind}", self._taken)
         made = ir.node(kind, inputs, attributes or {}, domain=domain, num_outputs=outputs, name=name)
         for index, output in enumerate(made.outputs):
             output.name = fresh_name(f"{name}_output_{index}", self._taken)
