@@ -56,6 +56,8 @@ class DimTable:
         self._composite: dict[Dim, Composite] = {}
         self._frozen: dict[Dim, str] = {}
         self._groups: dict[tuple[Dim, ...], Dim] = {}
+        #: Pairs of dims that have the same size, but not the same order of indices: no common refinement is sought.
+        self.equal_sizes: list[tuple[Dim, Dim]] = []
 
     # -- reading -----------------------------------------------------------------------------------------------
 
@@ -356,7 +358,7 @@ class DimTable:
         if composite.kind == "concat":
             refined = self._cut_parts(composite.parts, inner)
             return None if refined is None else self._grouped(refined, bounds)
-        return self._cut_product(composite.parts, inner)
+        return self._cut_shuffled(dim, bounds) or self._cut_product(composite.parts, inner)
 
     def part(self, size: int) -> Dim:
         """A static leaf of any size: a part of a concat is a dim even when it has one element."""
@@ -368,6 +370,22 @@ class DimTable:
         dim = self.part(number)
         self.freeze(dim, EQUAL_PARTS)
         return dim
+
+    def _cut_shuffled(self, dim: Dim, bounds: Sequence[int]) -> list[Dim] | None:
+        """Cut an axis in which equal parts were interleaved (channels x parts: a channel shuffle), else None.
+
+        A piece holds some channels of every part, in an order of its own; all that stays true is the sum of the sizes.
+        """
+        composite = self._composite[dim]
+        leaves = [leaf for part in composite.parts[1:] for leaf in self.leaves(part)]
+        if self.frozen(composite.parts[0]) or not all(self.frozen(leaf) == EQUAL_PARTS for leaf in leaves):
+            return None
+        known = next((other for own, other in self.equal_sizes if self.find(own) == dim), None)
+        if known is not None:
+            return self.cut(known, bounds[1:-1])
+        pieces = [self.part(stop - start) for start, stop in pairwise(bounds)]
+        self.equal_sizes.append((dim, self.concat(pieces)))
+        return pieces
 
     def _cut_product(self, parts: tuple[Dim, ...], offsets: list[int]) -> list[Dim] | None:
         slow, rest = parts[0], self.product(parts[1:])

@@ -55,6 +55,9 @@ def find_freedom(analysis: Analysis) -> Freedom:
         captured = [value for value in node_inputs(node) if value not in node.inputs]
         for leaf in _leaves(analysis, captured):
             pinned.setdefault(leaf, f"the body of {node.op_type} (node {node.name!r}) reads it")
+    table = analysis.context.table
+    for root in {root for pair in table.equal_sizes for side in pair for root in table.leaves(side)}:
+        pinned.setdefault(analysis.ids[root], "its channels are shuffled among those of another axis")
     outputs: dict[str, str] = {}
     for kind, ports in (("output", graph.outputs), ("input", graph.inputs)):
         for port in ports:

@@ -35,6 +35,10 @@ def name_dims(
             if all(leaf in ids for leaf in table.leaves(dim)):
                 for found in _with_parts(context, dim):
                     ids.setdefault(found, f"d{len(ids)}")
+    for pair in table.equal_sizes:
+        for side in pair:
+            for found in _with_parts(context, side):
+                ids.setdefault(found, f"d{len(ids)}")
     names = _unique_names(context, roles, ids)
     dims: dict[str, Dim] = {}
     for root, identity in ids.items():

@@ -58,6 +58,9 @@ def build_structure(
         ),
         stacks=tuple(_with_ids(stack, builder.axes[stack.id], ids, context, names) for stack in stacks),
         ties=tied_places(parameters, twins),
+        equal_sizes=tuple(
+            (ids[context.table.find(a)], ids[context.table.find(b)]) for a, b in context.table.equal_sizes
+        ),
         residual=residuals[_largest(chains)] if residuals else "none",
         parameters=sum(tensor.size for p in parameters.values() if (tensor := p.value.const_value) is not None),
         nodes=len(graph),

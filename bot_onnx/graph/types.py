@@ -120,6 +120,7 @@ class Structure:
     chains: tuple[Chain, ...]
     stacks: tuple[Stack, ...]
     ties: tuple[tuple[str, ...], ...] = ()  # groups of uses of one tensor, as readable places
+    equal_sizes: tuple[tuple[str, str], ...] = ()  # ids of dims of one size whose indices are in different orders
     residual: Residual = "none"  # of the largest chain
     parameters: int = 0
     nodes: int = 0

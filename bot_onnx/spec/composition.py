@@ -25,6 +25,8 @@ class Composition:
         dims: every dim of the structure by id, then the virtual ones.
         virtual: ids that are not the structure's.
         order: ids with every composite before its parts.
+        owners: composites by the id of a part.
+        equals: ids of the dims that must have the size of a dim, by its id.
 
     Raises:
         GraphError: a part that is no dim, a composite within itself, or one whose size does not follow from its parts.
@@ -35,6 +37,7 @@ class Composition:
         self.virtual: frozenset[str] = frozenset(self._add_virtual_heads())
         self.order: tuple[str, ...] = self._sorted()
         self.owners: dict[str, tuple[str, ...]] = self._owners()
+        self.equals: dict[str, tuple[str, ...]] = self._equals(structure.equal_sizes)
         self._number = {ident: number for number, ident in enumerate(self.dims)}
         self._closure: dict[str, frozenset[str]] = {}
         for ident in reversed(self.order):
@@ -110,6 +113,15 @@ class Composition:
             for part in dict.fromkeys(dim.parts):
                 owners[part].append(ident)
         return {ident: tuple(found) for ident, found in owners.items()}
+
+    def _equals(self, pairs: Iterable[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
+        equals: dict[str, list[str]] = {}
+        for one, other in pairs:
+            if self.dims[one].size != self.dims[other].size:
+                raise GraphError(f"dims {one} and {other} must have one size; the analysis of this graph is wrong.")
+            equals.setdefault(one, []).append(other)
+            equals.setdefault(other, []).append(one)
+        return {ident: tuple(found) for ident, found in equals.items()}
 
     def _check_sizes(self) -> None:
         sizes = {ident: dim.size for ident, dim in self.dims.items()}

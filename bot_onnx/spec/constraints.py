@@ -81,6 +81,7 @@ class SizeStore:
                 self._fixed[ident] = fixed
                 for composite in (ident, *self.composition.owners[ident]):
                     queue.extend(self._infer(self.composition.dims[composite]))
+                queue.extend((other, fixed) for other in self.composition.equals.get(ident, ()))
             elif known.size != fixed.size:
                 raise self._contradiction(self.composition.dims[ident], known, fixed)
 

@@ -30,7 +30,7 @@ from bot_onnx.spec.channels import (
 )
 from bot_onnx.spec.composition import combine
 from bot_onnx.spec.depth import solve_layers
-from bot_onnx.spec.messages import place
+from bot_onnx.spec.messages import listing, place
 from bot_onnx.spec.problem import Problem
 from bot_onnx.spec.schema import MAX_SIZE, TargetSpec
 from bot_onnx.spec.targets import apply_requests, ask_dims, ask_roles, fix_frozen
@@ -92,6 +92,13 @@ def solve(structure: Structure, spec: TargetSpec) -> Solution:
     for run in _PASSES:
         run(problem)
     sizes = _verified(problem)
+    shuffled = [one for pair in structure.equal_sizes for one in pair if sizes[one] != structure.dims[one].size]
+    if shuffled:
+        names = listing(dict.fromkeys(structure.dims[ident].name for ident in shuffled), 4)
+        problem.note(
+            f"channels are shuffled between {names}: which of them belong together is not followed through a change "
+            "of width, so that no method keeps the function there."
+        )
     return Solution({ident: sizes[ident] for ident in structure.dims}, layers, tuple(problem.notes))
 
 

@@ -46,6 +46,8 @@ def test_width_equals_native(name: str, exporter: str, factor: float, tmp_path: 
 @pytest.mark.parametrize(("name", "exporter"), cases(factors=False))
 def test_twice_the_width_keeps_the_function(name: str, exporter: str, tmp_path: Path) -> None:
     source, out = exported(name, exporter), tmp_path / "wide.onnx"
+    if not NETWORKS[name].preserving:
+        pytest.skip("nothing keeps the function of this network")
     result = bot_onnx.resize(source, {"width": 2.0}, out, method="net2net")
     assert result.plan.parameters[1] > 2.5 * result.plan.parameters[0]
     assert distance(run_at_two_sizes(out), run_at_two_sizes(source)) <= TOLERANCE
@@ -59,8 +61,10 @@ def test_stages_change_depth(name: str, exporter: str, tmp_path: Path) -> None:
     deeper = [chain.count + (chain.resizable is None) for chain in chains]
     if deeper == [chain.count for chain in chains]:
         pytest.skip("no stage of this network is a chain of equal layers")
-    bot_onnx.resize(source, {"layers": deeper}, out)
-    assert distance(run_at_two_sizes(out), run_at_two_sizes(source)) <= TOLERANCE
+    result = bot_onnx.resize(source, {"layers": deeper}, out)
+    assert [change.target for change in result.plan.layers] == deeper
+    if NETWORKS[name].preserving:
+        assert distance(run_at_two_sizes(out), run_at_two_sizes(source)) <= TOLERANCE
     shallower = {chain.name: chain.count - 1 for chain in chains if chain.resizable is None}
     result = bot_onnx.resize(source, {"layers": shallower}, out, force=True)
     assert result.report.passed

@@ -24,14 +24,12 @@ class Vision:
     Attributes:
         image: pixels a side of its input.
         factors: width factors with a native twin; the file resized by ``width`` must then compute what the twin does.
-        layers: a target of ``layers`` with a native twin, as a list in the order of the chains, or None.
-        depths: the depths that this twin is built with.
+        preserving: growing keeps the function; not so where channels are shuffled.
     """
 
     image: int = IMAGE
     factors: tuple[float, ...] = (0.5, 0.75, 2.0)
-    layers: tuple[int, ...] | None = None
-    depths: tuple[int, ...] | None = None
+    preserving: bool = True
 
 
 NETWORKS: Mapping[str, Vision] = {
@@ -47,7 +45,7 @@ NETWORKS: Mapping[str, Vision] = {
     "densenet": Vision(),
     "unet": Vision(),
     "unet_resize": Vision(),
-    "shufflenet": Vision(),
+    "shufflenet": Vision(preserving=False),
     "convnext": Vision(image=64),
     "convnext_v2": Vision(),
     "mixer": Vision(),
