@@ -6,7 +6,7 @@ import onnx_ir as ir
 
 from bot_onnx.graph.dims import INPUT, DimTable
 from bot_onnx.graph.observe import Observation
-from bot_onnx.graph.rules import Context, apply
+from bot_onnx.graph.rules import Context, apply, hold_picked
 from bot_onnx.graph.rules.layout import squeezed_axes
 from bot_onnx.graph.shape_values import ShapeValues
 
@@ -27,6 +27,7 @@ def analyse_axes(model: ir.Model, observed: Observation) -> Context:
             continue
         apply(context, node)
         context.shapes.visit(node, context.of)
+    hold_picked(context)
     return context
 
 

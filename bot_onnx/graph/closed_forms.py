@@ -7,6 +7,8 @@ from math import sqrt
 
 import numpy as np
 
+from bot_onnx.graph.alibi import compute_slopes
+
 Array = np.ndarray
 
 #: Scale factors as functions of the size n of a dim.
@@ -147,4 +149,6 @@ def compute(form: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         angles = np.outer(np.arange(rows), float(argument) ** (-np.arange(width) / width))
         turned: Array = np.cos(angles) if name == "rotary_cos" else np.sin(angles)
         return turned.astype(dtype)
+    if name in ("alibi", "alibi_distances"):
+        return compute_slopes(name, shape).astype(dtype)
     raise ValueError(f"unknown closed form {form!r}")

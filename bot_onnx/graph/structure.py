@@ -8,6 +8,7 @@ from typing import Literal
 
 import onnx_ir as ir
 
+from bot_onnx.graph.alibi import recognise_slopes
 from bot_onnx.graph.attention import Attention
 from bot_onnx.graph.closed_forms import recognise, recognise_cache
 from bot_onnx.graph.dims import Dim as DimRoot
@@ -27,6 +28,9 @@ from bot_onnx.graph.types import Chain, Direction, Stack, Structure
 _ROTARY_PATH = frozenset(
     "Mul MatMul Unsqueeze Expand Cast Transpose Concat Reshape Einsum Squeeze Identity Slice".split()
 )
+
+#: What weights are for that a table of slopes is not.
+_NEVER_SLOPES = frozenset({"matrix", "kernel", "embedding", "norm_scale", "norm_bias"})
 
 
 def build_structure(
@@ -109,6 +113,9 @@ def _tables(graph: ir.Graph, context: Context, parameters: dict[str, Parameter])
             continue
         if name in parameters:
             if not _feeds_rotary(value):
+                if parameters[name].kind in _NEVER_SLOPES or (slopes := recognise_slopes(tensor.numpy())) is None:
+                    continue
+                tables[name] = slopes
                 continue
         elif not any(
             leaf in weight_leaves for dim in context.of(value) if dim is not None for leaf in context.table.leaves(dim)

@@ -100,3 +100,27 @@ def two_towers(hidden: tuple[int, int] = (8, 8), layers: tuple[int, int] = (3, 3
         ends.append(b.op("MatMul", x, b.weight(width, 5, name=f"{tower}.head")))
     b.op("Mul", *ends)
     return b.model([("left", ["batch", FEATURES]), ("right", ["batch", FEATURES])], [b.nodes[-1].output[0]])
+
+
+def multi_query(layers: int = 3, heads: int = 4, head_dim: int = 8, *, from_end: bool = True) -> onnx.ModelProto:
+    """Attention with one key and value head, all projected by one matrix: query heads, then key, then value.
+
+    ``from_end``: the last two are picked by -2 and -1, else by the numbers that they have.
+    """
+    b = GraphBuilder()
+    hidden = heads * head_dim
+    x = b.op("MatMul", "x", b.weight(FEATURES, hidden))
+    for _ in range(layers):
+        fused = b.op("MatMul", x, b.weight(hidden, (heads + 2) * head_dim))
+        split = b.op("Reshape", fused, b.ints(0, 0, heads + 2, head_dim))
+        k, v = (b.op("Gather", split, b.ints(i if from_end else heads + 2 + i), axis=2) for i in (-2, -1))
+        q = b.op("Slice", split, b.ints(0), b.ints(-2 if from_end else heads), b.ints(2), b.ints(1))
+        q, k, v = (b.op("Transpose", value, perm=[0, 2, 1, 3]) for value in (q, k, v))
+        scores = b.op(
+            "Mul", b.op("MatMul", q, b.op("Transpose", k, perm=[0, 1, 3, 2])), b.constant(np.float32(head_dim**-0.5))
+        )
+        mixed = b.op("MatMul", b.op("Softmax", scores, axis=-1), v)
+        flat = b.op("Reshape", b.op("Transpose", mixed, perm=[0, 2, 1, 3]), b.ints(0, 0, hidden))
+        x = b.op("Add", x, b.op("MatMul", flat, b.weight(hidden, hidden)))
+    b.op("MatMul", x, b.weight(hidden, 3))
+    return b.model([("x", ["batch", "sequence", FEATURES])], [b.nodes[-1].output[0]], rank=3)

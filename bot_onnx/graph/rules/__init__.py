@@ -21,9 +21,10 @@ from bot_onnx.graph.rules import (
     tables,
 )
 from bot_onnx.graph.rules.base import RULES, Context, Requirement
+from bot_onnx.graph.rules.selection import hold_picked
 from bot_onnx.graph.rules.unknown import follow_unknown
 
-__all__ = ["Context", "Requirement", "apply"]
+__all__ = ["Context", "Requirement", "apply", "hold_picked"]
 
 _FAMILIES = (
     attention,

@@ -60,6 +60,7 @@ class Context:
     axes: dict[str, Axes] = field(default_factory=dict)
     requirements: list[Requirement] = field(default_factory=list)
     gathers: list[ir.Node] = field(default_factory=list)
+    picked: list[tuple[ir.Node, Dim]] = field(default_factory=list)
     contracted: dict[ir.Node, MaybeDim] = field(default_factory=dict)
     conv_groups: list[Dim] = field(default_factory=list)
     unknown: list[ir.Node] = field(default_factory=list)

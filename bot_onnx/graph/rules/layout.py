@@ -166,17 +166,20 @@ def expand(context: Context, node: ir.Node) -> None:
 
 @rule("Tile")
 def tile(context: Context, node: ir.Node) -> None:
-    """A repeated axis is repeats x the axis."""
+    """A repeated axis is repeats x the axis; the number of repeats must follow where it can."""
     dims = context.of(node.inputs[0])
     output = node.outputs[0]
     result: list[MaybeDim] = []
-    for dim, size in zip(dims, context.sizes(output), strict=True):
+    for axis, (dim, size) in enumerate(zip(dims, context.sizes(output), strict=True)):
         repeats = quotient(size, context.table.size(dim))
         if repeats is None or repeats == (1, 1):
             result.append(dim if repeats else context.table.leaf(size))
             continue
         count = context.table.leaf(repeats)
-        context.table.freeze(count, f"repeats of Tile (node {node.name!r})")
+        if count is not None and context.elements(node.inputs[1]) is not None:
+            context.need(node, 1, axis, [count])
+        else:
+            context.table.freeze(count, f"repeats of Tile (node {node.name!r})")
         result.append(context.table.product([count, dim]))
     context.put(output, result)
 

@@ -17,8 +17,9 @@ _HUGE = 1 << 30  #: a bound beyond this means "to the end"
 def gather(context: Context, node: ir.Node) -> None:
     """The gathered axis gives way to the axes of the indices.
 
-    Indices that are constants pick elements by position, so the axis must keep its size; a table looked up by computed
-    indices is an embedding (its index axis is judged later, where the indices come from).
+    Indices that are constants pick elements by position, so the axis must keep its size (or a part of it, which is
+    judged when all parts are known); a table looked up by computed indices is an embedding (its index axis is judged
+    later, where the indices come from).
     """
     data, indices = node.inputs[:2]
     assert data is not None and indices is not None
@@ -28,10 +29,39 @@ def gather(context: Context, node: ir.Node) -> None:
         table = context.table
         picked = dims[axis]
         if picked is not None and table.is_static(picked) and not (_is_shape(context, data) or _only_measured(node)):
-            table.freeze(picked, f"Gather (node {node.name!r}) picks elements of it by constant indices")
+            context.picked.append((node, picked))
     else:
         context.gathers.append(node)
     context.put(node.outputs[0], [*dims[:axis], *context.of(indices), *dims[axis + 1 :]])
+
+
+def hold_picked(context: Context) -> None:
+    """Freeze what Gathers pick by constant indices, when the whole graph has been seen.
+
+    A single element within a part of a concat (the key head after the query heads) holds that part alone; its index
+    follows the sizes of the parts before it, or behind it where it counts from the end.
+    """
+    table = context.table
+    for node, dim in context.picked:
+        reason = f"Gather (node {node.name!r}) picks elements of it by constant indices"
+        numbers = context.numbers(node.inputs[1])
+        composite = table.composite(dim)
+        if numbers is None or len(numbers[0]) != 1 or composite is None or composite.kind != "concat":
+            table.freeze(dim, reason)
+            continue
+        index, start = numbers[0][0], 0
+        element = index + table.size(dim)[0] if index < 0 else index
+        for place, part in enumerate(composite.parts):
+            size = table.size(part)[0]
+            if start <= element < start + size:
+                table.freeze(part, reason)
+                behind, before = composite.parts[place:], composite.parts[:place]
+                if index < 0:
+                    context.need(node, 1, 0, behind, sign=-1, offset=element - start)
+                elif before:
+                    context.need(node, 1, 0, before, offset=element - start)
+                break
+            start += size
 
 
 def _only_measured(node: ir.Node) -> bool:
