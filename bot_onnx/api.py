@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -18,24 +19,26 @@ from bot_onnx.align.energy import EnergyTable, halved
 from bot_onnx.align.energy import energy as measure_energy
 from bot_onnx.checkpoint.jobs import Transfer, export_weights, import_weights, state_dict
 from bot_onnx.errors import ResampleError
-from bot_onnx.graph.analysis import Analysis, analyse
+from bot_onnx.graph.analysis import analyse
 from bot_onnx.graph.normalise import scheme_of
-from bot_onnx.graph.quantised import quantised_weight
-from bot_onnx.graph.reader import Source, open_model
+from bot_onnx.graph.reader import open_model
 from bot_onnx.graph.types import Structure
 from bot_onnx.resample import make_options, shrinking_operators
 from bot_onnx.resample.devices import namespace
 from bot_onnx.spec import TargetSpec
 from bot_onnx.surgery.execute import Progress, produce
 from bot_onnx.surgery.planner import Origin, prepare
+from bot_onnx.surgery.requantise import check_requantisable
 from bot_onnx.surgery.types import Plan
 from bot_onnx.surgery.writer import check_output, write_model
 from bot_onnx.verify import (
     Expected,
     VerifyReport,
-    check_dequantised,
+    beside,
+    check_quantised,
     expected_from_plan,
     expected_from_spec,
+    publish_requantised,
     raise_unless_passed,
     verify_model,
 )
@@ -206,6 +209,7 @@ def resize(
     device: str = "auto",
     allow_nonfinite: bool = False,
     against: bool = True,
+    requantize: bool = False,
     progress: Progress | None = None,
 ) -> Result:
     """Resize a model and verify what was written.
@@ -220,6 +224,8 @@ def resize(
         device: ``auto``, ``cpu`` or ``cuda``.
         allow_nonfinite: accept NaN and infinite weights.
         against: also compare the outputs with the source's.
+        requantize: quantise the result in the scheme of the source, which must be a quantised one without calibrated
+            activation scales; otherwise a quantised source gives a floating-point result.
         progress: called with (what, bytes done, bytes in all).
 
     Raises:
@@ -230,13 +236,16 @@ def resize(
     out = Path(output)
     chosen = make_options(method, **dict(options or {}))
     xp = namespace(device)
-    with open_model(model) as source, ThreadPoolExecutor(1) as reader:
+    with open_model(model) as source, ThreadPoolExecutor(1) as reader, ExitStack() as files:
         in_data = source.uses_external_data if external is None else external
         check_output(out, external=in_data, force=force, sources=source.files)
         # Reading every byte (for NaN, for the hash) overlaps with the analysis, which reads none.
         finite = reader.submit(source.check, allow_nonfinite=allow_nonfinite)
         digest = reader.submit(source.sha256)
         analysis = analyse(source.model())
+        scheme = scheme_of(analysis.model)
+        if requantize:
+            check_requantisable(scheme, str(source.path))
         finite.result()
         quantised = check_quantised(analysis, source) if against else ()
         prepared = prepare(
@@ -253,12 +262,14 @@ def resize(
         prepared.plan = replace(prepared.plan, notes=(*prepared.plan.notes, *quantised))
         del analysis  # verification makes one of the output: not both at a time
         reports: list[VerifyReport] = []
+        folder = files.enter_context(beside(out)) if requantize else None
+        written = out if folder is None else folder / out.name
 
         def check(readable: str) -> None:
             source.release()
             expected = expected_from_plan(prepared.plan)
             report = verify_model(
-                out,
+                written,
                 readable=readable,
                 expected=expected,
                 against=model if against else None,
@@ -271,26 +282,28 @@ def resize(
             prepared.proto,
             prepared.slots,
             produce(prepared, chosen, xp=xp, progress=progress),
-            out,
+            written,
             external=in_data,
             force=force,
             sources=source.files,
             before_publish=check,
         )
+        if requantize and scheme is not None:
+            report, size = publish_requantised(
+                scheme,
+                written,
+                out,
+                external=in_data,
+                force=force,
+                sources=source.files,
+                allow_nonfinite=allow_nonfinite,
+            )
+            reports[0] = report
+            sizes = (prepared.plan.size_bytes[0], size)
+            cosines = ", ".join(f"{entry.output} {entry.cosine or 0.0:.4f}" for entry in report.comparisons)
+            told = f"Quantised again, as the source was ({scheme.kind}): cosine with its floats {cosines}."
+            prepared.plan = replace(prepared.plan, size_bytes=sizes, notes=(*prepared.plan.notes, told))
     return Result(prepared.plan, reports[0], out, time.perf_counter() - started)
-
-
-def check_quantised(analysis: Analysis, source: Source) -> tuple[str, ...]:
-    """Hold a quantised source against the floats that are resized in its stead; says how close they are.
-
-    Raises:
-        GraphError: they are not the same network.
-    """
-    if scheme_of(analysis.model) is None or quantised_weight(analysis.model.graph) is not None:
-        return ()
-    compared = check_dequantised(analysis.model, source, analysis.context.observed.shapes)
-    told = ", ".join(f"{entry.output} {entry.cosine or 0.0:.4f}" for entry in compared)
-    return (f"The source is quantised; its weights in floating point give its outputs with cosine {told}.",)
 
 
 def verify(model: PathOrName, *, spec: SpecLike | None = None, against: PathOrName | None = None) -> VerifyReport:

@@ -203,3 +203,23 @@ def stored_as(source: Path, path: Path, how: str) -> None:
 def external_data(source: Path, path: Path) -> None:
     """Weights in a file beside the model."""
     onnx.save(onnx.load(source), path, save_as_external_data=True, location=f"{path.name}.data", size_threshold=0)
+
+
+def channel_pairs(source: Path, path: Path) -> None:
+    """Weights of products in 8 bits, a scale for each column: DequantizeLinear alone."""
+    model = onnx.load(source)
+    views: list[onnx.NodeProto] = []
+    readers = {name: node for node in model.graph.node for name in node.input if node.op_type == "MatMul"}
+    for tensor in list(model.graph.initializer):
+        if tensor.data_type != onnx.TensorProto.FLOAT or len(tensor.dims) != 2 or tensor.name not in readers:
+            continue
+        array, name = numpy_helper.to_array(tensor), tensor.name
+        scale = (np.abs(array).max(axis=0) / 127).astype(np.float32)
+        views.append(helper.make_node("DequantizeLinear", [f"{name}_quantized", f"{name}_scale"], [name], axis=1))
+        views[-1].name = f"{name}_DequantizeLinear"
+        tensor.CopyFrom(numpy_helper.from_array(np.rint(array / scale).astype(np.int8), f"{name}_quantized"))
+        model.graph.initializer.append(numpy_helper.from_array(scale, f"{name}_scale"))
+    nodes = [*views, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    onnx.save(model, path)

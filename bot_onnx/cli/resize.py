@@ -105,6 +105,7 @@ class _Job:
 )
 @option(OUTPUT, "--allow-nonfinite", is_flag=True, help="Accept a source with NaN or infinite weights.")
 @option(OUTPUT, "--no-compare", is_flag=True, help="Do not compare the outputs with the source's.")
+@option(OUTPUT, "--requantize", is_flag=True, help="Quantise the result as the source is; else it has float weights.")
 @option(SHOWN, "--dry-run", is_flag=True, help="Print the plan; read no weights, write no model.")
 @option(SHOWN, "--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 @option(SHOWN, "--quiet", "-q", is_flag=True, help="Print nothing but errors (and JSON, with --json).")
@@ -202,6 +203,7 @@ def _resize(job: _Job, values: dict[str, Any]) -> None:
             device=values["device"],
             allow_nonfinite=values["allow_nonfinite"],
             against=not values["no_compare"],
+            requantize=values["requantize"],
             progress=bar.update if bar is not None else None,
         )
     _save_plan(job, result.plan.to_json())

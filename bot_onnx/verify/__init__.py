@@ -4,9 +4,10 @@
 from here; the other modules are this folder's own.
 """
 
-from bot_onnx.verify.dequantised import check_dequantised
+from bot_onnx.verify.dequantised import check_quantised
 from bot_onnx.verify.expected import Expected, expected_from_plan, expected_from_spec
 from bot_onnx.verify.model import raise_unless_passed, verify_model
+from bot_onnx.verify.requantised import beside, publish_requantised
 from bot_onnx.verify.types import Check, OutputComparison, VerifyReport
 
 __all__ = [
@@ -14,9 +15,11 @@ __all__ = [
     "Expected",
     "OutputComparison",
     "VerifyReport",
-    "check_dequantised",
+    "beside",
+    "check_quantised",
     "expected_from_plan",
     "expected_from_spec",
+    "publish_requantised",
     "raise_unless_passed",
     "verify_model",
 ]

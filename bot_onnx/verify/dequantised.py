@@ -9,6 +9,9 @@ from pathlib import Path
 import onnx_ir as ir
 
 from bot_onnx.errors import GraphError
+from bot_onnx.graph.analysis import Analysis
+from bot_onnx.graph.normalise import scheme_of
+from bot_onnx.graph.quantised import quantised_weight
 from bot_onnx.graph.reader import Source, open_model
 from bot_onnx.verify.trial import compare_with, run_model
 from bot_onnx.verify.types import OutputComparison
@@ -54,3 +57,16 @@ def check_dequantised(
             "much; resize the floating-point model, or do not compare with the source (--no-compare)"
         )
     return compared
+
+
+def check_quantised(analysis: Analysis, source: Source) -> tuple[str, ...]:
+    """Hold a quantised source against the floats that are resized in its stead; says how close they are.
+
+    Raises:
+        GraphError: they are not the same network.
+    """
+    if scheme_of(analysis.model) is None or quantised_weight(analysis.model.graph) is not None:
+        return ()
+    compared = check_dequantised(analysis.model, source, analysis.context.observed.shapes)
+    told = ", ".join(f"{entry.output} {entry.cosine or 0.0:.4f}" for entry in compared)
+    return (f"The source is quantised; its weights in floating point give its outputs with cosine {told}.",)

@@ -41,6 +41,7 @@ class Scheme:
         per_channel: whether any weight has several scales.
         block: numbers that share a scale, of the first op that works in blocks; 0: none.
         symmetric: whether no packed weight has a zero point other than the middle.
+        bits: of numbers packed in bytes. accuracy: ``accuracy_level`` of the ops that have one; 0: not given.
     """
 
     kind: Kind
@@ -49,6 +50,8 @@ class Scheme:
     per_channel: bool
     block: int = 0
     symmetric: bool = True
+    bits: int = 8
+    accuracy: int = 0
 
     def describe(self) -> str:
         """In words."""
@@ -82,6 +85,8 @@ def read_scheme(graph: ir.Graph) -> Scheme | None:
         any(_has_channel_scales(node) for node in nodes),
         blocks[0] if blocks else 0,
         not any(_has_zero_point(node) for node in nodes),
+        next((node.attributes.get_int("bits", 4) for node in nodes if node.op_type in BLOCKS), 8),
+        next((a for node in nodes if (a := node.attributes.get_int("accuracy_level", 0))), 0),
     )
 
 

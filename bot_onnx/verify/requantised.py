@@ -1,0 +1,114 @@
+"""Publish a resized model quantised: the floats lie beside the output for as long as it is made and judged."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from bot_onnx.errors import VerifyError
+from bot_onnx.graph.analysis import analyse
+from bot_onnx.graph.opening import Scheme
+from bot_onnx.graph.reader import Source, open_model
+from bot_onnx.surgery.framing import TensorSlot
+from bot_onnx.surgery.requantise import requantise
+from bot_onnx.surgery.writer import write_model
+from bot_onnx.verify.dequantised import check_quantised
+from bot_onnx.verify.model import raise_unless_passed, verify_model
+from bot_onnx.verify.types import VerifyReport
+
+StrPath = str | os.PathLike[str]
+
+
+@contextmanager
+def beside(out: Path) -> Iterator[Path]:
+    """A folder on the output's disk that is gone afterwards."""
+    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish_requantised(
+    scheme: Scheme,
+    plain: Path,
+    out: Path,
+    *,
+    external: bool,
+    force: bool,
+    sources: Sequence[StrPath],
+    allow_nonfinite: bool = False,
+) -> tuple[VerifyReport, int]:
+    """Quantise ``plain`` and write it to ``out`` once it has been held against ``plain``.
+
+    Args:
+        scheme: to quantise in. plain: the resized model in floating point, verified. out: the output.
+        external, force, sources: see :func:`bot_onnx.surgery.writer.write_model`.
+        allow_nonfinite: let NaN and infinite weights and outputs pass.
+
+    Returns:
+        The report of the quantised file, compared with ``plain`` (how much the rounding costs), and its size in bytes.
+
+    Raises:
+        GraphError: it cannot be quantised. VerifyError: what came out is another network.
+    """
+    packed = plain.with_name(f"packed-{plain.name}")
+    requantise(scheme, plain, packed)
+    reports: list[VerifyReport] = []
+
+    def check(readable: str) -> None:
+        report = verify_model(out, readable=readable, against=plain, deep_shapes=False, allow_nonfinite=allow_nonfinite)
+        raise_unless_passed(report)
+        _check_packed(readable)
+        reports.append(report)
+
+    with open_model(packed) as source:
+        proto, slots = _apart(source)
+        plan = write_model(
+            proto,
+            slots,
+            _values(source, slots),
+            out,
+            external=external,
+            force=force,
+            sources=sources,
+            before_publish=check,
+        )
+    return reports[0], plan.total_bytes
+
+
+def _check_packed(readable: str) -> None:
+    """What was packed must be there, and compute what it stands for."""
+    with open_model(readable) as made:
+        analysis = analyse(made.model())
+        if not check_quantised(analysis, made):
+            raise VerifyError("no weight of the result could be quantised as the source's are: leave requantize")
+
+
+def _apart(source: Source) -> tuple[onnx.ModelProto, list[TensorSlot]]:
+    """The message without its large tensors, and their places."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(source.proto)
+    kept = [tensor for tensor in proto.graph.initializer if source.tensors[tensor.name].file is None]
+    slots = [
+        TensorSlot(tensor.name, stored.dtype, stored.shape)
+        for tensor in proto.graph.initializer
+        if (stored := source.tensors[tensor.name]).file is not None
+    ]
+    del proto.graph.initializer[:]
+    proto.graph.initializer.extend(kept)
+    return proto, slots
+
+
+def _values(source: Source, slots: list[TensorSlot]) -> Iterator[tuple[str, NDArray[Any]]]:
+    for slot in slots:
+        yield slot.name, np.asarray(source.tensors[slot.name].numpy())
