@@ -84,7 +84,7 @@ class _Opener:
             for body in bodies:
                 self._rename(body)
                 self.open(body)
-            self._replace(graph, node, bodies)
+            self._replace(graph, _without_constants(graph, node), bodies)
 
     def _rename(self, body: ir.Graph) -> None:
         values = [*body.inputs, *body.initializers.values(), *(v for node in body for v in node.outputs)]
@@ -139,6 +139,49 @@ class _Opener:
     def _given(value: ir.Value, given: list[ir.Value], entry: ir.Node) -> ir.Value:
         """An output of a body that is one of its inputs is an output of the entry."""
         return next((new for old, new in zip(given, entry.outputs, strict=False) if old is value), value)
+
+
+def _without_constants(graph: ir.Graph, node: ir.Node) -> ir.Node:
+    """A Loop without what it carries round unchanged (weights, often): the body reads that from around it instead."""
+    if node.op_type != "Loop":
+        return node
+    body = node.attributes["body"].as_graph()
+    returned_values = [_through_identity(value) for value in body.outputs]
+    dropped = [
+        slot
+        for slot, given in enumerate(body.inputs[_LOOP_SCALARS:])
+        if returned_values[slot + 1] is given
+        and sum(value is given for value in returned_values) == 1
+        and not node.outputs[slot].is_graph_output()
+    ]
+    if not dropped:
+        return node
+    for slot in dropped:
+        source = node.inputs[slot + _LOOP_SCALARS]
+        assert source is not None
+        ir.convenience.replace_all_uses_with(body.inputs[slot + _LOOP_SCALARS], source)
+        ir.convenience.replace_all_uses_with(node.outputs[slot], source)
+    for slot in reversed(dropped):
+        del body.inputs[slot + _LOOP_SCALARS]
+        del body.outputs[slot + 1]
+    inputs = [v for i, v in enumerate(node.inputs) if i - _LOOP_SCALARS not in dropped]
+    outputs = [v for i, v in enumerate(node.outputs) if i not in dropped]
+    attributes = list(node.attributes.values())
+    smaller = ir.Node(node.domain, "Loop", inputs, attributes, num_outputs=len(outputs), name=node.name)
+    graph.insert_before(node, smaller)
+    for old, new in zip(outputs, smaller.outputs, strict=True):
+        new.name, new.type, new.shape = old.name, old.type, old.shape
+        ir.convenience.replace_all_uses_with(old, new, replace_graph_outputs=True)
+    graph.remove(node, safe=True)
+    return smaller
+
+
+def _through_identity(value: ir.Value) -> ir.Value:
+    node = value.producer()
+    while node is not None and node.op_type == "Identity" and node.inputs[0] is not None:
+        value = node.inputs[0]
+        node = value.producer()
+    return value
 
 
 def _mark(kind: str, node: ir.Node, inputs: list[ir.Value | None], outputs: int) -> ir.Node:

@@ -247,7 +247,9 @@ def _kind(parameter: Parameter, node: ir.Node, slot: int) -> TensorKind:
     if op in _NORMS:
         return "norm_scale" if slot in (1, 4) else "norm_bias"
     if op in ("Mul", "Div"):
-        return "norm_scale" if spread == 1 and is_normalised(_other(node, slot)) else "scale"
+        other = _other(node, slot)
+        normalised = is_normalised(other) or _is_inverse_spread(other)
+        return "norm_scale" if spread == 1 and normalised else "scale"
     if op in ("Add", "Sub", "Sum"):
         if spread > 1:
             return "table"
@@ -278,18 +280,30 @@ def _is_spread_measure(value: ir.Value | None, depth: int) -> bool:
         return False
     if node.op_type in ("ReduceMean", "ReduceSumSquare", "ReduceL2"):
         return True
-    if node.op_type in ("Sqrt", "Reciprocal", "Pow", "Add", "Div"):
+    if node.op_type in ("Sqrt", "Reciprocal", "Pow", "Add", "Div", "Sub", "Max"):
         return any(_is_spread_measure(operand, depth - 1) for operand in node.inputs)
     return False
 
 
+def _is_inverse_spread(value: ir.Value | None) -> bool:
+    """Whether a value is ``1 / std(x)``: a norm's scale may be multiplied with that first."""
+    node = _producer(value)
+    return node is not None and node.op_type in ("Reciprocal", "Div", "Pow") and _is_spread_measure(value, 6)
+
+
 def _is_scaled_norm(value: ir.Value | None) -> bool:
+    """Whether a value is a normalised one times a scale: ``scale * (x / std)`` or ``x * (scale / std)``."""
     node = _producer(value)
     if node is None or node.op_type != "Mul":
         return False
-    return any(is_normalised(operand) for operand in node.inputs) and any(
-        operand is not None and is_parameter(operand) for operand in node.inputs
-    )
+    if any(is_normalised(operand) for operand in node.inputs) and _has_parameter(node):
+        return True
+    factors = [factor for factor in map(_producer, node.inputs) if factor is not None and factor.op_type == "Mul"]
+    return any(_has_parameter(factor) and any(map(_is_inverse_spread, factor.inputs)) for factor in factors)
+
+
+def _has_parameter(node: ir.Node) -> bool:
+    return any(operand is not None and is_parameter(operand) for operand in node.inputs)
 
 
 def _producer(value: ir.Value | None) -> ir.Node | None:

@@ -93,7 +93,37 @@ def test_a_scan_resizes_like_a_native_one(tmp_path: Path) -> None:
         assert largest_difference(out, theirs, rank=3) <= TOLERANCE
 
 
-@pytest.mark.parametrize("make", [branching, looping, scanning])
+def carrying(hidden: int = 8) -> onnx.ModelProto:
+    """A Loop that hands its weights round, as some exporters write a scan."""
+    b = GraphBuilder()
+    start, weight = linear(b, "x", 4, hidden), b.weight(hidden, hidden)
+    body = Body(b)
+    after = body.op("Tanh", body.op("Add", body.op("MatMul", "state", "held"), "state"))
+    graph = body.graph(
+        [("going", onnx.TensorProto.BOOL), (body.op("Identity", "held"), FLOAT), (after, FLOAT)],
+        [
+            ("turn", onnx.TensorProto.INT64, 0),
+            ("going", onnx.TensorProto.BOOL, 0),
+            ("held", FLOAT, 2),
+            ("state", FLOAT, 2),
+        ],
+    )
+    made = b.op("Loop", b.constant(np.int64(3)), "", weight, start, outputs=2, body=graph)
+    return b.model([("x", ["batch", 4])], [linear(b, f"{made}.1", hidden, 3)])
+
+
+def test_weights_that_a_loop_hands_round_are_weights(tmp_path: Path) -> None:
+    source = save(carrying(), tmp_path)
+    kinds = {stack.shape: stack.kind for stack in analysis_of(source).structure.stacks}
+    assert kinds[(8, 8)] == "matrix"
+    out = tmp_path / "out.onnx"
+    bot_onnx.resize(source, {"dims": {named(source, 8): 16}}, out)
+    assert largest_difference(out, source) <= TOLERANCE
+    (loop,) = (node for node in onnx.load(out).graph.node if node.op_type == "Loop")
+    assert (len(loop.input), len(loop.output)) == (3, 1)
+
+
+@pytest.mark.parametrize("make", [branching, looping, scanning, carrying])
 def test_identity_rebuild(make: Callable[[], onnx.ModelProto], tmp_path: Path) -> None:
     source = save(make(), tmp_path)
     out = tmp_path / "same.onnx"
