@@ -152,7 +152,7 @@ class _Finder:
     ) -> None:
         self._structure, self._sizes, self._moves, self._tensors = structure, sizes, moves, tensors
         self._progress = progress
-        layers = {chain.name: chain.count for chain in structure.chains}
+        layers = {chain.name: chain.stacked for chain in structure.chains}
         self._layers = layers
         self._steps = len(moves.shared) + sum(layers[c] for c, _ in moves.layered)
         self._steps += sum(layers[move.chain] for move in moves.heads)

@@ -53,7 +53,7 @@ class Rotation(Alignment):
     def align(self, tensors: Tensors, progress: Progress | None = None) -> Rotated:
         """Find the basis, and which heads and neurons stay. Memory: a few hidden x hidden matrices, and one tensor."""
         self.folding.check_weights(tensors)
-        layers = {chain.name: chain.count for chain in self._source.chains}
+        layers = {chain.name: chain.stacked for chain in self._source.chains}
         steps = sum(layers[choice.chain] for choice in self._choices) + 1
         done = 0
 

@@ -115,12 +115,18 @@ def _align(context: Context, chain: LayerChain) -> None:
             for a, b in zip(left.outputs, right.outputs, strict=True)
         ]
         pairs += list(zip(first.parameters, layer.parameters, strict=True))
-        for a, b in pairs:
-            if len(context.of(a)) != len(context.of(b)):  # one of them stands in a branch that could not be run
-                continue
-            for x, y in zip(context.of(a), context.of(b), strict=True):
-                if context.table.size(x) == context.table.size(y):
-                    context.table.unify(x, y)
+        _merge(context, pairs)
+    if chain.leading is not None:
+        _merge(context, chain.leading.twins)
+
+
+def _merge(context: Context, pairs: list[tuple[ir.Value, ir.Value]]) -> None:
+    for a, b in pairs:
+        if len(context.of(a)) != len(context.of(b)):  # one of them stands in a branch that could not be run
+            continue
+        for x, y in zip(context.of(a), context.of(b), strict=True):
+            if context.table.size(x) == context.table.size(y):
+                context.table.unify(x, y)
 
 
 def _scales(context: Context, attentions: list[Attention]) -> list[Scale]:
@@ -144,6 +150,7 @@ def _stream_scales(graph: ir.Graph, context: Context, chains: list[LayerChain], 
     that no formula explains is taken for a constant.
     """
     inside = {node for chain in chains for layer in chain.layers for node in layer.nodes}
+    inside |= {node for chain in chains if chain.leading is not None for node in chain.leading.nodes}
     scales: list[Scale] = []
     for node in graph:
         dims = context.of(node.outputs[0]) if node not in inside else ()

@@ -17,6 +17,7 @@ import networkx as nx
 import onnx
 import onnx_ir as ir
 
+from bot_onnx.graph.leading import LeadingLayer, leading_layer
 from bot_onnx.graph.nodes import VIEWS, behind_views
 from bot_onnx.graph.normalise import FLOATS, node_inputs
 
@@ -40,7 +41,7 @@ class Segment:
     nodes: list[ir.Node]
     parameters: list[ir.Value]
     outside: list[ir.Value]
-    signature: tuple[object, ...]
+    signature: tuple[tuple[object, ...], ...]
 
 
 @dataclass(slots=True)
@@ -61,6 +62,7 @@ class LayerChain:
 
     layers: list[Layer]
     period: int
+    leading: LeadingLayer | None = None  # a first layer that is not quite like the others
 
 
 def find_chains(graph: ir.Graph, arithmetic: set[str]) -> list[LayerChain]:
@@ -81,6 +83,7 @@ def find_chains(graph: ir.Graph, arithmetic: set[str]) -> list[LayerChain]:
         for chain in _repeats(_segments(flow, joints, arithmetic)):
             chains.append(chain)
             claimed.update(node for layer in chain.layers for node in layer.nodes)
+            claimed.update(chain.leading.nodes if chain.leading is not None else ())
     order = {node: index for index, node in enumerate(graph)}
     return sorted(chains, key=lambda chain: order[chain.layers[-1].end])
 
@@ -219,7 +222,7 @@ def _segment(start: ir.Node, end: ir.Node, index: int, owner: dict[ir.Node, int]
             producer = value.producer() if value is not None else None
             if producer is not None and producer is not start and owner.get(producer) == index:
                 stack.append(producer)
-    signature: list[object] = []
+    signature: list[tuple[object, ...]] = []
     outside: list[ir.Value] = []
     for node in nodes:
         references: list[object] = []
@@ -294,8 +297,11 @@ def _repeats(segments: list[Segment]) -> list[LayerChain]:
             continue
         start, period, count = best
         layers = [_layer(segments[start + k * period : start + (k + 1) * period]) for k in range(count)]
-        found[start] = LayerChain(layers, period)
-        spans += [(low, start), (start + period * count, high)]
+        leading = None
+        if start - period >= low:
+            leading = leading_layer(segments[start - period : start], segments[start : start + period])
+        found[start] = LayerChain(layers, period, leading)
+        spans += [(low, start - (period if leading else 0)), (start + period * count, high)]
     return [chain for _, chain in sorted(found.items())]
 
 

@@ -57,7 +57,15 @@ def build_structure(
     structure = Structure(
         dims=dims,
         chains=tuple(
-            Chain(name, len(chain.layers), chain.period, len(chain.layers[0].nodes), broken.get(index), residual)
+            Chain(
+                name,
+                len(chain.layers) + (chain.leading is not None),
+                chain.period,
+                len(chain.layers[0].nodes),
+                broken.get(index),
+                residual,
+                leading=int(chain.leading is not None),
+            )
             for index, (name, chain, residual) in enumerate(zip(names, chains, residuals, strict=True))
         ),
         stacks=tuple(_with_ids(stack, builder.axes[stack.id], ids, context, names) for stack in stacks),

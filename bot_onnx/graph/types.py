@@ -52,6 +52,8 @@ class Dim:
 class Chain:
     """A run of structurally equal layers: ``count`` layers of ``period`` segments each.
 
+    ``leading`` of them, at the start, lack something that the others have (a norm). They count as layers and keep
+    their place whatever the depth; their parameters are no part of the stacks, which hold ``stacked`` layers.
     ``residual`` says what its residual stream passes between two sums: nothing (``pre-norm``), a norm (``post-norm``),
     an activation (``post-activation``); ``none``: there are no sums.
     """
@@ -62,6 +64,12 @@ class Chain:
     nodes_per_layer: int
     resizable: str | None = None  # None: depth can change; else the reason why not
     residual: Residual = "none"
+    leading: int = 0
+
+    @property
+    def stacked(self) -> int:
+        """Number of layers in the chain's stacks."""
+        return self.count - self.leading
 
 
 @dataclass(frozen=True, slots=True)

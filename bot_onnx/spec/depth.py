@@ -53,6 +53,11 @@ def _checked(chain: Chain, count: int) -> int:
             f"key 'layers': chain '{chain.name}' keeps its {chain.count} layers, {count} cannot be had: "
             f"{chain.resizable}. Leave this chain out or give {chain.count}."
         )
+    if count != chain.count and chain.leading and count < chain.leading + 2:
+        raise SpecError(
+            f"key 'layers': chain '{chain.name}' cannot have {count}: its first layer is unlike the others (it lacks a "
+            f"norm) and stays, and at least two of the others must; give {chain.leading + 2} or more."
+        )
     return count
 
 
@@ -95,7 +100,7 @@ def _single(structure: Structure, count: int, notes: list[str]) -> dict[str, int
         if chain.name not in names:
             reason = chain.resizable or f"'layers' sizes the chains that hold attention: {', '.join(sorted(names))}"
             notes.append(f"chain {chain.name} stays at {chain.count} layers: {reason}.")
-    return {chain.name: count for chain in chosen}
+    return {chain.name: _checked(chain, count) for chain in chosen}
 
 
 def attention_chains(structure: Structure) -> set[str]:

@@ -167,22 +167,23 @@ def _resize_depth(analysis: Analysis, solution: Solution) -> dict[str, tuple[str
     graph = analysis.model.graph
     taken = names_in(graph)
     targets: dict[str, tuple[str, ...]] = {}
+    stacked = {chain.name: solution.layers[chain.name] - chain.leading for chain in analysis.structure.chains}
     for stack in analysis.structure.stacks:
         if stack.chain is None or stack.shared:
             targets[stack.id] = stack.tensors
             continue
-        count, wanted = len(stack.tensors), solution.layers[stack.chain]
+        count, wanted = len(stack.tensors), stacked[stack.chain]
         names = list(stack.tensors[:wanted])
         for number in range(1, wanted - count + 1):
             names.append(fresh_name(successor(stack.tensors[-2], stack.tensors[-1], number), taken))
         targets[stack.id] = tuple(names)
     for chain, info in zip(analysis.chains, analysis.structure.chains, strict=True):
-        stacked = {
-            stack.tensors[-1]: list(targets[stack.id][info.count :])
+        added = {
+            stack.tensors[-1]: list(targets[stack.id][info.stacked :])
             for stack in analysis.structure.stacks
             if stack.chain == info.name and not stack.shared
         }
-        origins = resize_chain(graph, chain, info.name, solution.layers[info.name], stacked, taken)
+        origins = resize_chain(graph, chain, info.name, stacked[info.name], added, taken)
         axes = analysis.context.axes
         axes.update({name: axes[origin] for name, origin in origins.items() if origin in axes})
     return targets

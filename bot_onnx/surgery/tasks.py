@@ -19,7 +19,7 @@ def build_task(structure: Structure, stack: Stack, sizes: Mapping[str, int], lay
         stack: one of its stacks.
         sizes: new size per dim id. layers: new depth per chain name.
     """
-    counts = {chain.name: (chain.count, layers[chain.name]) for chain in structure.chains}
+    counts = {chain.name: (chain.stacked, layers[chain.name] - chain.leading) for chain in structure.chains}
     deepest = max(counts.values(), default=(1, 1))
     inside = counts[stack.chain] if stack.chain is not None and not stack.shared else (1, 1)
     return StackTask(

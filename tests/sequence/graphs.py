@@ -124,3 +124,19 @@ def multi_query(layers: int = 3, heads: int = 4, head_dim: int = 8, *, from_end:
         x = b.op("Add", x, b.op("MatMul", flat, b.weight(hidden, hidden)))
     b.op("MatMul", x, b.weight(hidden, 3))
     return b.model([("x", ["batch", "sequence", FEATURES])], [b.nodes[-1].output[0]], rank=3)
+
+
+def first_without_norm(layers: int = 5, hidden: int = 8, inner: int = 16) -> onnx.ModelProto:
+    """Residual layers with a norm before each, but for the first one: its input is normalised already."""
+    b = GraphBuilder()
+
+    def norm(value: str) -> str:
+        scale, shift = b.constant(np.full(hidden, 1.1, np.float32)), b.constant(np.full(hidden, 0.1, np.float32))
+        return b.op("LayerNormalization", value, scale, shift)
+
+    x = norm(b.op("MatMul", "x", b.weight(FEATURES, hidden)))
+    for layer in range(layers):
+        inside = b.op("Relu", b.op("MatMul", norm(x) if layer else x, b.weight(hidden, inner)))
+        x = b.op("Add", x, b.op("MatMul", inside, b.weight(inner, hidden)))
+    b.op("MatMul", norm(x), b.weight(hidden, 3))
+    return b.model([("x", ["batch", FEATURES])], [b.nodes[-1].output[0]])
