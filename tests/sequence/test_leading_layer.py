@@ -27,5 +27,5 @@ def test_resized_equals_native(layers: int, hidden: int, inner: int, tmp_path: P
 
 
 def test_too_few_layers_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(SpecError, match="first layer is unlike the others.*give 3 or more"):
+    with pytest.raises(SpecError, match=r"first layer is unlike the others.*give 3 or more"):
         bot_onnx.resize(save(first_without_norm(), tmp_path), {"layers": 2}, tmp_path / "out.onnx")
