@@ -111,7 +111,8 @@ def _against_native(bench: _Bench, row: Row, target: Target, out: Path) -> Row:
     row = replace(row, proof="native")
     try:
         ours, native = oracle.analysis_of(out), oracle.analysis_of(exported)
-        fixed = oracle.untrained_that_differ(ours, native, trained_values(exported))
+        trained = trained_values(exported)
+        fixed = oracle.untrained_that_differ(ours, native, trained)
         if fixed:
             again = oracle.analysis_of(bench.export(target, seed=1))
             computed = oracle.differs_between_seeds(set(fixed), native, again)
@@ -120,7 +121,7 @@ def _against_native(bench: _Bench, row: Row, target: Target, out: Path) -> Row:
             name, mine = next(iter(fixed.items()))
             return replace(row, status="wrong", detail=f"table {mine} ({name}) has other values than the native one")
         far = oracle.distance(
-            oracle.run_at_two_sizes(out), oracle.run_at_two_sizes(oracle.transplant(ours, native))
+            oracle.run_at_two_sizes(out), oracle.run_at_two_sizes(oracle.transplant(ours, native, trained))
         )  # fmt: skip
     except oracle.UnlikeNativeError as error:
         stuck = _stuck(oracle.analysis_of(out).structure)

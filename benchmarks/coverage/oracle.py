@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bot_onnx.graph.analysis import Analysis, analyse
 from bot_onnx.graph.bodies import nested_protos
 from bot_onnx.graph.inputs import InputSpec, feeds, input_specs, open_sizes
+from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.graph.parameters import is_parameter
 from bot_onnx.runtime import session
 
@@ -59,13 +60,52 @@ def pairs(ours: Analysis, native: Analysis) -> Iterator[tuple[ir.Value, ir.Value
     yield from zip(mine, theirs, strict=True)
 
 
-def transplant(ours: Analysis, native: Analysis) -> onnx.ModelProto:
+def _single_elements(analysis: Analysis) -> list[ir.Value]:
+    """Floating-point tensors of one element, in order of use: a bias of one channel, but mostly constants."""
+    order: dict[str, ir.Value] = {}
+    for node in analysis.model.graph:
+        for value in node.inputs:
+            tensor = value.const_value if value is not None else None
+            if value is not None and tensor is not None and tensor.size == 1 and tensor.dtype in FLOATS:
+                order.setdefault(value.name or "", value)
+    return list(order.values())
+
+
+def _trained_scalars(
+    ours: Analysis, native: Analysis, trained: NDArray[np.float32]
+) -> Iterator[tuple[ir.Value, ir.Value]]:
+    """Pairs of one-element tensors that training changes.
+
+    Raises:
+        UnlikeNativeError: there are some, and the files do not have the same number of one-element tensors.
+    """
+    mine, theirs = _single_elements(ours), _single_elements(native)
+    found = [
+        place
+        for place, value in enumerate(theirs)
+        if value.const_value is not None and _among(value.const_value.numpy().astype(np.float64).reshape(-1), trained)
+    ]
+    if found and len(mine) != len(theirs):
+        raise UnlikeNativeError(f"{len(mine)} one-element tensors, the native export has {len(theirs)}")
+    for place in found:
+        yield mine[place], theirs[place]
+
+
+def transplant(ours: Analysis, native: Analysis, trained: NDArray[np.float32] | None = None) -> onnx.ModelProto:
     """The native graph with our weights in it.
+
+    Args:
+        ours: the resized file.
+        native: the native export, changed in place.
+        trained: sorted values of all that training changes; without it, tensors of one element are not carried over.
 
     Raises:
         UnlikeNativeError: the two do not have the same tensors in the same order.
     """
-    for source, target in list(pairs(ours, native)):
+    found = list(pairs(ours, native))
+    if trained is not None:
+        found += _trained_scalars(ours, native, trained)
+    for source, target in found:
         assert source.const_value is not None
         target.const_value = ir.Tensor(source.const_value.numpy(), name=target.name)
     originals = {stack.id: stack.tensors[0] for stack in native.structure.stacks}

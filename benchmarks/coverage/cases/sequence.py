@@ -12,7 +12,7 @@ _SPEECH = {
 }  # fmt: skip
 
 CASES = [
-    transformer("wav2vec2", "Wav2Vec2Model", inputs=WAVE, extra=_SPEECH),
+    transformer("wav2vec2", "Wav2Vec2Model", inputs=WAVE, extra=_SPEECH, spec={"dims": {"conv_groups": 4}}),
     sized("conformer", f"{_NETWORKS}:conformer", lambda wide, n: {"hidden": wide(64), "layers": n}, depth=True),
     sized("lstm", f"{_NETWORKS}:recurrent", lambda wide, _: {"kind": "LSTM", "hidden": wide(32)}),
     sized("gru", f"{_NETWORKS}:recurrent", lambda wide, _: {"kind": "GRU", "hidden": wide(32)}),
