@@ -37,7 +37,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--resume", action="store_true", help="skip what was measured with this source (the default)")
     made.add_argument("--stale", action="store_true", help="skip what was measured with any source")
     made.add_argument("--jobs", type=int, default=1, metavar="N", help="processes at a time (default 1)")
-    made.add_argument("--timeout", type=float, default=240.0, metavar="S", help="seconds for a case and exporter")
+    made.add_argument(
+        "--timeout", type=float, default=120.0, metavar="S", help="processor seconds for a case and exporter"
+    )
     made.add_argument("--page", type=Path, metavar="FILE", help=f"write the page here (default {PAGE.name}, full runs)")
     made.add_argument("--page-only", action="store_true", help="write the page from what is stored, measure nothing")
     made.add_argument("--list", action="store_true", help="list the cases and leave")
@@ -91,7 +93,14 @@ def measure(jobs: Sequence[Job], store: Store, console: Console, options: argpar
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task("starting", total=sum(len(job.targets) for job in jobs))
         by_name = {(job.case.suite, job.case.name): job.case for job in jobs}
-        rows = run_jobs(jobs, cache, parallel=options.jobs, timeout=options.timeout, preload=_preload(jobs, cache))
+        rows = run_jobs(
+            jobs,
+            cache,
+            parallel=options.jobs,
+            timeout=options.timeout,
+            patience=20 * options.timeout,
+            preload=_preload(jobs, cache),
+        )
         for row in rows:
             store.add(row, row_key(by_name[row.suite, row.case], row.exporter, row.target))
             progress.update(task, advance=1, description=row.case)

@@ -90,8 +90,7 @@ def cached_export(recipe: Recipe, exporter: str, folder: Path, seed: int = 0) ->
         try:
             with quiet():
                 built = build(recipe, seed)
-                _write(built, exporter, draft)
-                _must_run(built, draft)
+                _write_somehow(built, exporter, draft)
         except Exception as error:
             message = _first_line(error)
             failure.write_text(message)
@@ -100,6 +99,26 @@ def cached_export(recipe: Recipe, exporter: str, folder: Path, seed: int = 0) ->
         draft.with_suffix(".npy").replace(path.with_suffix(".npy"))
         draft.replace(path)
     return path
+
+
+def _write_somehow(built: Built, exporter: str, path: Path) -> None:
+    """Export with open axes where the exporter can, else with every size fixed.
+
+    Raises:
+        NotExportable: what was written does not run. Other exceptions: the exporter's own, of its first try.
+    """
+    try:
+        _write(built, exporter, path)
+        _must_run(built, path)
+    except Exception as error:
+        if not built.open_axes:
+            raise
+        fixed = built._replace(open_axes={})
+        try:
+            _write(fixed, exporter, path)
+            _must_run(fixed, path)
+        except Exception:
+            raise error from None
 
 
 def _must_run(built: Built, path: Path) -> None:

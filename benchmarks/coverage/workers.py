@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import multiprocessing
 import os
+import resource
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -32,7 +35,7 @@ class _Running:
 
 
 def run_jobs(
-    jobs: Sequence[Job], cache: Path, *, parallel: int, timeout: float, preload: Sequence[str]
+    jobs: Sequence[Job], cache: Path, *, parallel: int, timeout: float, patience: float, preload: Sequence[str]
 ) -> Iterator[Row]:
     """Yield rows as they come. Every target of every job gets exactly one.
 
@@ -40,7 +43,8 @@ def run_jobs(
         jobs: what to do, in this order.
         cache: folder of the exports.
         parallel: processes at a time.
-        timeout: seconds for a job, after which it is killed.
+        timeout: seconds of processor time for a job, after which it is killed.
+        patience: seconds by the clock, for a job that waits for ever.
         preload: modules to load before forking.
     """
     os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -54,7 +58,7 @@ def run_jobs(
             while waiting and len(running) < parallel:
                 job = waiting.pop()
                 receiver, sender = context.Pipe(duplex=False)
-                process = context.Process(target=_work, args=(job, cache, sender), daemon=True)
+                process = context.Process(target=_work, args=(job, cache, sender, timeout), daemon=True)
                 process.start()
                 sender.close()
                 running[receiver] = _Running(job, process, time.monotonic())
@@ -62,9 +66,9 @@ def run_jobs(
                 assert isinstance(receiver, Connection)
                 yield from _receive(receiver, running)
             for receiver, state in list(running.items()):
-                if time.monotonic() - state.started > timeout:
+                if time.monotonic() - state.started > patience:
                     state.process.kill()
-                    yield from _missing(state, "timeout", f"killed after {timeout:.0f} s")
+                    yield from _missing(state, "timeout", f"killed after {patience:.0f} s by the clock")
                     _finish(receiver, running)
     finally:
         for state in running.values():
@@ -78,7 +82,10 @@ def _receive(receiver: Connection, running: dict[Connection, _Running]) -> Itera
     except EOFError:  # the process is done, or gone
         state.process.join(5)
         code = state.process.exitcode
-        yield from _missing(state, "failed", f"the process ended with code {code}")
+        if code == -signal.SIGXCPU:
+            yield from _missing(state, "timeout", "killed for its processor time")
+        else:
+            yield from _missing(state, "failed", f"the process ended with code {code}")
         _finish(receiver, running)
         return
     state.seen.add(row.target)
@@ -98,7 +105,10 @@ def _finish(receiver: Connection, running: dict[Connection, _Running]) -> None:
     receiver.close()
 
 
-def _work(job: Job, cache: Path, sender: Connection) -> None:
+def _work(job: Job, cache: Path, sender: Connection, timeout: float) -> None:
+    spent = resource.getrusage(resource.RUSAGE_SELF)
+    limit = math.ceil(spent.ru_utime + spent.ru_stime + timeout)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, limit + 10))
     from benchmarks.coverage.exporting import quiet
     from benchmarks.coverage.judge import judge
 

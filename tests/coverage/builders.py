@@ -24,6 +24,12 @@ def crash() -> Any:
 
 
 def hang() -> Any:
-    """Never return."""
+    """Never return, waiting."""
     while True:
         time.sleep(0.1)
+
+
+def spin() -> Any:
+    """Never return, working."""
+    while True:
+        pass

@@ -20,7 +20,7 @@ def test_names_are_unique_within_a_suite() -> None:
 
 @pytest.mark.parametrize("suite", ["listed", "timm", "transformers"])
 def test_every_suite_has_its_cases(suite: str) -> None:
-    assert len([case for case in CASES if case.suite == suite]) >= 40
+    assert len([case for case in CASES if case.suite == suite]) >= 38
 
 
 def test_listed_cases_have_all_targets_built_natively() -> None:

@@ -12,12 +12,23 @@ pytestmark = pytest.mark.exporter
 
 CASES = {case.name: case for case in load_cases(["listed"])}
 
-#: Kind of structure -> case and target that stand for it.
+#: One cell for every kind of structure.
 CELLS = (
     ("distilbert", "smaller"),
-    ("albert", "other"),
+    ("albert", "other"),  # shared layers
     ("opt", "larger"),
-    ("gpt2_cache", "smaller"),
+    ("gpt2_cache", "smaller"),  # inputs and outputs of every layer
+    ("t5_gated", "smaller"),  # two chains, tables of relative positions
+    ("clip", "smaller"),  # two widths
+    ("mamba", "smaller"),  # a scan written out
+    ("swin", "smaller"),  # windows, stages
+    ("resnet", "smaller"),
+    ("regnet", "smaller"),  # groups
+    ("mobilenet_v3", "smaller"),  # depthwise, squeeze and excite
+    ("shufflenet", "smaller"),
+    ("unet", "smaller"),
+    ("conformer", "smaller"),
+    ("bilstm", "smaller"),
 )
 
 
