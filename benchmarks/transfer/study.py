@@ -104,6 +104,7 @@ class Study:
 
     def column(self, architecture: str, direction: str, seed: int, names: Sequence[str]) -> Column:
         """Train every start of ``names`` that serves the direction, and measure it against tuned scratch."""
+        _data(architecture, self.cache)  # fetched and cut into tokens once, before the processes ask for it
         source_size, target = self.scale.sizes[architecture][direction]
         source = self._source(architecture, source_size, seed)
         recipe = Recipe(self.scale.steps, self.scale.batch, seed=seed)
