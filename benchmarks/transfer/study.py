@@ -36,8 +36,9 @@ class Scale:
         sizes: architecture -> direction -> (source, target).
         source_steps, steps: of the source's schedule and of the target's.
         batch: examples a step.
-        rates: learning rates that every start is given.
+        rates: learning rates that every start is given; sources train at the first.
         deviations: of the weights of scratch, which is tuned over them too.
+        validation, evaluations: see :class:`Recipe`.
     """
 
     name: str
@@ -47,6 +48,8 @@ class Scale:
     batch: int
     rates: tuple[float, ...]
     deviations: tuple[float, ...]
+    validation: int = 256
+    evaluations: int = 25
 
 
 _TEXT = {"shrink": (Size(8, 128), Size(4, 64)), "grow": (Size(2, 32), Size(4, 64))}
@@ -57,7 +60,7 @@ _PAPER = {"shrink": (Size(12, 768), Size(6, 384)), "grow": (Size(6, 384), Size(1
 SCALES = {
     scale.name: scale
     for scale in (
-        Scale("quick", _SMALL, 600, 400, 16, (2e-3, 6e-3), (0.02, 0.06)),
+        Scale("quick", _SMALL, 600, 400, 8, (2e-3, 6e-3), (0.02, 0.06), validation=128, evaluations=12),
         Scale("small", _SMALL, 1500, 1000, 16, (1e-3, 3e-3, 8e-3), (0.02, 0.06)),
         Scale("paper", dict.fromkeys(_SMALL, _PAPER), 6000, 4000, 64, (3e-4, 1e-3), (0.02,)),
     )
@@ -107,7 +110,7 @@ class Study:
         _data(architecture, self.cache)  # fetched and cut into tokens once, before the processes ask for it
         source_size, target = self.scale.sizes[architecture][direction]
         source = self._source(architecture, source_size, seed)
-        recipe = Recipe(self.scale.steps, self.scale.batch, seed=seed)
+        recipe = self._recipe(self.scale.steps, seed)
         tuned = [scratch(source, target, seed, deviation) for deviation in self.scale.deviations]
         starts = {name: [STARTS[name].make(source, target, seed)] for name in names if name != "scratch"}
         starts = {name: made for name, made in starts.items() if direction in STARTS[name].directions} | {
@@ -164,16 +167,23 @@ class Study:
         job = Job(architecture, size, recipe, _stored(state, self.cache / "starts"))
         return self._pool.submit(run, job, self.cache, self.device), job
 
+    def _recipe(self, steps: int, seed: int) -> Recipe:
+        scale = self.scale
+        return Recipe(
+            steps,
+            scale.batch,
+            scale.rates[0],
+            evaluations=scale.evaluations,
+            validation=scale.validation,
+            seed=seed,
+        )
+
     def _source(self, architecture: str, size: Size, seed: int) -> Source:
-        """The trained source and its ONNX file, at the best of the learning rates."""
-        runs = []
-        for rate in self.scale.rates:
-            recipe = Recipe(self.scale.source_steps, self.scale.batch, rate=rate, seed=1000 + seed)
-            network = build(architecture, size, seed=1000 + seed)
-            state = {name: parameter.detach() for name, parameter in network.named_parameters()}
-            future, job = self._submit(architecture, size, recipe, state)
-            runs.append((future, job))
-        future, job = min(runs, key=lambda run: run[0].result().losses[-1])
+        """The trained source and its ONNX file."""
+        network = build(architecture, size, seed=1000 + seed)
+        state = {name: parameter.detach() for name, parameter in network.named_parameters()}
+        future, job = self._submit(architecture, size, self._recipe(self.scale.source_steps, 1000 + seed), state)
+        curve = future.result()
         trained = _trained_path(job, self.cache)
         state = torch.load(trained)
         path = trained.with_suffix(".onnx")
@@ -183,7 +193,7 @@ class Study:
             part = path.with_suffix(".part")
             export(network, architecture, part)
             part.replace(path)
-        self._tell(f"{architecture} {size.layers}x{size.hidden} source ends at {future.result().losses[-1]:.3f}")
+        self._tell(f"{architecture} {size.layers}x{size.hidden} source ends at {curve.losses[-1]:.3f}")
         return Source(architecture, path, state, size)
 
 

@@ -25,6 +25,7 @@ class Recipe:
         steps: of the schedule. batch: examples a step. rate: peak learning rate.
         warm_up: share of the steps. weight_decay: on matrices and tables.
         evaluations: validation losses over the run, the last one at its end.
+        validation: sequences (images: eight times as many) of each.
         seed: of the batches (the start brings its own).
     """
 
@@ -34,6 +35,7 @@ class Recipe:
     warm_up: float = 0.1
     weight_decay: float = 0.05
     evaluations: int = 25
+    validation: int = 256
     seed: int = 0
 
     def rate_at(self, step: int) -> float:
@@ -75,20 +77,18 @@ class Task:
         return self._text(network, self._data.training, starts, generator)
 
     @torch.no_grad()
-    def validation_loss(self, network: nn.Module) -> float:
-        """Mean loss of the same sequences (512 at most) or 2,000 images every time."""
+    def validation_loss(self, network: nn.Module, count: int) -> float:
+        """Mean loss of the same ``count`` sequences, or eight times as many images, every time."""
         network.eval()
         generator = torch.Generator().manual_seed(1)
         losses = []
         if isinstance(self._data, Images):
-            for start in range(0, 2000, 500):
-                part = slice(start, start + 500)
-                losses.append(
-                    self._images(network, self._data.validation[part], self._data.validation_labels[part]).item()
-                )
+            for rows in torch.arange(min(8 * count, len(self._data.validation))).split(500):
+                loss = self._images(network, self._data.validation[rows], self._data.validation_labels[rows])
+                losses.append(loss.item())
         else:
             tokens = len(self._data.validation)
-            starts = torch.linspace(0, tokens - SEQUENCE - 2, min(512, tokens // SEQUENCE)).long()
+            starts = torch.linspace(0, tokens - SEQUENCE - 2, min(count, tokens // SEQUENCE)).long()
             for part in starts.split(64):
                 losses.append(self._text(network, self._data.validation, part, generator).item())
         network.train()
@@ -122,7 +122,7 @@ def train(network: nn.Module, task: Task, recipe: Recipe) -> Curve:
     )
     generator = torch.Generator().manual_seed(recipe.seed)
     marks = sorted({round(recipe.steps * k / recipe.evaluations) for k in range(1, recipe.evaluations + 1)})
-    steps, losses, seconds = [0], [task.validation_loss(network)], 0.0
+    steps, losses, seconds = [0], [task.validation_loss(network, recipe.validation)], 0.0
     began = time.perf_counter()
     for step in range(recipe.steps):
         for group in optimiser.param_groups:
@@ -135,6 +135,6 @@ def train(network: nn.Module, task: Task, recipe: Recipe) -> Curve:
         if step + 1 in marks:
             seconds += time.perf_counter() - began
             steps.append(step + 1)
-            losses.append(task.validation_loss(network))
+            losses.append(task.validation_loss(network, recipe.validation))
             began = time.perf_counter()
     return Curve(tuple(steps), tuple(losses), seconds)

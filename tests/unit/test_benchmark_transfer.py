@@ -105,6 +105,7 @@ def test_a_study_runs_once_and_writes_its_page(tmp_path: Path, monkeypatch: pyte
         steps=20,
         batch=2,
         rates=(1e-3,),
+        validation=4,
     )
     lines: list[str] = []
     with quiet(), study_module.Study(scale, tmp_path / "cache", jobs=1, tell=lines.append) as study:
