@@ -14,6 +14,7 @@ from bot_onnx.checkpoint.recover import recover
 from bot_onnx.checkpoint.types import Array, Assignment, Checkpoint, Claim, Draft
 from bot_onnx.errors import CheckpointError
 from bot_onnx.graph.analysis import Analysis
+from bot_onnx.graph.normalise import form_notes
 from bot_onnx.surgery.emit import PROVENANCE
 
 
@@ -27,6 +28,7 @@ class Hints:
         names: keys by initializer; ``names_from`` is where they stand, for messages.
         strip: beginning that every key loses.
         partial: keys of ``like`` that the graph does not have are left out instead of refused.
+        origin: a checkpoint to compare the source with; None: ``like``, if values may be compared at all.
         compare: the graph may hold the values of ``like``; those of a resized graph are never compared.
     """
 
@@ -36,6 +38,7 @@ class Hints:
     names_from: str = "names"
     strip: str = ""
     partial: bool = False
+    origin: Checkpoint | None = None
     compare: bool = True
 
 
@@ -50,9 +53,10 @@ def assign(analysis: Analysis, hints: Hints) -> Assignment:
     notes: list[str] = []
     if hints.source is not None:
         origin = recover(hints.source)
-        if hints.like is not None:
+        confirming = hints.origin or (hints.like if hints.compare else None)
+        if confirming is not None:
             fresh, read = not _resized(hints.source), _reader(hints.source)
-            found = match(origin, hints.source.structure, hints.like, read, compare=fresh, what="the source")
+            found = match(origin, hints.source.structure, confirming, read, compare=fresh, what="the source")
             notes += found.notes
         carry(origin, hints.source.structure, draft, structure)
     if hints.strip:
@@ -76,7 +80,7 @@ def assign(analysis: Analysis, hints: Hints) -> Assignment:
         dict(draft.left_out),
         result.absent,
         () if hints.like is None else tuple(key for key in hints.like.shapes if key in hints.like.buffers),
-        tuple(dict.fromkeys([*notes, *result.notes])),
+        tuple(dict.fromkeys([*form_notes(analysis.model), *notes, *result.notes])),
     )
 
 

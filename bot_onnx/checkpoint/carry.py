@@ -23,7 +23,7 @@ def carry(source: Draft, source_structure: Structure, target: Draft, structure: 
                 target.lost.pop(tensor)
                 target.left_out[tensor] = source.left_out[tensor]
             elif tensor not in target.left_out:
-                target.lose(tensor, "the source has no tensor of this name")
+                target.lose(tensor, source.lost.get(tensor, "the source has no tensor of this name"))
             continue
         moved = [_moved(claim, source_structure, structure) for claim in claims]
         if None in moved:

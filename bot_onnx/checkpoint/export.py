@@ -12,6 +12,7 @@ from typing import Any
 from bot_onnx.checkpoint.assign import Hints, assign
 from bot_onnx.checkpoint.config import resized_config
 from bot_onnx.checkpoint.files import save
+from bot_onnx.checkpoint.sites import owner
 from bot_onnx.checkpoint.transfer import gather
 from bot_onnx.checkpoint.types import Array, Assignment, Shape
 from bot_onnx.errors import CheckpointError
@@ -94,7 +95,9 @@ def collect(analysis: Analysis, hints: Hints) -> tuple[Assignment, dict[str, Arr
 
     arrays = dict(gather(assignment, read))
     if hints.like is not None:  # a count of batches seen: one number, whatever the network's sizes
-        arrays |= {key: hints.like.read(key) for key in assignment.buffers if hints.like.shapes[key] == ()}
+        modules = {owner(key) for key in assignment.claims}
+        counts = [key for key in assignment.buffers if hints.like.shapes[key] == () and owner(key) in modules]
+        arrays |= {key: hints.like.read(key) for key in counts}
     return assignment, arrays
 
 

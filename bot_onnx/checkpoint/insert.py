@@ -40,7 +40,8 @@ def insert_file(
     Args:
         source: the graph; it is not written to.
         weights: the checkpoint, at the graph's sizes.
-        hints: what is known of the framework; keys are compared with those of ``weights``.
+        hints: what is known of the framework; ``like`` is a checkpoint of the graph, or of its source, whose values
+            they still hold. Keys are compared with those of ``weights`` in any case.
         output: the new model.
         cast: store values of another floating-point type in the graph's.
         force: replace an existing file.
@@ -55,7 +56,10 @@ def insert_file(
     in_data = source.uses_external_data if external is None else external
     check_output(output, external=in_data, force=force, sources=protected)
     analysis = analysed(source)
-    assignment = assign(analysis, replace(hints, like=weights, compare=False))
+    # A checkpoint from before the training tells names by the values of the graph, or of the one it was resized from.
+    before = analysis if hints.source is None and hints.like is not None else hints.source
+    settled = replace(hints, like=weights, origin=hints.like, source=before, compare=False)
+    assignment = assign(analysis, settled)
     graph = analysis.model.graph
     covered = {claim.tensor for claims in assignment.claims.values() for claim in claims}
     slots = {

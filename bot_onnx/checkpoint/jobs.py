@@ -92,6 +92,7 @@ def import_weights(
     weights: WeightsLike,
     output: PathOrName,
     *,
+    like: WeightsLike | None = None,
     source: PathOrName | None = None,
     names: NamesLike | None = None,
     strip: str = "",
@@ -106,6 +107,7 @@ def import_weights(
         model: path of the ONNX file, which stays as it is.
         weights: a checkpoint of the model's size.
         output: path of the new model.
+        like: a checkpoint with the values that the model, or ``source``, still holds: it tells lost names.
         source, names, strip: see :func:`state_dict`.
         partial: leave out what the checkpoint has and the graph has not, instead of refusing.
         cast: round values to the graph's data type where the checkpoint has another.
@@ -117,8 +119,8 @@ def import_weights(
     """
     with ExitStack() as stack:
         opened = stack.enter_context(open_model(model))
-        hints = _hints(stack, None, source, names, strip, partial)
-        given = tuple(Path(path) for path in (weights, source, names) if isinstance(path, str | PathLike))
+        hints = _hints(stack, like, source, names, strip, partial)
+        given = tuple(Path(path) for path in (weights, like, source, names) if isinstance(path, str | PathLike))
         return insert_file(
             opened,
             _checkpoint(weights),

@@ -17,7 +17,7 @@ from bot_onnx.checkpoint.types import Claim, Draft
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.normalise import FLOATS
 
-_PATH = re.compile(r"[A-Za-z_]\w*(\.\w+)*")
+_PATH = re.compile(r"[A-Za-z_]\w*|\w+(\.\w+)+")
 _GENERATED = re.compile(r"val_\d+(_\w+)?|onnx::.*|.*__layer_plus_\d+.*")
 _CLONE = re.compile(r"(?P<original>.+?)__use\d+(_\d+)?")
 
@@ -82,6 +82,8 @@ class _Names:
         """What an initializer is; empty with a reason where that is not certain."""
         name = value.name or ""
         sites = sites_of(value)
+        if any(site.folded for site in sites):
+            return (), "the exporter has folded a batch norm into it; export the model in training mode, unfolded"
         if self.kept(name) and name in self._shared and self._trusted:
             # Equal tensors were stored once, under the name of any of them: only its place says whose this use is.
             keys = {_key_of_clone(site, name) or name for site in sites}

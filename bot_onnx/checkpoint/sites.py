@@ -44,11 +44,13 @@ class Site:
         path: of the module, ``encoder.layer.0``; empty for the outermost; None where nothing says it.
         leaf: name of the parameter in its module, or None where the op does not tell.
         linear: the tensor holds a linear module's weight with its axes in the other order, as exporters fold it.
+        folded: the exporter has multiplied a normalisation that followed into the tensor, whatever its name says.
     """
 
     path: str | None
     leaf: str | None
     linear: bool
+    folded: bool
 
     @property
     def key(self) -> str | None:
@@ -86,7 +88,7 @@ def _site(node: ir.Node, slot: int, value: ir.Value, direct: bool) -> Site:
     if node.op_type == "Add" and path is not None and _follows_linear(node, slot, path):
         leaf = "bias"
     matrix = leaf == "weight" and value.const_value is not None and len(value.const_value.shape) == 2
-    return Site(path, leaf, direct and matrix and _folds_transpose(node))
+    return Site(path, leaf, direct and matrix and _folds_transpose(node), _folds_norm(node))
 
 
 def _follows_linear(node: ir.Node, slot: int, path: str) -> bool:
@@ -116,6 +118,12 @@ def _folds_transpose(node: ir.Node) -> bool:
         return False
     classes = _texts(node.metadata_props.get(CLASSES, ""))
     return not classes or classes[-1].startswith("aten.linear")
+
+
+def _folds_norm(node: ir.Node) -> bool:
+    """Whether a linear op stands where the network had a batch norm; the newer exporter keeps the weight's name."""
+    classes = _texts(node.metadata_props.get(CLASSES, ""))
+    return node.op_type in ("Conv", "ConvTranspose", "Gemm") and bool(classes) and "batch_norm" in classes[-1]
 
 
 def module_path(node: ir.Node) -> str | None:

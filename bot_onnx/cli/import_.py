@@ -9,7 +9,7 @@ import click
 
 from bot_onnx.cli.output import activity
 from bot_onnx.cli.parameters import SectionedCommand, model_argument, option
-from bot_onnx.cli.weights import OUTPUT, naming_options, show_transfer, shown_options
+from bot_onnx.cli.weights import NAMES, OUTPUT, naming_options, show_transfer, shown_options
 
 
 @click.command(
@@ -42,6 +42,13 @@ from bot_onnx.cli.weights import OUTPUT, naming_options, show_transfer, shown_op
     default=None,
     help="Weights in a file beside the model, or inside it; without either as MODEL has them.",
 )
+@option(
+    NAMES,
+    "--like",
+    type=click.Path(path_type=Path),
+    metavar="CHECKPOINT",
+    help="Where names are lost: a checkpoint with the values that MODEL (or the model of --source) still holds.",
+)
 @naming_options
 @shown_options
 def command(model: Path, weights: Path, output: Path | None, **values: Any) -> None:
@@ -56,6 +63,7 @@ def command(model: Path, weights: Path, output: Path | None, **values: Any) -> N
             model,
             weights,
             output if output is not None else model.with_name(f"{model.stem}-trained.onnx"),
+            like=values["like"],
             source=values["source"],
             names=values["names"],
             strip=values["strip"],

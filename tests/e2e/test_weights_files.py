@@ -16,7 +16,9 @@ from safetensors.numpy import load_file, save_file
 import bot_onnx
 from bot_onnx.cli.app import cli
 from bot_onnx.errors import CheckpointError, OutputError
+from bot_onnx.runtime import session
 from tests.e2e.test_weights_roundtrip import TOLERANCE, difference, framework, resized
+from tests.forms import eager_bert, optimised_by_tool
 from tests.oracle.compare import distance, run_at_two_sizes
 from tests.oracle.test_invariance import disguise
 from tests.zoo.architectures import TARGETS, base_size
@@ -219,3 +221,81 @@ def test_the_command_puts_weights_back(saved: dict[str, Path], tmp_path: Path) -
     out = tmp_path / "model-trained.onnx"
     assert distance(run_at_two_sizes(out), run_at_two_sizes(source)) <= 1e-6
     assert distance(run_at_two_sizes(copy), run_at_two_sizes(source)) > TOLERANCE
+
+
+def test_a_fused_qkv_comes_apart_and_back(tmp_path: Path) -> None:
+    size = base_size("bert")
+    source, small, out = tmp_path / "fused.onnx", tmp_path / "small.onnx", tmp_path / "out.onnx"
+    optimised_by_tool(eager_bert(size), source, "bert", size)
+    names = {tensor.name for tensor in onnx.load(source).graph.initializer}
+    assert "Attention_0_qkv_weight" in names
+    weights = bot_onnx.state_dict(eager_bert(size), strip="model.")  # whose exporter kept the three apart
+    with pytest.raises(CheckpointError, match="--like"):
+        bot_onnx.state_dict(source)
+    state = bot_onnx.state_dict(source, like=weights)
+    assert state.keys() == weights.keys()
+    assert all(np.array_equal(state[key], weights[key]) for key in weights)
+    bot_onnx.resize(source, {"layers": 2, "hidden": 32, "heads": 2}, small, against=False)
+    halved = bot_onnx.state_dict(small, like=weights, source=source)
+    assert halved["encoder.layer.1.attention.self.key.weight"].shape == (32, 32)
+    trained = {key: values + np.float32(0.01) for key, values in halved.items()}
+    bot_onnx.import_weights(small, trained, out, like=weights, source=source)
+    carried = bot_onnx.state_dict(out, like=weights, source=source)
+    assert all(np.array_equal(carried[key], trained[key]) for key in trained)
+
+
+def test_batch_norms_go_home_with_their_statistics(tmp_path: Path) -> None:
+    import torch
+
+    class Block(torch.nn.Module):
+        def __init__(self, width: int) -> None:
+            super().__init__()
+            self.conv = torch.nn.Conv2d(width, width, 3, padding=1, bias=False)
+            self.bn = torch.nn.BatchNorm2d(width)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + torch.relu(self.bn(self.conv(x)))
+
+    def network(width: int, layers: int) -> Any:
+        torch.manual_seed(width)
+        blocks = [Block(width) for _ in range(layers)]
+        made = torch.nn.Sequential(
+            torch.nn.Conv2d(3, width, 3), torch.nn.Sequential(*blocks), torch.nn.Conv2d(width, 5, 1)
+        )
+        for block in blocks:
+            block.bn.running_mean.normal_()
+            block.bn.running_var.uniform_(0.5, 2)
+            block.bn.weight.data.normal_()
+            block.bn.bias.data.normal_()
+            block.bn.num_batches_tracked.fill_(7)
+        return made.eval()
+
+    original, wide = network(8, 3), network(16, 5)
+    path, out = tmp_path / "net.onnx", tmp_path / "wide.onnx"
+    with quiet():
+        mode = torch.onnx.TrainingMode.PRESERVE  # leaves batch norms where they are
+        example = (torch.randn(1, 3, 16, 16),)
+        torch.onnx.export(
+            original,
+            example,
+            str(path),
+            dynamo=False,
+            training=mode,
+            dynamic_axes={"x": {0: "batch"}},
+            input_names=["x"],
+        )
+    weights = {key: values.numpy() for key, values in original.state_dict().items()}
+    with pytest.raises(CheckpointError, match="--partial"):
+        bot_onnx.state_dict(path, like={**weights, "1.0.bn.extra": weights["1.0.bn.bias"] + 1})
+    bot_onnx.resize(path, {"width": 2, "layers": 5}, out, against=False)
+    state = bot_onnx.state_dict(out, like=weights)
+    wide.load_state_dict({key: torch.from_numpy(values) for key, values in state.items()}, strict=True)
+    assert state["1.2.bn.num_batches_tracked"] == 7
+    bot_onnx.resize(path, {"layers": 2}, tmp_path / "short.onnx", against=False)
+    short = bot_onnx.state_dict(tmp_path / "short.onnx", like=weights)
+    assert short.keys() == {key for key in weights if not key.startswith("1.2.")}
+    x = np.random.default_rng(0).standard_normal((2, 3, 16, 16)).astype(np.float32)
+    (found,) = session(str(out)).run(None, {"x": x})
+    with torch.no_grad():
+        wanted = wide(torch.from_numpy(x)).numpy()
+    assert np.abs(found - wanted).max() <= TOLERANCE * np.abs(wanted).max()

@@ -127,6 +127,24 @@ def test_split_tensors_are_put_together_and_taken_apart_again(tmp_path: Path) ->
     assert all(np.array_equal(bot_onnx.state_dict(out, names=names)[key], weights[key] * 2) for key in weights)
 
 
+def test_a_weight_that_holds_a_folded_norm_has_no_key_though_it_has_a_name(tmp_path: Path) -> None:
+    b = GraphBuilder()
+    b.op("Conv", "x", b.weight(4, 3, 1, 1, name="conv.weight"), b.weight(4, name="conv.bias"))
+    model = b.model([("x", ["batch", 3, 8, 8])], [b.nodes[-1].output[0]], rank=4)
+
+    def made_from(function: str) -> Path:
+        node = model.graph.node[0]
+        del node.metadata_props[:]
+        scope = "bn" if "norm" in function else "conv"
+        for key, texts in (("name_scopes", ["", scope, "f"]), ("class_hierarchy", ["Net", "Module", function])):
+            node.metadata_props.add(key=f"pkg.torch.onnx.{key}", value=str(texts))
+        return save_model(model, tmp_path)
+
+    assert set(bot_onnx.state_dict(made_from("aten.conv2d.default"))) == {"conv.weight", "conv.bias"}
+    with pytest.raises(CheckpointError, match=r"conv\.weight.*batch norm"):
+        bot_onnx.state_dict(made_from("aten._native_batch_norm_legit_no_training.default"))
+
+
 def test_tied_keys_share_a_tensor_and_must_agree(tmp_path: Path) -> None:
     path = save_model(residual_mlp_model(), tmp_path)
     plain = bot_onnx.state_dict(path)
