@@ -120,11 +120,28 @@ def _uses(value: ir.Value) -> list[tuple[ir.Node, int]]:
     while pending:
         current = pending.pop()
         for usage in current.uses():
-            if (usage.node.op_type in VIEWS and usage.idx == 0) or _rearranges(usage.node):
+            shown = usage.node.op_type in VIEWS and usage.idx == 0
+            if shown or _rearranges(usage.node) or _picks_matrices(usage.node, usage.idx):
                 pending.extend(usage.node.outputs)
             else:
                 uses.append((usage.node, usage.idx))
     return uses
+
+
+def _picks_matrices(node: ir.Node, slot: int) -> bool:
+    """Whether a Gather picks whole matrices out of a stack of them (the experts that a router chose)."""
+    value = node.inputs[0] if node.inputs else None
+    if node.op_type != "Gather" or slot != 0 or value is None or value.shape is None or len(value.shape) < 3:
+        return False
+    pending, readers = list(node.outputs), 0
+    while pending:
+        for usage in pending.pop().uses():
+            readers += 1
+            if usage.node.op_type in VIEWS:
+                pending.extend(usage.node.outputs)
+            elif not is_linear(usage.node):
+                return False
+    return readers > 0
 
 
 def _rearranges(node: ir.Node) -> bool:
@@ -160,6 +177,9 @@ def _describe(parameter: Parameter, context: Context) -> None:
     if parameter.kind == "matrix":
         for axis in parameter.contracted:
             directions[axis] = "in"
+        for usage in parameter.value.uses():
+            if _picks_matrices(usage.node, usage.idx):
+                directions[usage.node.attributes.get_int("axis", 0)] = "none"
     elif parameter.kind == "kernel":
         transposed = parameter.uses[0][0].op_type == "ConvTranspose"
         directions[0 if transposed else 1] = "in"

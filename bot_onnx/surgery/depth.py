@@ -53,6 +53,7 @@ def resize_chain(
 def _remove(graph: ir.Graph, chain: LayerChain, name: str, target: int, ports: Ports) -> None:
     read = [value for value in graph.inputs if any(True for _ in value.uses())]
     _move_uses(graph, chain.layers[-1].end, chain.layers[target - 1].end, keep=set())
+    ports.measure_first()
     ports.restore(target)
     gone = {node for layer in chain.layers[target:] for node in layer.nodes}
     needed = _needed(graph)

@@ -107,6 +107,18 @@ class Ports:
             if family.kind == "output":
                 family.values.append(nodes[family.place[0]].outputs[family.place[1]])
 
+    def measure_first(self) -> None:
+        """Take runtime sizes from the first layer's inputs alone.
+
+        Exporters read the length of a cache from any layer's; where their declared shapes are the same, so are they.
+        """
+        for family in self.families:
+            first, *others = family.members
+            for value in others if family.kind == "input" else ():
+                for usage in list(value.uses()):
+                    if usage.node.op_type in ("Shape", "Size") and value.shape == first.shape:
+                        usage.node.replace_input_with(usage.idx, first)
+
     def restore(self, count: int) -> None:
         """Put the ports of a chain of ``count`` layers in place, and name everything."""
         kept = {id(value) for family in self.families for value in family.ports(count).values()}

@@ -24,7 +24,8 @@ def _port(name: str, shape: list[int | str]) -> onnx.ValueInfoProto:
 def cached_decoder(layers: int = 4, heads: int = 4, head_dim: int = 8) -> onnx.ModelProto:
     """Attention layers over a cache: ``past.N.key`` / ``value`` in, ``present.N.key`` / ``value`` out, and a mask.
 
-    The mask is as long as the past and the new positions together.
+    The mask is as long as the past and the new positions together. The length of the past is read from the last
+    layer's cache, and told to the first one.
     """
     b = GraphBuilder()
     hidden = 2 * heads * head_dim
@@ -34,6 +35,8 @@ def cached_decoder(layers: int = 4, heads: int = 4, head_dim: int = 8) -> onnx.M
     )
     cache: list[int | str] = ["batch", heads, "past", head_dim]
     x = b.op("MatMul", "x", b.weight(FEATURES, hidden))
+    length = b.op("Gather", b.op("Shape", f"past.{layers - 1}.key"), b.constant(np.int64(2)), axis=0)
+    x = b.op("Add", x, b.op("Reciprocal", b.op("Cast", length, to=TensorProto.FLOAT)))
     bias = b.op("Unsqueeze", b.op("Mul", "mask", b.constant(np.float32(2.0))), b.ints(1, 2))
     for layer in range(layers):
         q, k, v = (_heads(b, b.op("MatMul", x, b.weight(hidden, heads * head_dim)), heads, head_dim) for _ in range(3))
@@ -139,4 +142,22 @@ def first_without_norm(layers: int = 5, hidden: int = 8, inner: int = 16) -> onn
         inside = b.op("Relu", b.op("MatMul", norm(x) if layer else x, b.weight(hidden, inner)))
         x = b.op("Add", x, b.op("MatMul", inside, b.weight(inner, hidden)))
     b.op("MatMul", norm(x), b.weight(hidden, 3))
+    return b.model([("x", ["batch", FEATURES])], [b.nodes[-1].output[0]])
+
+
+def experts(layers: int = 3, hidden: int = 8, inner: int = 16, count: int = 4) -> onnx.ModelProto:
+    """Residual layers in which a router picks two of ``count`` experts for every row."""
+    b = GraphBuilder()
+    x = b.op("MatMul", "x", b.weight(FEATURES, hidden))
+    for _ in range(layers):
+        scores = b.op(
+            "TopK", b.op("Softmax", b.op("MatMul", x, b.weight(hidden, count)), axis=-1), b.ints(2), outputs=2
+        )
+        row = b.op("Unsqueeze", x, b.ints(1, 2))
+        up = b.op("Gather", b.weight(count, hidden, inner), f"{scores}.1", axis=0)
+        down = b.op("Gather", b.weight(count, inner, hidden), f"{scores}.1", axis=0)
+        inside = b.op("MatMul", b.op("Relu", b.op("MatMul", row, up)), down)
+        weighted = b.op("Mul", b.op("Squeeze", inside, b.ints(2)), b.op("Unsqueeze", scores, b.ints(2)))
+        x = b.op("Add", x, b.op("ReduceSum", weighted, b.ints(1), keepdims=0))
+    b.op("MatMul", x, b.weight(hidden, 3))
     return b.model([("x", ["batch", FEATURES])], [b.nodes[-1].output[0]])
