@@ -149,21 +149,23 @@ def _without_constants(graph: ir.Graph, node: ir.Node) -> ir.Node:
     returned_values = [_through_identity(value) for value in body.outputs]
     dropped = [
         slot
-        for slot, given in enumerate(body.inputs[_LOOP_SCALARS:])
-        if returned_values[slot + 1] is given
-        and sum(value is given for value in returned_values) == 1
+        for slot, value in enumerate(body.inputs[_LOOP_SCALARS:])
+        if returned_values[slot + 1] is value
+        and sum(back is value for back in returned_values) == 1
         and not node.outputs[slot].is_graph_output()
     ]
     if not dropped:
         return node
+    given, made = list(body.inputs), list(body.outputs)
+    body.inputs.clear()
+    body.outputs.clear()
+    body.inputs.extend(value for i, value in enumerate(given) if i - _LOOP_SCALARS not in dropped)
+    body.outputs.extend(value for i, value in enumerate(made) if i - 1 not in dropped)
     for slot in dropped:
         source = node.inputs[slot + _LOOP_SCALARS]
         assert source is not None
-        ir.convenience.replace_all_uses_with(body.inputs[slot + _LOOP_SCALARS], source)
+        ir.convenience.replace_all_uses_with(given[slot + _LOOP_SCALARS], source)
         ir.convenience.replace_all_uses_with(node.outputs[slot], source)
-    for slot in reversed(dropped):
-        del body.inputs[slot + _LOOP_SCALARS]
-        del body.outputs[slot + 1]
     inputs = [v for i, v in enumerate(node.inputs) if i - _LOOP_SCALARS not in dropped]
     outputs = [v for i, v in enumerate(node.outputs) if i not in dropped]
     attributes = list(node.attributes.values())

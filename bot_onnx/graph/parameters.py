@@ -298,7 +298,7 @@ def _is_spread_measure(value: ir.Value | None, depth: int) -> bool:
     node = _producer(value)
     if node is None or depth == 0:
         return False
-    if node.op_type in ("ReduceMean", "ReduceSumSquare", "ReduceL2"):
+    if node.op_type in ("ReduceMean", "ReduceSumSquare", "ReduceL2", "GlobalAveragePool"):
         return True
     if node.op_type in ("Sqrt", "Reciprocal", "Pow", "Add", "Div", "Sub", "Max"):
         return any(_is_spread_measure(operand, depth - 1) for operand in node.inputs)

@@ -11,6 +11,7 @@ from bot_onnx.graph.parameters import Parameter, table_rows
 from bot_onnx.graph.recurrent import GATES, STATE_WEIGHT
 from bot_onnx.graph.rules import Context
 
+_CHOOSING = frozenset({"Less", "Not", "Add", "Mul", "Where"})
 _FORM = frozenset({"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Clip", "Expand"})
 
 
@@ -156,14 +157,34 @@ def _token_widths(context: Context, embeddings: list[Parameter]) -> set[Dim]:
 
 
 def _from_integer_input(value: ir.Value | None) -> bool:
+    """Whether indices are a graph input, maybe with negative ones counted from the end."""
     while value is not None:
         node = value.producer()
         if node is None:
             return value.const_value is None
         if node.op_type not in _FORM:
-            return False
+            return _wraps_around(value)
         value = node.inputs[0]
     return False
+
+
+def _wraps_around(value: ir.Value) -> bool:
+    """Whether a value is chosen element by element between an input and the input plus a constant."""
+    pending, seen, compared, given = [value], set[int](), False, False
+    while pending:
+        current = pending.pop()
+        if id(current) in seen or current.const_value is not None:
+            continue
+        seen.add(id(current))
+        node = current.producer()
+        if node is None:
+            given = True
+            continue
+        if node.op_type not in _FORM | _CHOOSING:
+            return False
+        compared |= node.op_type == "Less"
+        pending.extend(operand for operand in node.inputs if operand is not None)
+    return given and compared
 
 
 def _follow_positions(graph: ir.Graph, context: Context, roles: Roles) -> None:

@@ -60,6 +60,13 @@ def reduction(context: Context, node: ir.Node) -> None:
         context.put(output, result)
 
 
+@rule("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+def global_pool(context: Context, node: ir.Node) -> None:
+    """A reduction of all but the first two axes; what lies on these need not be an image (a norm spelled out)."""
+    dims = context.of(node.inputs[0])
+    context.put(node.outputs[0], [*dims[:2], *(None for _ in dims[2:])])
+
+
 def _reduced_axes(context: Context, node: ir.Node, rank: int) -> set[int]:
     if node.op_type in ("ArgMax", "ArgMin"):
         return {axis_of(node, "axis", 0, rank)}

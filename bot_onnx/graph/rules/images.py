@@ -77,7 +77,7 @@ def _grouped(context: Context, node: ir.Node, data: MaybeDim, weight: Axes, grou
     return table.product([groups, per_group]) if transposed else whole
 
 
-@rule("AveragePool", "MaxPool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "Resize", "Upsample")
+@rule("AveragePool", "MaxPool", "LpPool", "Resize", "Upsample")
 def pool(context: Context, node: ir.Node) -> None:
     """Batch and channels stay; spatial sizes are new, and follow from the input."""
     data = context.of(node.inputs[0])
