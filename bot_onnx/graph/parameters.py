@@ -100,6 +100,11 @@ def is_linear(node: ir.Node) -> bool:
     return op_key(node) in LINEAR
 
 
+def is_variance(node: ir.Node, slot: int) -> bool:
+    """Whether an input is the variances that a batch normalisation learned."""
+    return node.op_type == "BatchNormalization" and slot == 4
+
+
 def is_parameter(value: ir.Value) -> bool:
     """Whether a value is a float initializer with more than one element that some op computes with."""
     tensor = value.const_value
@@ -181,8 +186,11 @@ def _describe(parameter: Parameter, context: Context) -> None:
             if _picks_matrices(usage.node, usage.idx):
                 directions[usage.node.attributes.get_int("axis", 0)] = "none"
     elif parameter.kind == "kernel":
-        transposed = parameter.uses[0][0].op_type == "ConvTranspose"
-        directions[0 if transposed else 1] = "in"
+        node = parameter.uses[0][0]
+        transposed = node.op_type == "ConvTranspose"
+        # Where every channel is a group of its own, no channel is summed over.
+        alone = transposed and context.sizes(parameter.value)[0][0] == node.attributes.get_int("group", 1)
+        directions[0 if transposed else 1] = "out" if alone else "in"
         directions[2:] = ["none"] * (len(dims) - 2)
     elif parameter.kind == "embedding" and directions:
         directions[_looked_up(parameter, context)] = "index"

@@ -17,7 +17,7 @@ from bot_onnx.graph.layers import LayerChain
 from bot_onnx.graph.names import chain_names, name_dims, stack_name
 from bot_onnx.graph.nodes import op_key
 from bot_onnx.graph.opening import stored_type
-from bot_onnx.graph.parameters import Parameter, is_linear
+from bot_onnx.graph.parameters import Parameter, is_linear, is_variance
 from bot_onnx.graph.residual import last_norm, norms_before, residual_kind, residual_writers
 from bot_onnx.graph.roles import Roles
 from bot_onnx.graph.rules import Context
@@ -243,6 +243,7 @@ class _Stacks:
             score_parts=tuple(sorted(self._scores.get(names[0], ()))),
             before_tied_head=names[0] in self._before_head,
             closed_form=self._tables.get(names[0]),
+            positive=parameter is not None and any(is_variance(node, slot) for node, slot in parameter.uses),
             norm_position=self._norm_position(chain, names[0], parameter),
         )
 

@@ -97,6 +97,7 @@ class Stack:
         before_tied_head: the tensor is the scale or bias of the last norm before a head tied to the embedding.
         twin_of: id of the stack of which this one is the transpose (a head that an exporter folded away from its
             embedding); its values are that stack's, transposed.
+        positive: no value may become zero or less: the variances of a batch normalisation.
         norm_position: for a norm inside a layer, ``last`` if it is the layer's last one, else ``inner``.
         closed_form: name of the formula that recomputes the tensor at another size (``arange``, ``inv_freq:10000``,
             …) or None.
@@ -117,6 +118,7 @@ class Stack:
     before_tied_head: bool = False
     closed_form: str | None = None
     twin_of: str | None = None
+    positive: bool = False
     norm_position: Literal["inner", "last"] | None = None
 
 

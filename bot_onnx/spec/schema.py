@@ -127,7 +127,9 @@ class TargetSpec(BaseModel):
     vocab: Size | None = Field(default=None, description="Rows of the token embedding and width of the logits.")
     positions: Size | None = Field(default=None, description="Rows of the position table.")
     width: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = Field(
-        default=None, description="Factor on every free dim that no other key sets (not head_dim, vocab, positions)."
+        default=None,
+        description="Factor on every free dim that no other key sets: channels of convolutions, hidden, heads, "
+        "intermediate (not head_dim, vocab, positions).",
     )
     round_to: Size | None = Field(default=None, description="Multiple that derived channel counts are rounded to.")
     dims: dict[str, Size] = Field(default_factory=dict, description="Size by dim name or id as inspect prints them.")

@@ -63,4 +63,11 @@ def _layers(prepared: Prepared, stack: StackPlan, options: MethodOptions, read: 
         return
     readers = [partial(read, name) for name in stack.sources]
     plan = prepared.plan
-    yield from get_method(plan.method).resample(stack.task, readers, options, xp=xp, seed=plan.seed)
+    layers = get_method(plan.method).resample(stack.task, readers, options, xp=xp, seed=plan.seed)
+    if not stack.positive:
+        yield from layers
+        return
+    # Long filters have negative weights, and the square root of what they make of variances may not exist.
+    least = min(float(np.min(reader())) for reader in readers)
+    for array in layers:
+        yield xp.where(array < least, xp.asarray(least, dtype=array.dtype), array)

@@ -98,6 +98,7 @@ def prepare(
             targets[stack.id],
             stack.dtype,
             stack.closed_form,
+            stack.positive,
             stack.twin_of,
         )
         for stack in structure.stacks

@@ -48,6 +48,7 @@ class StackPlan:
         task: how its axes change and what they mean.
         sources: tensors read, in layer order. targets: tensors written, in layer order.
         dtype: ONNX data type name of both.
+        positive: what the method gives is kept at or above the smallest value of the sources.
         closed_form: formula that the tensor is recomputed from, or None.
         twin_of: stack whose result, transposed, this one is, or None.
         offsets: byte offset of every target in the file that holds it.
@@ -58,6 +59,7 @@ class StackPlan:
     targets: tuple[str, ...]
     dtype: str
     closed_form: str | None = None
+    positive: bool = False
     twin_of: str | None = None
     offsets: tuple[int, ...] = ()
 

@@ -132,15 +132,15 @@ def channel_normalization(context: Context, node: ir.Node) -> None:
     value = node.inputs[0]
     assert value is not None
     dims = context.of(value)
-    channels = dims[-1 if node.attributes.get_int("channels_last", 0) else 1] if len(dims) > 1 else None
-    of_parameters = channels
+    last = node.op_type == "GroupNorm" and node.attributes.get_int("channels_last", 1)
+    channels = dims[-1 if last else 1] if len(dims) > 1 else None
     if channels is not None and node.op_type in _GROUPED:
-        of_parameters = _normalised_groups(context, node, channels)
+        _normalise_groups(context, node, channels)
     elif node.op_type == "InstanceNormalization" and _folds_channels(context, value, channels):
         context.table.freeze(channels, EQUAL_PARTS)
     for parameter in node.inputs[1:]:
         if parameter is not None and len(context.of(parameter)) == 1:
-            context.table.unify(of_parameters, context.of(parameter)[0])
+            context.table.unify(channels, context.of(parameter)[0])
     context.put(node.outputs[0], dims)
     for output in node.outputs[1:]:
         if output.name:
@@ -150,20 +150,16 @@ def channel_normalization(context: Context, node: ir.Node) -> None:
 _GROUPED = {"GroupNormalization": "num_groups", "GroupNorm": "groups"}  #: op -> attribute that counts the groups
 
 
-def _normalised_groups(context: Context, node: ir.Node, channels: Dim) -> MaybeDim:
-    """Split channels into groups, the number of which stays; returns what the parameters are for."""
+def _normalise_groups(context: Context, node: ir.Node, channels: Dim) -> None:
+    """Split channels into groups, the number of which stays."""
     name = _GROUPED[node.op_type]
     groups = node.attributes[name].as_int()
     table = context.table
-    pair = (groups, groups)
-    if table.size(channels) == pair:  # every channel for itself
+    if table.size(channels) == (groups, groups):  # every channel for itself
         context.need_attribute(node, name, 0, [channels])
-        return channels
+        return
     pieces = table.split(channels, (table.size(channels)[0] // groups,) * 2)
-    count = channels if pieces is None else pieces[0]
-    table.freeze(count, EQUAL_PARTS)
-    parameter = node.inputs[1]
-    return count if parameter is not None and context.sizes(parameter) == (pair,) else channels
+    table.freeze(channels if pieces is None else pieces[0], EQUAL_PARTS)
 
 
 def _folds_channels(context: Context, value: ir.Value, channels: MaybeDim) -> bool:
