@@ -26,7 +26,7 @@ from bot_onnx.runtime import session
 SHAPE_OPS = frozenset(
     "Shape Size Gather Slice Concat Unsqueeze Squeeze Cast Add Sub Mul Div Mod Neg Abs Where Equal Greater Less "
     "GreaterOrEqual LessOrEqual Not And Or ReduceProd ReduceSum ReduceMax ReduceMin Max Min Range Expand Tile "
-    "ConstantOfShape Reshape Floor Ceil Sqrt Pow Split Identity Reciprocal CastLike".split()
+    "ConstantOfShape Reshape Transpose Floor Ceil Sqrt Pow Split Identity Reciprocal CastLike".split()
 )
 INTEGERS = frozenset({ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL})
 LARGE = 1024  #: elements from which an initializer is fed as zeros instead of read

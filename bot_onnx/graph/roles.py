@@ -57,6 +57,7 @@ def assign_roles(
         for embedding in embeddings:
             roles.give(context.of(embedding.value)[-1], "hidden")
     _table_roles(graph, context, roles, embeddings)
+    _fixed_row_roles(context, roles, parameters)
     for dim in context.conv_groups:
         for leaf in context.table.leaves(dim):
             if context.table.frozen(leaf) is None:
@@ -143,6 +144,25 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
                 table.freeze(rows, f"rows of {name}, addressed by an input or a fixed table")
                 roles.give(rows, "count")
     _follow_positions(graph, context, roles)
+
+
+def _fixed_row_roles(context: Context, roles: Roles, parameters: dict[str, Parameter]) -> None:
+    """Rows that constant indices address (relative positions) are a number of things, where nothing else has them."""
+    table = context.table
+    rows: set[Dim] = set()
+    channels: set[Dim] = set()
+    for parameter in parameters.values():
+        picked: set[Dim] = set()
+        for node, slot in parameter.uses:
+            dims = context.of(node.inputs[slot])
+            dim = dims[node.attributes.get_int("axis", 0)] if node.op_type == "Gather" and slot == 0 else None
+            picked.update(table.leaves(dim) if dim is not None else ())
+        own = {leaf for dim in context.of(parameter.value) if dim is not None for leaf in table.leaves(dim)}
+        rows |= picked
+        channels |= own - picked
+    for leaf in sorted(rows - channels):
+        if table.frozen(leaf) is not None:
+            roles.give(leaf, "count")
 
 
 def _token_widths(context: Context, embeddings: list[Parameter]) -> set[Dim]:

@@ -181,3 +181,14 @@ def test_stages_keep_their_number(tmp_path: Path) -> None:
     assert chain.count > 1 and "change the shape" in (chain.resizable or "")
     with pytest.raises(SpecError, match=f"keeps its {chain.count} layers.*change the shape"):
         bot_onnx.resize(source, {"layers": 1}, tmp_path / "out.onnx")
+
+
+def test_padded_channels_keep_their_padding(tmp_path: Path) -> None:
+    """A fixed number of channels before and after: the padded axis is their sum, and may be cut at the seams."""
+    b = GraphBuilder()
+    x = b.op("Relu", conv(b, "x", 3, 6))
+    pads = b.ints(0, 1, 0, 0, 0, 2, 0, 0)
+    padded = b.op("Pad", x, pads, b.constant(np.array(1.0, np.float32)))
+    inner = b.op("Slice", padded, b.ints(1), b.ints(7), b.ints(1))
+    plan = keeps_its_function(finish(b, b.op("Add", conv(b, padded, 9, 6), inner), 6), tmp_path)
+    assert {(c.source, c.target) for c in plan.dims if c.kind == "concat"} == {(9, 15)}

@@ -132,7 +132,7 @@ def channel_normalization(context: Context, node: ir.Node) -> None:
     value = node.inputs[0]
     assert value is not None
     dims = context.of(value)
-    last = node.op_type == "GroupNorm" and node.attributes.get_int("channels_last", 1)
+    last = node.op_type == "GroupNorm" and node.attributes.get_int("channels_last", 1) != 0
     channels = dims[-1 if last else 1] if len(dims) > 1 else None
     if channels is not None and node.op_type in _GROUPED:
         _normalise_groups(context, node, channels)

@@ -7,6 +7,8 @@ import onnx_ir as ir
 from bot_onnx.graph.dims import MaybeDim, Pair, quotient, times
 from bot_onnx.graph.rules.base import Context, axis_of, broadcast, rule
 
+_PADDED_AXES = 3  #: input of Pad that says which axes are padded, if not all
+
 
 @rule("Transpose")
 def transpose(context: Context, node: ir.Node) -> None:
@@ -212,16 +214,44 @@ def _part(context: Context, node: ir.Node, dim: MaybeDim) -> int:
 
 @rule("Pad")
 def pad(context: Context, node: ir.Node) -> None:
-    """An axis that is not padded stays; a padded one has a new size that follows from the input."""
+    """An axis that is not padded stays; a padded one has fixed numbers of elements before and after its own."""
     value = node.inputs[0]
     dims, sizes = _dims_and_sizes(context, value)
+    amounts = _pad_amounts(context, node, len(dims))
+    reason = f"Pad (node {node.name!r}) pads this axis"
     result: list[MaybeDim] = []
-    for dim, size, padded in zip(dims, sizes, context.sizes(node.outputs[0]), strict=True):
+    for axis, (dim, size, padded) in enumerate(zip(dims, sizes, context.sizes(node.outputs[0]), strict=True)):
+        before, after = amounts[axis] if amounts is not None else (-1, -1)
         if size == padded:
             result.append(dim)
-            continue
-        context.table.freeze(dim, f"Pad (node {node.name!r}) pads this axis")
-        leaf = context.table.leaf(padded)
-        context.table.freeze(leaf, f"Pad (node {node.name!r}) pads this axis")
-        result.append(leaf)
+        elif dim is not None and size[0] == size[1] and min(before, after) >= 0:
+            ends = [[context.table.part(count)] if count else [] for count in (before, after)]
+            for end in (*ends[0], *ends[1]):
+                context.table.freeze(end, reason)
+            result.append(context.table.concat([*ends[0], dim, *ends[1]]))
+        else:
+            context.table.freeze(dim, reason)
+            result.append(context.table.leaf(padded))
+            context.table.freeze(result[-1], reason)
     context.put(node.outputs[0], result)
+
+
+def _pad_amounts(context: Context, node: ir.Node, rank: int) -> list[tuple[int, int]] | None:
+    """(before, after) per axis; None where they are not known."""
+    if "pads" in node.attributes:
+        numbers = list(node.attributes["pads"].as_ints())
+    else:
+        both = context.numbers(node.inputs[1]) if len(node.inputs) > 1 else None
+        if both is None or both[0] != both[1]:
+            return None
+        numbers = both[0]
+    axes = list(range(rank))
+    if len(node.inputs) > _PADDED_AXES and node.inputs[_PADDED_AXES] is not None:
+        given = context.numbers(node.inputs[_PADDED_AXES])
+        if given is None:
+            return None
+        axes = [axis % rank for axis in given[0]]
+    amounts = [(0, 0)] * rank
+    for position, axis in enumerate(axes):
+        amounts[axis] = (numbers[position], numbers[position + len(axes)])
+    return amounts
