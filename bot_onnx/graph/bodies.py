@@ -201,6 +201,8 @@ def bodies_of(nodes: Iterable[ir.Node]) -> dict[ir.Node, Body | None]:
     found: dict[ir.Node, Body | None] = {}
     inside: dict[ir.Node, Body] = {}  # of entries: the body that they open
     nodes = list(nodes)
+    if not any(node.domain == MARKS for node in nodes):
+        return dict.fromkeys(nodes)
     for node in nodes:
         if is_join(node) and (entry := entry_of(node)) is not None:
             inside[entry] = Body(node, 0)

@@ -8,7 +8,7 @@ segment; segments are compared by a canonical serialisation of their nodes, and 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -17,11 +17,14 @@ import networkx as nx
 import onnx
 import onnx_ir as ir
 
+from bot_onnx.graph.bodies import bodies_of
 from bot_onnx.graph.leading import LeadingLayer, leading_layer
 from bot_onnx.graph.nodes import VIEWS, behind_views
 from bot_onnx.graph.normalise import FLOATS, node_inputs
 
 _COMMUTATIVE = frozenset({"Add", "Mul"})
+
+_FEWEST_JOINTS = 2  #: a path needs more joints than these to have two segments
 
 
 @dataclass(slots=True)
@@ -74,18 +77,46 @@ def find_chains(graph: ir.Graph, arithmetic: set[str]) -> list[LayerChain]:
     flow = _flow(graph, arithmetic)
     chains: list[LayerChain] = []
     claimed: set[ir.Node] = set()
-    for start in _starts(flow):
-        if start in claimed:
-            continue
-        joints = _joints(flow, start, claimed)
-        if len(joints) < 3:
-            continue
-        for chain in _repeats(_segments(flow, joints, arithmetic)):
+
+    def search(within: nx.DiGraph, joints: Sequence[ir.Node]) -> None:
+        for chain in _repeats(_segments(within, joints, arithmetic)) if len(joints) > _FEWEST_JOINTS else ():
             chains.append(chain)
             claimed.update(node for layer in chain.layers for node in layer.nodes)
             claimed.update(chain.leading.nodes if chain.leading is not None else ())
+
+    for start in _starts(flow):
+        if start in claimed:
+            continue
+        search(flow, _joints(flow, start, claimed))
+    for inside in _inside_bodies(graph, flow):
+        search(inside, _longest_path(inside, claimed))
     order = {node: index for index, node in enumerate(graph)}
     return sorted(chains, key=lambda chain: order[chain.layers[-1].end])
+
+
+def _inside_bodies(graph: ir.Graph, flow: nx.DiGraph) -> Iterator[nx.DiGraph]:
+    """Data flow inside every body of control flow, with the nodes around it that it reads: the two branches of an If
+    lie side by side, so that no path through both of them has layers.
+    """
+    bodies = bodies_of(graph)
+    members: dict[tuple[ir.Node, int], set[ir.Node]] = {}
+    for node in flow:
+        body = bodies.get(node)
+        while body is not None:
+            members.setdefault((body.join, body.index), set()).add(node)
+            body = bodies.get(body.join)
+    for nodes in members.values():
+        inside: nx.DiGraph = nx.DiGraph()
+        read = {before for node in nodes for before in flow.predecessors(node)}
+        inside.add_nodes_from(node for node in flow if node in nodes or node in read)
+        inside.add_edges_from((a, b) for b in inside if b in nodes for a in flow.predecessors(b) if a in inside)
+        yield inside
+
+
+def _longest_path(flow: nx.DiGraph, claimed: set[ir.Node]) -> list[ir.Node]:
+    """The joints of the path with most of them, from any node that nothing comes before."""
+    starts = [node for node in flow if flow.in_degree(node) == 0]
+    return max((_joints(flow, start, claimed - {start}) for start in starts), key=len, default=[])
 
 
 def _flow(graph: ir.Graph, arithmetic: set[str]) -> nx.DiGraph:

@@ -50,7 +50,7 @@ def build_structure(
     roles = assign()
     tables = _tables(graph, context, parameters)
     builder = _Stacks(graph, context, chains, attentions, parameters, twins, tables)
-    stacks, broken = builder.build()
+    stacks, broken, follows = builder.build()
     dims, ids = name_dims(context, roles, stacks, builder.axes)
     names = chain_names(chains)
     residuals = [residual_kind(chain) for chain in chains]
@@ -65,6 +65,7 @@ def build_structure(
                 broken.get(index),
                 residual,
                 leading=int(chain.leading is not None),
+                follows=names[follows[index]] if index in follows else None,
             )
             for index, (name, chain, residual) in enumerate(zip(names, chains, residuals, strict=True))
         ),
@@ -189,8 +190,12 @@ class _Stacks:
         self._scores = self._score_parts(attentions)
         self.axes: dict[str, tuple[MaybeDim, ...]] = {}
 
-    def build(self) -> tuple[list[Stack], dict[int, str]]:
-        """Stacks (with chain index as name, dims still unnamed), and why chains cannot change depth, by index."""
+    def build(self) -> tuple[list[Stack], dict[int, str], dict[int, int]]:
+        """Stacks (with chain index as name, dims still unnamed), why chains cannot change depth, which follow which.
+
+        Chains are given by their index.
+        """
+        follows: dict[int, int] = {}
         member: dict[str, tuple[int, tuple[str, ...]]] = {}
         broken: dict[int, str] = {}
         for index, chain in enumerate(self._chains):
@@ -203,6 +208,11 @@ class _Stacks:
                     continue
                 if 1 < len(set(names)) < len(names) or any(member.get(n, (index, names))[1] != names for n in names):
                     broken[index] = f"the layers share {names[0]} in an irregular pattern"
+                    continue
+                first = member.get(names[0], (index, names))[0]
+                if first != index and len(set(names)) > 1:
+                    if follows.setdefault(index, first) != first:
+                        broken[index] = f"the layers share {names[0]} with one chain of layers, and others with another"
                     continue
                 for name in names:
                     member[name] = (index, names)
@@ -217,7 +227,7 @@ class _Stacks:
             stack = self._stack(f"s{len(stacks)}", *place)
             twin_ids[name] = stack.id
             stacks.append(stack)
-        return [self._with_twin(stack, twin_ids) for stack in stacks], broken
+        return [self._with_twin(stack, twin_ids) for stack in stacks], broken, follows
 
     def _stack(self, identity: str, chain: int | None, names: tuple[str, ...]) -> Stack:
         value = self._graph.initializers[names[0]]

@@ -55,7 +55,8 @@ class Chain:
     ``leading`` of them, at the start, lack something that the others have (a norm). They count as layers and keep
     their place whatever the depth; their parameters are no part of the stacks, which hold ``stacked`` layers.
     ``residual`` says what its residual stream passes between two sums: nothing (``pre-norm``), a norm (``post-norm``),
-    an activation (``post-activation``); ``none``: there are no sums.
+    an activation (``post-activation``); ``none``: there are no sums. ``follows`` names a chain whose weights this one
+    uses as well, layer by layer (two inputs through one network): both always have the same depth.
     """
 
     name: str
@@ -65,6 +66,7 @@ class Chain:
     resizable: str | None = None  # None: depth can change; else the reason why not
     residual: Residual = "none"
     leading: int = 0
+    follows: str | None = None
 
     @property
     def stacked(self) -> int:

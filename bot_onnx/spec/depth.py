@@ -40,6 +40,24 @@ def solve_layers(structure: Structure, spec: TargetSpec, notes: list[str]) -> di
         target.update(_listed(chains, spec.layers))
     else:
         target.update(_single(structure, spec.layers, notes))
+    return _followed(chains, target)
+
+
+def _followed(chains: tuple[Chain, ...], target: dict[str, int]) -> dict[str, int]:
+    """Give chains that share their weights the same depth: the one asked for."""
+    counts = {chain.name: chain.count for chain in chains}
+    for chain in chains:
+        if chain.follows is None or target[chain.name] == target[chain.follows]:
+            continue
+        asked = [name for name in (chain.name, chain.follows) if target[name] != counts[name]]
+        wanted = target[asked[0]]
+        other = chain.follows if asked[0] == chain.name else chain.name
+        if len(asked) > 1 or next(c for c in chains if c.name == other).resizable is not None:
+            raise SpecError(
+                f"key 'layers': chains '{chain.name}' and '{chain.follows}' share their weights, so they keep the same "
+                f"depth, but {target[chain.name]} and {target[chain.follows]} are asked; give both the same number."
+            )
+        target[other] = wanted
     return target
 
 

@@ -182,7 +182,7 @@ def _resize_depth(analysis: Analysis, solution: Solution) -> dict[str, tuple[str
         added = {
             stack.tensors[-1]: list(targets[stack.id][info.stacked :])
             for stack in analysis.structure.stacks
-            if stack.chain == info.name and not stack.shared
+            if stack.chain in (info.name, info.follows) and stack.chain is not None and not stack.shared
         }
         origins = resize_chain(graph, chain, info.name, stacked[info.name], added, taken)
         axes = analysis.context.axes
