@@ -19,7 +19,7 @@ from bot_onnx.errors import CheckpointError
 from bot_onnx.graph.analysis import Analysis, analyse
 from bot_onnx.graph.quantised import quantised_weight
 from bot_onnx.graph.reader import Source
-from bot_onnx.surgery.staging import Staging
+from bot_onnx.spec.reader import parse_object, read_text
 from bot_onnx.surgery.writer import check_output
 
 
@@ -124,15 +124,11 @@ def export_file(
         check_output(beside, force=force, sources=protected)
     analysis = analysed(source)
     assignment, arrays = collect(analysis, hints)
-    written: dict[str, Any] | None = None
-    if config is not None:
+    text: tuple[str, str] | None = None
+    if config is not None and beside is not None:
         written = resized_config(_load(config), analysis.structure, assignment, os.fspath(config))
-
-    def publish_config() -> None:
-        if beside is not None and written is not None:
-            _write_text(beside, json.dumps(written, indent=2, ensure_ascii=False) + "\n", force)
-
-    save(output, arrays, force=force, sources=protected, before_publish=publish_config)
+        text = beside.name, json.dumps(written, indent=2, ensure_ascii=False) + "\n"
+    save(output, arrays, force=force, sources=protected, beside=text)
     return Transfer(
         output,
         beside,
@@ -165,17 +161,6 @@ def entries(assignment: Assignment, arrays: Mapping[str, Array]) -> tuple[EntryR
 
 
 def _load(path: Path) -> dict[str, Any]:
-    from bot_onnx.spec.reader import parse_object, read_text
-
     if path.is_dir():
         path = path / "config.json"
     return dict(parse_object(read_text(path), os.fspath(path)))
-
-
-def _write_text(path: Path, text: str, force: bool) -> None:
-    content = text.encode()
-    with Staging(path, None) as staging:
-        staging.reserve(len(content), 0)
-        staging.model.write_at(0, content)
-        staging.model.sync()
-        staging.publish(force=force)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,7 @@ def save(
     *,
     force: bool,
     sources: Sequence[str | os.PathLike[str]] = (),
-    before_publish: Callable[[], None] | None = None,
+    beside: tuple[str, str] | None = None,
 ) -> None:
     """Write arrays as a safetensors file, which appears whole or not at all.
 
@@ -121,7 +121,7 @@ def save(
         arrays: values by key.
         force: replace an existing file.
         sources: files that it must not be.
-        before_publish: called when the file is written, before it has its name.
+        beside: name and text of a file that goes into the same folder; both appear, or neither.
 
     Raises:
         OutputError: the path may not or cannot be written.
@@ -132,8 +132,12 @@ def save(
     check_output(path, force=force, sources=sources)
     header, offsets = _frame(arrays)
     end = len(header) + sum(values.nbytes for values in arrays.values())
-    with Staging(path, None) as staging:
-        staging.reserve(end, 0)
+    text = b"" if beside is None else beside[1].encode()
+    with Staging(path, None if beside is None else path.parent / beside[0]) as staging:
+        staging.reserve(end, len(text))
+        if staging.data is not None:
+            staging.data.write_at(0, text)
+            staging.data.sync()
         staging.model.write_at(0, header)
         for key, offset in offsets.items():  # one at a time: the arrays are views of files, and may be large
             little = np.ascontiguousarray(arrays[key], dtype=arrays[key].dtype.newbyteorder("<"))
@@ -141,8 +145,6 @@ def save(
         staging.model.sync()
         with safe_open(os.fspath(staging.readable()), framework="np") as written:  # the library checks what it opens
             assert set(written.keys()) == set(arrays)
-        if before_publish is not None:
-            before_publish()
         staging.publish(force=force)
 
 

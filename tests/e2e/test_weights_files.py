@@ -184,9 +184,18 @@ def test_outputs_are_not_replaced_and_sources_never(saved: dict[str, Path], tmp_
     with pytest.raises(OutputError, match="source itself"):
         bot_onnx.export_weights(source, out, config=config, force=True)
     assert out.read_bytes() == b"mine"
+    folder = tmp_path / "home"
+    folder.mkdir()
+    (folder / "config.json").write_text("mine")
+    with pytest.raises(OutputError, match=r"config\.json exists already"):
+        bot_onnx.export_weights(source, folder / "model.safetensors", config=config)
+    assert [path.name for path in folder.iterdir()] == ["config.json"]
+    bot_onnx.export_weights(source, folder / "model.safetensors", config=config, force=True)
+    assert sorted(path.name for path in folder.iterdir()) == ["config.json", "model.safetensors"]
+    assert json.loads((folder / "config.json").read_text())["num_hidden_layers"] == 4
     bot_onnx.export_weights(source, out, force=True)
     assert load_file(out)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "model.safetensors"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["config.json", "home", "model.safetensors"]
     with pytest.raises(OutputError, match="source itself"):
         bot_onnx.import_weights(source, out, out, force=True)
 
