@@ -5,7 +5,8 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bot_onnx.graph.dims import INPUT, DimTable
-from bot_onnx.graph.observe import Observation
+from bot_onnx.graph.normalise import node_inputs
+from bot_onnx.graph.observe import Observation, holds_sequence
 from bot_onnx.graph.rules import Context, apply, hold_picked
 from bot_onnx.graph.rules.layout import squeezed_axes
 from bot_onnx.graph.shape_values import ShapeValues
@@ -43,11 +44,12 @@ def _foresee(context: Context, node: ir.Node) -> bool:
 
 
 def _pass_over(context: Context, node: ir.Node) -> None:
-    """A node in a branch that did not run: what it reads keeps its static sizes, what it makes has no axes."""
+    """A node whose results have no known shape: what it reads keeps its static sizes, what it makes has no axes."""
     context.unknown.append(node)
-    for value in node.inputs:
+    sequences = any(map(holds_sequence, node.outputs))
+    why = "handles a sequence of tensors" if sequences else "stands in a branch that could not be run"
+    reason = f"{node.op_type} (node {node.name!r}) {why}"
+    for value in node_inputs(node):
         for dim in context.of(value):
             if dim is not None and context.table.is_static(dim):
-                context.table.freeze(
-                    dim, f"{node.op_type} (node {node.name!r}) stands in a branch that could not be run"
-                )
+                context.table.freeze(dim, reason)

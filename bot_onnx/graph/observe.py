@@ -28,6 +28,9 @@ SHAPE_OPS = frozenset(
     "GreaterOrEqual LessOrEqual Not And Or ReduceProd ReduceSum ReduceMax ReduceMin Max Min Range Expand Tile "
     "ConstantOfShape Reshape Transpose Floor Ceil Sqrt Pow Split Identity Reciprocal CastLike".split()
 )
+_OF_SEQUENCES = frozenset(
+    "SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceMap SplitToSequence Optional".split()
+)
 INTEGERS = frozenset({ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL})
 LARGE = 1024  #: elements from which an initializer is fed as zeros instead of read
 
@@ -133,7 +136,15 @@ def _inside(graph: ir.Graph, place: Body, bodies: dict[ir.Node, Body | None]) ->
 
 
 def _names(nodes: list[ir.Node]) -> list[str]:
-    return [output.name for node in nodes for output in node.outputs if output.name]
+    return [output.name for node in nodes for output in node.outputs if output.name and not holds_sequence(output)]
+
+
+def holds_sequence(value: ir.Value) -> bool:
+    """Whether a value is no tensor, but a sequence of tensors or an optional one: it has no shape."""
+    if isinstance(value.type, ir.SequenceType | ir.OptionalType):
+        return True
+    node = value.producer()
+    return node is not None and node.op_type in _OF_SEQUENCES
 
 
 def _look_inside(

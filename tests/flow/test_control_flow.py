@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import helper
 
 import bot_onnx
 from bot_onnx.errors import DimError
@@ -179,18 +178,26 @@ def test_names_that_branches_share_are_told_apart(tmp_path: Path) -> None:
     assert largest_difference(out, source) <= TOLERANCE
 
 
-def test_an_op_with_a_body_of_another_kind_keeps_what_its_body_reads(tmp_path: Path) -> None:
-    """What a body captures from around it is not lost sight of."""
+def sequencing(mapped: bool) -> onnx.ModelProto:
+    """After the layers, halves of the hidden axis pass through a sequence of tensors."""
     b = GraphBuilder()
     x = linear(b, "x", 4, 8)
-    body = Body(b)
-    graph = body.graph([(body.op("Add", "item", x), FLOAT)], [("item", FLOAT, 2)])
-    items = b.op("SequenceConstruct", x)
-    mapped = b.op("SequenceMap", items, body=graph)
-    made = b.op("SequenceAt", mapped, b.constant(np.int64(0)))
-    model = b.model([("x", ["batch", 4])], [linear(b, made, 8, 3)])
-    model.opset_import[0].CopyFrom(helper.make_opsetid("", 17))
-    source = save(model, tmp_path)
-    with pytest.raises(bot_onnx.errors.BotError):
-        bot_onnx.resize(source, {"dims": {"dim_8": 16}}, tmp_path / "out.onnx")
-    assert not (tmp_path / "out.onnx").exists()
+    for _ in range(3):
+        x = b.op("Add", x, linear(b, b.op("Relu", linear(b, x, 8, 12)), 12, 8))
+    pieces = b.op("SplitToSequence", x, b.constant(np.int64(4)), axis=1)
+    if mapped:
+        body = Body(b)
+        graph = body.graph([(body.op("Add", "item", body.op("ReduceMean", x, axes=[1])), FLOAT)], [("item", FLOAT, 2)])
+        pieces = b.op("SequenceMap", pieces, body=graph)
+    first, second = (b.op("SequenceAt", pieces, b.constant(np.int64(index))) for index in (0, 1))
+    return b.model([("x", ["batch", 4])], [linear(b, b.op("Mul", first, second), 4, 3)])
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_sequences_of_tensors_freeze_by_name_what_goes_into_them(mapped: bool, tmp_path: Path) -> None:
+    """What the body of an op that is not followed captures from around it is not lost sight of either."""
+    source = save(sequencing(mapped), tmp_path)
+    out = tmp_path / "out.onnx"
+    with pytest.raises(DimError, match=r"SplitToSequence .* handles a sequence of tensors"):
+        bot_onnx.resize(source, {"hidden": 16}, out)
+    assert bot_onnx.resize(source, {"layers": 2, "intermediate": 6}, out).report.passed

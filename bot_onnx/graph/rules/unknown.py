@@ -68,6 +68,8 @@ def _probed(context: Context, node: ir.Node) -> list[Alignment] | None:
         attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS) for attribute in node.attributes.values()
     ):
         return None
+    if any(value is not None and value.name not in context.observed.shapes for value in node.inputs):
+        return None  # a sequence of tensors
     operands = [_operand(context, value) for value in node.inputs]
     attributes = sorted((name, repr(attribute.value)) for name, attribute in node.attributes.items())
     outputs = tuple(bool(output.name) for output in node.outputs)
