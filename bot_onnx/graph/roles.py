@@ -57,7 +57,7 @@ def assign_roles(
         for embedding in embeddings:
             roles.give(context.of(embedding.value)[-1], "hidden")
     _table_roles(graph, context, roles, embeddings)
-    _fixed_row_roles(context, roles, parameters)
+    _fixed_row_roles(graph, context, roles, parameters)
     for dim in context.conv_groups:
         for leaf in context.table.leaves(dim):
             if context.table.frozen(leaf) is None:
@@ -146,23 +146,25 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
     _follow_positions(graph, context, roles)
 
 
-def _fixed_row_roles(context: Context, roles: Roles, parameters: dict[str, Parameter]) -> None:
-    """Rows that constant indices address (relative positions) are a number of things, where nothing else has them."""
+def _fixed_row_roles(graph: ir.Graph, context: Context, roles: Roles, parameters: dict[str, Parameter]) -> None:
+    """What constant indices pick from (relative positions) is a number of things, unless it is channels of a weight."""
     table = context.table
-    rows: set[Dim] = set()
-    channels: set[Dim] = set()
-    for parameter in parameters.values():
-        picked: set[Dim] = set()
-        for node, slot in parameter.uses:
-            dims = context.of(node.inputs[slot])
-            dim = dims[node.attributes.get_int("axis", 0)] if node.op_type == "Gather" and slot == 0 else None
-            picked.update(table.leaves(dim) if dim is not None else ())
-        own = {leaf for dim in context.of(parameter.value) if dim is not None for leaf in table.leaves(dim)}
-        rows |= picked
-        channels |= own - picked
-    for leaf in sorted(rows - channels):
-        if table.frozen(leaf) is not None:
-            roles.give(leaf, "count")
+    channels = {
+        leaf
+        for parameter in parameters.values()
+        if parameter.kind not in ("embedding", "table")
+        for dim in context.of(parameter.value)
+        if dim is not None
+        for leaf in table.leaves(dim)
+    }
+    for node in graph:
+        if node.op_type != "Gather" or node.inputs[1] is None or node.inputs[1].const_value is None:
+            continue
+        dims = context.of(node.inputs[0])
+        picked = dims[node.attributes.get_int("axis", 0)] if dims else None
+        for leaf in table.leaves(picked) if picked is not None else ():
+            if leaf not in channels and table.frozen(leaf) is not None:
+                roles.give(leaf, "count")
 
 
 def _token_widths(context: Context, embeddings: list[Parameter]) -> set[Dim]:

@@ -192,3 +192,18 @@ def test_padded_channels_keep_their_padding(tmp_path: Path) -> None:
     inner = b.op("Slice", padded, b.ints(1), b.ints(7), b.ints(1))
     plan = keeps_its_function(finish(b, b.op("Add", conv(b, padded, 9, 6), inner), 6), tmp_path)
     assert {(c.source, c.target) for c in plan.dims if c.kind == "concat"} == {(9, 15)}
+
+
+@pytest.mark.parametrize(("stop", "opset"), [(12, 17), (20, 17), (12, 9)])
+def test_a_slice_up_to_the_end_stays_one(stop: int, opset: int, tmp_path: Path) -> None:
+    """The bound of a slice that takes all of an axis follows it, as does one beyond its end."""
+    b = GraphBuilder()
+    x = b.op("Relu", conv(b, "x", 3, 12))
+    if opset < 10:
+        x = b.op("Slice", x, starts=[0], ends=[stop], axes=[1])
+    else:
+        x = b.op("Slice", x, b.ints(0), b.ints(stop), b.ints(1))
+    model = finish(b, x, 12, opset=opset)
+    keeps_its_function(model, tmp_path)
+    small, _ = at_width(model, 0.5, tmp_path)
+    assert next(t for t in small.graph.initializer if list(t.dims[1:]) == [3, 1, 1]).dims[0] == 6

@@ -132,10 +132,10 @@ class Context:
         return self.table.find(expr.dim) if isinstance(expr, SizeOf) else None
 
     def need(
-        self, node: ir.Node, slot: int, element: int, dims: Sequence[Dim], *, sign: int = 1, offset: int = 0
+        self, node: ir.Node, slot: int | str, element: int, dims: Sequence[Dim], *, sign: int = 1, offset: int = 0
     ) -> None:
-        """Record that an element of an integer input must follow the sizes of ``dims``."""
-        elements = self.elements(node.inputs[slot])
+        """Record that an element of an integer input (or attribute, by name) must follow the sizes of ``dims``."""
+        elements = self.elements(node.inputs[slot]) if isinstance(slot, int) else None
         expr = elements[element] if elements is not None and element < len(elements) else None
         self.requirements.append(Requirement(node, slot, element, tuple(dims), expr, sign, offset))
 

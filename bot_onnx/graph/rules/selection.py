@@ -93,7 +93,12 @@ def slice_(context: Context, node: ir.Node) -> None:
         return
     for element, (axis, start, stop, step) in enumerate(bounds):
         dim, new = dims[axis], context.sizes(output)[axis]
-        if dim is None or (new == context.table.size(dim) and step == 1):
+        if dim is None:
+            continue
+        if new == context.table.size(dim) and step == 1:
+            if context.table.is_static(dim) and not all(map(context.table.frozen, context.table.leaves(dim))):
+                _need_bound(context, node, 1, element, start, [dim], 0)
+                _need_bound(context, node, 2, element, stop, [dim], 1)
             continue
         if not context.table.is_static(dim) or new[0] != new[1]:
             result[axis] = context.table.leaf(new)
@@ -161,15 +166,23 @@ def _cut(context: Context, node: ir.Node, element: int, dim: int, start: int, st
     return piece
 
 
+_BOUNDS = {1: "starts", 2: "ends"}  #: attributes that hold the bounds before opset 10, by input from then on
+
+
 def _need_bound(
     context: Context, node: ir.Node, slot: int, element: int, value: int, pieces: list[int], index: int
 ) -> None:
-    if abs(value) >= _HUGE or value == 0 or slot >= len(node.inputs):
+    """A bound must follow the pieces before it, or with a minus sign those after it; beyond the end it stays beyond."""
+    if abs(value) >= _HUGE or value == 0:
         return
-    if value > 0:
-        context.need(node, slot, element, pieces[:index])
-    else:
-        context.need(node, slot, element, pieces[index:], sign=-1)
+    if slot < len(node.inputs):
+        numbers = context.numbers(node.inputs[slot])
+        if numbers is not None and numbers[0] != numbers[1]:
+            return  # set at run time: where the axis ends all the same, it is clipped to it
+    dims, sign = (pieces[:index], 1) if value > 0 else (pieces[index:], -1)
+    length = sum(context.table.size(piece)[0] for piece in dims)
+    beyond = sign * max(0, abs(value) - length)
+    context.need(node, slot if slot < len(node.inputs) else _BOUNDS[slot], element, dims, sign=sign, offset=beyond)
 
 
 @rule("Split")
