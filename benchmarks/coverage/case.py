@@ -49,17 +49,26 @@ class Built(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How to build a network: ``"module:function"`` and its options, which are JSON data."""
+    """How to build a network: ``"module:function"`` and its options, which are JSON data.
+
+    ``form``: what becomes of the exported file, a name in :data:`benchmarks.coverage.forms.FORMS`; empty: nothing.
+    """
 
     builder: str
     options: Mapping[str, Any]
+    form: str = ""
 
     def key(self) -> str:
         """What an export depends on, besides the exporter: the options, and the source of the builder's module."""
-        spec = importlib.util.find_spec(self.builder.partition(":")[0])
-        assert spec is not None and spec.origin is not None
-        source = hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16]
-        return json.dumps([self.builder, source, self.options], sort_keys=True, default=str)
+        source = _source_hash(self.builder.partition(":")[0])
+        form = [self.form, _source_hash("benchmarks.coverage.forms")] if self.form else []
+        return json.dumps([self.builder, source, self.options, *form], sort_keys=True, default=str)
+
+
+def _source_hash(module: str) -> str:
+    spec = importlib.util.find_spec(module)
+    assert spec is not None and spec.origin is not None
+    return hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,11 @@ import importlib
 import inspect
 import io
 import logging
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, cast
@@ -84,6 +86,8 @@ def cached_export(recipe: Recipe, exporter: str, folder: Path, seed: int = 0) ->
         raise NotExportable(failure.read_text())
     if path.exists():
         return path
+    if recipe.form:
+        return _reformed(recipe, exporter, folder, seed, path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
         draft = Path(scratch) / path.name
@@ -97,6 +101,28 @@ def cached_export(recipe: Recipe, exporter: str, folder: Path, seed: int = 0) ->
             raise NotExportable(message) from error
         np.save(draft.with_suffix(".npy"), _trained(built))
         draft.with_suffix(".npy").replace(path.with_suffix(".npy"))
+        draft.replace(path)
+    return path
+
+
+def _reformed(recipe: Recipe, exporter: str, folder: Path, seed: int, path: Path) -> Path:
+    """Bring the plain export into the recipe's form.
+
+    Raises:
+        NotExportable: the tool that makes the form cannot.
+    """
+    from benchmarks.coverage.forms import FORMS
+
+    plain = cached_export(replace(recipe, form=""), exporter, folder, seed)
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+        draft = Path(scratch) / path.name
+        try:
+            FORMS[recipe.form](plain, draft)
+        except Exception as error:
+            message = _first_line(error)
+            path.with_suffix(".failed").write_text(message)
+            raise NotExportable(message) from error
+        shutil.copyfile(plain.with_suffix(".npy"), path.with_suffix(".npy"))
         draft.replace(path)
     return path
 

@@ -12,7 +12,7 @@ _MODULES = {
     "listed": ("encoders", "decoders", "encoder_decoders", "vision", "sequence"),
     "transformers": ("sweep_transformers",),
     "timm": ("sweep_timm",),
-    "forms": (),
+    "forms": ("forms",),
     "real": (),
 }
 
