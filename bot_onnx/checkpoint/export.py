@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bot_onnx.checkpoint.assign import Hints, assign
+from bot_onnx.checkpoint.biases import restore_zero_biases
 from bot_onnx.checkpoint.config import resized_config
 from bot_onnx.checkpoint.files import save
 from bot_onnx.checkpoint.sites import owner
@@ -64,13 +65,15 @@ class Transfer:
 
 
 def analysed(source: Source) -> Analysis:
-    """The analysis of an opened model whose weights are trained numbers.
+    """The analysis of an opened model whose weights are trained numbers, zero biases included.
 
     Raises:
         GraphError: it does not run.
         CheckpointError: its weights are quantised.
     """
-    analysis = analyse(source.model())
+    model = source.model()
+    restore_zero_biases(model)
+    analysis = analyse(model)
     packed = quantised_weight(analysis.model.graph)
     if packed is not None:
         raise CheckpointError(

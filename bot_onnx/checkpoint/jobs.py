@@ -15,7 +15,6 @@ from bot_onnx.checkpoint.export import Transfer, analysed, collect, export_file
 from bot_onnx.checkpoint.files import ArrayCheckpoint, SafetensorsFile
 from bot_onnx.checkpoint.insert import insert_file
 from bot_onnx.checkpoint.types import Array, Checkpoint
-from bot_onnx.graph.analysis import analyse
 from bot_onnx.graph.reader import open_model
 from bot_onnx.spec.reader import parse_object, read_text
 
@@ -148,7 +147,7 @@ def _hints(
     given = names if names is None or isinstance(names, Mapping) else parse_object(read_text(Path(names)), str(names))
     return Hints(
         like=None if like is None else _checkpoint(like),
-        source=None if source is None else analyse(stack.enter_context(open_model(source)).model()),
+        source=None if source is None else analysed(stack.enter_context(open_model(source))),
         names=given,
         names_from="names" if names is None or isinstance(names, Mapping) else str(names),
         strip=strip,

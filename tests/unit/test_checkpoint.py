@@ -19,6 +19,7 @@ from bot_onnx.checkpoint.patterns import Prefix, find_prefix
 from bot_onnx.checkpoint.sites import module_path
 from bot_onnx.checkpoint.types import Assignment, Claim
 from bot_onnx.errors import CheckpointError, SpecError
+from bot_onnx.runtime import session
 
 from tests.graphs import GraphBuilder, residual_mlp_model, save as save_model  # isort: skip
 
@@ -143,6 +144,29 @@ def test_a_weight_that_holds_a_folded_norm_has_no_key_though_it_has_a_name(tmp_p
     assert set(bot_onnx.state_dict(made_from("aten.conv2d.default"))) == {"conv.weight", "conv.bias"}
     with pytest.raises(CheckpointError, match=r"conv\.weight.*batch norm"):
         bot_onnx.state_dict(made_from("aten._native_batch_norm_legit_no_training.default"))
+
+
+def test_a_zero_bias_that_the_exporter_left_out_is_a_parameter_again(tmp_path: Path) -> None:
+    b = GraphBuilder()
+    b.op("Gemm", "x", b.weight(5, 4, name="head.Dense.weight"), transB=1)
+    model = b.model([("x", ["batch", 4])], [b.nodes[-1].output[0]])
+    plain = bot_onnx.state_dict(save_model(model, tmp_path))
+    assert set(plain) == {"head.Dense.weight"}  # nothing says that there was a bias
+    line = "%linear = call_function[target=aten.linear](args = (%x, %p_head_dense_weight, %p_head_dense_bias))"
+    for key, text in (
+        ("name_scopes", "['', 'head', 'head.Dense', 'linear']"),
+        ("class_hierarchy", "['Net', 'Head', 'torch.nn.modules.linear.Linear', 'aten.linear.default']"),
+        ("fx_node", line),
+    ):
+        model.graph.node[0].metadata_props.add(key=f"pkg.torch.onnx.{key}", value=text)
+    path, out = save_model(model, tmp_path), tmp_path / "trained.onnx"
+    state = bot_onnx.state_dict(path)
+    assert np.array_equal(state["head.Dense.bias"], np.zeros(5, np.float32))
+    trained = {key: values + np.float32(0.5) for key, values in state.items()}
+    bot_onnx.import_weights(path, trained, out)
+    x = np.ones((2, 4), np.float32)
+    wanted = x @ trained["head.Dense.weight"].T + 0.5
+    assert np.allclose(session(str(out)).run(None, {"x": x})[0], wanted, atol=1e-6)
 
 
 def test_tied_keys_share_a_tensor_and_must_agree(tmp_path: Path) -> None:
