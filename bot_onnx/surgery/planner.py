@@ -91,6 +91,7 @@ def prepare(
     tensors = {n: v.const_value for n, v in analysis.model.graph.initializers.items() if v.const_value is not None}
     constants = [*patch_sizes(analysis, solution.sizes), *patch_scales(analysis, solution.sizes, spec.constants or {})]
     targets = _resize_depth(analysis, solution)
+    used = set(initializer_order(analysis.model.graph))  # a table of its own may go with the layer that read it
     stacks = [
         StackPlan(
             build_task(alignment.structure, stack, solution.sizes, solution.layers),
@@ -102,6 +103,7 @@ def prepare(
             stack.twin_of,
         )
         for stack in structure.stacks
+        if not used.isdisjoint(targets[stack.id])
     ]
     _refuse_early(stacks, method, options, seed)
     written = {n for stack in structure.stacks for n in (*stack.tensors, *targets[stack.id])}
