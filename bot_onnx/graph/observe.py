@@ -20,6 +20,7 @@ from bot_onnx.errors import BotError, GraphError
 from bot_onnx.graph.bodies import Body, bodies_of, entry_of, is_entry, nested_protos
 from bot_onnx.graph.inputs import feeds, input_specs, open_sizes
 from bot_onnx.graph.normalise import FLOATS, node_inputs
+from bot_onnx.graph.tensor_protos import held_proto
 from bot_onnx.runtime import session
 
 #: Ops whose small integer results are computed from shapes and constants, and are worth knowing by value.
@@ -193,8 +194,7 @@ def _instrumented(
             weights[fed] = (kind, tuple(tensor.shape.numpy()))
             graph.input.append(onnx.helper.make_tensor_value_info(fed, int(kind), tensor.shape.numpy()))
         else:
-            tensor.name = name
-            graph.initializer.append(ir.serde.serialize_tensor(tensor))
+            graph.initializer.append(held_proto(tensor, name))
     graph.node.extend(nodes)
     for name in watched:
         fetched = name

@@ -145,3 +145,11 @@ def one_line(error: BaseException | None) -> str:
         error = error.__cause__
     text = " ".join(str(error).split()) or type(error).__name__
     return text if len(text) <= 300 else text[:297] + "..."
+
+
+def held_proto(tensor: ir.TensorProtocol, name: str) -> onnx.TensorProto:
+    """A tensor as a message that holds its values, also where they lie in a file so far."""
+    if isinstance(tensor, ir.ExternalTensor):
+        tensor = ir.Tensor(tensor.numpy(), dtype=tensor.dtype, name=name)
+    tensor.name = name
+    return ir.serde.serialize_tensor(tensor)

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.bodies import nested_protos
+from bot_onnx.graph.tensor_protos import held_proto
 
 PROVENANCE = "bot_onnx"  #: key of the metadata entry that says what made a file
 
@@ -43,8 +44,7 @@ def skeleton(
     graph.node.extend(nested_protos(model.graph))
     for name, value in model.graph.initializers.items():
         if name not in written and value.const_value is not None and any(True for _ in value.uses()):
-            value.const_value.name = name
-            graph.initializer.append(ir.serde.serialize_tensor(value.const_value))
+            graph.initializer.append(held_proto(value.const_value, name))
     return proto
 
 

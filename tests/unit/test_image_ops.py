@@ -207,3 +207,14 @@ def test_a_slice_up_to_the_end_stays_one(stop: int, opset: int, tmp_path: Path) 
     keeps_its_function(model, tmp_path)
     small, _ = at_width(model, 0.5, tmp_path)
     assert next(t for t in small.graph.initializer if list(t.dims[1:]) == [3, 1, 1]).dims[0] == 6
+
+
+def test_large_index_tables_stay_as_they_are(tmp_path: Path) -> None:
+    """Relative positions of a window of 7 x 7 are 2401 indices: no weight, but long enough to be read from the file."""
+    b = GraphBuilder()
+    x = conv(b, "x", 3, 6)
+    rows = b.constant(np.arange(49 * 49).reshape(49, 49) % 169)
+    bias = b.op("Gather", b.weight(169, 6), rows)
+    mean = b.op("ReduceMean", b.op("Transpose", bias, perm=[2, 0, 1]), axes=[1, 2])
+    x = b.op("Add", x, b.op("Reshape", mean, b.ints(1, 6, 1, 1)))
+    keeps_its_function(finish(b, b.op("Relu", x), 6), tmp_path)
