@@ -7,7 +7,7 @@ untouched zero pages, so no weight is read from disk and none takes memory.
 from __future__ import annotations
 
 import mmap
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -183,9 +183,12 @@ def _instrumented(
     graph.name = "observed"
     graph.input.extend(ir.serde.serialize_value(value) for value in model.graph.inputs)
     weights: dict[str, _Form] = {}
+    used = _names_read(nodes)
     for name, value in model.graph.initializers.items():
         tensor = value.const_value
         assert tensor is not None
+        if name not in used:
+            continue
         if _fed(tensor):
             fed, kind = name, ir.DataType(tensor.dtype)
             if kind == ir.DataType.BFLOAT16:  # which NumPy lacks
@@ -203,6 +206,17 @@ def _instrumented(
             graph.node.append(onnx.helper.make_node("Shape", [name], [fetched]))
         graph.output.append(onnx.ValueInfoProto(name=fetched))
     return proto, _zeros(weights), watched
+
+
+def _names_read(nodes: Iterable[onnx.NodeProto]) -> set[str]:
+    """Names of all that nodes read, in their bodies too."""
+    names: set[str] = set()
+    for node in nodes:
+        names.update(node.input)
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                names |= _names_read(attribute.g.node) | {output.name for output in attribute.g.output}
+    return names
 
 
 _Form = tuple[ir.DataType, tuple[int, ...]]
