@@ -23,7 +23,7 @@ from bot_onnx.spec import Solution, TargetSpec, solve
 from bot_onnx.surgery.depth import resize_chain, successor
 from bot_onnx.surgery.emit import initializer_order, skeleton
 from bot_onnx.surgery.framing import Layout, TensorSlot, layout
-from bot_onnx.surgery.scales import patch_scales
+from bot_onnx.surgery.scales import depth_notes, patch_scales
 from bot_onnx.surgery.sizes import patch_sizes
 from bot_onnx.surgery.tasks import build_task
 from bot_onnx.surgery.types import DimChange, LayerChange, Plan, StackPlan
@@ -90,6 +90,7 @@ def prepare(
     alignment = plan_alignment(wanted, structure, solution.sizes, find_facts(analysis))
     tensors = {n: v.const_value for n, v in analysis.model.graph.initializers.items() if v.const_value is not None}
     constants = [*patch_sizes(analysis, solution.sizes), *patch_scales(analysis, solution.sizes, spec.constants or {})]
+    scaled = depth_notes(analysis, solution.layers)
     targets = _resize_depth(analysis, solution)
     used = set(initializer_order(analysis.model.graph))  # a table of its own may go with the layer that read it
     stacks = [
@@ -131,7 +132,7 @@ def prepare(
         layers=tuple(LayerChange(c.name, c.count, solution.layers[c.name]) for c in structure.chains),
         constants=tuple(constants),
         stacks=tuple(_placed(stack, placed) for stack in stacks),
-        notes=(*solution.notes, *alignment.notes),
+        notes=(*solution.notes, *scaled, *alignment.notes),
         parameters=(structure.parameters, _parameters(stacks)),
         size_bytes=(origin.size_bytes, placed.total_bytes),
         external=placed.data_name is not None,

@@ -12,8 +12,10 @@ import onnx_ir as ir
 
 from bot_onnx.errors import DimError, SpecError
 from bot_onnx.graph.analysis import Analysis, Scale
+from bot_onnx.graph.attention import scalar_factors
 from bot_onnx.graph.closed_forms import SCALES, guess_scale
 from bot_onnx.graph.normalise import FLOATS
+from bot_onnx.graph.residual import is_sum
 from bot_onnx.spec import evaluate, size_names
 from bot_onnx.surgery.sizes import add_constant
 from bot_onnx.surgery.types import ConstantPatch
@@ -55,6 +57,31 @@ def patch_scales(analysis: Analysis, sizes: Mapping[str, int], given: Mapping[st
     if asked:
         raise _question(analysis, sizes, asked)
     return patches
+
+
+def depth_notes(analysis: Analysis, layers: Mapping[str, int]) -> list[str]:
+    """Sentences about factors on residual branches, for chains whose depth changes.
+
+    Some networks scale what a layer adds by a function of the number of layers, others by a constant; the graph does
+    not say which. The factor stays, and the note says how to give another.
+
+    Args:
+        analysis: of the source, before its layers change.
+        layers: new depth per chain name.
+    """
+    notes: list[str] = []
+    for chain, info in zip(analysis.chains, analysis.structure.chains, strict=True):
+        joints = [joint for joint in chain.layers[0].joints[1:] if is_sum(joint)]
+        branches = [value.producer() for joint in joints for value in joint.inputs if value is not None]
+        for node in branches if layers[info.name] != info.count else ():
+            for scalar in scalar_factors(node) if node is not None else ():
+                if abs(scalar.value) != 1.0:
+                    notes.append(
+                        f"what the layers of {info.name} add is scaled by {scalar.value:g} ({scalar.node.op_type}, node "
+                        f"'{scalar.node.name}'), which stays; should it follow the number of layers, give it under "
+                        "'constants', for this node of every layer."
+                    )
+    return notes
 
 
 def _dim_name(analysis: Analysis, scale: Scale) -> str:

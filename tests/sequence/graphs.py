@@ -161,3 +161,15 @@ def experts(layers: int = 3, hidden: int = 8, inner: int = 16, count: int = 4) -
         x = b.op("Add", x, b.op("ReduceSum", weighted, b.ints(1), keepdims=0))
     b.op("MatMul", x, b.weight(hidden, 3))
     return b.model([("x", ["batch", FEATURES])], [b.nodes[-1].output[0]])
+
+
+def scaled_branches(layers: int = 4, hidden: int = 8, factor: float = 0.5) -> onnx.ModelProto:
+    """Residual layers that add ``factor`` times what their branch computes."""
+    b = GraphBuilder()
+    x = b.op("MatMul", "x", b.weight(FEATURES, hidden))
+    for _ in range(layers):
+        inside = b.op("Relu", b.op("MatMul", x, b.weight(hidden, 2 * hidden)))
+        inside = b.op("MatMul", inside, b.weight(2 * hidden, hidden))
+        x = b.op("Add", x, b.op("Mul", inside, b.constant(np.float32(factor))))
+    b.op("MatMul", x, b.weight(hidden, 3))
+    return b.model([("x", ["batch", FEATURES])], [b.nodes[-1].output[0]])
