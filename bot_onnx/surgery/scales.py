@@ -77,9 +77,9 @@ def depth_notes(analysis: Analysis, layers: Mapping[str, int]) -> list[str]:
             for scalar in scalar_factors(node) if node is not None else ():
                 if abs(scalar.value) != 1.0:
                     notes.append(
-                        f"what the layers of {info.name} add is scaled by {scalar.value:g} ({scalar.node.op_type}, node "
-                        f"'{scalar.node.name}'), which stays; should it follow the number of layers, give it under "
-                        "'constants', for this node of every layer."
+                        f"what the layers of {info.name} add is scaled by {scalar.value:g} ({scalar.node.op_type}, "
+                        f"node '{scalar.node.name}'), which stays; should it follow the number of layers, give it "
+                        "under 'constants', for this node of every layer."
                     )
     return notes
 
