@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import random
 import shlex
 import sys
 import time
@@ -36,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--fresh", action="store_true", help="measure again what was measured with this source")
     made.add_argument("--resume", action="store_true", help="skip what was measured with this source (the default)")
     made.add_argument("--stale", action="store_true", help="skip what was measured with any source")
+    made.add_argument("--shuffle", action="store_true", help="in a fixed random order: part of a run is a fair sample")
     made.add_argument("--jobs", type=int, default=1, metavar="N", help="processes at a time (default 1)")
     made.add_argument(
         "--timeout", type=float, default=120.0, metavar="S", help="processor seconds for a case and exporter"
@@ -129,6 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not options.page_only:
         done = {row.key for row in store.rows} if options.stale else set(store.current())
         left = open_jobs(jobs, set() if options.fresh else done)
+        if options.shuffle:
+            random.Random(0).shuffle(left)
         measure(left, store, console, options)
     rows = store.latest(keys)
     console.print(summary(rows))
