@@ -95,6 +95,7 @@ def cached_export(recipe: Recipe, exporter: str, folder: Path, seed: int = 0) ->
             with quiet():
                 built = build(recipe, seed)
                 _write_somehow(built, exporter, draft)
+                _take_in_data(draft)
         except Exception as error:
             message = _first_line(error)
             failure.write_text(message)
@@ -145,6 +146,14 @@ def _write_somehow(built: Built, exporter: str, path: Path) -> None:
             _must_run(fixed, path)
         except Exception:
             raise error from None
+
+
+def _take_in_data(path: Path) -> None:
+    """Put weights that an exporter wrote beside the model into it: the file is going to be moved."""
+    import onnx
+
+    if any(tensor.external_data for tensor in onnx.load(path, load_external_data=False).graph.initializer):
+        onnx.save(onnx.load(path), path)
 
 
 def _must_run(built: Built, path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,13 +68,12 @@ def transformer(
     model: str,
     *,
     fields: Mapping[str, str | Sequence[str]] | None = None,
-    extra: Mapping[str, Any] | None = None,
+    extra: Mapping[str, Any] | Callable[[Size], Mapping[str, Any]] | None = None,
     inputs: Mapping[str, Sequence[Any]] = TEXT,
     constants: Mapping[str, Any] | None = None,
     size: Size = BASE,
     keys: Sequence[str] = ("layers", "hidden", "heads", "intermediate"),
     spec: Mapping[str, Any] | None = None,
-    repeats: int = 1,
 ) -> Case:
     """A case of the transformers library, one size of width throughout.
 
@@ -83,13 +82,12 @@ def transformer(
         model: class in transformers.
         fields: spec key -> argument(s) of the configuration, where they have other names than HuggingFace's usual
             ones. An empty list: the configuration has none.
-        extra: further arguments of the configuration.
+        extra: further arguments of the configuration, or a function of the size that gives them.
         inputs: see :mod:`benchmarks.coverage.builders.inputs`.
         constants: further keyword arguments of the call.
         size: of the source.
         keys: of the spec that are given.
         spec: added to every spec.
-        repeats: blocks of the configuration to one layer of the spec, for networks whose blocks alternate.
     """
     names: dict[str, Sequence[str]] = {
         "layers": ["num_hidden_layers"], "hidden": ["hidden_size"], "heads": ["num_attention_heads"],
@@ -99,9 +97,9 @@ def transformer(
     names |= {key: [value] if isinstance(value, str) else value for key, value in (fields or {}).items()}
 
     def recipe(wanted: Size) -> Recipe:
-        blocks = replace(wanted, layers=wanted.layers * repeats)
-        config = {argument: getattr(blocks, key) for key, arguments in names.items() for argument in arguments}
-        options = {"model": model, "config": config | dict(extra or {}), "inputs": dict(inputs)}
+        config = {argument: getattr(wanted, key) for key, arguments in names.items() for argument in arguments}
+        more = extra(wanted) if callable(extra) else extra or {}
+        options = {"model": model, "config": config | dict(more), "inputs": dict(inputs)}
         return Recipe(HUGGINGFACE, options | ({"constants": dict(constants)} if constants else {}))
 
     asked = [*keys, *(["kv_heads"] if size.kv_heads not in (1, size.heads) else [])]
