@@ -3,20 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
 
-from benchmarks.coverage.cases.transformer import BASE, Size, transformer
+from benchmarks.coverage.cases.transformer import BASE, transformer
 
 _SMALL = {"vocab_size": 97, "max_position_embeddings": 40}
-
-
-def _modernbert(size: Size) -> dict[str, Any]:
-    """Every third layer attends to all tokens, the others to those nearby; more layers are like the last one."""
-    kinds = ["full_attention", "sliding_attention", "sliding_attention"] * 2
-    kinds = [*kinds, *["sliding_attention"] * size.layers][: size.layers]
-    tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2}
-    return {**_SMALL, **tokens, "layer_types": kinds, "local_attention": 8}
-
 
 CASES = [
     transformer("bert", "BertModel", extra=_SMALL),
@@ -39,5 +29,11 @@ CASES = [
             "max_relative_positions": -1,
         },
     ),
-    transformer("modernbert", "ModernBertModel", extra=_modernbert, size=replace(BASE, layers=6)),
+    transformer(
+        "modernbert", "ModernBertModel", size=replace(BASE, layers=6),
+        extra=_SMALL | {
+            "global_attn_every_n_layers": 3, "local_attention": 8, "pad_token_id": 0, "bos_token_id": 1,
+            "eos_token_id": 2, "cls_token_id": 1, "sep_token_id": 2,
+        },
+    ),
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -68,7 +68,7 @@ def transformer(
     model: str,
     *,
     fields: Mapping[str, str | Sequence[str]] | None = None,
-    extra: Mapping[str, Any] | Callable[[Size], Mapping[str, Any]] | None = None,
+    extra: Mapping[str, Any] | None = None,
     inputs: Mapping[str, Sequence[Any]] = TEXT,
     constants: Mapping[str, Any] | None = None,
     size: Size = BASE,
@@ -82,7 +82,7 @@ def transformer(
         model: class in transformers.
         fields: spec key -> argument(s) of the configuration, where they have other names than HuggingFace's usual
             ones. An empty list: the configuration has none.
-        extra: further arguments of the configuration, or a function of the size that gives them.
+        extra: further arguments of the configuration.
         inputs: see :mod:`benchmarks.coverage.builders.inputs`.
         constants: further keyword arguments of the call.
         size: of the source.
@@ -98,8 +98,7 @@ def transformer(
 
     def recipe(wanted: Size) -> Recipe:
         config = {argument: getattr(wanted, key) for key, arguments in names.items() for argument in arguments}
-        more = extra(wanted) if callable(extra) else extra or {}
-        options = {"model": model, "config": config | dict(more), "inputs": dict(inputs)}
+        options = {"model": model, "config": config | dict(extra or {}), "inputs": dict(inputs)}
         return Recipe(HUGGINGFACE, options | ({"constants": dict(constants)} if constants else {}))
 
     asked = [*keys, *(["kv_heads"] if size.kv_heads not in (1, size.heads) else [])]
