@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     page = options.page or (PAGE if whole or options.page_only else None)
     if page is not None:
         command = shlex.join(["python", "-m", "benchmarks.coverage", *(arguments or sys.argv[1:])])
-        page.write_text(render(rows, command=command, environment=environment(), engine=engine_hash()))
+        page.write_text(render(rows, command=command, environment=environment(), engine=engine_hash(), cells=len(keys)))
         console.print(f"wrote {page}")
     return int(any(row.status in ("wrong", "failed") for row in rows))
 

@@ -67,7 +67,7 @@ def _percent(part: int, whole: int) -> str:
     return f"{100 * part / whole:.1f} %" if whole else "–"
 
 
-def render(rows: Sequence[Row], *, command: str, environment: Mapping[str, object], engine: str) -> str:
+def render(rows: Sequence[Row], *, command: str, environment: Mapping[str, object], engine: str, cells: int = 0) -> str:
     """The whole page.
 
     Args:
@@ -75,9 +75,12 @@ def render(rows: Sequence[Row], *, command: str, environment: Mapping[str, objec
         command: that made them.
         environment: machine and versions.
         engine: hash of the source; rows of another are counted and said.
+        cells: how many there are; those not measured yet are counted and said.
     """
     parts = [_INTRO, "## Shares\n", _shares(rows)]
     slowest = max(rows, key=lambda row: row.seconds, default=None)
+    if cells > len(rows):
+        parts.append(f"{len(rows)} of {cells} cells have been measured; the shares are of these.\n")
     if slowest is not None:
         older = sum(row.engine != engine for row in rows)
         parts.append(
