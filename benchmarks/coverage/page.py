@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -144,6 +145,6 @@ def _reasons(rows: Sequence[Row]) -> str:
     lines = ["Why not:\n"]
     for (case, status, detail), found in grouped.items():
         places = ", ".join(dict.fromkeys(f"{row.exporter} {row.target}" for row in found))
-        clean = " ".join(detail.replace("|", "/").split())
+        clean = re.sub(r"/\S*bot-onnx-coverage-\w+/", "", " ".join(detail.replace("|", "/").split()))
         lines.append(f"* {case} ({places}): {status}: {clean}")
     return "\n".join(lines) + "\n"
