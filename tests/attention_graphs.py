@@ -169,6 +169,43 @@ def decoder(kind: str, s: Sizes, seed: int = 0) -> onnx.ModelProto:
     return model
 
 
+def cached_decoder(s: Sizes, seed: int = 0) -> onnx.ModelProto:
+    """A decoder as runtimes for generation want it: GroupQueryAttention with a cache of keys and values per layer."""
+    b = GraphBuilder(seed)
+    past = b.op("Gather", b.op("Shape", "past_key_values.0.key"), b.ints(2))
+    total = b.op("Add", b.op("Gather", b.op("Shape", "tokens"), b.ints(1)), past)
+    last = b.op("Cast", b.op("Sub", total, b.ints(1)), to=TensorProto.INT32)
+    batch = b.op("Gather", b.op("Shape", "tokens"), b.ints(0))
+    lengths = b.op("Expand", last, batch)
+    total = b.op("Squeeze", b.op("Cast", total, to=TensorProto.INT32))
+    x = b.op("Gather", b.weight(VOCAB, s.hidden, name="words"), "tokens")
+    cos, sin = caches(b, s)
+    for layer in range(s.layers):
+        query, key, value = _separate(b, _norm(b, x, s), s)
+        sides = [f"past_key_values.{layer}.{side}" for side in ("key", "value")]
+        made = [f"attention.{layer}", f"present.{layer}.key", f"present.{layer}.value"]
+        inputs = [query, key, value, *sides, lengths, total, cos, sin]
+        heads = {"num_heads": s.heads, "kv_num_heads": s.kv_heads, "do_rotary": 1}
+        b.nodes.append(
+            helper.make_node("GroupQueryAttention", inputs, made, name=made[0], domain=MICROSOFT, **heads)
+        )  # fmt: skip
+        x = b.op("Add", x, _project_out(b, made[0], s))
+        inner = b.op("Relu", b.op("MatMul", _norm(b, x, s), b.weight(s.hidden, 2 * s.hidden)))
+        x = b.op("Add", x, b.op("MatMul", inner, b.weight(2 * s.hidden, s.hidden)))
+    logits = b.op("MatMul", _norm(b, x, s), b.weight(s.hidden, VOCAB))
+    model = b.model([("tokens", ["batch", "sequence"])], [logits], integer_inputs=["tokens"], opset=17, rank=3)
+    for layer in range(s.layers):
+        for side in ("key", "value"):
+            shape = ["batch", s.kv_heads, "past", s.head_dim]
+            past_name, present_name = f"past_key_values.{layer}.{side}", f"present.{layer}.{side}"
+            model.graph.input.append(helper.make_tensor_value_info(past_name, TensorProto.FLOAT, shape))
+            shape[2] = "all"
+            model.graph.output.append(helper.make_tensor_value_info(present_name, TensorProto.FLOAT, shape))
+    model.ir_version = 10
+    model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
+    return model
+
+
 def _norm(b: GraphBuilder, x: str, s: Sizes) -> str:
     return b.op("LayerNormalization", x, b.weight(s.hidden), b.weight(s.hidden))
 

@@ -11,7 +11,7 @@ import pytest
 
 import bot_onnx
 from bot_onnx.errors import BotError
-from tests.attention_graphs import ATTENDS, NO_GROUPS, ROTARY, Sizes, decoder
+from tests.attention_graphs import ATTENDS, NO_GROUPS, ROTARY, Sizes, cached_decoder, decoder
 from tests.oracle.compare import analysis_of, distance, run_at_two_sizes, transplant
 
 
@@ -50,6 +50,20 @@ def test_resized_equals_native(kind: str, tmp_path: Path) -> None:
         transplanted = transplant(analysis_of(out), analysis_of(native))
         assert distance(run_at_two_sizes(out), run_at_two_sizes(transplanted)) <= 1e-5
         del native
+
+
+@pytest.mark.parametrize("sizes", [Sizes(12, 2, 1, 16, 2), Sizes(36, 6, 3, 16, 4), Sizes(24, 4, 2, 32)])
+def test_caches_follow_their_layers_and_heads(sizes: Sizes, tmp_path: Path) -> None:
+    source = save(cached_decoder(Sizes(24, 4, 2, 16)), tmp_path / "source.onnx")
+    out = tmp_path / "out.onnx"
+    bot_onnx.resize(source, asdict(sizes), out, align="none")
+    caches = [value for value in onnx.load(out).graph.input if value.name.startswith("past")]
+    assert [cache.name.split(".")[1] for cache in caches[::2]] == [str(layer) for layer in range(sizes.layers)]
+    wanted = (sizes.kv_heads, sizes.head_dim)
+    assert {tuple(d.dim_value for d in c.type.tensor_type.shape.dim)[1::2] for c in caches} == {wanted}
+    native = save(cached_decoder(sizes, seed=1), tmp_path / "native.onnx")
+    transplanted = transplant(analysis_of(out), analysis_of(native))
+    assert distance(run_at_two_sizes(out), run_at_two_sizes(transplanted)) <= 1e-5
 
 
 @pytest.mark.parametrize("kind", [kind for kind in ATTENDS if kind not in ROTARY])
