@@ -124,16 +124,29 @@ def grouped_packed(b: GraphBuilder, x: str, s: Sizes) -> str:
     )
 
 
+def per_head(b: GraphBuilder, x: str, s: Sizes) -> str:
+    """Written out, each head's query, key and value in a row: ``[heads, 3, head_dim]``."""
+    width = 3 * s.heads * s.head_dim
+    spread = b.op("Reshape", _project(b, x, s, width), b.ints(0, 0, s.heads, 3, s.head_dim))
+    parts = b.op("Transpose", spread, perm=[3, 0, 2, 1, 4])
+    query, key, value = (b.op("Gather", parts, _scalar(b, part)) for part in range(3))
+    scale = b.constant(np.array(s.head_dim**-0.5, np.float32))
+    score = b.op("Mul", b.op("MatMul", query, b.op("Transpose", key, perm=[0, 1, 3, 2])), scale)
+    mixed = b.op("Transpose", b.op("MatMul", b.op("Softmax", score, axis=-1), value), perm=[0, 2, 1, 3])
+    return b.op("Reshape", mixed, b.ints(0, 0, s.heads * s.head_dim))
+
+
 ATTENDS: dict[str, Attend] = {
     "standard": standard,
     "standard_rotary": standard_rotary,
     "packed": packed,
     "multi_head": multi_head,
+    "per_head": per_head,
     "grouped": grouped,
     "grouped_packed": grouped_packed,
 }
 ROTARY = ("standard_rotary", "grouped")
-NO_GROUPS = ("packed", "multi_head")
+NO_GROUPS = ("packed", "multi_head", "per_head")
 
 
 def caches(b: GraphBuilder, s: Sizes) -> tuple[str, str]:

@@ -73,7 +73,13 @@ def _role(context: Context, roles: Roles, dim: DimRoot) -> str:
     if table.composite(dim) is not None:
         parts = [_role(context, roles, leaf) for leaf in table.leaves(dim) if table.size(leaf) != (1, 1)]
         return "count" if all(part == "count" for part in parts) else "free"
-    words = {"kernel": "spatial", "spatial": "spatial", "input": "io", "number of equal": "count"}
+    words = {
+        "kernel": "spatial",
+        "spatial": "spatial",
+        "input": "io",
+        "number of equal": "count",
+        "picks elements": "count",
+    }
     reason = table.frozen(dim) or ""
     return next((given for word, given in words.items() if word in reason), "free")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
+from math import prod
 
 from bot_onnx.graph.types import Dim, Stack, Structure
 from bot_onnx.stack.types import Axis, StackTask
@@ -57,15 +58,31 @@ def _top_axis(structure: Structure, stack: Stack, identity: str | None, sizes: M
     head_dim = _head_dim(structure, identity, sizes) if stack.score_parts else None
     if head_dim is None:
         return axis
-    if axis.kind == "product" and axis.parts[0].role == "count" and len(axis.parts) > 1:
-        axis = _unrolled(axis)
+    if axis.kind == "product":
+        counts = [index for index, part in enumerate(axis.parts[:-1]) if part.role == "count"]
+        if counts and counts[0] > 0:  # heads x 3 x head_dim: queries, keys and values of one head in a row
+            return _scored_within(axis, counts[0], stack.score_parts, head_dim)
+        axis = _unrolled(axis) if counts else axis
     if axis.kind != "concat" or axis.role == "head_dim":
         return replace(axis, score=True, head_dim=head_dim)
+    return _scored(axis, stack.score_parts, head_dim)
+
+
+def _scored(axis: Axis, chosen: Collection[int], head_dim: tuple[int, int]) -> Axis:
+    """A concat with the ``chosen`` parts marked."""
     parts = tuple(
-        replace(part, score=True, head_dim=head_dim) if index in stack.score_parts else part
+        replace(part, score=True, head_dim=head_dim) if index in chosen else part
         for index, part in enumerate(axis.parts)
     )
     return replace(axis, parts=parts)
+
+
+def _scored_within(axis: Axis, place: int, chosen: Collection[int], head_dim: tuple[int, int]) -> Axis:
+    """A product whose factors from ``place`` on, a count first, are written as a concat with marked parts."""
+    outer, inner = axis.parts[:place], axis.parts[place:]
+    source, target = prod(part.source for part in inner), prod(part.target for part in inner)
+    packed = _scored(_unrolled(Axis("product", source, target, "free", inner)), chosen, head_dim)
+    return replace(axis, parts=(*outer, packed))
 
 
 def _unrolled(axis: Axis) -> Axis:
