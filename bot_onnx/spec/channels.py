@@ -7,7 +7,7 @@ import math
 from bot_onnx.errors import DimError, SpecError
 from bot_onnx.graph.types import Dim
 from bot_onnx.spec.messages import listing, nearest, place
-from bot_onnx.spec.problem import Problem, round_channels, round_half_up
+from bot_onnx.spec.problem import Problem, round_channels
 
 #: Which part of a product takes up a new size, the others being kept: a number of equal parts, else the largest one.
 _CARRIERS = ("heads", "kv_heads", "conv_groups")
@@ -122,8 +122,9 @@ def _scalable(problem: Problem, ident: str) -> bool:
 def apply_width(problem: Problem) -> None:
     """Multiply the undecided leaves of role hidden, heads, kv_heads, conv_groups, intermediate and free by ``width``.
 
-    ``round_to`` rounds channel counts, not numbers of heads or groups. Beside a hidden size that is asked for, the
-    intermediate size keeps its ratio to it instead. In a product of a single kv head and a group, the group is scaled.
+    ``round_to`` rounds channel counts (those of grouped convolutions by whole groups), not numbers of heads. Beside a
+    hidden size that is asked for, the intermediate size keeps its ratio to it instead. In a product of a single kv head
+    and a group, the group is scaled.
 
     Raises:
         SpecError: the graph has no dim that ``width`` could scale.
@@ -148,11 +149,21 @@ def apply_width(problem: Problem) -> None:
             continue
         counted = dim.role in _COUNTED
         exact = dim.size * width
-        size = max(1, round_half_up(exact)) if counted else round_channels(exact, problem.spec.round_to)
+        multiple = problem.spec.round_to if not counted else _whole_channels(problem, dim)
+        size = round_channels(exact, multiple)
         problem.sizes.assign(dim.id, size, f"width {width:g}")
         scaled.append(f"{dim.name} {dim.size} -> {size}")
     if scaled:
         problem.note(f"width {width:g}: {listing(scaled, 8)}.")
+
+
+def _whole_channels(problem: Problem, dim: Dim) -> int | None:
+    """What a number of groups must be a multiple of for its channels to be one of ``round_to``; None for heads."""
+    multiple = problem.spec.round_to
+    if multiple is None or dim.role != "conv_groups":
+        return None
+    per_group = [product.size // dim.size for product in problem.comp.products() if dim.id in product.parts]
+    return math.lcm(*(multiple // math.gcd(multiple, channels) for channels in per_group))
 
 
 def derive_intermediate(problem: Problem) -> None:

@@ -218,3 +218,12 @@ def test_large_index_tables_stay_as_they_are(tmp_path: Path) -> None:
     mean = b.op("ReduceMean", b.op("Transpose", bias, perm=[2, 0, 1]), axes=[1, 2])
     x = b.op("Add", x, b.op("Reshape", mean, b.ints(1, 6, 1, 1)))
     keeps_its_function(finish(b, b.op("Relu", x), 6), tmp_path)
+
+
+def test_round_to_counts_channels_in_whole_groups(tmp_path: Path) -> None:
+    """3 of 8 groups would be 12 channels; 16 is the nearest multiple of 8."""
+    out = tmp_path / "out.onnx"
+    bot_onnx.resize(save(grouped(8, 4), tmp_path), {"width": 0.375, "round_to": 8}, out)
+    resized = onnx.load(out)
+    kernel = next(t for t in resized.graph.initializer if len(t.dims) == 4 and t.dims[2] == 3)
+    assert list(kernel.dims[:2]) == [16, 4] and attribute(resized, "Conv", "group") == 4
