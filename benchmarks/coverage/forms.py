@@ -45,7 +45,11 @@ def dynamic_int8(source: Path, path: Path, *, per_channel: bool = False, unsigne
 
     with quiet():
         quantize_dynamic(
-            source, path, weight_type=QuantType.QUInt8 if unsigned else QuantType.QInt8, per_channel=per_channel
+            source,
+            path,
+            weight_type=QuantType.QUInt8 if unsigned else QuantType.QInt8,
+            per_channel=per_channel,
+            extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},
         )
 
 

@@ -27,7 +27,7 @@ _PACKED_AS = {
     "QAttention": ("Attention",),
     "DynamicQuantizeLSTM": ("LSTM",),
     "DequantizeLinear": ("Gather",),
-    "QEmbedLayerNormalization": ("EmbedLayerNormalization",),
+    "QEmbedLayerNormalization": ("Gather",),
 }
 _CONSUMERS = {"MatMul": 1, "Gemm": 1, "Conv": 1, "Gather": 0}
 
@@ -93,6 +93,7 @@ def _dynamic(scheme: Scheme, source: Path, target: Path) -> None:
         per_channel=scheme.per_channel,
         weight_type=QuantType.QUInt8 if "UINT8" in scheme.types and "INT8" not in scheme.types else QuantType.QInt8,
         use_external_data_format=_is_large(source),
+        extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},  # behind ops that ONNX cannot infer through
     )
 
 

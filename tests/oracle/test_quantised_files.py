@@ -14,7 +14,7 @@ from bot_onnx.errors import GraphError
 from bot_onnx.graph.normalise import normalise, scheme_of
 from bot_onnx.graph.opening.scheme import QUANTISED_OPS
 from bot_onnx.graph.reader import open_model
-from tests.forms import blocks_4bit, dynamic_int8, ops_of, static_int8
+from tests.forms import blocks_4bit, dynamic_int8, eager_bert, ops_of, optimised_by_tool, static_int8
 from tests.oracle.compare import distance, run_at_two_sizes
 from tests.zoo.architectures import base_size
 from tests.zoo.export import cached_export
@@ -109,6 +109,20 @@ def _close_to_the_unquantised(source: Path, plain: Path, bits: int) -> None:
                 turned = [ours[name], ours[name].T] if array.shape[0] == array.shape[1] else [ours[name]]
                 assert min(np.abs(array - mine).max() for mine in turned) <= 1.1 * step  # a Gemm's may be turned
     assert shared
+
+
+def test_quantised_fused_layers(tmp_path: Path) -> None:
+    """Fused attention and embeddings with their weights in 8 bits, as a quantiser makes them of an optimised file."""
+    fused, packed, plain = (tmp_path / name for name in ("fused.onnx", "q.onnx", "f.onnx"))
+    optimised_by_tool(eager_bert(base_size("bert")), fused, "bert", base_size("bert"))
+    dynamic_int8(fused, packed, per_channel=True)
+    assert {"QAttention", "QEmbedLayerNormalization", "MatMulInteger"} <= ops_of(packed)
+    float_form(packed, plain)
+    assert not ops_of(plain) & QUANTISED_OPS
+    assert cosine(packed, plain) >= 0.9999
+    result = bot_onnx.resize(packed, {"layers": 6, "hidden": 128}, tmp_path / "out.onnx", requantize=True)
+    assert {"QAttention", "MatMulInteger", "DequantizeLinear"} <= ops_of(tmp_path / "out.onnx")
+    assert min(entry.cosine or 0 for entry in result.report.comparisons) >= 0.9999
 
 
 def test_a_file_that_its_floats_do_not_explain_is_refused(tmp_path: Path) -> None:
