@@ -112,10 +112,8 @@ class Study:
         source = self._source(architecture, source_size, seed)
         recipe = self._recipe(self.scale.steps, seed)
         tuned = [scratch(source, target, seed, deviation) for deviation in self.scale.deviations]
-        starts = {name: [STARTS[name].make(source, target, seed)] for name in names if name != "scratch"}
-        starts = {name: made for name, made in starts.items() if direction in STARTS[name].directions} | {
-            "scratch": tuned
-        }
+        able = [name for name in names if name != "scratch" and direction in STARTS[name].directions]
+        starts = {name: [STARTS[name].make(source, target, seed)] for name in able} | {"scratch": tuned}
         best: dict[str, tuple[Curve, Job]] = {}
         pending = {
             name: [

@@ -109,7 +109,7 @@ def test_a_study_runs_once_and_writes_its_page(tmp_path: Path, monkeypatch: pyte
     )
     lines: list[str] = []
     with quiet(), study_module.Study(scale, tmp_path / "cache", jobs=1, tell=lines.append) as study:
-        first = study.column("gpt", "grow", 0, ("bot", "embeddings only"))
+        first = study.column("gpt", "grow", 0, ("bot", "ws", "embeddings only"))  # ws can only shrink
         monkeypatch.setattr(study, "_pool", _Here())
         monkeypatch.setattr(study_module, "train", _no_training)
         assert study.column("gpt", "grow", 0, ("bot", "embeddings only")).rows == first.rows
