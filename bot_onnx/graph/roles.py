@@ -131,8 +131,11 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
     for node in context.gathers:
         data = context.of(node.inputs[0])
         picked = data[node.attributes.get_int("axis", 0)]
-        if node not in tables and picked is not None and table.is_static(picked):
-            table.freeze(picked, f"Gather (node {node.name!r}) picks elements of it by computed indices")
+        # Indices count in sizes, their own and those of what they pick from (batch x channels): all of them stay.
+        for dim in () if node in tables else (picked, *context.of(node.inputs[1])):
+            for leaf in table.leaves(dim) if dim is not None else ():
+                if table.is_static(leaf):
+                    table.freeze(leaf, f"Gather (node {node.name!r}) picks elements of it by computed indices")
     for group, role in ((given, "vocab"), (computed, "positions")):
         if not group:
             continue

@@ -227,3 +227,18 @@ def test_round_to_counts_channels_in_whole_groups(tmp_path: Path) -> None:
     resized = onnx.load(out)
     kernel = next(t for t in resized.graph.initializer if len(t.dims) == 4 and t.dims[2] == 3)
     assert list(kernel.dims[:2]) == [16, 4] and attribute(resized, "Conv", "group") == 4
+
+
+def test_computed_indices_into_flattened_channels_freeze_them(tmp_path: Path) -> None:
+    """A strided view is written as row x 6 + channel: numbers that nothing ties to the channels, so these stay."""
+    b = GraphBuilder()
+    x = b.op("GlobalAveragePool", b.op("Relu", conv(b, conv(b, "x", 3, 12), 12, 6)))
+    flat = b.op("Reshape", x, b.ints(-1))
+    batch = b.op("Squeeze", b.op("Slice", b.op("Shape", x), b.ints(0), b.ints(1)), b.ints(0))
+    rows = b.op("Range", b.constant(np.array(0)), batch, b.constant(np.array(1)))
+    starts = b.op("Unsqueeze", b.op("Mul", rows, b.constant(np.array(6))), b.ints(1, 2, 3))
+    picked = b.op("Gather", flat, b.op("Add", starts, b.constant(np.arange(6).reshape(1, 6, 1, 1))), axis=0)
+    model = finish(b, picked, 6)
+    wide, plan = at_width(model, 2.0, tmp_path, method="net2net")
+    assert {(c.source, c.target) for c in plan.dims if c.source in (6, 12)} == {(6, 6), (12, 24)}
+    assert distance(run_at_two_sizes(wide), run_at_two_sizes(model)) <= 1e-5
