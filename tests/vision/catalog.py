@@ -24,12 +24,14 @@ class Vision:
     Attributes:
         image: pixels a side of its input.
         factors: width factors with a native twin; the file resized by ``width`` must then compute what the twin does.
+        stuck: exporters that write a strided view as computed indices, which hold channels to their number.
         preserving: growing keeps the function; not so where channels are shuffled.
     """
 
     image: int = IMAGE
     factors: tuple[float, ...] = (0.5, 0.75, 2.0)
     preserving: bool = True
+    stuck: tuple[str, ...] = ()
 
 
 NETWORKS: Mapping[str, Vision] = {
@@ -46,7 +48,7 @@ NETWORKS: Mapping[str, Vision] = {
     "unet": Vision(),
     "unet_resize": Vision(),
     "shufflenet": Vision(preserving=False),
-    "convnext": Vision(image=64),
+    "convnext": Vision(image=64, stuck=("dynamo18",)),
     "convnext_v2": Vision(),
     "mixer": Vision(),
     "swin": Vision(),
