@@ -196,7 +196,12 @@ def test_a_kill_in_the_middle(number: signal.Signals, tmp_path: Path) -> None:
     """Whatever ends the process while the file is written or verified, no file is left."""
     out = tmp_path / "out.onnx"
     arguments = ["resize", str(real.minilm_l3()), "--hidden", "1536", "-o", str(out), "--quiet"]
-    process = subprocess.Popen([sys.executable, "-m", "bot_onnx", *arguments], stderr=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "bot_onnx", *arguments],
+        stderr=subprocess.DEVNULL,
+        # A shell starts what it puts in the background with SIGINT ignored, and that is handed down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
     try:
         deadline = time.monotonic() + 60
         while not _writing(process.pid) and process.poll() is None and time.monotonic() < deadline:
