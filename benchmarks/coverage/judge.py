@@ -18,6 +18,7 @@ from benchmarks.coverage.case import Case, Row, Target
 from benchmarks.coverage.exporting import NotExportable, cached_export, trained_values
 from bot_onnx.errors import BotError, DimError, VerifyError
 from bot_onnx.graph.types import Structure
+from bot_onnx.runtime import session
 
 TOLERANCE = 1e-3
 
@@ -176,12 +177,26 @@ def _growth(bench: _Bench, out: Path, constants: dict[str, float]) -> tuple[floa
     grown = bench.scratch / "grown.onnx"
     spec = {"width": 2.0} | ({"constants": constants} if constants else {})
     result = bot_onnx.resize(out, spec, grown, method="net2net", options={"mapping": "cyclic"}, force=True)
-    before, after = oracle.run_at_two_sizes(out), oracle.run_at_two_sizes(grown)
+    fed = oracle.fed_at_two_sizes(oracle.unsquashed(out))
+    before, runner = [outputs for _, outputs in fed], session(oracle.unsquashed(grown).SerializeToString())
+    ports = {port.name: port.shape for port in runner.get_inputs()}
+    after = [
+        runner.run(None, {name: _repeated(values, ports[name]) for name, values in given.items() if name in ports})
+        for given, _ in fed
+    ]
     tiled = [[_tiled(a, b) for a, b in zip(*runs, strict=True)] for runs in zip(before, after, strict=True)]
     kept = {
         patch.place.partition(" ")[2]: patch.old for patch in result.plan.constants if "sqrt(hidden" in patch.reason
     }  # fmt: skip
     return oracle.distance(tiled, after), kept
+
+
+def _repeated(values: np.ndarray[Any, Any], shape: Sequence[int | str]) -> np.ndarray[Any, Any]:
+    """Repeat an input along the axes that the file has grown (states and caches are as wide as the network)."""
+    times = [
+        size // have if isinstance(size, int) and have else 1 for size, have in zip(shape, values.shape, strict=True)
+    ]
+    return np.tile(values, times)
 
 
 def _tiled(small: np.ndarray[Any, Any], large: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

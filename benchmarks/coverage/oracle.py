@@ -22,6 +22,7 @@ from bot_onnx.graph.parameters import is_parameter
 from bot_onnx.runtime import session
 
 Outputs = list[NDArray[np.generic]]
+Feeds = dict[str, np.ndarray[Any, Any]]
 
 
 class UnlikeNativeError(AssertionError):
@@ -172,6 +173,11 @@ def run_at_two_sizes(model: onnx.ModelProto | Path) -> list[Outputs]:
 
     Of the sizes that the engine would try, the first that the model accepts are used.
     """
+    return [outputs for _, outputs in fed_at_two_sizes(model)]
+
+
+def fed_at_two_sizes(model: onnx.ModelProto | Path) -> list[tuple[Feeds, Outputs]]:
+    """The inputs of :func:`run_at_two_sizes` as well."""
     content = model.SerializeToString() if isinstance(model, onnx.ModelProto) else str(model)
     graph = (model if isinstance(model, onnx.ModelProto) else onnx.load(model, load_external_data=False)).graph
     specs: list[InputSpec] = input_specs(graph)
@@ -179,11 +185,28 @@ def run_at_two_sizes(model: onnx.ModelProto | Path) -> list[Outputs]:
     failure: Exception | None = None
     for guess in open_sizes(specs):
         try:
-            return [runner.run(None, feeds(specs, sizes)) for sizes in guess]
+            given = [feeds(specs, sizes) for sizes in guess]
+            return [(values, runner.run(None, values)) for values in given]
         except Exception as error:  # onnxruntime's errors have no common base of their own
             failure = failure or error
     assert failure is not None
     raise failure
+
+
+def unsquashed(path: Path) -> onnx.ModelProto:
+    """The model of ``path`` with logits for outputs where it ends in Sigmoid or Softmax.
+
+    A probability near 0 has the relative error that its logit has in absolute terms, which rounding alone may make
+    large; logits are compared by their own scale.
+    """
+    model = onnx.load(path)
+    makers = {output: node for node in model.graph.node for output in node.output}
+    for output in model.graph.output:
+        node = makers.get(output.name)
+        if node is not None and node.op_type in ("Sigmoid", "Softmax"):
+            output.name = node.input[0]
+            output.type.tensor_type.ClearField("shape")
+    return model
 
 
 def distance(ours: list[Outputs], theirs: list[Outputs]) -> float:

@@ -13,7 +13,7 @@ _MODULES = {
     "transformers": ("sweep_transformers",),
     "timm": ("sweep_timm",),
     "forms": ("forms",),
-    "real": (),
+    "real": ("real",),
 }
 
 
