@@ -200,10 +200,22 @@ def _repeated(values: np.ndarray[Any, Any], shape: Sequence[int | str]) -> np.nd
 
 
 def _tiled(small: np.ndarray[Any, Any], large: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Repeat an output along the axes that have grown, the way a cyclic duplication does."""
+    """Repeat an output along the axes that have grown, the way a cyclic duplication does.
+
+    Where both files normalise along such an axis (embeddings for a cosine), the repeated vectors have length 1 again.
+    """
     if small.ndim != large.ndim:
         return small
-    return np.tile(small, [max(1, b // max(a, 1)) for a, b in zip(small.shape, large.shape, strict=True)])
+    times = [max(1, b // max(a, 1)) for a, b in zip(small.shape, large.shape, strict=True)]
+    tiled = np.tile(small, times)
+    for axis, many in enumerate(times):
+        if many > 1 and _unit_vectors(small, axis) and _unit_vectors(large, axis):
+            tiled = tiled / np.sqrt(many)
+    return tiled
+
+
+def _unit_vectors(values: np.ndarray[Any, Any], axis: int) -> bool:
+    return values.size > 0 and np.allclose(np.linalg.norm(values, axis=axis), 1, atol=1e-4)
 
 
 def _stuck(structure: Structure) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from benchmarks.coverage.judge import _repeated
+from benchmarks.coverage.judge import _repeated, _tiled
 from benchmarks.coverage.oracle import run_at_two_sizes, unsquashed
 from tests.graphs import GraphBuilder, save
 
@@ -28,3 +28,10 @@ def test_logits_stand_in_for_probabilities(tmp_path: Path) -> None:
     for before, after in zip(run_at_two_sizes(path), run_at_two_sizes(shown), strict=True):
         np.testing.assert_allclose(before[0], 1 / (1 + np.exp(-after[0])), rtol=1e-5)
         np.testing.assert_array_equal(before[1], after[1])
+
+
+def test_unit_vectors_stay_unit_vectors() -> None:
+    small = np.array([[0.6, 0.8], [1.0, 0.0]])
+    large = np.tile(small, (1, 2)) / np.sqrt(2)
+    np.testing.assert_allclose(_tiled(small, large), large)
+    np.testing.assert_array_equal(_tiled(3 * small, np.tile(small, (1, 2))), np.tile(3 * small, (1, 2)))
