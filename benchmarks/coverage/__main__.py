@@ -140,7 +140,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     whole = not (options.filter or options.suite or options.exporter or options.target)
     page = options.page or (PAGE if whole or options.page_only else None)
     if page is not None:
-        command = shlex.join(["python", "-m", "benchmarks.coverage", *(arguments or sys.argv[1:])])
+        # What is stored was measured by the same command without --page-only, which resumes where it stopped.
+        given = [argument for argument in arguments or sys.argv[1:] if argument != "--page-only"]
+        command = shlex.join(["python", "-m", "benchmarks.coverage", *given])
         page.write_text(render(rows, command=command, environment=environment(), engine=engine_hash(), cells=len(keys)))
         console.print(f"wrote {page}")
     return int(any(row.status in ("wrong", "failed") for row in rows))
