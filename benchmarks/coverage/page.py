@@ -145,6 +145,6 @@ def _reasons(rows: Sequence[Row]) -> str:
     lines = ["Why not:\n"]
     for (case, status, detail), found in grouped.items():
         places = ", ".join(dict.fromkeys(f"{row.exporter} {row.target}" for row in found))
-        clean = re.sub(r"/\S*bot-onnx-coverage-\w+/", "", " ".join(detail.replace("|", "/").split()))
+        clean = re.sub(r"/\S*/(?=[\w.-]+\.onnx\b)", "", " ".join(detail.replace("|", "/").split()))  # folders of files
         lines.append(f"* {case} ({places}): {status}: {clean}")
     return "\n".join(lines) + "\n"
