@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from bot_onnx.graph.types import Dim
 
@@ -52,7 +52,11 @@ def key_path(location: Sequence[int | str]) -> str:
     return text
 
 
-_WAYS_OUT = {
+#: What pydantic puts behind a key whose value has several forms, to say which of them was tried.
+ONE_SIZE: Final = "<size>"
+BY_CHAIN: Final = "<by chain>"
+
+_WAYS_OUT: Final = {
     "int_type": "give a whole number without quotes",
     "int_from_float": "give a whole number",
     "greater_than": "give a number above 0",
@@ -95,7 +99,9 @@ def explain(error: ValidationError, where: str, known: Sequence[str], nested: Ma
     """
     findings = error.errors(include_url=False)
     for finding in findings:  # which of the forms of a value was tried is not part of its place
-        finding["loc"] = tuple(part for part in finding["loc"] if not str(part).startswith("<"))
+        finding["loc"] = tuple(
+            part for i, part in enumerate(finding["loc"]) if i != 1 or part not in (ONE_SIZE, BY_CHAIN)
+        )
     first = _sentence(findings[0], known, nested)
     others = sorted({key_path(finding["loc"]) for finding in findings[1:]} - {key_path(findings[0]["loc"])})
     more = f" (also wrong: {', '.join(others)})" if others else ""

@@ -23,7 +23,7 @@ from pydantic import (
 from bot_onnx.errors import SpecError
 from bot_onnx.graph.types import SPEC_ROLES
 from bot_onnx.spec import formula, huggingface, library
-from bot_onnx.spec.messages import explain, suggestion
+from bot_onnx.spec.messages import BY_CHAIN, ONE_SIZE, explain, suggestion
 from bot_onnx.spec.reader import parse_object, read_text
 
 #: No dim of a real network is larger; the bound keeps products of sizes far from int64's end.
@@ -59,7 +59,7 @@ def _check_layers(value: object) -> object:
 
 def _form(value: object) -> str:
     """Which form of a size a value has; the names are left out of messages."""
-    return "<by chain>" if isinstance(value, Mapping) else "<size>"
+    return BY_CHAIN if isinstance(value, Mapping) else ONE_SIZE
 
 
 def _check_constants(value: object) -> object:
@@ -80,7 +80,7 @@ def _check_constants(value: object) -> object:
 #: A size for all chains of layers, or one each by chain name (two towers).
 Sizes = (
     Annotated[
-        Annotated[Size, Tag("<size>")] | Annotated[dict[str, Size], Field(min_length=1), Tag("<by chain>")],
+        Annotated[Size, Tag(ONE_SIZE)] | Annotated[dict[str, Size], Field(min_length=1), Tag(BY_CHAIN)],
         Discriminator(_form),
     ]
     | None

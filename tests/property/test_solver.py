@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from bot_onnx.errors import SpecError
@@ -130,6 +130,9 @@ def test_a_composite_alone_determines_its_only_open_part(data: st.DataObject) ->
 
 
 @settings(max_examples=300, deadline=None)
+@example({"<": None})
+@example({"<size>": 1})
+@example({"hidden": {"<by chain>": 0}})
 @given(st.dictionaries(st.sampled_from(KEYS + HUGGINGFACE_KEYS) | st.text(max_size=6), json_values, max_size=5))
 def test_any_input_is_a_spec_or_a_spec_error(data: dict[str, object]) -> None:
     try:
