@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import replace
 
 from bot_onnx.checkpoint.types import Claim, Draft
+from bot_onnx.graph.numbering import Numbering
 from bot_onnx.graph.types import Structure
 
 
@@ -56,23 +56,15 @@ def continued_key(known: Mapping[int, str], index: int) -> str | None:
 
     With one layer known, the key must hold one number that stands alone between dots.
     """
-    first = min(known)
-    tokens = re.split(r"(\d+)", known[first])
-    if len(known) == 1:
+    first, last = min(known), max(known)
+    if first == last:
         parts = known[first].split(".")
         numbers = [place for place, part in enumerate(parts) if part.isdigit()]
         if len(numbers) != 1:
             return None
         parts[numbers[0]] = str(int(parts[numbers[0]]) + index - first)
         return ".".join(parts) if int(parts[numbers[0]]) >= 0 else None
-    last = max(known)
-    others = re.split(r"(\d+)", known[last])
-    different = [place for place, (a, b) in enumerate(zip(tokens, others, strict=False)) if a != b]
-    if len(tokens) != len(others) or len(different) != 1 or not tokens[different[0]].isdigit():
+    counting = Numbering.between(known[first], known[last], first, last - first)
+    if counting is None or counting.step != 1 or any(counting.name(layer) != key for layer, key in known.items()):
         return None
-    place = different[0]
-
-    def key(layer: int) -> str:
-        return "".join([*tokens[:place], str(int(tokens[place]) + layer - first), *tokens[place + 1 :]])
-
-    return key(index) if all(key(layer) == text for layer, text in known.items()) else None
+    return counting.name(index)

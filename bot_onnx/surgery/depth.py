@@ -6,15 +6,14 @@ trailing layers go, or copies of the last one follow it. What the first layers c
 
 from __future__ import annotations
 
-import re
-
 import onnx_ir as ir
 
 from bot_onnx.errors import GraphError
 from bot_onnx.graph.bodies import copy_place, settle_copies
 from bot_onnx.graph.layers import Layer, LayerChain
 from bot_onnx.graph.nodes import fresh_name
-from bot_onnx.graph.normalise import node_inputs
+from bot_onnx.graph.normalise import needed_nodes, node_inputs
+from bot_onnx.graph.numbering import Numbering
 from bot_onnx.graph.opening import keep_storage
 from bot_onnx.surgery.ports import Ports
 
@@ -56,7 +55,7 @@ def _remove(graph: ir.Graph, chain: LayerChain, name: str, target: int, ports: P
     ports.measure_first()
     ports.restore(target)
     gone = {node for layer in chain.layers[target:] for node in layer.nodes}
-    needed = _needed(graph)
+    needed = needed_nodes(graph)
     for output in graph.outputs:
         if output.producer() in gone:
             raise GraphError(
@@ -85,19 +84,6 @@ def _remove(graph: ir.Graph, chain: LayerChain, name: str, target: int, ports: P
                     f"{user.op_type} (node {user.name!r}) uses an input of a layer of {name} that would be removed; "
                     "keep the number of layers"
                 )
-
-
-def _needed(graph: ir.Graph) -> set[ir.Node]:
-    """Nodes that some output depends on."""
-    needed: set[ir.Node] = set()
-    pending = [output.producer() for output in graph.outputs]
-    while pending:
-        node = pending.pop()
-        if node is None or node in needed:
-            continue
-        needed.add(node)
-        pending.extend(value.producer() for value in node_inputs(node))
-    return needed
 
 
 def _move_uses(graph: ir.Graph, old: ir.Node, new: ir.Node, keep: set[ir.Node]) -> None:
@@ -245,13 +231,5 @@ def successor(before: str | None, last: str, number: int) -> str:
 
     ``h.4.ln`` and ``h.5.ln`` continue as ``h.6.ln``; names that do not count get a suffix.
     """
-    if before is not None:
-        left, right = re.split(r"(\d+)", before), re.split(r"(\d+)", last)
-        if len(left) == len(right):
-            different = [i for i, (a, b) in enumerate(zip(left, right, strict=True)) if a != b]
-            if len(different) == 1 and left[different[0]].isdigit() and right[different[0]].isdigit():
-                index = different[0]
-                step = int(right[index]) - int(left[index])
-                if step > 0:
-                    return "".join([*right[:index], str(int(right[index]) + step * number), *right[index + 1 :]])
-    return f"{last}__layer_plus_{number}"
+    counting = None if before is None else Numbering.between(before, last, 0)
+    return f"{last}__layer_plus_{number}" if counting is None else counting.name(1 + number)

@@ -8,7 +8,6 @@ have theirs, and whatever else is numbered after them (``hidden_states.12``, the
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, MutableSequence, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -18,27 +17,9 @@ import onnx_ir as ir
 from bot_onnx.errors import GraphError
 from bot_onnx.graph.layers import LayerChain
 from bot_onnx.graph.nodes import fresh_name, names_in
+from bot_onnx.graph.numbering import Numbering
 
 Kind = Literal["input", "output"]
-
-
-@dataclass(frozen=True, slots=True)
-class Numbering:
-    """Names that count: ``prefix``, a number that grows by ``step`` from layer to layer, ``suffix``."""
-
-    prefix: str
-    suffix: str
-    base: int  # number of layer 0
-    step: int
-
-    def name(self, layer: int) -> str:
-        """Name of a layer's member."""
-        return f"{self.prefix}{self.base + self.step * layer}{self.suffix}"
-
-    def number(self, name: str) -> int | None:
-        """The number in ``name``, or None where it is another kind of name."""
-        match = re.fullmatch(rf"{re.escape(self.prefix)}(\d+){re.escape(self.suffix)}", name)
-        return int(match[1]) if match else None
 
 
 @dataclass(slots=True)
@@ -210,7 +191,7 @@ def _family(kind: Kind, place: tuple[int, int], values: list[ir.Value], ports: s
         if id(value) not in ports:
             break
         if members:
-            following = _numbering(members[-1].name or "", value.name or "", first + len(members) - 1)
+            following = Numbering.between(members[-1].name or "", value.name or "", first + len(members) - 1)
             if following is None or numbering not in (None, following):
                 break
             numbering = following
@@ -218,18 +199,6 @@ def _family(kind: Kind, place: tuple[int, int], values: list[ir.Value], ports: s
     if numbering is None:
         return None
     return Family(kind, place, first, members, numbering, len(values) - first - len(members), values)
-
-
-def _numbering(before: str, after: str, layer: int) -> Numbering | None:
-    """How two names count, the first of them of ``layer``."""
-    left, right = re.split(r"(\d+)", before), re.split(r"(\d+)", after)
-    different = [i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b]
-    if len(left) != len(right) or len(different) != 1 or different[0] % 2 == 0:
-        return None
-    index = different[0]
-    step = int(right[index]) - int(left[index])
-    base = int(left[index]) - step * layer
-    return Numbering("".join(left[:index]), "".join(left[index + 1 :]), base, step) if step > 0 else None
 
 
 def _replace(ports: MutableSequence[ir.Value], values: list[ir.Value]) -> None:
