@@ -20,7 +20,7 @@ import onnx_ir as ir
 from bot_onnx.graph.bodies import bodies_of
 from bot_onnx.graph.leading import LeadingLayer, leading_layer
 from bot_onnx.graph.nodes import VIEWS, behind_views
-from bot_onnx.graph.normalise import FLOATS, node_inputs
+from bot_onnx.graph.normalise import FLOATS, needed_nodes, node_inputs
 
 _COMMUTATIVE = frozenset({"Add", "Mul"})
 
@@ -122,7 +122,7 @@ def _longest_path(flow: nx.DiGraph, claimed: set[ir.Node]) -> list[ir.Node]:
 def _flow(graph: ir.Graph, arithmetic: set[str]) -> nx.DiGraph:
     """Data flow between nodes, without shape arithmetic and without what only shape arithmetic reads."""
     flow: nx.DiGraph = nx.DiGraph()
-    useful = _useful(graph, arithmetic)
+    useful = needed_nodes(graph, skip=lambda node: _is_arithmetic(node, arithmetic))
     for node in graph:
         if node not in useful:
             continue
@@ -132,19 +132,6 @@ def _flow(graph: ir.Graph, arithmetic: set[str]) -> nx.DiGraph:
             if producer is not None and producer in flow:
                 flow.add_edge(producer, node)
     return flow
-
-
-def _useful(graph: ir.Graph, arithmetic: set[str]) -> set[ir.Node]:
-    """Nodes from which an output can be reached by data, not by shapes alone."""
-    useful: set[ir.Node] = set()
-    pending = [producer for output in graph.outputs if (producer := output.producer()) is not None]
-    while pending:
-        node = pending.pop()
-        if node in useful or _is_arithmetic(node, arithmetic):
-            continue
-        useful.add(node)
-        pending.extend(producer for value in node_inputs(node) if (producer := value.producer()) is not None)
-    return useful
 
 
 def _is_arithmetic(node: ir.Node, arithmetic: set[str]) -> bool:

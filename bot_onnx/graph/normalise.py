@@ -6,6 +6,8 @@ and folding untie shared weights and cost more than the analysis itself.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx_ir as ir
 from onnx_ir.passes import common
@@ -192,6 +194,19 @@ def node_inputs(node: ir.Node) -> list[ir.Value]:
             for inner in ir.traversal.RecursiveGraphIterator(attribute.as_graph()):
                 values.extend(v for v in inner.inputs if v is not None and v.graph is node.graph)
     return values
+
+
+def needed_nodes(graph: ir.Graph, skip: Callable[[ir.Node], bool] | None = None) -> set[ir.Node]:
+    """Nodes that some output depends on, ways through nodes that ``skip`` names left out."""
+    needed: set[ir.Node] = set()
+    pending = [output.producer() for output in graph.outputs]
+    while pending:
+        node = pending.pop()
+        if node is None or node in needed or (skip is not None and skip(node)):
+            continue
+        needed.add(node)
+        pending.extend(value.producer() for value in node_inputs(node))
+    return needed
 
 
 def is_float(value: ir.Value) -> bool:
