@@ -15,19 +15,8 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bot_onnx.api import (
-        Inspection,
-        Result,
-        energy,
-        export_weights,
-        import_weights,
-        inspect,
-        plan,
-        resize,
-        state_dict,
-        verify,
-    )
-    from bot_onnx.checkpoint.export import Transfer
+    from bot_onnx.api import Inspection, Result, energy, inspect, plan, resize, verify
+    from bot_onnx.checkpoint.jobs import Transfer, export_weights, import_weights, state_dict
     from bot_onnx.resample import operator
     from bot_onnx.spec import TargetSpec
     from bot_onnx.surgery.types import Plan
@@ -59,8 +48,7 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("Inspection", "Result", "energy", "inspect", "plan", "resize", "verify"), "bot_onnx.api"),
-    **dict.fromkeys(("export_weights", "import_weights", "state_dict"), "bot_onnx.api"),
-    "Transfer": "bot_onnx.checkpoint.export",
+    **dict.fromkeys(("Transfer", "export_weights", "import_weights", "state_dict"), "bot_onnx.checkpoint.jobs"),
     "operator": "bot_onnx.resample",
     "TargetSpec": "bot_onnx.spec",
     "Plan": "bot_onnx.surgery.types",

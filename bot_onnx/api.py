@@ -17,7 +17,6 @@ from bot_onnx.align import Kind, find_facts, plan_alignment
 from bot_onnx.align import align as align_tensors
 from bot_onnx.align.energy import EnergyTable, halved
 from bot_onnx.align.energy import energy as measure_energy
-from bot_onnx.checkpoint.jobs import Transfer, export_weights, import_weights, state_dict
 from bot_onnx.errors import ResampleError
 from bot_onnx.graph.analysis import analyse
 from bot_onnx.graph.normalise import scheme_of
@@ -46,14 +45,10 @@ from bot_onnx.verify import (
 __all__ = [
     "Inspection",
     "Result",
-    "Transfer",
     "energy",
-    "export_weights",
-    "import_weights",
     "inspect",
     "plan",
     "resize",
-    "state_dict",
     "verify",
 ]
 

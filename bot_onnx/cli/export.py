@@ -61,10 +61,10 @@ def command(model: Path, form: str, output: Path, config: Path | None, **values:
 
     A tensor whose key is not certain is refused by name; --like, --source and --names tell.
     """
-    from bot_onnx import api
+    from bot_onnx.checkpoint import jobs
 
     with activity(f"reading {model.name}", silent=values["quiet"] or values["as_json"]):
-        transfer = api.export_weights(
+        transfer = jobs.export_weights(
             model,
             output,
             like=values["like"],

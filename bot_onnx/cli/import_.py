@@ -56,10 +56,10 @@ def command(model: Path, weights: Path, output: Path | None, **values: Any) -> N
 
     The output appears only when it is whole and verified; MODEL is never written to.
     """
-    from bot_onnx import api
+    from bot_onnx.checkpoint import jobs
 
     with activity(f"reading {model.name}", silent=values["quiet"] or values["as_json"]):
-        transfer = api.import_weights(
+        transfer = jobs.import_weights(
             model,
             weights,
             output if output is not None else model.with_name(f"{model.stem}-trained.onnx"),
