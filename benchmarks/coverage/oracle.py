@@ -15,6 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx.graph.analysis import Analysis, analyse
+from bot_onnx.graph.baked_lengths import baked_lengths
 from bot_onnx.graph.bodies import nested_protos
 from bot_onnx.graph.inputs import InputSpec, feeds, input_specs, open_sizes
 from bot_onnx.graph.normalise import FLOATS
@@ -183,7 +184,7 @@ def fed_at_two_sizes(model: onnx.ModelProto | Path) -> list[tuple[Feeds, Outputs
     specs: list[InputSpec] = input_specs(graph)
     runner = session(content)
     failure: Exception | None = None
-    for guess in open_sizes(specs):
+    for guess in open_sizes(specs, baked_lengths(graph)):
         try:
             given = [feeds(specs, sizes) for sizes in guess]
             return [(values, runner.run(None, values)) for values in given]

@@ -25,6 +25,8 @@ _FORM = frozenset({"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Expan
 IMAGE_SIZES = ((64, 96), (224, 256), (32, 64))
 #: Lengths of signals (last axis of a float input without channels behind it), where short ones do not do.
 SIGNAL_SIZES = ((256, 288), (1024, 1152), (16000, 17600))
+#: Factors by which lengths become longer, for networks that halve them, or that cover some steps at once.
+LONGER = (2, 4, 16)
 MAX_TRIALS = 40  #: guesses at which length is the sum of others
 
 
@@ -78,8 +80,16 @@ def _dtype(element: int) -> np.dtype[Any]:
     return np.dtype(onnx.helper.tensor_dtype_to_np_dtype(element))
 
 
-def open_sizes(specs: Sequence[InputSpec]) -> Iterator[tuple[dict[str, int], dict[str, int]]]:
-    """Yield pairs of sizes (first run, second run) for every open symbol, most usual guess first."""
+def open_sizes(
+    specs: Sequence[InputSpec], lengths: Sequence[int] = ()
+) -> Iterator[tuple[dict[str, int], dict[str, int]]]:
+    """Yield pairs of sizes (first run, second run) for every open symbol, most usual guess first.
+
+    Args:
+        specs: the inputs.
+        lengths: what the graph may have been traced at (see :mod:`bot_onnx.graph.baked_lengths`): tried in the end,
+            the same in both runs.
+    """
     symbols = open_symbols(specs)
     spatial = _spatial(specs)
     plain = [symbol for symbol in symbols if symbol not in spatial]
@@ -98,6 +108,12 @@ def open_sizes(specs: Sequence[InputSpec]) -> Iterator[tuple[dict[str, int], dic
     yield _pair(specs, by_axis)
     for related in _related(specs, by_axis):
         yield _pair(specs, related)
+    for factor in LONGER:
+        long = {symbol: (first * factor, second * factor) for symbol, (first, second) in by_axis.items()}
+        yield _pair(specs, {symbol: long[symbol] if axes.get(symbol, 1) else by_axis[symbol] for symbol in symbols})
+    for length in lengths:
+        for batch in (SIZES[0], (1, 1)):
+            yield _pair(specs, {s: (length, length) if axes.get(s, 1) else batch for s in symbols})
     yield _pair(specs, dict.fromkeys(symbols, (1, 1)))
 
 

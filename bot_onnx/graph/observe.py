@@ -17,6 +17,7 @@ import onnx
 import onnx_ir as ir
 
 from bot_onnx.errors import BotError, GraphError
+from bot_onnx.graph.baked_lengths import baked_lengths
 from bot_onnx.graph.bodies import Body, bodies_of, entry_of, is_entry, nested_protos
 from bot_onnx.graph.inputs import feeds, input_specs, open_sizes
 from bot_onnx.graph.normalise import FLOATS, node_inputs
@@ -69,7 +70,7 @@ def observe(model: ir.Model) -> Observation:
     except Exception as error:  # onnxruntime's errors have no public base class
         raise GraphError(f"onnxruntime cannot load this model: {_first_line(error)}") from error
     failure: Exception | None = None
-    for sizes in open_sizes(specs):
+    for sizes in open_sizes(specs, baked_lengths(proto.graph)):
         fed = [feeds(specs, run) for run in sizes]
         try:
             runs = [_run(runner, {**inputs, **zeros}, watched) for inputs in fed]

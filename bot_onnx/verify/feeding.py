@@ -62,13 +62,18 @@ def _values(spec: InputSpec, shape: Shape, ranges: Mapping[str, int], rng: np.ra
 
 
 def candidate_shapes(
-    specs: Sequence[InputSpec], observed: Mapping[str, tuple[tuple[int, int], ...]] | None
+    specs: Sequence[InputSpec],
+    observed: Mapping[str, tuple[tuple[int, int], ...]] | None,
+    lengths: Sequence[int] = (),
 ) -> Iterator[list[dict[str, Shape]]]:
-    """Pairs of input shapes to run at: those at which the analysis ran, else a ladder of guesses."""
+    """Pairs of input shapes to run at: those at which the analysis ran, else a ladder of guesses.
+
+    ``lengths`` are those that the graph may have been traced at.
+    """
     if observed is not None and all(spec.name in observed for spec in specs):
         yield [{spec.name: tuple(pair[run] for pair in observed[spec.name]) for spec in specs} for run in (0, 1)]
         return
-    for pair in open_sizes(specs):
+    for pair in open_sizes(specs, lengths):
         yield [{spec.name: _sized(spec, sizes) for spec in specs} for sizes in pair]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 
 from bot_onnx.errors import MissingRuntimeError
+from bot_onnx.graph.baked_lengths import baked_lengths
 from bot_onnx.graph.inputs import InputSpec, input_specs
 from bot_onnx.graph.reader import Source
 from bot_onnx.graph.tensor_protos import one_line
@@ -80,7 +81,7 @@ def _first_that_runs(
         ranges = index_ranges(graph)
         for name, rows in index_ranges(reference.proto.graph).items() if reference is not None else ():
             ranges[name] = min(rows, ranges.get(name, rows))
-        for shapes in candidate_shapes(specs, observed):
+        for shapes in candidate_shapes(specs, observed, baked_lengths(graph)):
             for chosen in (ranges, _narrow(specs, ranges)):
                 fed = batches(specs, shapes, chosen, seed)
                 try:
