@@ -7,6 +7,8 @@ constant is split by its numbers. Such a graph runs at one length alone. Which, 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
 
 import numpy as np
 import onnx
@@ -16,15 +18,17 @@ _LONGEST = 4096
 _FEW = 64  #: elements of a constant that may hold lengths or places
 
 
-def baked_lengths(graph: onnx.GraphProto) -> tuple[int, ...]:
-    """Lengths that ops of ``graph`` need by the numbers in their constants, likeliest first.
+def baked_lengths(graph: onnx.GraphProto) -> Iterator[int]:
+    """Yield lengths that ops of ``graph`` need by the numbers in their constants, likeliest first.
 
     The length of an axis whose last element is picked by number is that number + 1; of one that is split, the sum of
-    the parts. Next come the numbers that Reshape and Expand name.
+    the parts, or a divisor of it (where the axis is tokens x experts). Next come the numbers that Reshape and Expand
+    name. The graph is not looked at before the first is asked for: most graphs run at other lengths.
     """
     constants = _small_integers(graph)
     highest: dict[tuple[str, int], int] = {}
     needed: Counter[int] = Counter()
+    split: Counter[int] = Counter()
     named: Counter[int] = Counter()
     for node in graph.node:
         numbers = constants.get(node.input[1]) if len(node.input) > 1 else None
@@ -35,16 +39,21 @@ def baked_lengths(graph: onnx.GraphProto) -> tuple[int, ...]:
             place = node.input[0], int(axis)
             highest[place] = max(highest.get(place, 0), *numbers)
         elif node.op_type == "Split":
-            needed[sum(numbers)] += 1
+            split[sum(numbers)] += 1
         elif node.op_type in ("Reshape", "Expand"):
             named.update({number for number in numbers if number > 1})
     needed.update(number + 1 for number in highest.values())
-    ranked = [*_ranked(needed), *_ranked(named)]
-    return tuple(dict.fromkeys(ranked))[:MAX_LENGTHS]
+    ranked = [*_ranked(needed), *(part for number in _ranked(split) for part in _divisors(number)), *_ranked(named)]
+    yield from islice(dict.fromkeys(ranked), MAX_LENGTHS)
 
 
 def _ranked(counts: Counter[int]) -> list[int]:
     return [number for number, _ in counts.most_common() if 1 < number <= _LONGEST]
+
+
+def _divisors(number: int) -> list[int]:
+    """A number and its divisors but 1, largest first."""
+    return [part for part in range(number, 1, -1) if number % part == 0]
 
 
 def _small_integers(graph: onnx.GraphProto) -> dict[str, list[int]]:

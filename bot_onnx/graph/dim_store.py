@@ -149,11 +149,17 @@ class DimStore:
         if dim is None:
             return
         dim = self.find(dim)
-        if self._frozen.get(dim, INPUT) == INPUT:
+        held = self._held(dim)
+        if not held:
             self._frozen[dim] = reason
-        composite = self.composite(dim)
+        composite = self._composite.get(dim)
         for part in composite.parts if composite else ():
-            self.freeze(part, reason)
+            if not (held and self._held(self.find(part))):  # what lies below a held dim is held already
+                self.freeze(part, reason)
+
+    def _held(self, root: Dim) -> bool:
+        """Whether a dim is frozen for good."""
+        return self._frozen.get(root, INPUT) != INPUT
 
     def release(self, leaves: Collection[Dim]) -> None:
         """Unfreeze leaves (and what is made of them) that are frozen for no other reason than :data:`INPUT`."""

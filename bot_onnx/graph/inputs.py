@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -81,7 +81,7 @@ def _dtype(element: int) -> np.dtype[Any]:
 
 
 def open_sizes(
-    specs: Sequence[InputSpec], lengths: Sequence[int] = ()
+    specs: Sequence[InputSpec], lengths: Iterable[int] = ()
 ) -> Iterator[tuple[dict[str, int], dict[str, int]]]:
     """Yield pairs of sizes (first run, second run) for every open symbol, most usual guess first.
 
@@ -108,12 +108,13 @@ def open_sizes(
     yield _pair(specs, by_axis)
     for related in _related(specs, by_axis):
         yield _pair(specs, related)
+    batches = [symbol for symbol in symbols if not axes.get(symbol, 1)]
     for factor in LONGER:
-        long = {symbol: (first * factor, second * factor) for symbol, (first, second) in by_axis.items()}
-        yield _pair(specs, {symbol: long[symbol] if axes.get(symbol, 1) else by_axis[symbol] for symbol in symbols})
-    for length in lengths:
+        longer = {symbol: (first * factor, second * factor) for symbol, (first, second) in by_axis.items()}
+        yield _pair(specs, {**longer, **{symbol: by_axis[symbol] for symbol in batches}})
+    for traced in lengths:
         for batch in (SIZES[0], (1, 1)):
-            yield _pair(specs, {s: (length, length) if axes.get(s, 1) else batch for s in symbols})
+            yield _pair(specs, {**dict.fromkeys(symbols, (traced, traced)), **dict.fromkeys(batches, batch)})
     yield _pair(specs, dict.fromkeys(symbols, (1, 1)))
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bot_onnx.graph.attention import Attention
+from bot_onnx.graph.attention import PRODUCTS, Attention
 from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.layers import LayerChain
-from bot_onnx.graph.parameters import Parameter, table_rows
+from bot_onnx.graph.parameters import Parameter, parameter_behind, table_rows
 from bot_onnx.graph.recurrent import GATES, STATE_WEIGHT
 from bot_onnx.graph.rules import Context
 
@@ -62,6 +62,7 @@ def assign_roles(
         for leaf in context.table.leaves(dim):
             if context.table.frozen(leaf) is None:
                 roles.give(leaf, "conv_groups")
+    _state_roles(context, roles, chains)
     _intermediate_roles(context, roles, chains, parameters)
     _output_roles(graph, context, roles, parameters)
     return roles
@@ -127,6 +128,7 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
             computed.append(row)
         else:
             table.freeze(rows, f"{parameter.name} is looked up by computed indices")
+            roles.give(rows, "count")  # of buckets, of codewords
     tables = {node for parameter in embeddings for node, _ in parameter.uses}
     for node in context.gathers:
         data = context.of(node.inputs[0])
@@ -226,6 +228,21 @@ def _follow_positions(graph: ir.Graph, context: Context, roles: Roles) -> None:
         for dim in context.of(value) if sliced else ():
             if dim is not None and context.table.size(dim) == size and context.table.frozen(dim) is None:
                 context.table.unify(positions[0], dim)
+
+
+def _state_roles(context: Context, roles: Roles, chains: list[LayerChain]) -> None:
+    """What two activations of a layer contract, be it no attention score: the state of a state space.
+
+    Its size is no width of the network: more of it is more memory, and weights alone cannot make up for a longer sum.
+    """
+    for chain in chains:
+        for node in chain.layers[0].nodes:
+            inner = context.contracted.get(node)
+            if node.op_type not in (*PRODUCTS, "Einsum") or inner is None or not context.table.is_static(inner):
+                continue
+            free = context.table.composite(inner) is None and context.table.frozen(inner) is None
+            if free and not any(parameter_behind(value) is not None for value in node.inputs):
+                roles.give(inner, "state")
 
 
 def _intermediate_roles(

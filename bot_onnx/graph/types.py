@@ -32,8 +32,9 @@ class Dim:
         parts: ids of the parts for a product or concat, in order; the same id may stand there twice
             (rotary: head_dim = half + half).
         role: one of :data:`SPEC_ROLES`, or ``v_head_dim``, ``group`` (query heads per kv head), ``half_head_dim``,
-            ``conv_groups`` (of a grouped convolution), ``count`` (a number of things, such as the 3 of a fused qkv),
-            ``io``, ``spatial``, ``out`` (ends at a graph output only), ``free`` (anything else that can be resized).
+            ``state`` (contracted between two activations of a layer that are no attention), ``conv_groups`` (of a
+            grouped convolution), ``count`` (a number of things, such as the 3 of a fused qkv), ``io``, ``spatial``,
+            ``out`` (ends at a graph output only), ``free`` (anything else that can be resized).
         frozen: None if the dim can be resized, else the reason why not.
         occurrences: ``(initializer name, axis)`` pairs.
     """

@@ -14,7 +14,9 @@ _CARRIERS = ("heads", "kv_heads", "conv_groups")
 #: Roles that count things: no channels, so ``round_to`` is not for them.
 _COUNTED = (*_CARRIERS, "group")
 #: Parts that are kept in any case.
-_KEPT = ("head_dim", "v_head_dim", "half_head_dim", "group", "vocab", "positions", "io", "spatial", "count", "out")
+_KEPT = (
+    "head_dim", "v_head_dim", "half_head_dim", "group", "state", "vocab", "positions", "io", "spatial", "count", "out"
+)  # fmt: skip
 _SCALED_ROLES = ("hidden", "heads", "kv_heads", "conv_groups", "intermediate", "free")
 
 

@@ -5,7 +5,7 @@ Which integers an input may take follows from the tables it addresses, never fro
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -64,7 +64,7 @@ def _values(spec: InputSpec, shape: Shape, ranges: Mapping[str, int], rng: np.ra
 def candidate_shapes(
     specs: Sequence[InputSpec],
     observed: Mapping[str, tuple[tuple[int, int], ...]] | None,
-    lengths: Sequence[int] = (),
+    lengths: Iterable[int] = (),
 ) -> Iterator[list[dict[str, Shape]]]:
     """Pairs of input shapes to run at: those at which the analysis ran, else a ladder of guesses.
 

@@ -84,7 +84,7 @@ def pool(context: Context, node: ir.Node) -> None:
     for output in node.outputs:
         if not output.name:
             continue
-        spatial = _spatial(context, output, data)
+        spatial = _pooled(context, node, output, data)
         leading: list[MaybeDim] = []
         for dim, size in zip(data[:2], context.sizes(output)[:2], strict=True):
             if size == context.table.size(dim):
@@ -98,6 +98,20 @@ def pool(context: Context, node: ir.Node) -> None:
         for axis, dim in enumerate(context.of(node.outputs[0])[:2]):
             if dim is not None:
                 context.need(node, _SIZES, axis, [dim])
+
+
+def _pooled(context: Context, node: ir.Node, output: ir.Value, data: Axes) -> list[MaybeDim]:
+    """Axes behind batch and channels; one whose windows are single elements is not pooled."""
+    windows = node.attributes["kernel_shape"].as_ints() if "kernel_shape" in node.attributes else ()
+    whole = [
+        size == 1 and context.table.size(dim) == new
+        for size, dim, new in zip(windows, data[2:], context.sizes(output)[2:], strict=False)
+    ]
+    if not any(whole):
+        return _spatial(context, output, data)
+    pooled = [None if untouched else dim for untouched, dim in zip(whole, data[2:], strict=True)]
+    found = _spatial(context, output, (*data[:2], *pooled))
+    return [dim if untouched else new for untouched, dim, new in zip(whole, data[2:], found, strict=True)]
 
 
 @rule("DepthToSpace", "SpaceToDepth")

@@ -1,0 +1,71 @@
+"""Dims that ``width`` leaves alone, and axes that a pool leaves alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+
+import bot_onnx
+from bot_onnx.graph.types import Dim
+from tests.graphs import GraphBuilder, save
+
+
+def memory_model(layers: int = 2, hidden: int = 8, state: int = 4) -> onnx.ModelProto:
+    """Layers that write to a memory ``[hidden, state]`` and read it again: linear attention without a Softmax."""
+    b = GraphBuilder()
+    x = b.op("MatMul", "x", b.weight(3, hidden))
+    for _ in range(layers):
+        keys, queries = (b.op("MatMul", x, b.weight(hidden, state)) for _ in range(2))
+        written = b.op("MatMul", b.op("Transpose", keys, perm=[0, 2, 1]), b.op("MatMul", x, b.weight(hidden, hidden)))
+        x = b.op("Add", x, b.op("MatMul", b.op("MatMul", queries, written), b.weight(hidden, hidden)))
+    return b.model([("x", ["batch", "sequence", 3])], [b.op("MatMul", x, b.weight(hidden, 5))], rank=3)
+
+
+def pooled_model(hidden: int = 8) -> onnx.ModelProto:
+    """A pool over the sequence, hidden being an axis of the image with windows of one element."""
+    b = GraphBuilder()
+    x = b.op("Relu", b.op("MatMul", "x", b.weight(3, hidden)))
+    image = b.op("Unsqueeze", x, b.ints(1))
+    pooled = b.op("AveragePool", image, kernel_shape=[2, 1], strides=[2, 1], ceil_mode=1)
+    x = b.op("MatMul", b.op("Squeeze", pooled, b.ints(1)), b.weight(hidden, 5))
+    return b.model([("x", ["batch", "sequence", 3])], [x], rank=3)
+
+
+def dims(path: Path) -> list[Dim]:
+    return list(bot_onnx.inspect(path).structure.dims.values())
+
+
+def grown(path: Path, factor: float = 2.0) -> Path:
+    out = path.with_name("grown.onnx")
+    bot_onnx.resize(path, {"width": factor}, out, method="net2net", options={"mapping": "cyclic"})
+    return out
+
+
+def outputs(path: Path) -> np.ndarray:
+    x = np.random.default_rng(0).standard_normal((2, 7, 3)).astype(np.float32)
+    return np.asarray(onnxruntime.InferenceSession(str(path)).run(None, {"x": x})[0])
+
+
+def test_what_two_activations_contract_is_a_state_that_width_keeps(tmp_path: Path) -> None:
+    source = save(memory_model(), tmp_path)
+    assert [dim.size for dim in dims(source) if dim.role == "state"] == [4]
+    result = grown(source)
+    assert [dim.size for dim in dims(result) if dim.role == "state"] == [4]
+    assert [dim.size for dim in dims(result) if dim.role == "hidden"] == [16]
+    np.testing.assert_allclose(outputs(result), outputs(source), rtol=1e-4, atol=1e-5)
+
+
+def test_a_state_can_be_asked_for_by_name(tmp_path: Path) -> None:
+    source = save(memory_model(), tmp_path)
+    name = next(dim.name for dim in dims(source) if dim.role == "state")
+    out = tmp_path / "wider.onnx"
+    bot_onnx.resize(source, {"dims": {name: 6}}, out)
+    assert [dim.size for dim in dims(out) if dim.role == "state"] == [6]
+
+
+def test_an_axis_on_which_a_pool_has_windows_of_one_element_can_be_resized(tmp_path: Path) -> None:
+    source = save(pooled_model(), tmp_path)
+    np.testing.assert_allclose(outputs(grown(source)), outputs(source), rtol=1e-4, atol=1e-5)
