@@ -23,7 +23,8 @@ from bot_onnx.runtime import session
 TOLERANCE = 1e-3
 
 #: Roles of dims that a resize leaves alone: what an input or output brings, a kernel's taps, numbers of things.
-_FIXED = ("io", "out", "spatial", "count", "vocab", "positions", "head_dim", "v_head_dim", "half_head_dim", "group")
+_FIXED = ("io", "out", "spatial", "count", "vocab", "positions", "experts", "head_dim", "v_head_dim",
+          "half_head_dim", "group")  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -64,6 +64,7 @@ def assign_roles(
                 roles.give(leaf, "conv_groups")
     _state_roles(context, roles, chains)
     _intermediate_roles(context, roles, chains, parameters)
+    _expert_roles(graph, context, roles, parameters)
     _output_roles(graph, context, roles, parameters)
     return roles
 
@@ -269,13 +270,34 @@ def _intermediate_roles(
                 roles.give(leaf, "intermediate")
 
 
+def _contracted(context: Context, parameters: dict[str, Parameter]) -> set[Dim]:
+    """Leaves that some parameter reads: it sums over them or is looked up along them."""
+    return {
+        leaf
+        for parameter in parameters.values()
+        for dim, direction in zip(context.of(parameter.value), parameter.directions, strict=True)
+        if dim is not None and direction in ("in", "index")
+        for leaf in context.table.leaves(dim)
+    }
+
+
+def _expert_roles(graph: ir.Graph, context: Context, roles: Roles, parameters: dict[str, Parameter]) -> None:
+    """What a router scores to choose from: made by a matrix, ranked by TopK, and read by no matrix afterwards.
+
+    Channels that TopK makes sparse are read by one, and are channels that cannot change, not a number of experts.
+    """
+    table, contracted = context.table, _contracted(context, parameters)
+    for node in graph:
+        if node.op_type == "TopK" and (dims := context.of(node.inputs[0])):
+            ranked = dims[node.attributes.get_int("axis", -1)]
+            for leaf in table.leaves(ranked) if ranked is not None else ():
+                if leaf not in contracted:
+                    roles.give(leaf, "experts")
+
+
 def _output_roles(graph: ir.Graph, context: Context, roles: Roles, parameters: dict[str, Parameter]) -> None:
     """Dims that only end at a graph output: the logits axis is vocab where it has its size, else ``out``."""
-    contracted: set[Dim] = set()
-    for parameter in parameters.values():
-        for dim, direction in zip(context.of(parameter.value), parameter.directions, strict=True):
-            if dim is not None and direction in ("in", "index"):
-                contracted.update(context.table.leaves(dim))
+    contracted = _contracted(context, parameters)
     vocab = {context.table.size(dim) for dim in roles.dims("vocab")}
     for output in graph.outputs:
         for dim in context.of(output):
