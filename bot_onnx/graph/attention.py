@@ -6,6 +6,7 @@ the weights found walking back carry queries and keys, and the scalars on the wa
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -19,6 +20,7 @@ from bot_onnx.graph.rules.base import AttentionDims
 
 #: Products of two activations.
 PRODUCTS = frozenset({"MatMul", "FusedMatMul"})
+_FAR = 64  #: nodes that may lie between a product and its Softmax
 _SOFTMAX = frozenset({"Softmax", "BiasSoftmax"})
 _TO_SOFTMAX = frozenset("Mul Div Add Sub Where Cast Max Min Reshape Identity Clip Tanh Unsqueeze Squeeze".split())
 
@@ -66,7 +68,7 @@ def find_attentions(graph: ir.Graph, context: Context) -> list[Attention]:
         if inner is None or not context.table.is_static(inner):
             continue
         scalars: list[Scalar] = []
-        softmax = _softmax_after(node, scalars)
+        softmax = _softmax_after(context, node, scalars)
         if softmax is None:
             continue
         attention = Attention(node, context.table.find(inner), _heads(context, node), scalars=scalars)
@@ -93,22 +95,27 @@ def _fused(context: Context, node: ir.Node, dims: AttentionDims) -> Attention:
     return attention
 
 
-def _softmax_after(node: ir.Node, scalars: list[Scalar]) -> ir.Node | None:
+def _softmax_after(context: Context, node: ir.Node, scalars: list[Scalar]) -> ir.Node | None:
     """The Softmax that the result of ``node`` runs into; scalar factors on the way are added to ``scalars``."""
-    seen: list[Scalar] = scalar_factors(node)
-    current = node
-    for _ in range(24):
-        consumers = [usage for output in current.outputs for usage in output.uses()]
-        ahead = [u for u in consumers if u.node.op_type in _SOFTMAX or u.node.op_type in _TO_SOFTMAX]
-        if not ahead:
-            return None
-        usage = ahead[0]
-        if usage.node.op_type in _SOFTMAX:
-            scalars.extend(seen)
-            return usage.node
-        seen.extend(scalar_factors(usage.node))
-        current = usage.node
+    pending = deque([(node, scalar_factors(node))])
+    seen = {node}
+    while pending and len(seen) < _FAR:
+        current, factors = pending.popleft()
+        for usage in (usage for output in current.outputs for usage in output.uses()):
+            following = usage.node
+            if following.op_type in _SOFTMAX:
+                scalars.extend(factors)
+                return following
+            if following not in seen and (following.op_type in _TO_SOFTMAX or _adds_keys(context, following)):
+                seen.add(following)
+                pending.append((following, factors + scalar_factors(following)))
     return None
+
+
+def _adds_keys(context: Context, node: ir.Node) -> bool:
+    """Whether scores of other keys are put beside those that come in (sinks, which take weight and bring no value)."""
+    rank = len(context.of(node.outputs[0]))
+    return node.op_type == "Concat" and node.attributes.get_int("axis", 0) in (-1, rank - 1)
 
 
 def scalar_factors(node: ir.Node) -> list[Scalar]:
@@ -200,6 +207,6 @@ def _value_dim(context: Context, softmax: ir.Node) -> MaybeDim:
         if node.op_type in PRODUCTS:
             dim = context.of(node.outputs[0])[-1]
             return dim if dim is not None and context.table.is_static(dim) else None
-        if node.op_type in ("Where", "Cast", "Mul", "Dropout", "Reshape", "Identity"):
+        if node.op_type in ("Where", "Cast", "Mul", "Dropout", "Reshape", "Identity", "Slice"):
             pending.extend(usage.node for output in node.outputs for usage in output.uses())
     return None

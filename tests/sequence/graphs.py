@@ -129,6 +129,24 @@ def multi_query(layers: int = 3, heads: int = 4, head_dim: int = 8, *, from_end:
     return b.model([("x", ["batch", "sequence", FEATURES])], [b.nodes[-1].output[0]], rank=3)
 
 
+def sinks(layers: int = 3, heads: int = 4, head_dim: int = 8) -> onnx.ModelProto:
+    """Attention with one more score a head, learned and without a value: it takes weight from the others."""
+    b = GraphBuilder()
+    hidden = heads * head_dim
+    x = b.op("MatMul", "x", b.weight(FEATURES, hidden))
+    for _ in range(layers):
+        q, k, v = (_heads(b, b.op("MatMul", x, b.weight(hidden, hidden)), heads, head_dim) for _ in range(3))
+        scores = b.op("MatMul", q, b.op("Transpose", k, perm=[0, 1, 3, 2]))
+        scores = b.op("Mul", scores, b.constant(np.float32(head_dim**-0.5)))
+        one = b.op("ReduceSum", b.op("Mul", scores, b.constant(np.float32(0))), b.ints(3), keepdims=1)
+        both = b.op("Concat", scores, b.op("Add", one, b.weight(1, heads, 1, 1)), axis=-1)
+        weights = b.op("Slice", b.op("Softmax", both, axis=-1), b.ints(0), b.ints(-1), b.ints(3))
+        mixed = b.op("Transpose", b.op("MatMul", weights, v), perm=[0, 2, 1, 3])
+        x = b.op("Add", x, b.op("MatMul", b.op("Reshape", mixed, b.ints(0, 0, hidden)), b.weight(hidden, hidden)))
+    b.op("MatMul", x, b.weight(hidden, 3))
+    return b.model([("x", ["batch", "sequence", FEATURES])], [b.nodes[-1].output[0]], rank=3)
+
+
 def first_without_norm(layers: int = 5, hidden: int = 8, inner: int = 16) -> onnx.ModelProto:
     """Residual layers with a norm before each, but for the first one: its input is normalised already."""
     b = GraphBuilder()
