@@ -71,10 +71,10 @@ def _checked(chain: Chain, count: int) -> int:
             f"key 'layers': chain '{chain.name}' keeps its {chain.count} layers, {count} cannot be had: "
             f"{chain.resizable}. Leave this chain out or give {chain.count}."
         )
-    if count != chain.count and chain.leading and count < chain.leading + 2:
+    if count != chain.count and chain.leading and count <= chain.leading:
         raise SpecError(
             f"key 'layers': chain '{chain.name}' cannot have {count}: its first layer is unlike the others (it lacks a "
-            f"norm) and stays, and at least two of the others must; give {chain.leading + 2} or more."
+            f"norm) and stays, and at least one of the others must; give {chain.leading + 1} or more."
         )
     return count
 

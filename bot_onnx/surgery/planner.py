@@ -129,7 +129,7 @@ def prepare(
         seed=seed,
         align=alignment.kind,
         dims=_dim_changes(analysis, solution.sizes),
-        layers=tuple(LayerChange(c.name, c.count, solution.layers[c.name]) for c in structure.chains),
+        layers=tuple(LayerChange(c.name, c.count, solution.layers[c.name], c.leading) for c in structure.chains),
         constants=tuple(constants),
         stacks=tuple(_placed(stack, placed) for stack in stacks),
         notes=(*solution.notes, *scaled, *alignment.notes),

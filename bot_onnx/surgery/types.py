@@ -23,11 +23,12 @@ class DimChange:
 
 @dataclass(frozen=True, slots=True)
 class LayerChange:
-    """Depth of one chain before and after."""
+    """Depth of one chain before and after; ``leading`` of its layers are unlike the others and stay."""
 
     chain: str
     source: int
     target: int
+    leading: int = 0
 
 
 @dataclass(frozen=True, slots=True)
