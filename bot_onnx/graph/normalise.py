@@ -13,6 +13,7 @@ import onnx_ir as ir
 from onnx_ir.passes import common
 
 from bot_onnx.graph.bodies import lay_open
+from bot_onnx.graph.copies import share_copies
 from bot_onnx.graph.lookups import gather_rows
 from bot_onnx.graph.nodes import fresh_name, names_in
 from bot_onnx.graph.opening import (
@@ -40,7 +41,7 @@ HELD = 1024
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 
 
-_SCHEME, _FUSED = "bot_onnx.scheme", "bot_onnx.fused"
+_SCHEME, _FUSED, _COPIES = "bot_onnx.scheme", "bot_onnx.fused", "bot_onnx.copies"
 
 
 def normalise(model: ir.Model) -> ir.Model:
@@ -48,7 +49,8 @@ def normalise(model: ir.Model) -> ir.Model:
 
     Afterwards: no function calls, no Constant nodes, Identity nodes only where a value is an output under two names, no
     unused nodes, bodies of control flow laid open, nodes in topological order, no small initializer with more than one
-    use, no initial states that are zero anyway, no fused sums, and no quantised ops but those that cannot be followed.
+    use, no initial states that are zero anyway, no fused sums, no second copies of a weight, and no quantised
+    ops but those that cannot be followed.
     """
     if model.functions:
         common.InlinePass()(model)
@@ -71,6 +73,7 @@ def normalise(model: ir.Model) -> ir.Model:
             value.name = name
     _canonical_sort(model.graph)
     model.graph.doc_string = None
+    model.meta[_COPIES] = share_copies(model.graph)
     _hold_small(model.graph)
     _clone_shared_constants(model.graph)
     return model
@@ -92,6 +95,9 @@ def form_notes(model: ir.Model) -> tuple[str, ...]:
     if fused:
         ops = ", ".join(f"{name} x {count}" for name, count in sorted(fused.items()))
         notes.append(f"Fused ops are written out: {ops}.")
+    copies: int = model.meta.get(_COPIES) or 0
+    if copies:
+        notes.append(f"{copies} tensors were copies of others: weights that the network shares, written once now.")
     return tuple(notes)
 
 
