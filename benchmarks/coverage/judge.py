@@ -144,16 +144,9 @@ def _against_native(bench: _Bench, row: Row, target: Target, out: Path) -> Row:
     return replace(row, status="equal", distance=far)
 
 
-def _forms(path: Path) -> list[tuple[int, bool]]:
-    """Rank of the tensors of every stack, and whether a Transpose reads them.
-
-    The same for two sizes of a network that are exported alike.
-    """
-    analysis = oracle.analysis_of(path)
-    turned = {
-        value.name for node in analysis.model.graph if node.op_type == "Transpose" for value in node.inputs if value
-    }
-    return [(len(stack.shape), stack.tensors[0] in turned) for stack in analysis.structure.stacks]
+def _forms(path: Path) -> list[int]:
+    """Rank of the tensors of every stack: the same for two sizes of a network that are exported alike."""
+    return [len(stack.shape) for stack in oracle.analysis_of(path).structure.stacks]
 
 
 def _by_growth(bench: _Bench, row: Row, out: Path) -> Row:

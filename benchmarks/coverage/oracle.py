@@ -53,13 +53,29 @@ def pairs(ours: Analysis, native: Analysis) -> Iterator[tuple[ir.Value, ir.Value
         UnlikeNativeError: the two do not have the same tensors in the same order; names the first that differ.
     """
     mine, theirs = weights_in_order(ours), weights_in_order(native)
-    shapes = [[tuple(v.const_value.shape.numpy()) for v in values if v.const_value] for values in (mine, theirs)]
     if len(mine) != len(theirs):
         raise UnlikeNativeError(f"{len(mine)} tensors, the native export has {len(theirs)}")
-    for place, (a, b) in enumerate(zip(*shapes, strict=True)):
-        if a != b:
-            raise UnlikeNativeError(f"tensors differ from the native export's: {mine[place].name} {a}, natively {b}")
+    for a, b in zip(mine, theirs, strict=True):
+        shapes = _content(a, b).shape, _content(b, b).shape
+        if shapes[0] != shapes[1]:
+            raise UnlikeNativeError(
+                f"tensors differ from the native export's: {a.name} {shapes[0]}, natively {shapes[1]}"
+            )
     yield from zip(mine, theirs, strict=True)
+
+
+def _content(source: ir.Value, target: ir.Value) -> NDArray[np.generic]:
+    """The numbers of ``source`` the way round in which ``target`` is stored.
+
+    An exporter folds the transposition of small matrices into them, and leaves it in the graph for large ones.
+    """
+    assert source.const_value is not None
+    values = source.const_value.numpy()
+    return values.T if values.ndim == 2 and _is_turned(source) != _is_turned(target) else values
+
+
+def _is_turned(value: ir.Value) -> bool:
+    return any(usage.node.op_type == "Transpose" for usage in value.uses())
 
 
 def _single_elements(analysis: Analysis) -> list[ir.Value]:
@@ -108,8 +124,7 @@ def transplant(ours: Analysis, native: Analysis, trained: NDArray[np.float32] | 
     if trained is not None:
         found += _trained_scalars(ours, native, trained)
     for source, target in found:
-        assert source.const_value is not None
-        target.const_value = ir.Tensor(source.const_value.numpy(), name=target.name)
+        target.const_value = ir.Tensor(np.ascontiguousarray(_content(source, target)), name=target.name)
     originals = {stack.id: stack.tensors[0] for stack in native.structure.stacks}
     initializers = native.model.graph.initializers
     for stack in native.structure.stacks:
@@ -140,9 +155,7 @@ def untrained_that_differ(ours: Analysis, native: Analysis, trained: NDArray[np.
     """
     found: dict[str, str] = {}
     for source, target in pairs(ours, native):
-        assert source.const_value is not None and target.const_value is not None
-        mine = source.const_value.numpy().astype(np.float64).reshape(-1)
-        theirs = target.const_value.numpy().astype(np.float64).reshape(-1)
+        mine, theirs = (_content(value, target).astype(np.float64).reshape(-1) for value in (source, target))
         if not _among(theirs, trained) and not np.allclose(mine, theirs, rtol=1e-4, atol=1e-6, equal_nan=True):
             found[target.name or ""] = source.name or ""
     return found
@@ -162,10 +175,7 @@ def differs_between_seeds(names: set[str], first: Analysis, second: Analysis) ->
     return {
         a.name or ""
         for a, b in pairs(first, second)
-        if a.name in names
-        and a.const_value is not None
-        and b.const_value is not None
-        and not np.array_equal(a.const_value.numpy(), b.const_value.numpy())
+        if a.name in names and not np.array_equal(_content(a, a), _content(b, a))
     }
 
 
