@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from bot_onnx.graph.dims import Dim, MaybeDim
+from bot_onnx.graph.einsum import subscripts
 from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.graph.parameters import is_linear, is_parameter, parameter_behind
 from bot_onnx.graph.recurrent import GATES
@@ -19,7 +20,7 @@ from bot_onnx.graph.rules import Context
 from bot_onnx.graph.rules.base import AttentionDims
 
 #: Products of two activations.
-PRODUCTS = frozenset({"MatMul", "FusedMatMul"})
+PRODUCTS = frozenset({"MatMul", "FusedMatMul", "Einsum"})
 _FAR = 64  #: nodes that may lie between a product and its Softmax
 _SOFTMAX = frozenset({"Softmax", "BiasSoftmax"})
 _TO_SOFTMAX = frozenset("Mul Div Add Sub Where Cast Max Min Reshape Identity Clip Tanh Unsqueeze Squeeze".split())
@@ -65,7 +66,7 @@ def find_attentions(graph: ir.Graph, context: Context) -> list[Attention]:
         if node.op_type not in PRODUCTS or any(value is None or value.const_value is not None for value in node.inputs):
             continue
         inner = context.contracted.get(node)
-        if inner is None or not context.table.is_static(inner):
+        if inner is None or not context.table.is_static(inner) or len(node.inputs) != 2:
             continue
         scalars: list[Scalar] = []
         softmax = _softmax_after(context, node, scalars)
@@ -137,8 +138,12 @@ def _is_scalar(value: ir.Value) -> bool:
 
 
 def _heads(context: Context, node: ir.Node) -> MaybeDim:
-    """Static part of the batch dim next to the two last axes of the score."""
+    """Static part of the batch dim next to the two last axes of the score, or of those that an Einsum walks along."""
     dims = context.of(node.outputs[0])
+    if node.op_type == "Einsum":
+        return context.table.product(
+            [dim for dim in _einsum_axes(context, node, 0, both=True) if _is_static(context, dim)]
+        )
     if len(dims) < 3 or dims[-3] is None:
         return None
     table = context.table
@@ -146,6 +151,17 @@ def _heads(context: Context, node: ir.Node) -> MaybeDim:
     if composite is not None and composite.kind == "product":
         return table.product([part for part in composite.parts if table.is_static(part)])
     return table.find(dims[-3]) if table.is_static(dims[-3]) else None
+
+
+def _is_static(context: Context, dim: MaybeDim) -> bool:
+    return dim is not None and context.table.is_static(dim)
+
+
+def _einsum_axes(context: Context, node: ir.Node, slot: int, *, both: bool) -> list[MaybeDim]:
+    """Dims of an Einsum's result that both of its operands have, or the one in ``slot`` alone."""
+    terms, outcome = subscripts(node, [len(context.of(value)) for value in node.inputs])
+    dims = zip(outcome or (), context.of(node.outputs[0]), strict=True)
+    return [dim for letter, dim in dims if letter in terms[slot] and (letter in terms[1 - slot]) == both]
 
 
 def _projections(
@@ -199,14 +215,19 @@ def _selected_part(context: Context, node: ir.Node, output: ir.Value) -> int | N
 
 def _value_dim(context: Context, softmax: ir.Node) -> MaybeDim:
     """Last dim of the product that the attention weights enter."""
-    pending = [usage.node for output in softmax.outputs for usage in output.uses()]
+    pending = [usage for output in softmax.outputs for usage in output.uses()]
     for _ in range(64):
         if not pending:
             return None
-        node = pending.pop(0)
+        usage = pending.pop(0)
+        node = usage.node
         if node.op_type in PRODUCTS:
-            dim = context.of(node.outputs[0])[-1]
-            return dim if dim is not None and context.table.is_static(dim) else None
-        if node.op_type in ("Where", "Cast", "Mul", "Dropout", "Reshape", "Identity", "Slice"):
-            pending.extend(usage.node for output in node.outputs for usage in output.uses())
+            dims = context.of(node.outputs[0])[-1:]
+            if node.op_type == "Einsum":
+                dims = tuple(
+                    d for d in _einsum_axes(context, node, 1 - usage.idx, both=False) if _is_static(context, d)
+                )
+            return dims[-1] if dims and _is_static(context, dims[-1]) else None
+        if node.op_type in ("Where", "Cast", "Mul", "Dropout", "Reshape", "Identity"):
+            pending.extend(usage for output in node.outputs for usage in output.uses())
     return None

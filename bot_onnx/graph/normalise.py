@@ -58,6 +58,7 @@ def normalise(model: ir.Model) -> ir.Model:
     _lift_tensor_constants(model.graph)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)  # constants of other kinds
     _unwrap_single_operands(model.graph)
+    _unwrap_repeated_casts(model.graph)
     _drop_identities(model.graph)
     drop_zero_states(model.graph)
     gather_rows(model.graph)
@@ -133,6 +134,23 @@ def _unwrap_single_operands(graph: ir.Graph) -> None:
     for node in graph:
         variadic = node.op_type in ("Concat", "Max", "Mean", "Min", "Sum") and node.domain in ("", "ai.onnx")
         if variadic and len(node.inputs) == 1:
+            node.op_type = "Identity"
+            node.attributes.clear()
+
+
+def _unwrap_repeated_casts(graph: ir.Graph) -> None:
+    """Make Identity nodes of casts of what is of that type already, by a cast before them.
+
+    A value that every layer casts for itself, each what the layer before it has cast, would make the last layer unlike
+    the others: nothing reads its cast.
+    """
+    types: dict[ir.Value, int] = {}
+    for node in graph:
+        if node.op_type != "Cast" or node.domain not in ("", "ai.onnx") or node.inputs[0] is None:
+            continue
+        wanted = node.attributes["to"].as_int()
+        types[node.outputs[0]] = wanted
+        if types.get(node.inputs[0]) == wanted:
             node.op_type = "Identity"
             node.attributes.clear()
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from bot_onnx.graph.dims import Dim, MaybeDim
+from bot_onnx.graph.einsum import summed_axes
 from bot_onnx.graph.nodes import VIEWS, behind_views, op_key
 from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.graph.recurrent import BIAS, CELL, GATES, INPUT_WEIGHT, PEEPHOLES, STATE, STATE_WEIGHT
@@ -228,6 +229,11 @@ def _contracted_axes(parameter: Parameter, context: Context) -> list[int]:
         for node, _ in parameter.uses
         if (dim := context.contracted.get(node)) is not None
     }  # fmt: skip
+    for node, slot in parameter.uses:
+        if node.op_type == "Einsum" and node.inputs[slot] is parameter.value:
+            return summed_axes(node, slot, [len(context.of(value)) for value in node.inputs])
+        if node.op_type == "Einsum" and (whole := context.contracted.get(node)) is not None:
+            inner.update(context.table.leaves(whole))
     axes = [axis for axis, dim in enumerate(dims) if dim is not None and context.table.find(dim) in inner]
     if len(axes) < 2 or not any(is_linear(node) for node, _ in parameter.uses):
         return axes[:1]

@@ -12,7 +12,7 @@ from bot_onnx.graph.recurrent import GATES, STATE_WEIGHT
 from bot_onnx.graph.rules import Context
 
 _CHOOSING = frozenset({"Less", "Not", "Add", "Mul", "Where"})
-_FORM = frozenset({"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Clip", "Expand"})
+_FORM = frozenset({"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Clip", "Expand", "Transpose"})
 
 
 class Roles:
@@ -65,6 +65,7 @@ def assign_roles(
     _state_roles(context, roles, chains)
     _intermediate_roles(context, roles, chains, parameters)
     _expert_roles(graph, context, roles, parameters)
+    _token_roles(context, roles, parameters)
     _output_roles(graph, context, roles, parameters)
     return roles
 
@@ -120,10 +121,10 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
     given: list[tuple[int, MaybeDim, str]] = []
     computed: list[tuple[int, MaybeDim, str]] = []
     for parameter in embeddings:
-        node = next(node for node, slot in parameter.uses if node.op_type == "Gather" and slot == 0)
+        lookups = [node for node, slot in parameter.uses if node.op_type == "Gather" and slot == 0]
         rows = table_rows(parameter, context)
         row = (table.size(rows)[0], rows, parameter.name)
-        if _from_integer_input(node.inputs[1]):
+        if any(_from_integer_input(node.inputs[1]) for node in lookups):
             given.append(row)
         elif any(dim is not None and table.find(dim) in width for dim in context.of(parameter.value)):
             computed.append(row)
@@ -239,7 +240,7 @@ def _state_roles(context: Context, roles: Roles, chains: list[LayerChain]) -> No
     for chain in chains:
         for node in chain.layers[0].nodes:
             inner = context.contracted.get(node)
-            if node.op_type not in (*PRODUCTS, "Einsum") or inner is None or not context.table.is_static(inner):
+            if node.op_type not in PRODUCTS or inner is None or not context.table.is_static(inner):
                 continue
             free = context.table.composite(inner) is None and context.table.frozen(inner) is None
             if free and not any(parameter_behind(value) is not None for value in node.inputs):
@@ -268,6 +269,26 @@ def _intermediate_roles(
         for leaf in made:
             if leaf in contracted and roles.of(leaf) is None and context.table.frozen(leaf) is None:
                 roles.give(leaf, "intermediate")
+
+
+def _token_roles(context: Context, roles: Roles, parameters: dict[str, Parameter]) -> None:
+    """What only tables have that are added or joined to activations: a number of learned tokens, of queries.
+
+    No weight makes or reads these indices, so they are no channels; ``width`` leaves their number alone.
+    """
+    table = context.table
+    rows: dict[Dim, None] = {}
+    channels: set[Dim] = set()
+    for parameter in parameters.values():
+        dims = [dim for dim in context.of(parameter.value) if dim is not None]
+        leaves = [leaf for dim in dims for leaf in table.leaves(dim)]
+        if parameter.kind == "table" and len(dims) > 1:
+            rows.update(dict.fromkeys(leaves))
+        else:
+            channels.update(leaves)
+    for leaf in rows:
+        if leaf not in channels and table.frozen(leaf) is None:
+            roles.give(leaf, "tokens")
 
 
 def _contracted(context: Context, parameters: dict[str, Parameter]) -> set[Dim]:

@@ -34,7 +34,8 @@ class Dim:
         role: one of :data:`SPEC_ROLES`, or ``v_head_dim``, ``group`` (query heads per kv head), ``half_head_dim``,
             ``state`` (contracted between two activations of a layer that are no attention), ``conv_groups`` (of a
             grouped convolution), ``count`` (a number of things, such as the 3 of a fused qkv), ``io``, ``spatial``,
-            ``out`` (ends at a graph output only), ``free`` (anything else that can be resized).
+            ``tokens`` (rows of tables that are added or joined to activations), ``out`` (ends at a graph output only),
+            ``free`` (anything else that can be resized).
         frozen: None if the dim can be resized, else the reason why not.
         occurrences: ``(initializer name, axis)`` pairs.
     """

@@ -15,8 +15,9 @@ _CARRIERS = ("heads", "kv_heads", "conv_groups")
 _COUNTED = (*_CARRIERS, "group")
 #: Parts that are kept in any case.
 _KEPT = (
-    "head_dim", "v_head_dim", "half_head_dim", "group", "state", "vocab", "positions", "io", "spatial", "count", "out"
-)  # fmt: skip
+    *("head_dim", "v_head_dim", "half_head_dim", "group", "state", "tokens"),
+    *("vocab", "positions", "io", "spatial", "count", "out"),
+)
 _SCALED_ROLES = ("hidden", "heads", "kv_heads", "conv_groups", "intermediate", "free")
 
 

@@ -69,3 +69,38 @@ def test_a_state_can_be_asked_for_by_name(tmp_path: Path) -> None:
 def test_an_axis_on_which_a_pool_has_windows_of_one_element_can_be_resized(tmp_path: Path) -> None:
     source = save(pooled_model(), tmp_path)
     np.testing.assert_allclose(outputs(grown(source)), outputs(source), rtol=1e-4, atol=1e-5)
+
+
+def tokens_model(hidden: int = 8, tokens: int = 5) -> onnx.ModelProto:
+    """Learned tokens, joined to the sequence before an attention over all of it."""
+    b = GraphBuilder()
+    x = b.op("MatMul", "x", b.weight(3, hidden))
+    first = b.op("Slice", b.op("Shape", x), b.ints(0), b.ints(1))
+    learned = b.op("Expand", b.weight(1, tokens, hidden), b.op("Concat", first, b.ints(tokens, hidden), axis=0))
+    x = b.op("Concat", learned, x, axis=1)
+    queries, keys = (b.op("MatMul", x, b.weight(hidden, 4)) for _ in range(2))
+    shares = b.op("Softmax", b.op("MatMul", queries, b.op("Transpose", keys, perm=[0, 2, 1])), axis=-1)
+    x = b.op("MatMul", b.op("MatMul", shares, b.op("MatMul", x, b.weight(hidden, 4))), b.weight(4, 5))
+    return b.model([("x", ["batch", "sequence", 3])], [x], rank=3)
+
+
+def test_a_number_of_learned_tokens_is_no_width(tmp_path: Path) -> None:
+    source, out = save(tokens_model(), tmp_path), tmp_path / "wide.onnx"
+    assert [dim.size for dim in dims(source) if dim.role == "tokens"] == [5]
+    bot_onnx.resize(source, {"width": 0.5}, out)
+    assert [dim.size for dim in dims(out) if dim.role == "tokens"] == [5]
+
+
+def shifted_model(hidden: int = 8, rows: int = 11) -> onnx.ModelProto:
+    """One table looked up twice: by ids that were shifted, and then by the ids themselves."""
+    b = GraphBuilder()
+    table = b.weight(rows, hidden)
+    start = b.op("Mul", b.op("Slice", "ids", b.ints(0), b.ints(1), b.ints(1)), b.ints(0))
+    shifted = b.op("Concat", start, b.op("Slice", "ids", b.ints(0), b.ints(-1), b.ints(1)), axis=1)
+    x = b.op("Add", b.op("Gather", table, shifted), b.op("Gather", table, "ids"))
+    x = b.op("MatMul", x, b.weight(hidden, 5))
+    return b.model([("ids", ["batch", "sequence"])], [x], integer_inputs=["ids"], rank=3)
+
+
+def test_a_table_that_an_input_looks_up_has_a_vocabulary_whatever_else_looks_it_up(tmp_path: Path) -> None:
+    assert [dim.size for dim in dims(save(shifted_model(), tmp_path)) if dim.role == "vocab"] == [11]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bot_onnx.graph.dims import MaybeDim
+from bot_onnx.graph.einsum import subscripts
 from bot_onnx.graph.rules.base import Axes, Context, broadcast, rule
 
 
@@ -56,24 +57,17 @@ def gemm(context: Context, node: ir.Node) -> None:
 
 @rule("Einsum")
 def einsum(context: Context, node: ir.Node) -> None:
-    """One letter, one dim; the ellipsis broadcasts."""
-    equation = node.attributes["equation"].as_string().replace(" ", "")
-    operands, _, outcome = equation.partition("->")
+    """One letter, one dim; the ellipsis broadcasts. What the result lacks is contracted."""
+    operands = [context.of(value) for value in node.inputs]
+    terms, outcome = subscripts(node, [len(dims) for dims in operands])
     letters: dict[str, MaybeDim] = {}
-    ellipsis: list[Axes] = []
-    for term, value in zip(operands.split(","), node.inputs, strict=True):
-        dims = context.of(value)
-        head, dots, tail = term.partition("...")
-        for letter, dim in zip(head, dims, strict=False):
+    for term, dims in zip(terms, operands, strict=True):
+        for letter, dim in zip(term, dims, strict=True):
             letters[letter] = context.table.unify(letters.get(letter), dim)
-        if dots:
-            ellipsis.append(dims[len(head) : len(dims) - len(tail)])
-        for letter, dim in zip(reversed(tail), reversed(dims), strict=False):
-            letters[letter] = context.table.unify(letters.get(letter), dim)
-    shared = broadcast(context, ellipsis) if ellipsis else []
-    if "->" not in equation:
+    if outcome is None:
         context.fresh(node.outputs[0], f"Einsum (node {node.name!r}) has no explicit output")
         return
-    head, dots, tail = outcome.partition("...")
-    result = [letters.get(c) for c in head] + (shared if dots else []) + [letters.get(c) for c in tail]
-    context.put(node.outputs[0], result)
+    inner = [dim for letter, dim in letters.items() if letter not in outcome]
+    if inner:
+        context.contracted[node] = context.table.product(inner)
+    context.put(node.outputs[0], [letters.get(letter) for letter in outcome])
