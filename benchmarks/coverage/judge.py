@@ -6,11 +6,13 @@ import re
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
+from onnx import numpy_helper
 
 import bot_onnx
 from benchmarks.coverage import oracle
@@ -154,7 +156,7 @@ def _by_growth(bench: _Bench, row: Row, out: Path) -> Row:
     row = replace(row, proof="growth")
     stuck = _stuck(oracle.analysis_of(out).structure)
     try:
-        far, kept = _growth(bench, out, {})
+        far, kept = _growth(bench, out, _Kept())
         if far > TOLERANCE and kept:
             far, _ = _growth(bench, out, kept)
     except AssertionError as error:
@@ -168,28 +170,54 @@ def _by_growth(bench: _Bench, row: Row, out: Path) -> Row:
     return replace(row, status="frozen" if stuck else "equal", distance=far, detail=stuck)
 
 
-def _growth(bench: _Bench, out: Path, constants: dict[str, float]) -> tuple[float, dict[str, float]]:
-    """Grow a file by duplication, some of its scalar factors kept as they are.
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """What follows the width by a formula, and is right in the larger network, but makes it another function.
+
+    Attributes:
+        constants: scalar factors (√hidden on embeddings) by node. tables: names of tables of sines and cosines.
+    """
+
+    constants: dict[str, float] = field(default_factory=dict)
+    tables: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.constants or self.tables)
+
+
+def _growth(bench: _Bench, out: Path, kept: _Kept) -> tuple[float, _Kept]:
+    """Grow a file by duplication, some of its factors and tables those of the small one.
 
     Returns:
-        How far the outputs move, and the factors that followed the width of the stream (√hidden on embeddings): they
-        belong to the larger network, but with them it is not the same function.
+        How far the outputs move, and what followed the width by a formula.
     """
     grown = bench.scratch / "grown.onnx"
-    spec = {"width": 2.0} | ({"constants": constants} if constants else {})
+    spec = {"width": 2.0} | ({"constants": kept.constants} if kept.constants else {})
     result = bot_onnx.resize(out, spec, grown, method="net2net", options={"mapping": "cyclic"}, force=True)
     fed = oracle.fed_at_two_sizes(oracle.unsquashed(out))
-    before, runner = [outputs for _, outputs in fed], session(oracle.unsquashed(grown).SerializeToString())
+    large = oracle.unsquashed(grown)
+    _tile_tables(large, out, kept.tables)
+    before, runner = [outputs for _, outputs in fed], session(large.SerializeToString())
     ports = {port.name: port.shape for port in runner.get_inputs()}
     after = [
         runner.run(None, {name: _repeated(values, ports[name]) for name, values in given.items() if name in ports})
         for given, _ in fed
     ]
     tiled = [[_tiled(a, b) for a, b in zip(*runs, strict=True)] for runs in zip(before, after, strict=True)]
-    kept = {
+    factors = {
         patch.place.partition(" ")[2]: patch.old for patch in result.plan.constants if "sqrt(hidden" in patch.reason
     }  # fmt: skip
-    return oracle.distance(tiled, after), kept
+    tables = [stack.targets for stack in result.plan.stacks if (stack.closed_form or "").startswith("sinusoids")]
+    return oracle.distance(tiled, after), _Kept(factors, tuple(name for names in tables for name in names))
+
+
+def _tile_tables(large: onnx.ModelProto, small: Path, names: Sequence[str]) -> None:
+    """Put the small file's tables into the large one, repeated like the channels."""
+    held = {tensor.name: tensor for tensor in onnx.load(small).graph.initializer}
+    for tensor in large.graph.initializer:
+        if tensor.name in names:
+            values = numpy_helper.to_array(held[tensor.name])
+            tensor.CopyFrom(numpy_helper.from_array(_tiled(values, numpy_helper.to_array(tensor)), tensor.name))
 
 
 def _repeated(values: np.ndarray[Any, Any], shape: Sequence[int | str]) -> np.ndarray[Any, Any]:

@@ -8,6 +8,7 @@ from math import sqrt
 import numpy as np
 
 from bot_onnx.graph.alibi import compute_slopes
+from bot_onnx.graph.sinusoids import Sinusoids
 
 Array = np.ndarray
 
@@ -149,6 +150,8 @@ def compute(form: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         angles = np.outer(np.arange(rows), float(argument) ** (-np.arange(width) / width))
         turned: Array = np.cos(angles) if name == "rotary_cos" else np.sin(angles)
         return turned.astype(dtype)
+    if name == "sinusoids":
+        return Sinusoids.parse(argument).table(shape).astype(dtype)
     if name in ("alibi", "alibi_distances"):
         return compute_slopes(name, shape).astype(dtype)
     raise ValueError(f"unknown closed form {form!r}")

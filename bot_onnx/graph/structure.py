@@ -22,6 +22,7 @@ from bot_onnx.graph.residual import last_norm, norms_before, residual_kind, resi
 from bot_onnx.graph.roles import Roles
 from bot_onnx.graph.rules import Context
 from bot_onnx.graph.rules.attention import ROTARY_CACHES
+from bot_onnx.graph.sinusoids import recognise_sinusoids
 from bot_onnx.graph.ties import find_twins, tied_places
 from bot_onnx.graph.types import Chain, Direction, Stack, Structure
 
@@ -122,9 +123,9 @@ def _tables(graph: ir.Graph, context: Context, parameters: dict[str, Parameter])
             continue
         if name in parameters:
             if not _feeds_rotary(value):
-                if parameters[name].kind in _NEVER_SLOPES or (slopes := recognise_slopes(tensor.numpy())) is None:
-                    continue
-                tables[name] = slopes
+                formula = _formula(parameters[name], tensor)
+                if formula is not None:
+                    tables[name] = formula
                 continue
         elif not any(
             leaf in weight_leaves for dim in context.of(value) if dim is not None for leaf in context.table.leaves(dim)
@@ -138,6 +139,14 @@ def _tables(graph: ir.Graph, context: Context, parameters: dict[str, Parameter])
             for dim in context.of(value):
                 context.table.freeze(dim, f"table {name} follows no formula that is known here")
     return tables
+
+
+def _formula(parameter: Parameter, tensor: ir.TensorProtocol) -> str | None:
+    """Closed form of a table that looks like a weight: slopes of a bias by distance, sines and cosines of positions."""
+    if parameter.kind in ("matrix", "kernel"):
+        return None
+    slopes = None if parameter.kind in _NEVER_SLOPES else recognise_slopes(tensor.numpy())
+    return slopes or (recognise_sinusoids(tensor.numpy()) if len(tensor.shape) > 1 else None)
 
 
 def _is_rotary_cache(value: ir.Value) -> bool:
