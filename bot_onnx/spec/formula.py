@@ -114,12 +114,15 @@ def evaluate(formula: str | float, names: Mapping[str, float]) -> float:
     return result
 
 
-def size_names(structure: Structure, sizes: Mapping[str, int] | None = None) -> dict[str, float]:
-    """Map every name a formula may use to a size: dim ids, dim names, and roles (their first dim).
+def size_names(
+    structure: Structure, sizes: Mapping[str, int] | None = None, layers: Mapping[str, int] | None = None
+) -> dict[str, float]:
+    """Map every name a formula may use to a size: dim ids, dim names, roles (their first dim), chains of layers.
 
     Args:
         structure: the analysed graph.
         sizes: new size by dim id; None for the source's sizes.
+        layers: new number of layers by chain name; None for the source's.
     """
     found: dict[str, float] = {}
     for dim in structure.dims.values():
@@ -127,4 +130,6 @@ def size_names(structure: Structure, sizes: Mapping[str, int] | None = None) -> 
         found[dim.id] = found[dim.name] = size
     for dim in structure.dims.values():
         found.setdefault(dim.role, found[dim.id])
+    for chain in structure.chains:
+        found.setdefault(chain.name, float(chain.count if layers is None else layers[chain.name]))
     return found

@@ -23,7 +23,7 @@ from bot_onnx.spec import Solution, TargetSpec, solve
 from bot_onnx.surgery.depth import resize_chain, successor
 from bot_onnx.surgery.emit import initializer_order, skeleton
 from bot_onnx.surgery.framing import Layout, TensorSlot, layout
-from bot_onnx.surgery.scales import depth_notes, patch_scales
+from bot_onnx.surgery.scales import check_branches, patch_scales
 from bot_onnx.surgery.sizes import patch_sizes
 from bot_onnx.surgery.tasks import build_task
 from bot_onnx.surgery.types import DimChange, LayerChange, Plan, StackPlan
@@ -89,8 +89,12 @@ def prepare(
     wanted: Kind = get_method(method).default_alignment(options) if align is None else align
     alignment = plan_alignment(wanted, structure, solution.sizes, find_facts(analysis))
     tensors = {n: v.const_value for n, v in analysis.model.graph.initializers.items() if v.const_value is not None}
-    constants = [*patch_sizes(analysis, solution.sizes), *patch_scales(analysis, solution.sizes, spec.constants or {})]
-    scaled = depth_notes(analysis, solution.layers)
+    given = spec.constants or {}
+    scaled = check_branches(analysis, solution.layers, given)
+    constants = [
+        *patch_sizes(analysis, solution.sizes),
+        *patch_scales(analysis, solution.sizes, solution.layers, given),
+    ]
     targets = _resize_depth(analysis, solution)
     used = set(initializer_order(analysis.model.graph))  # a table of its own may go with the layer that read it
     stacks = [

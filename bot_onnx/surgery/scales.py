@@ -12,8 +12,9 @@ import onnx_ir as ir
 
 from bot_onnx.errors import DimError, SpecError
 from bot_onnx.graph.analysis import Analysis, Scale
-from bot_onnx.graph.attention import scalar_factors
+from bot_onnx.graph.attention import Scalar, scalar_factors
 from bot_onnx.graph.closed_forms import SCALES, guess_scale
+from bot_onnx.graph.layers import Layer
 from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.graph.residual import is_sum
 from bot_onnx.spec import evaluate, size_names
@@ -23,22 +24,23 @@ from bot_onnx.surgery.types import ConstantPatch
 _ROUNDING = 5e-3  #: how far a factor may be from its formula: half-precision constants are rounded
 
 
-def patch_scales(analysis: Analysis, sizes: Mapping[str, int], given: Mapping[str, str | float]) -> list[ConstantPatch]:
+def patch_scales(
+    analysis: Analysis, sizes: Mapping[str, int], layers: Mapping[str, int], given: Mapping[str, str | float]
+) -> list[ConstantPatch]:
     """Update scale factors, in place.
 
     Args:
         analysis: of the graph; its model is changed.
         sizes: new size per dim id.
+        layers: new depth per chain name.
         given: formulas (or numbers) by node name, from the spec; a ``*`` in a name stands for anything.
 
     Raises:
         DimError: head_dim changes and no formula explains a factor of attention scores.
         SpecError: a formula is given for a node that has no scalar factor, or one that does not give what stands there.
     """
-    chosen: dict[ir.Node, str | float] = {}
-    for name, formula in given.items():
-        chosen.update(dict.fromkeys(_nodes(analysis, name), formula))
-    patches = [_given(analysis, sizes, node, formula) for node, formula in chosen.items()]
+    chosen = _chosen(analysis, given)
+    patches = [_given(analysis, sizes, layers, node, formula) for node, formula in chosen.items()]
     asked: list[Scale] = []
     for scale in analysis.scales:
         if scale.scalar.node in chosen:
@@ -59,29 +61,69 @@ def patch_scales(analysis: Analysis, sizes: Mapping[str, int], given: Mapping[st
     return patches
 
 
-def depth_notes(analysis: Analysis, layers: Mapping[str, int]) -> list[str]:
-    """Sentences about factors on residual branches, for chains whose depth changes.
+def check_branches(analysis: Analysis, layers: Mapping[str, int], given: Mapping[str, str | float]) -> list[str]:
+    """Look at the factors on residual branches, for chains whose depth changes.
 
     Some networks scale what a layer adds by a function of the number of layers, others by a constant; the graph does
-    not say which. The factor stays, and the note says how to give another.
+    not say which. A round number stays, and a note says how to give another; any other one looks like a function of
+    the depth, and is asked for.
 
     Args:
         analysis: of the source, before its layers change.
         layers: new depth per chain name.
+        given: formulas (or numbers) by node name, from the spec.
+
+    Returns:
+        The notes, in sentences.
+
+    Raises:
+        SpecError: a factor that is no round number, and that ``given`` says nothing of.
     """
     notes: list[str] = []
+    chosen = _chosen(analysis, given)
     for chain, info in zip(analysis.chains, analysis.structure.chains, strict=True):
-        joints = [joint for joint in chain.layers[0].joints[1:] if is_sum(joint)]
-        branches = [value.producer() for joint in joints for value in joint.inputs if value is not None]
-        for node in branches if layers[info.name] != info.count else ():
-            for scalar in scalar_factors(node) if node is not None else ():
-                if abs(scalar.value) != 1.0:
-                    notes.append(
-                        f"what the layers of {info.name} add is scaled by {scalar.value:g} ({scalar.node.op_type}, "
-                        f"node '{scalar.node.name}'), which stays; should it follow the number of layers, give it "
-                        "under 'constants', for this node of every layer."
-                    )
+        factors = [scalar for layer in chain.layers for scalar in _branch_factors(layer)]
+        factors = [scalar for scalar in factors if scalar.node not in chosen]
+        if layers[info.name] == info.count or not factors:
+            continue
+        odd = {
+            _place(scalar.node): guess_scale(scalar.value, info.count, info.name)
+            for scalar in factors
+            if not _is_round(scalar)
+        }
+        what = f"what each of {info.name} adds is scaled by {{:g}} ({{}}, node '{{}}')"
+        if odd:
+            first = next(scalar for scalar in factors if _place(scalar.node) in odd)
+            raise SpecError(
+                f"key 'layers': {what.format(first.value, first.node.op_type, _place(first.node))}, no round number: "
+                f'it may follow the number of layers. Say how in the spec, if this is right: "constants": '
+                f"{json.dumps(_shortened(analysis, odd))}; or give the number itself to keep it"
+            )
+        for scalar in (scalar for scalar in _branch_factors(chain.layers[0]) if scalar.node not in chosen):
+            notes.append(
+                f"{what.format(scalar.value, scalar.node.op_type, _place(scalar.node))}, which stays; should it follow "
+                "the number of layers, give it under 'constants', for this node of every layer."
+            )
     return notes
+
+
+def _chosen(analysis: Analysis, given: Mapping[str, str | float]) -> dict[ir.Node, str | float]:
+    """The nodes that the spec's ``constants`` mean, with what it says of each."""
+    return {node: formula for name, formula in given.items() for node in _nodes(analysis, name)}
+
+
+def _branch_factors(layer: Layer) -> list[Scalar]:
+    """Scalar factors, other than 1, on what a layer adds to the residual stream."""
+    joints = [joint for joint in layer.joints[1:] if is_sum(joint)]
+    branches = [value.producer() for joint in joints for value in joint.inputs if value is not None]
+    factors = [scalar for node in branches if node is not None for scalar in scalar_factors(node)]
+    return [scalar for scalar in factors if abs(scalar.value) != 1.0]
+
+
+def _is_round(scalar: Scalar) -> bool:
+    """Whether a factor, or its square, is a number that a person would write: 0.22, 0.5, the root of a half."""
+    squared = scalar.value * scalar.value
+    return any(isclose(number, float(f"{number:.3g}"), rel_tol=1e-6) for number in (scalar.value, squared))
 
 
 def _dim_name(analysis: Analysis, scale: Scale) -> str:
@@ -119,13 +161,15 @@ def _question(analysis: Analysis, sizes: Mapping[str, int], asked: list[Scale]) 
 
 
 def _shortened(analysis: Analysis, entries: Mapping[str, str]) -> Mapping[str, str]:
-    """One entry with stars for numbers in the names, where it means exactly the same nodes and formula."""
-    patterns = {re.sub(r"\d+", "*", name) for name in entries}
-    if len(entries) > 1 and len(patterns) == 1 and len(set(entries.values())) == 1:
-        (pattern,) = patterns
-        if {_place(node) for node in _nodes(analysis, pattern)} == set(entries):
-            return {pattern: next(iter(entries.values()))}
-    return entries
+    """Entries with stars for numbers in the names, where they mean exactly the same nodes and formula."""
+    groups: dict[tuple[str, str], set[str]] = {}
+    for name, formula in entries.items():
+        groups.setdefault((re.sub(r"\d+", "*", name), formula), set()).add(name)
+    short: dict[str, str] = {}
+    for (pattern, formula), names in groups.items():
+        exact = len(names) > 1 and {_place(node) for node in _nodes(analysis, pattern)} == names
+        short.update({pattern: formula} if exact else dict.fromkeys(sorted(names), formula))
+    return short
 
 
 def _nodes(analysis: Analysis, name: str) -> list[ir.Node]:
@@ -152,7 +196,9 @@ def _slots(node: ir.Node) -> list[int | str]:
     return slots + [name for name in ("scale", "alpha") if node.attributes.get_float(name, 0.0)]
 
 
-def _given(analysis: Analysis, sizes: Mapping[str, int], node: ir.Node, formula: str | float) -> ConstantPatch:
+def _given(
+    analysis: Analysis, sizes: Mapping[str, int], layers: Mapping[str, int], node: ir.Node, formula: str | float
+) -> ConstantPatch:
     slots = _slots(node)
     if len(slots) != 1:
         raise SpecError(f"constants: {node.op_type} (node {_place(node)!r}) has {len(slots)} scalar inputs, not one")
@@ -163,7 +209,7 @@ def _given(analysis: Analysis, sizes: Mapping[str, int], node: ir.Node, formula:
                 f"constants: {formula!r} gives {explained:.6g} at the source's sizes, but the factor of {node.op_type} "
                 f"(node {_place(node)!r}) is {present:.6g}; correct the formula, or give a number to set it"
             )
-    number = evaluate(formula, size_names(analysis.structure, sizes))
+    number = evaluate(formula, size_names(analysis.structure, sizes, layers))
     return _write(analysis, node, slots[0], number, f"{formula} (given)")
 
 
