@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bot_onnx.api import Inspection, Result, energy, inspect, plan, resize, verify
     from bot_onnx.checkpoint.jobs import Transfer, export_weights, import_weights, state_dict
+    from bot_onnx.recover.jobs import Recovery, recover
     from bot_onnx.resample import operator
     from bot_onnx.spec import TargetSpec
     from bot_onnx.surgery.types import Plan
@@ -30,6 +31,7 @@ except PackageNotFoundError:  # a source tree that is not installed
 __all__ = [
     "Inspection",
     "Plan",
+    "Recovery",
     "Result",
     "TargetSpec",
     "Transfer",
@@ -41,6 +43,7 @@ __all__ = [
     "inspect",
     "operator",
     "plan",
+    "recover",
     "resize",
     "state_dict",
     "verify",
@@ -49,6 +52,7 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("Inspection", "Result", "energy", "inspect", "plan", "resize", "verify"), "bot_onnx.api"),
     **dict.fromkeys(("Transfer", "export_weights", "import_weights", "state_dict"), "bot_onnx.checkpoint.jobs"),
+    **dict.fromkeys(("Recovery", "recover"), "bot_onnx.recover.jobs"),
     "operator": "bot_onnx.resample",
     "TargetSpec": "bot_onnx.spec",
     "Plan": "bot_onnx.surgery.types",

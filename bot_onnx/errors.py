@@ -35,8 +35,12 @@ class OutputError(BotError):
 
 
 class MissingRuntimeError(BotError):
-    """onnxruntime is not installed; the message names the extra that brings it."""
+    """A library that runs or trains models is not installed; the message names the extra that brings it."""
 
 
 class CheckpointError(BotError):
     """Weights cannot be matched between a graph and a framework's checkpoint, or the checkpoint cannot be read."""
+
+
+class RecoverError(BotError):
+    """A student cannot be taught: the converter cannot carry it, the data do not suit it, or a run cannot go on."""

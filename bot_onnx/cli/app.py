@@ -23,6 +23,7 @@ COMMANDS = {
     "verify": "Check a model file, and compare it with its source.",
     "export": "Write a model's weights for the framework it came from.",
     "import": "Put a framework's trained weights back into a model.",
+    "recover": "Train a shrunk model to answer as its source does, without labels.",
     "specs": "List and show the published target specs, and the schema of a spec file.",
     "demo": "Shrink and grow a small trained model that ships inside, and measure it.",
 }

@@ -40,12 +40,15 @@ class Activity:
     Until the first call of :meth:`update` it shows only that something is going on.
     """
 
-    def __init__(self, doing: str) -> None:
+    def __init__(self, doing: str, *, counted: bool = False) -> None:
         """Prepare, without showing anything.
 
         Args:
             doing: what is going on, such as ``analysing model.onnx``.
+            counted: progress is counted in steps, and the time that is left is shown; else it is bytes.
         """
+        self._amount = _count if counted else _amount
+        self._counted = counted
         self._lock = threading.Lock()
         self._state: tuple[str, int, int | None] = (doing, 0, None)
         self._bar: tuple[Progress, TaskID] | None = None
@@ -66,18 +69,22 @@ class Activity:
                 self._bar[0].stop()
 
     def update(self, stage: str, done: int, total: int) -> None:
-        """Say how far the work is: what it is at, bytes done and bytes in all."""
+        """Say how far the work is: what it is at, bytes (or steps) done and in all."""
         with self._lock:
             self._state = (stage, done, total)
             if self._bar is not None:
                 bar, task = self._bar
                 bar.update(
-                    task, description=_short(stage), completed=done, total=total or None, amount=_amount(done, total)
+                    task,
+                    description=_short(stage),
+                    completed=done,
+                    total=total or None,
+                    amount=self._amount(done, total),
                 )
 
     def _appear(self) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
         with self._lock:
             if self._done:
@@ -87,12 +94,13 @@ class Activity:
                 BarColumn(bar_width=30),
                 TextColumn("{task.fields[amount]}", markup=False),
                 TimeElapsedColumn(),
+                *([TextColumn("left"), TimeRemainingColumn()] if self._counted else []),
                 console=Console(file=sys.stderr, markup=False),
                 transient=True,
                 redirect_stdout=False,
             )
             stage, done, total = self._state
-            task = bar.add_task(_short(stage), completed=done, total=total or None, amount=_amount(done, total))
+            task = bar.add_task(_short(stage), completed=done, total=total or None, amount=self._amount(done, total))
             bar.start()
             self._bar = (bar, task)
 
@@ -103,13 +111,22 @@ def _amount(done: int, total: int | None) -> str:
     return f"{size(done)} of {size(total)}" if total else ""
 
 
+def _count(done: int, total: int | None) -> str:
+    return f"{done:,} of {total:,} steps" if total else ""
+
+
 def _short(text: str, limit: int = 32) -> str:
     return text if len(text) <= limit else f"…{text[1 - limit :]}"
 
 
 @contextmanager
-def activity(doing: str, *, silent: bool = False) -> Iterator[Activity | None]:
+def activity(doing: str, *, silent: bool = False, counted: bool = False) -> Iterator[Activity | None]:
     """Show progress while the block runs: only on a terminal, and not where ``silent``.
+
+    Args:
+        doing: what is going on.
+        silent: show nothing.
+        counted: see :class:`Activity`.
 
     Yields:
         The bar, or None if there is none to be shown.
@@ -117,7 +134,7 @@ def activity(doing: str, *, silent: bool = False) -> Iterator[Activity | None]:
     if silent or not sys.stderr.isatty():
         yield None
         return
-    bar = Activity(doing)
+    bar = Activity(doing, counted=counted)
     bar.start()
     try:
         yield bar

@@ -1,7 +1,7 @@
 """What people and machines read: pure functions from the plain results to rich renderables and to JSON values.
 
 Import from here; nothing in this folder computes a result, prints, or touches a file. It imports the types of
-``graph``, ``stack``, ``align``, ``surgery``, ``verify`` and ``checkpoint``; ``cli`` imports it.
+``graph``, ``stack``, ``align``, ``surgery``, ``verify``, ``checkpoint`` and ``recover``; ``cli`` imports it.
 """
 
 from bot_onnx.report.demo_report import DemoRow, demo_report
@@ -9,6 +9,7 @@ from bot_onnx.report.energy_report import energy_report
 from bot_onnx.report.inspect_report import inspect_report
 from bot_onnx.report.json_report import inspection_json, plain, plan_json, result_json, verify_json
 from bot_onnx.report.plan_report import plan_report
+from bot_onnx.report.recover_report import recover_json, recover_report
 from bot_onnx.report.result_report import result_report, shrinks
 from bot_onnx.report.specs_report import specs_report
 from bot_onnx.report.transfer_report import transfer_json, transfer_report
@@ -26,6 +27,8 @@ __all__ = [
     "plain",
     "plan_json",
     "plan_report",
+    "recover_json",
+    "recover_report",
     "result_json",
     "result_report",
     "shrinks",

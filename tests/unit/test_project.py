@@ -21,6 +21,7 @@ ORDER = (
     "surgery",
     "verify",
     "checkpoint",
+    "recover",
     "report",
     "api",
     "demo",
