@@ -39,7 +39,8 @@ class Mobility:
         if leaf in self._freedom.outputs:
             return f"{self._freedom.outputs[leaf]} carries it"
         for stack in self.carriers[leaf]:
-            if stack.closed_form is not None or stack.dtype not in _FLOATS:
+            plain = stack.closed_form is None or stack.closed_form.startswith("constant:")
+            if not plain or stack.dtype not in _FLOATS:
                 return f"{stack.name} is a table along it"
         holders = {name for d in self.structure.dims.values() if leaf in leaves_of(self.structure, d.id)
                    for name, _ in d.occurrences}  # fmt: skip

@@ -79,6 +79,8 @@ def _role(context: Context, roles: Roles, dim: DimRoot) -> str:
         "input": "io",
         "number of equal": "count",
         "picks elements": "count",
+        "features of": "count",
+        "number of classes": "count",
     }
     reason = table.frozen(dim) or ""
     return next((given for word, given in words.items() if word in reason), "free")

@@ -42,6 +42,7 @@ FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16
 
 
 _SCHEME, _FUSED, _COPIES = "bot_onnx.scheme", "bot_onnx.fused", "bot_onnx.copies"
+_LITERAL = "bot_onnx.literal"
 
 
 def normalise(model: ir.Model) -> ir.Model:
@@ -122,11 +123,17 @@ def _lift_tensor_constants(graph: ir.Graph) -> None:
             type=ir.TensorType(tensor.dtype),
             const_value=tensor,
         )
+        value.meta[_LITERAL] = True
         for usage in tuple(output.uses()):
             usage.node.replace_input_with(usage.idx, value)
         graph.initializers[output.name or ""] = value
         lifted.append(node)
     graph.remove(lifted, safe=True)
+
+
+def is_literal(value: ir.Value) -> bool:
+    """Whether the file has the tensor in a Constant node, where exporters write what is no weight."""
+    return bool(value.meta.get(_LITERAL))
 
 
 def _unwrap_single_operands(graph: ir.Graph) -> None:
@@ -250,6 +257,7 @@ def _clone_shared_constants(graph: ir.Graph) -> None:
             name = fresh_name(f"{value.name}__use{number}", taken)
             clone = ir.Value(name=name, shape=value.shape, type=value.type, const_value=_renamed(value, name))
             keep_storage(value, clone)
+            clone.meta[_LITERAL] = is_literal(value)
             owner = usage.node.graph
             if isinstance(owner, ir.Graph) and owner is graph:
                 graph.initializers[name] = clone

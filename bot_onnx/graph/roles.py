@@ -284,11 +284,13 @@ def _token_roles(context: Context, roles: Roles, parameters: dict[str, Parameter
         leaves = [leaf for dim in dims for leaf in table.leaves(dim)]
         if parameter.kind == "table" and len(dims) > 1:
             rows.update(dict.fromkeys(leaves))
+        elif parameter.kind == "other":  # of an op that is not known for what it does
+            rows.update(dict.fromkeys(leaf for leaf in leaves if table.frozen(leaf) is not None))
         else:
             channels.update(leaves)
     for leaf in rows:
-        if leaf not in channels and table.frozen(leaf) is None:
-            roles.give(leaf, "tokens")
+        if leaf not in channels:
+            roles.give(leaf, "tokens" if table.frozen(leaf) is None else "count")
 
 
 def _contracted(context: Context, parameters: dict[str, Parameter]) -> set[Dim]:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Literal
 
+import numpy as np
 import onnx_ir as ir
 
 from bot_onnx.graph.alibi import recognise_slopes
@@ -16,6 +17,7 @@ from bot_onnx.graph.dims import MaybeDim
 from bot_onnx.graph.layers import LayerChain
 from bot_onnx.graph.names import chain_names, name_dims, stack_name
 from bot_onnx.graph.nodes import op_key
+from bot_onnx.graph.normalise import is_literal
 from bot_onnx.graph.opening import stored_type
 from bot_onnx.graph.parameters import Parameter, is_linear, is_variance
 from bot_onnx.graph.residual import last_norm, norms_before, residual_kind, residual_writers
@@ -29,6 +31,9 @@ from bot_onnx.graph.types import Chain, Direction, Stack, Structure
 _ROTARY_PATH = frozenset(
     "Mul MatMul Unsqueeze Expand Cast Transpose Concat Reshape Einsum Squeeze Identity Slice".split()
 )
+
+#: What a norm without weights of its own has for them, where its op asks for some.
+_UNTRAINED: dict[str, int] = {"norm_scale": 1, "norm_bias": 0}
 
 #: What weights are for that a table of slopes is not.
 _NEVER_SLOPES = frozenset({"matrix", "kernel", "embedding", "norm_scale", "norm_bias"})
@@ -142,9 +147,15 @@ def _tables(graph: ir.Graph, context: Context, parameters: dict[str, Parameter])
 
 
 def _formula(parameter: Parameter, tensor: ir.TensorProtocol) -> str | None:
-    """Closed form of a table that looks like a weight: slopes of a bias by distance, sines and cosines of positions."""
+    """Closed form of a table that looks like a weight: slopes of a bias by distance, sines and cosines of positions.
+
+    Or the ones and zeros of a norm that has no weights of its own.
+    """
     if parameter.kind in ("matrix", "kernel"):
         return None
+    untrained = _UNTRAINED.get(parameter.kind) if is_literal(parameter.value) else None
+    if untrained is not None and np.all(tensor.numpy() == untrained):
+        return f"constant:{untrained}"
     slopes = None if parameter.kind in _NEVER_SLOPES else recognise_slopes(tensor.numpy())
     return slopes or (recognise_sinusoids(tensor.numpy()) if len(tensor.shape) > 1 else None)
 
@@ -261,10 +272,15 @@ class _Stacks:
             writes_residual=names[0] in self._writers,
             score_parts=tuple(sorted(self._scores.get(names[0], ()))),
             before_tied_head=names[0] in self._before_head,
-            closed_form=self._tables.get(names[0]),
+            closed_form=self._closed_form(names),
             positive=parameter is not None and any(is_variance(node, slot) for node, slot in parameter.uses),
             norm_position=self._norm_position(chain, names[0], parameter),
         )
+
+    def _closed_form(self, names: tuple[str, ...]) -> str | None:
+        """The formula that all the layers' tensors follow."""
+        forms = {self._tables.get(name) for name in names}
+        return forms.pop() if len(forms) == 1 else None
 
     def _norm_position(
         self, chain: int | None, name: str, parameter: Parameter | None

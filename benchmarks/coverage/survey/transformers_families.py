@@ -22,7 +22,8 @@ _HIDDEN = """hidden_size d_model dim n_embd embed_dim model_dim d_embed encoder_
 _INNER = """intermediate_size ffn_dim n_inner d_ff encoder_ffn_dim decoder_ffn_dim hidden_dim ffn_hidden_size mlp_dim
     moe_intermediate_size shared_expert_intermediate_size feedforward_dim dim_feedforward inner_dim
     encoder_intermediate_size decoder_intermediate_size encoder_feedforward_dim decoder_feedforward_dim
-    shared_intermediate_size expert_ffn_dim moe_shared_expert_intermediate_size dense_intermediate_size""".split()
+    shared_intermediate_size expert_ffn_dim moe_shared_expert_intermediate_size dense_intermediate_size
+    d_inner""".split()
 _LAYERS = """num_hidden_layers n_layers n_layer num_layers encoder_layers decoder_layers num_encoder_layers
     num_decoder_layers depth encoder_num_layers decoder_num_layers encoder_num_hidden_layers
     decoder_num_hidden_layers num_blocks""".split()
@@ -42,6 +43,7 @@ _FIXED = {
     "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4, "sliding_window": 8, "n_group": 1,
     "topk_group": 1, "num_codebooks": 2, "codebook_size": 32, "num_queries": 6, "first_k_dense_replace": 1,
     "vocab_size_per_layer_input": 99, "hidden_size_per_layer_input": 16, "attn_implementation": None,
+    "attention_window": 8,
 }  # fmt: skip
 _LIMIT = 15_000_000  # weights; above, the names have missed a size
 _SECONDS = 60
@@ -88,8 +90,10 @@ def _small(name: str, value: Any, values: Mapping[str, Any], part: int) -> Any:
             return [(2 << s) // part for s in stages]
         if name == "depths":
             return [2 for _ in stages]
+        if name == "block_sizes":
+            return [1 for _ in stages]
         if name in ("conv_dim", "tdnn_dim"):
-            return [32 for _ in stages]
+            return [32 // part for _ in stages]
         return None
     if isinstance(value, bool) or not (isinstance(value, int) or value is None):
         return None
