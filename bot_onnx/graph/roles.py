@@ -7,9 +7,10 @@ import onnx_ir as ir
 from bot_onnx.graph.attention import PRODUCTS, Attention
 from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.layers import LayerChain
-from bot_onnx.graph.parameters import Parameter, parameter_behind, table_rows
+from bot_onnx.graph.parameters import Parameter, table_rows
 from bot_onnx.graph.recurrent import GATES, STATE_WEIGHT
 from bot_onnx.graph.rules import Context
+from bot_onnx.graph.rules.elementwise import reduced_axes
 
 _CHOOSING = frozenset({"Less", "Not", "Add", "Mul", "Where"})
 _FORM = frozenset({"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Clip", "Expand", "Transpose"})
@@ -55,14 +56,16 @@ def assign_roles(
     embeddings = [p for p in parameters.values() if p.kind == "embedding"]
     if not chains and not recurrent:
         for embedding in embeddings:
-            roles.give(context.of(embedding.value)[-1], "hidden")
+            width, rows = context.of(embedding.value)[-1], table_rows(embedding, context)
+            if width is not None and rows is not None and context.table.find(width) != context.table.find(rows):
+                roles.give(width, "hidden")
     _table_roles(graph, context, roles, embeddings)
     _fixed_row_roles(graph, context, roles, parameters)
     for dim in context.conv_groups:
         for leaf in context.table.leaves(dim):
             if context.table.frozen(leaf) is None:
                 roles.give(leaf, "conv_groups")
-    _state_roles(context, roles, chains)
+    _state_roles(context, roles, chains, parameters)
     _intermediate_roles(context, roles, chains, parameters)
     _expert_roles(graph, context, roles, parameters)
     _token_roles(context, roles, parameters)
@@ -232,19 +235,27 @@ def _follow_positions(graph: ir.Graph, context: Context, roles: Roles) -> None:
                 context.table.unify(positions[0], dim)
 
 
-def _state_roles(context: Context, roles: Roles, chains: list[LayerChain]) -> None:
-    """What two activations of a layer contract, be it no attention score: the state of a state space.
+def _state_roles(context: Context, roles: Roles, chains: list[LayerChain], parameters: dict[str, Parameter]) -> None:
+    """What two activations of a layer contract, be it no attention score, or what is summed over without weights.
 
     Its size is no width of the network: more of it is more memory, and weights alone cannot make up for a longer sum.
     """
+    weighted = {node for parameter in parameters.values() for node, _ in parameter.uses}
     for chain in chains:
         for node in chain.layers[0].nodes:
             inner = context.contracted.get(node)
-            if node.op_type not in PRODUCTS or inner is None or not context.table.is_static(inner):
+            if node.op_type not in PRODUCTS or node in weighted or inner is None or not context.table.is_static(inner):
                 continue
-            free = context.table.composite(inner) is None and context.table.frozen(inner) is None
-            if free and not any(parameter_behind(value) is not None for value in node.inputs):
+            if context.table.composite(inner) is None and context.table.frozen(inner) is None:
                 roles.give(inner, "state")
+    contracted = _contracted(context, parameters)
+    for node in (node for chain in chains for node in chain.layers[0].nodes if node.op_type == "ReduceSum"):
+        dims = context.of(node.inputs[0])
+        for axis in reduced_axes(context, node, len(dims)):
+            leaves = context.table.leaves(dim) if (dim := dims[axis]) is not None else []
+            for leaf in set(leaves) - contracted if len(leaves) == 1 else ():
+                if context.table.frozen(leaf) is None:
+                    roles.give(leaf, "state")
 
 
 def _intermediate_roles(

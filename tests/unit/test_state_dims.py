@@ -7,10 +7,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+from onnx import helper, numpy_helper
 
 import bot_onnx
 from bot_onnx.graph.types import Dim
 from tests.graphs import GraphBuilder, save
+
+ONES = np.ones(8, np.float32)
 
 
 def memory_model(layers: int = 2, hidden: int = 8, state: int = 4) -> onnx.ModelProto:
@@ -104,3 +107,51 @@ def shifted_model(hidden: int = 8, rows: int = 11) -> onnx.ModelProto:
 
 def test_a_table_that_an_input_looks_up_has_a_vocabulary_whatever_else_looks_it_up(tmp_path: Path) -> None:
     assert [dim.size for dim in dims(save(shifted_model(), tmp_path)) if dim.role == "vocab"] == [11]
+
+
+def gated_model(layers: int = 2, hidden: int = 8, inner: int = 4) -> onnx.ModelProto:
+    """Layers with a gate per position: the sum of some numbers that a matrix makes."""
+    b = GraphBuilder()
+    x = b.op("MatMul", "x", b.weight(3, hidden))
+    for _ in range(layers):
+        gate = b.op("Sigmoid", b.op("ReduceSum", b.op("MatMul", x, b.weight(hidden, inner)), b.ints(-1), keepdims=1))
+        x = b.op("Add", x, b.op("Mul", gate, b.op("MatMul", x, b.weight(hidden, hidden))))
+    return b.model([("x", ["batch", "sequence", 3])], [b.op("MatMul", x, b.weight(hidden, 5))], rank=3)
+
+
+def test_what_is_summed_over_without_weights_is_a_state(tmp_path: Path) -> None:
+    source = save(gated_model(), tmp_path)
+    assert [dim.size for dim in dims(source) if dim.role == "state"] == [4]
+    np.testing.assert_allclose(outputs(grown(source)), outputs(source), rtol=1e-4, atol=1e-5)
+
+
+def stretched_model(hidden: int = 8, rows: int = 6) -> onnx.ModelProto:
+    """A table of positions that is stretched to the length of the sequence, its width being an axis of the image."""
+    b = GraphBuilder()
+    x = b.op("MatMul", "x", b.weight(3, hidden))
+    length = b.op("Slice", b.op("Shape", x), b.ints(1), b.ints(2))
+    sizes = b.op("Concat", b.ints(1, 1), length, b.ints(hidden), axis=0)
+    none = b.constant(np.zeros(0, np.float32))
+    table = b.op("Resize", b.weight(1, 1, rows, hidden), none, none, sizes, mode="linear")
+    x = b.op("Relu", b.op("Add", x, b.op("Squeeze", table, b.ints(1))))
+    return b.model([("x", ["batch", "sequence", 3])], [b.op("MatMul", x, b.weight(hidden, 5))], rank=3)
+
+
+def test_features_beside_the_positions_that_are_resized_can_change(tmp_path: Path) -> None:
+    source = save(stretched_model(), tmp_path)
+    np.testing.assert_allclose(outputs(grown(source)), outputs(source), rtol=1e-4, atol=1e-5)
+
+
+def test_a_norm_without_weights_keeps_its_ones(tmp_path: Path) -> None:
+    b = GraphBuilder()
+    x = b.op("MatMul", "x", b.weight(3, 8))
+    for _ in range(2):
+        ones = helper.make_node("Constant", [], [f"ones{len(b.nodes)}"], value=numpy_helper.from_array(ONES))
+        b.nodes.append(ones)
+        normed = b.op("LayerNormalization", x, ones.output[0])
+        x = b.op("Add", x, b.op("MatMul", normed, b.weight(8, 8)))
+    source = save(b.model([("x", ["batch", "sequence", 3])], [b.op("MatMul", x, b.weight(8, 5))], rank=3), tmp_path)
+    out = tmp_path / "narrow.onnx"
+    bot_onnx.resize(source, {"width": 0.5}, out)
+    written = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(out).graph.initializer}
+    assert [list(array) for name, array in written.items() if name.startswith("ones")] == [[1.0] * 4] * 2

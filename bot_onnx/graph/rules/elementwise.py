@@ -50,7 +50,7 @@ def reduction(context: Context, node: ir.Node) -> None:
     value = node.inputs[0]
     assert value is not None
     dims = list(context.of(value))
-    axes = _reduced_axes(context, node, len(dims))
+    axes = reduced_axes(context, node, len(dims))
     keep = node.attributes.get_int("keepdims", 1)
     if keep:
         result = [None if axis in axes else dim for axis, dim in enumerate(dims)]
@@ -67,7 +67,8 @@ def global_pool(context: Context, node: ir.Node) -> None:
     context.put(node.outputs[0], [*dims[:2], *(None for _ in dims[2:])])
 
 
-def _reduced_axes(context: Context, node: ir.Node, rank: int) -> set[int]:
+def reduced_axes(context: Context, node: ir.Node, rank: int) -> set[int]:
+    """Axes that a reduction makes 1, or drops."""
     if node.op_type in ("ArgMax", "ArgMin"):
         return {axis_of(node, "axis", 0, rank)}
     axes: list[int] | None = None

@@ -95,19 +95,24 @@ def pool(context: Context, node: ir.Node) -> None:
             context.table.freeze(leading[-1], SPATIAL)
         context.put(output, [*leading, *spatial])
     if node.op_type == "Resize" and len(node.inputs) > _SIZES and context.numbers(node.inputs[_SIZES]) is not None:
-        for axis, dim in enumerate(context.of(node.outputs[0])[:2]):
-            if dim is not None:
+        for axis, (dim, own) in enumerate(zip(context.of(node.outputs[0]), data, strict=True)):
+            if dim is not None and dim == own:
                 context.need(node, _SIZES, axis, [dim])
 
 
 def _pooled(context: Context, node: ir.Node, output: ir.Value, data: Axes) -> list[MaybeDim]:
-    """Axes behind batch and channels; one whose windows are single elements is not pooled."""
-    windows = node.attributes["kernel_shape"].as_ints() if "kernel_shape" in node.attributes else ()
+    """Axes behind batch and channels; one whose windows are single elements is not pooled.
+
+    A Resize leaves alone what it does not resize: features beside the positions of a table.
+    """
+    windows = tuple(node.attributes["kernel_shape"].as_ints()) if "kernel_shape" in node.attributes else ()
+    if node.op_type in ("Resize", "Upsample"):
+        windows = (1,) * (len(data) - 2)
     whole = [
-        size == 1 and context.table.size(dim) == new
+        size == 1 and dim is not None and context.table.is_static(dim) and context.table.size(dim) == new
         for size, dim, new in zip(windows, data[2:], context.sizes(output)[2:], strict=False)
     ]
-    if not any(whole):
+    if not any(whole) or (node.op_type in ("Resize", "Upsample") and all(whole)):
         return _spatial(context, output, data)
     pooled = [None if untouched else dim for untouched, dim in zip(whole, data[2:], strict=True)]
     found = _spatial(context, output, (*data[:2], *pooled))
