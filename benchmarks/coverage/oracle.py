@@ -75,7 +75,8 @@ def _content(source: ir.Value, target: ir.Value) -> NDArray[np.generic]:
 
 
 def _is_turned(value: ir.Value) -> bool:
-    return any(usage.node.op_type == "Transpose" for usage in value.uses())
+    uses = [(use.node.op_type, use.node.attributes.get_int("transB", 0)) for use in value.uses()]
+    return all(kind == "Transpose" or (kind == "Gemm" and turned) for kind, turned in uses)
 
 
 def _single_elements(analysis: Analysis) -> list[ir.Value]:

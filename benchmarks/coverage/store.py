@@ -22,15 +22,20 @@ def cache_folder() -> Path:
     return Path(os.environ.get(CACHE_VARIABLE) or _ROOT / ".cache" / "coverage")
 
 
+#: Parts of the package that no resize runs through.
+_ASIDE = frozenset({"checkpoint", "cli", "demo", "recover"})
+
+
 @cache
 def engine_hash() -> str:
-    """Hash of everything that decides a result besides the case: bot_onnx's source, the oracle, the judge."""
+    """Hash of everything that decides a result besides the case: the engine's source, the oracle, the judge."""
     import bot_onnx
 
     package = Path(bot_onnx.__file__).parent
     here = Path(__file__).parent
     digest = hashlib.sha256()
-    for path in [*sorted(package.rglob("*.py")), here / "oracle.py", here / "judge.py"]:
+    engine = [path for path in sorted(package.rglob("*.py")) if path.relative_to(package).parts[0] not in _ASIDE]
+    for path in [*engine, here / "oracle.py", here / "judge.py"]:
         digest.update(str(path.name).encode() + path.read_bytes())
     return digest.hexdigest()[:12]
 

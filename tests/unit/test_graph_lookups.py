@@ -33,6 +33,18 @@ def test_a_table_indexed_row_by_row_can_change_its_width(tmp_path: Path) -> None
     assert np.allclose(before, after, atol=1e-5)
 
 
+def test_one_part_picked_by_a_constant_is_that_part(tmp_path: Path) -> None:
+    """GatherND with constant numbers of rows is the Gather that picks them, and holds no more than it."""
+    b = GraphBuilder()
+    parts = b.op("Transpose", b.op("Reshape", b.op("MatMul", "x", b.weight(4, 24)), b.ints(0, 3, 8)), perm=[1, 0, 2])
+    one = b.op("Reshape", b.op("GatherND", parts, b.constant(np.array([[-2]]))), b.ints(-1, 8))
+    b.op("MatMul", one, b.weight(8, 3))
+    path = save(b.model([("x", ["batch", 4])], [b.nodes[-1].output[0]]), tmp_path)
+    width = next(dim for dim in bot_onnx.inspect(path).structure.dims.values() if dim.size == 8)
+    assert width.frozen is None
+    assert bot_onnx.resize(path, {"dims": {width.name: 6}}, tmp_path / "out.onnx").report.passed
+
+
 def test_a_name_of_a_new_layer_that_a_tensor_has_is_not_taken(tmp_path: Path) -> None:
     model = residual_mlp_model(layers=3)
     ends = [node for node in model.graph.node if node.op_type == "Add"][2::3]
