@@ -149,6 +149,8 @@ def _write_somehow(built: Built, exporter: str, path: Path) -> None:
     Raises:
         NotExportable: what was written does not run. Other exceptions: the exporter's own, of its first try.
     """
+    if exporter.startswith("dynamo"):
+        built = built._replace(module=_taking_all_alike(built.module))
     try:
         _write(built, exporter, path)
         _must_run(built, path)
@@ -161,6 +163,24 @@ def _write_somehow(built: Built, exporter: str, path: Path) -> None:
             _must_run(fixed, path)
         except Exception:
             raise error from None
+
+
+def _taking_all_alike(module: Any) -> Any:
+    """``module``, its forward taking one sequence of tensors: the open axes are given to torch.export in that form."""
+    import torch
+
+    if [p.kind for p in inspect.signature(module.forward).parameters.values()] == [inspect.Parameter.VAR_POSITIONAL]:
+        return module
+
+    class Alike(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = module
+
+        def forward(self, *tensors: torch.Tensor) -> Any:
+            return self.network(*tensors)
+
+    return Alike().eval()
 
 
 def _take_in_data(path: Path) -> None:
