@@ -22,7 +22,8 @@ from bot_onnx.recover.losses import Objective, Pair, hidden_pairs
 from bot_onnx.recover.network import Frozen, Network, fixed_batch, read_network
 from bot_onnx.recover.quality import got_worse, measure
 from bot_onnx.recover.savepoint import SUFFIX, Savepoint
-from bot_onnx.recover.student import make_student
+from bot_onnx.recover.student import first_run, make_student
+from bot_onnx.recover.teacher import Teacher
 from bot_onnx.recover.trainable import Trainable, find_trainable
 from bot_onnx.recover.training import Progress, Training, as_tensors, mask_of
 from bot_onnx.recover.types import Array, OutputQuality, Recovery, Settings
@@ -134,7 +135,7 @@ def recover(
             after=after[0],
             resumed=0 if state is None else len(state["losses"]),
             seconds=time.perf_counter() - started,
-            notes=(*job.data.notes, *training.objective.notes, *_warnings(before, after[0])),
+            notes=(*job.data.notes, *job.notes, *training.objective.notes, *_warnings(before, after[0])),
         )
 
 
@@ -168,7 +169,7 @@ class _Job:
                 "export the models with an open batch axis"
             )
         self.batches = Batches(self.training_indices, settings.batch, settings.seed, self.chunk, self.data.lengths)
-        self.pairs = _pairs(*self.networks, settings)
+        self.pairs, self.notes = _pairs(*self.networks, settings)
         self.frozen_student = self._frozen(0)
         self.frozen_teacher = self._frozen(1)
 
@@ -198,19 +199,21 @@ class _Job:
         torch().manual_seed(self.settings.seed)
         wanted = list(self.frozen_student.outputs)
         student = make_student(self.networks[0], self.trainable, wanted, chunk=self.chunk, constant=self.data.fixed)
+        teacher = Teacher(self.frozen_teacher, self.data, list(dict.fromkeys(pair.teacher for pair in self.pairs)))
+        if self.settings.steps * self.settings.batch >= 2 * len(self.training_indices):
+            teacher.remember(consecutive(self.training_indices, self.settings.batch, self.chunk))
         batches = []
         for step in range(_FITTED):
-            feeds = self.data.feeds(self.batches.at(step))
-            with torch().no_grad():
-                ours = student(feeds)
+            chosen = self.batches.at(step)
+            feeds = self.data.feeds(chosen)
+            ours = first_run(student, feeds) if step == 0 else student.look(feeds)
             if step < 2:
                 _check_equal(ours, self.frozen_student.run(feeds, self.data.fixed), self.networks[0])
-            theirs = as_tensors(self.frozen_teacher.run(feeds, self.data.fixed))
-            batches.append((ours, theirs, mask_of(self.data, feeds)))
+            batches.append((ours, as_tensors(teacher.answers(chosen, feeds)), mask_of(self.data, feeds)))
         objective = Objective(self.pairs, self.settings, batches)
         training = Training(
             student,
-            self.frozen_teacher,
+            teacher,
             objective,
             self.data,
             self.batches,
@@ -249,7 +252,8 @@ def _check_ports(student: Network, teacher: Network) -> None:
         )
 
 
-def _pairs(student: Network, teacher: Network, settings: Settings) -> list[Pair]:
+def _pairs(student: Network, teacher: Network, settings: Settings) -> tuple[list[Pair], list[str]]:
+    """What is compared, and notes on chains of layers that are not."""
     common = [name for name in student.outputs if name in teacher.outputs]
     unknown = [name for name in settings.outputs if name not in common]
     if unknown:
@@ -259,7 +263,12 @@ def _pairs(student: Network, teacher: Network, settings: Settings) -> list[Pair]
         for name in common
         if name in settings.outputs or not settings.outputs
     ]
-    return pairs + (hidden_pairs(student.hidden, teacher.hidden) if settings.hidden > 0 else [])
+    if settings.hidden == 0:
+        return pairs, []
+    hidden = hidden_pairs(student.hidden, teacher.hidden)
+    if hidden:
+        return pairs + hidden, []
+    return pairs, ["No hidden states are compared: the models have no chain of layers in common."]
 
 
 def _check_equal(ours: dict[str, Any], theirs: dict[str, Array], network: Network) -> None:

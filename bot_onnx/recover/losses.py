@@ -142,12 +142,15 @@ class Objective:
 def hidden_pairs(student: Mapping[str, tuple[str, ...]], teacher: Mapping[str, tuple[str, ...]]) -> list[Pair]:
     """Pairs of what stands before and after the student's layers with the teacher's at the same relative depth.
 
+    Chains belong together by name, or because both have but one.
+
     Args:
         student, teacher: by chain, what enters the first layer and what leaves each.
     """
     pairs: list[Pair] = []
+    single = next(iter(teacher.values())) if len(student) == len(teacher) == 1 else None
     for chain, ours in student.items():
-        theirs = teacher.get(chain)
+        theirs = teacher.get(chain, single)
         for place, name in enumerate(ours) if theirs is not None else ():
             assert theirs is not None
             match = round(place * (len(theirs) - 1) / (len(ours) - 1))

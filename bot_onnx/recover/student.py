@@ -48,6 +48,7 @@ class Student:
     _made: dict[str, Make]
     _chunk: int | None
     _constant: frozenset[str]
+    _names: dict[str, str]  # of the original's values, by the converter's
 
     def __call__(self, feeds: Feeds) -> dict[str, Any]:
         """Values by name, torch tensors; a batch goes through in chunks where the model's batch is fixed."""
@@ -63,6 +64,29 @@ class Student:
         if len(parts) == 1:
             return dict(zip(self.outputs, parts[0], strict=True))
         return {name: library.cat([part[place] for part in parts]) for place, name in enumerate(self.outputs)}
+
+    def look(self, feeds: Feeds) -> dict[str, Any]:
+        """The same without gradients."""
+        with torch().no_grad():
+            return self(feeds)
+
+    def failing(self, feeds: Feeds) -> str:
+        """Op and first output of the node at which the module fails; empty if it does not."""
+        started: list[str] = []
+
+        def starting(name: str) -> Callable[..., None]:
+            return lambda *_: started.append(name)
+
+        hooks = [module.register_forward_pre_hook(starting(name)) for name, module in self._module.named_children()]
+        try:
+            self.look(feeds)
+        except Exception:
+            operator, _, value = started[-1].partition("_") if started else ("", "", "")
+            return f"{operator} {self._names.get(value, value)!r}"
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return ""
 
     def weights(self) -> dict[str, Array]:
         """Present values of the trained initializers."""
@@ -101,9 +125,23 @@ def make_student(
     parameters = {
         name: library.nn.Parameter(library.from_numpy(values.copy())) for name, values in trainable.values.items()
     }
-    return Student(
-        parameters, tuple(outputs), module, tuple(names[port] for port in module.input_names), made, chunk, constant
-    )
+    inputs = tuple(names[port] for port in module.input_names)
+    return Student(parameters, tuple(outputs), module, inputs, made, chunk, constant, names)
+
+
+def first_run(student: Student, feeds: Feeds) -> dict[str, Any]:
+    """The student's values for a batch.
+
+    Raises:
+        RecoverError: an op that was converted cannot be run; the message names its node.
+    """
+    try:
+        return student.look(feeds)
+    except Exception as error:  # whatever an op raises
+        raise RecoverError(
+            f"onnx2pytorch converts the student, but cannot run its {student.failing(feeds)}: {one_line(error)}; "
+            "export its weights with `bot-onnx export` and train in the framework"
+        ) from error
 
 
 def _convert(proto: onnx.ModelProto, network: Network) -> Any:

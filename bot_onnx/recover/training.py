@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,10 @@ from bot_onnx.errors import RecoverError
 from bot_onnx.recover.dataset import Batches, Dataset
 from bot_onnx.recover.extras import torch
 from bot_onnx.recover.losses import Objective
-from bot_onnx.recover.network import Frozen
 from bot_onnx.recover.savepoint import Savepoint
 from bot_onnx.recover.signals import Deferred
 from bot_onnx.recover.student import Student
+from bot_onnx.recover.teacher import Teacher
 from bot_onnx.recover.types import Array, Feeds, Settings
 
 WARM_UP = 0.05  # part of the steps
@@ -39,7 +39,7 @@ class Training:
     """
 
     student: Student
-    teacher: Frozen
+    teacher: Teacher
     objective: Objective
     data: Dataset
     batches: Batches
@@ -71,11 +71,15 @@ class Training:
                     self._save(losses, optimiser)
                     saved = time.monotonic()
                 signals.deliver()
+            if state is None or len(losses) > len(state["losses"]):  # should the writing fail, nothing is lost
+                self._save(losses, optimiser)
+            signals.deliver()
         return losses
 
     def _step(self, step: int, optimiser: Any) -> float:
-        feeds = self.data.feeds(self.batches.at(step))
-        targets = as_tensors(self.teacher.run(feeds, self.data.fixed))
+        chosen = self.batches.at(step)
+        feeds = self.data.feeds(chosen)
+        targets = as_tensors(self.teacher.answers(chosen, feeds))
         loss = self.objective(self.student(feeds), targets, mask_of(self.data, feeds))
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -127,7 +131,7 @@ def rate_at(step: int, steps: int) -> float:
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
 
 
-def as_tensors(values: dict[str, Array]) -> dict[str, Any]:
+def as_tensors(values: Mapping[str, Array]) -> dict[str, Any]:
     """Arrays as float32 torch tensors."""
     library = torch()
     return {name: library.from_numpy(array.astype("float32", copy=False)) for name, array in values.items()}

@@ -50,10 +50,6 @@ def test_a_run_reports_quality_before_and_after(tmp_path: Path) -> None:
     ):
         assert told in result.output
     assert (tmp_path / "out.onnx").is_file()
-    as_json = run(*arguments(tmp_path / "out.onnx", "--steps", "3", "--force", "--json"))
-    data = json.loads(as_json.stdout)
-    assert data["settings"]["steps"] == 3 and data["resumed"] == 0 and len(data["loss"]) == 2
-    assert data["before"][0]["output"] == data["after"][0]["output"] == "logits"
 
 
 @pytest.mark.parametrize("library", ["torch", "onnx2pytorch"])

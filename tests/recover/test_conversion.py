@@ -15,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from bot_onnx.errors import RecoverError
 from bot_onnx.graph.reader import open_model
 from bot_onnx.recover.network import Frozen, read_network
-from bot_onnx.recover.student import make_student
+from bot_onnx.recover.student import first_run, make_student
 from bot_onnx.recover.trainable import find_trainable
 from bot_onnx.recover.types import Feeds
 from bot_onnx.recover.writing import write_trained
@@ -168,6 +168,21 @@ def test_what_the_converter_cannot_carry_is_refused_by_name(tmp_path: Path) -> N
         network = read_network(source)
         with pytest.raises(RecoverError, match=r"cannot carry .*training_mode"):
             make_student(network, find_trainable(network), network.outputs)
+
+
+def test_an_op_that_cannot_be_run_is_refused_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    def fails(*_: Any) -> None:
+        raise RuntimeError("no such kernel")
+
+    convolutions(tmp_path / "convolutions.onnx")
+    with open_model(tmp_path / "convolutions.onnx") as source:
+        network = read_network(source)
+        student = make_student(network, find_trainable(network), network.outputs)
+        monkeypatch.setattr(torch.nn.ReLU, "forward", fails)
+        with pytest.raises(RecoverError, match="cannot run its Relu 'c': no such kernel"):
+            first_run(student, feeds_of(network, source.proto.graph)[0])
 
 
 def test_ops_of_other_domains_are_refused_by_name(tmp_path: Path) -> None:

@@ -11,11 +11,14 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+import bot_onnx
 from bot_onnx.demo import accuracy, held_out
 from bot_onnx.errors import OutputError, RecoverError
 from bot_onnx.recover.jobs import Recovery, Settings, recover
 from bot_onnx.runtime import session
 from tests.recover.samples import SMALL, folder
+from tests.zoo.architectures import base_size
+from tests.zoo.export import cached_export
 
 pytestmark = pytest.mark.exporter
 SHORT = Settings(steps=6, batch=16, threads=1)
@@ -51,7 +54,7 @@ def killing_at(step: int) -> Any:
 
 def test_the_digits_classifier_is_back_within_two_points(tmp_path: Path) -> None:
     here = folder()
-    recovery = run(tmp_path / "out.onnx", Settings(steps=220, batch=32, rate=2e-3, threads=1))
+    recovery = run(tmp_path / "out.onnx", Settings(steps=240, batch=32, rate=3e-3, threads=1))
     assert correct(here / "small.onnx") < 0.7
     assert correct(tmp_path / "out.onnx") > correct(here / "teacher.onnx") - 0.02
     (before,), (after,) = recovery.before, recovery.after
@@ -64,7 +67,7 @@ def test_the_digits_classifier_is_back_within_two_points(tmp_path: Path) -> None
     assert {entry.how for entry in recovery.compared[1:]} == {"squares, through a linear map"}
     assert weights(tmp_path / "out.onnx").keys() == weights(here / "small.onnx").keys()
     told = {entry.key: entry.value for entry in onnx.load(tmp_path / "out.onnx").metadata_props}["bot_onnx"]
-    assert json.loads(told)["recovered"]["steps"] == 220
+    assert json.loads(told)["recovered"]["steps"] == 240
 
 
 def test_a_killed_run_goes_on_to_the_very_same_weights(tmp_path: Path) -> None:
@@ -135,13 +138,12 @@ def test_models_that_do_not_belong_together_are_refused(tmp_path: Path) -> None:
         recover(folder() / "small.onnx", tmp_path / "other.onnx", folder() / "digits.npz", tmp_path / "out.onnx")
 
 
-@pytest.mark.parametrize("fixed", [1, 4])
-def test_a_fixed_batch_is_gone_through_in_chunks(fixed: int, tmp_path: Path) -> None:
+def test_a_fixed_batch_is_gone_through_in_chunks(tmp_path: Path) -> None:
     """The same training as with an open batch axis, up to rounding."""
     for name in ("small", "teacher"):
         model = onnx.load(folder() / f"{name}.onnx")
         for port in (*model.graph.input, *model.graph.output):
-            port.type.tensor_type.shape.dim[0].dim_value = fixed
+            port.type.tensor_type.shape.dim[0].dim_value = 1
         onnx.save(model, tmp_path / f"{name}.onnx")
     few = Settings(steps=2, batch=16, threads=1)
     paths = (tmp_path / "small.onnx", tmp_path / "teacher.onnx", folder() / "digits.npz", tmp_path / "out.onnx")
@@ -153,3 +155,32 @@ def test_a_fixed_batch_is_gone_through_in_chunks(fixed: int, tmp_path: Path) -> 
     ]
     assert values[0].keys() == values[1].keys()
     assert max(np.abs(values[0][name] - array).max() for name, array in values[1].items()) < 1e-3
+
+
+def test_a_text_encoder_of_another_width_learns_distances(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    words = ["[PAD]", *(f"w{place}" for place in range(1, 90))]
+    tool = Tokenizer(models.WordLevel({word: place for place, word in enumerate(words)}, unk_token="[PAD]"))
+    tool.pre_tokenizer = pre_tokenizers.Whitespace()
+    tool.save(str(tmp_path / "tokenizer.json"))
+    rng = np.random.default_rng(0)
+    lines = [" ".join(rng.choice(words[1:], rng.integers(2, 12))) for _ in range(200)]
+    (tmp_path / "lines.txt").write_text("\n".join(lines))
+    teacher, small = cached_export("bert", base_size("bert"), "dynamo18"), tmp_path / "small.onnx"
+    bot_onnx.resize(teacher, {"layers": 2, "hidden": 16}, small, against=False)
+    recovery = recover(
+        small,
+        teacher,
+        tmp_path / "lines.txt",
+        tmp_path / "out.onnx",
+        settings={"steps": 60, "rate": 3e-3, "threads": 1},
+    )
+    assert {entry.how for entry in recovery.compared if entry.what == "output"} == {
+        "squares, through a linear map + similarity of samples"
+    }
+    assert recovery.loss[1] < 0.7 * recovery.loss[0]
+    for before, after in zip(recovery.before, recovery.after, strict=True):
+        assert (after.cosine, after.agreement) == (None, None)
+        assert before.similarity is not None and after.similarity is not None
+        assert after.similarity > before.similarity + 0.1
