@@ -72,7 +72,7 @@ def find_attentions(graph: ir.Graph, context: Context) -> list[Attention]:
         softmax = _softmax_after(context, node, scalars)
         if softmax is None:
             continue
-        attention = Attention(node, context.table.find(inner), _heads(context, node), scalars=scalars)
+        attention = Attention(node, context.table.find(inner), heads_of(context, node), scalars=scalars)
         attention.queries = _projections(context, node.inputs[0], scalars)
         attention.keys = _projections(context, node.inputs[1], scalars)
         attention.value_dim = _value_dim(context, softmax)
@@ -137,7 +137,7 @@ def _is_scalar(value: ir.Value) -> bool:
     return tensor is not None and tensor.dtype in FLOATS and tensor.size == 1
 
 
-def _heads(context: Context, node: ir.Node) -> MaybeDim:
+def heads_of(context: Context, node: ir.Node) -> MaybeDim:
     """Static part of the batch dim next to the two last axes of the score, or of those that an Einsum walks along."""
     dims = context.of(node.outputs[0])
     if node.op_type == "Einsum":

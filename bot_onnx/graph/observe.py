@@ -28,7 +28,7 @@ from bot_onnx.runtime import session
 SHAPE_OPS = frozenset(
     "Shape Size Gather Slice Concat Unsqueeze Squeeze Cast Add Sub Mul Div Mod Neg Abs Where Equal Greater Less "
     "GreaterOrEqual LessOrEqual Not And Or ReduceProd ReduceSum ReduceMax ReduceMin Max Min Range Expand Tile "
-    "ConstantOfShape Reshape Transpose Floor Ceil Sqrt Pow Split Identity Reciprocal CastLike".split()
+    "ConstantOfShape Reshape Transpose Floor Ceil Sqrt Pow Split Identity Reciprocal CastLike OneHot".split()
 )
 _OF_SEQUENCES = frozenset(
     "SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceMap SplitToSequence Optional".split()

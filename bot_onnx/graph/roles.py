@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bot_onnx.graph.attention import PRODUCTS, Attention
+from bot_onnx.graph.attention import PRODUCTS, Attention, heads_of
 from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.layers import LayerChain
 from bot_onnx.graph.parameters import Parameter, table_rows
@@ -246,8 +246,11 @@ def _state_roles(context: Context, roles: Roles, chains: list[LayerChain], param
             inner = context.contracted.get(node)
             if node.op_type not in PRODUCTS or node in weighted or inner is None or not context.table.is_static(inner):
                 continue
-            if context.table.composite(inner) is None and context.table.frozen(inner) is None:
+            heads = heads_of(context, node)
+            whole = all(context.table.composite(dim) is None for dim in (inner, heads) if dim is not None)
+            if whole and context.table.frozen(inner) is None:
                 roles.give(inner, "state")
+                roles.give(heads, "heads")
     contracted = _contracted(context, parameters)
     for node in (node for chain in chains for node in chain.layers[0].nodes if node.op_type == "ReduceSum"):
         dims = context.of(node.inputs[0])
@@ -295,8 +298,9 @@ def _token_roles(context: Context, roles: Roles, parameters: dict[str, Parameter
         leaves = [leaf for dim in dims for leaf in table.leaves(dim)]
         if parameter.kind == "table" and len(dims) > 1:
             rows.update(dict.fromkeys(leaves))
-        elif parameter.kind == "other":  # of an op that is not known for what it does
-            rows.update(dict.fromkeys(leaf for leaf in leaves if table.frozen(leaf) is not None))
+        elif parameter.kind == "other":  # cut to the length that is needed, or of an op that is not known
+            cut = all(node.op_type == "Slice" for node, _ in parameter.uses)
+            rows.update(dict.fromkeys(leaf for leaf in leaves if cut or table.frozen(leaf) is not None))
         else:
             channels.update(leaves)
     for leaf in rows:

@@ -106,7 +106,7 @@ class ShapeValues:
         self._elements: dict[str, Elements] = {}
 
     def elements(self, value: ir.Value | None) -> Elements | None:
-        """Elements of a rank ≤ 1 integer value, or None where it is not tracked."""
+        """Elements of an integer value of one axis (others are 1) or none, or None where it is not tracked."""
         if value is None:
             return None
         known = self._elements.get(value.name or "")
@@ -123,7 +123,9 @@ class ShapeValues:
         for index, output in enumerate(node.outputs):
             name = output.name or ""
             pair = self._observed.get(name)
-            if pair is None or pair[0].ndim > 1 or pair[0].size > MAX_ELEMENTS or pair[0].shape != pair[1].shape:
+            if pair is None or pair[0].size > MAX_ELEMENTS or pair[0].shape != pair[1].shape:
+                continue
+            if pair[0].ndim > 1 and pair[0].size != pair[0].shape[-1]:
                 continue
             if pair[0].dtype.kind not in "iub":
                 continue
@@ -159,6 +161,8 @@ class ShapeValues:
             return None
         if op == "ReduceProd":
             return self._fold(first)
+        if op == "OneHot":
+            return self._one_hot(node)
         if op in _OPERATIONS:
             return self._apply(node)
         return None
@@ -176,6 +180,14 @@ class ShapeValues:
             return None
         chosen = [pick.value for pick in picks if isinstance(pick, Const)]
         return [elements[i] for i in chosen] if all(-len(elements) <= i < len(elements) for i in chosen) else None
+
+    def _one_hot(self, node: ir.Node) -> Elements | None:
+        """One number among equal ones: how some exporters write the repeats of a single axis."""
+        place, depth = (self._constant(value) for value in node.inputs[:2])
+        both = self.elements(node.inputs[2])
+        if place is None or depth is None or both is None or len(both) != 2:
+            return None
+        return [both[1] if index == place % depth else both[0] for index in range(depth)]
 
     def _split(self, node: ir.Node, index: int) -> Elements | None:
         """The elements of output ``index``: as many as it showed, behind those of the outputs before it."""

@@ -25,7 +25,8 @@ class Sinusoids:
 
     Attributes:
         base: of the frequencies. gap: 1 where n - 1 divides the exponent. in_turn: sines and cosines alternate.
-        first: position of row 0. padding: a row of zeros, -1 for none.
+        first: position of row 0. padding: a row of zeros, -1 for none. step: 1, or -1 where positions count down
+            (distances to the left first).
     """
 
     base: float
@@ -33,24 +34,26 @@ class Sinusoids:
     in_turn: bool
     first: int
     padding: int
+    step: int = 1
 
     @property
     def form(self) -> str:
         """Name of the closed form."""
-        return f"sinusoids:{self.base:.12g},{self.gap},{int(self.in_turn)},{self.first},{self.padding}"
+        down = ",-1" if self.step < 0 else ""
+        return f"sinusoids:{self.base:.12g},{self.gap},{int(self.in_turn)},{self.first},{self.padding}{down}"
 
     @classmethod
     def parse(cls, argument: str) -> Sinusoids:
         """What :attr:`form` says behind its colon."""
-        base, gap, in_turn, first, padding = argument.split(",")
-        return cls(float(base), int(gap), in_turn == "1", int(first), int(padding))
+        base, gap, in_turn, first, padding, *step = argument.split(",")
+        return cls(float(base), int(gap), in_turn == "1", int(first), int(padding), int(step[0]) if step else 1)
 
     def table(self, shape: tuple[int, ...]) -> Floats:
         """The table at ``[…, rows, width]``."""
         rows, width = shape[-2:]
         count = (width + 1) // 2
         frequencies = self.base ** (-np.arange(count) / max(count - self.gap, 1))
-        angles = np.outer(np.arange(rows) + self.first, frequencies)
+        angles = np.outer(self.step * np.arange(rows) + self.first, frequencies)
         values = np.zeros((rows, 2 * count))
         sines, cosines = (slice(0, None, 2), slice(1, None, 2)) if self.in_turn else (slice(count), slice(count, None))
         values[:, sines], values[:, cosines] = np.sin(angles), np.cos(angles)
@@ -73,7 +76,7 @@ def recognise_sinusoids(array: NDArray[Any]) -> str | None:
         return None
     zero = [row for row in range(len(head)) if not head[row].any()]
     padding = zero[0] if len(zero) == 1 else -1
-    for found in _candidates(head, padding, tolerance):
+    for found in _candidates(head, padding, tolerance, rows):
         # Angles grow with the row, and so does what the rounding of a frequency does to them.
         if np.allclose(
             found.table(values.shape), values.astype(np.float64), rtol=0, atol=tolerance * max(1, rows / 64)
@@ -82,21 +85,23 @@ def recognise_sinusoids(array: NDArray[Any]) -> str | None:
     return None
 
 
-def _candidates(head: Floats, padding: int, tolerance: float) -> Iterator[Sinusoids]:
-    """Tables whose first frequency, 1, and whose last are those of the first rows."""
+def _candidates(head: Floats, padding: int, tolerance: float, length: int) -> Iterator[Sinusoids]:
+    """Tables whose first frequency, 1, and whose last are those of the first rows; ``length`` rows in all."""
     count = head.shape[1] // 2
     rows = np.array([row for row in range(len(head)) if row != padding])
-    for first in range(_LARGEST_FIRST + 1):
-        if not np.allclose(head[rows, 0], np.sin(rows + first), rtol=0, atol=tolerance):
+    counting_up = [(first, 1) for first in range(_LARGEST_FIRST + 1)]
+    counting_down = [(first, -1) for first in (length // 2, length - 1)]
+    for first, step in (*counting_up, *counting_down):
+        if not np.allclose(head[rows, 0], np.sin(step * rows + first), rtol=0, atol=tolerance):
             continue
-        row = next(int(row) for row in rows if row + first > 0)
+        row = next(int(row) for row in rows if step * row + first > 0)
         ways = []
         for gap, in_turn in product((0, 1), (False, True)):
             sine, cosine = (-2, -1) if in_turn else (count - 1, -1)
-            last = float(np.arctan2(head[row, sine], head[row, cosine]) / (row + first))
+            last = float(np.arctan2(head[row, sine], head[row, cosine]) / (step * row + first))
             steps = (count - 1) / max(count - gap, 1)
             if last > 0 and steps > 0:
                 ways.append((last ** (-1 / steps), gap, in_turn))
         for digits in (1, 3, 12):  # with one of the gaps the base is a round number, the other fits as well
             for base, gap, in_turn in ways:
-                yield Sinusoids(float(f"{base:.{digits}g}"), gap, in_turn, first, padding)
+                yield Sinusoids(float(f"{base:.{digits}g}"), gap, in_turn, first, padding, step)

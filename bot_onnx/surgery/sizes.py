@@ -8,6 +8,7 @@ overwritten at the point of use. What no way solves is refused by name.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import cached_property
 
 import numpy as np
 import onnx_ir as ir
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from bot_onnx.errors import GraphError
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.dims import Dim, Pair
+from bot_onnx.graph.nodes import fresh_name, names_in
 from bot_onnx.graph.rules import Requirement
 from bot_onnx.graph.shape_values import Const, constants_of, evaluate
 from bot_onnx.surgery.types import ConstantPatch
@@ -43,6 +45,11 @@ class _SizePatcher:
         self._sizes = sizes
         self._patches: list[ConstantPatch] = []
         self._cache: dict[Dim, Pair] = {}
+
+    @cached_property
+    def _taken(self) -> set[str]:
+        """Names in use: a graph that was resized before has nodes of ours already."""
+        return names_in(self._analysis.model.graph)
 
     def run(self) -> list[ConstantPatch]:
         """Settle constants, then what is computed from them, then attributes."""
@@ -166,8 +173,8 @@ class _SizePatcher:
             add_constant(graph, f"{source.name}__fixed_sizes", numbers.reshape(shape).astype(dtype.numpy())),
             source,
         ]
-        patch = ir.node("Where", inputs, name=f"{node.name}__sizes")
-        patch.outputs[0].name = f"{source.name}__sizes_{node.name}"
+        patch = ir.node("Where", inputs, name=fresh_name(f"{node.name}__sizes", self._taken))
+        patch.outputs[0].name = fresh_name(f"{source.name}__sizes_{node.name}", self._taken)
         graph.insert_before(node, patch)
         node.replace_input_with(slot, patch.outputs[0])
 

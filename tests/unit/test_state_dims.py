@@ -14,6 +14,7 @@ from bot_onnx.graph.types import Dim
 from tests.graphs import GraphBuilder, save
 
 ONES = np.ones(8, np.float32)
+SEQUENCE = (7,)  # of a network whose length is written into it
 
 
 def memory_model(layers: int = 2, hidden: int = 8, state: int = 4) -> onnx.ModelProto:
@@ -155,3 +156,76 @@ def test_a_norm_without_weights_keeps_its_ones(tmp_path: Path) -> None:
     bot_onnx.resize(source, {"width": 0.5}, out)
     written = {tensor.name: numpy_helper.to_array(tensor) for tensor in onnx.load(out).graph.initializer}
     assert [list(array) for name, array in written.items() if name.startswith("ones")] == [[1.0] * 4] * 2
+
+
+def cut_table_model(hidden: int = 8, rows: int = 40) -> onnx.ModelProto:
+    """A table of features per position that is cut to the length of the sequence before a matrix reads it."""
+    b = GraphBuilder()
+    x = b.op("MatMul", "x", b.weight(3, hidden))
+    length = b.op("Slice", b.op("Shape", x), b.ints(1), b.ints(2))
+    features = b.op("Slice", b.weight(1, rows, 6), b.ints(0), length, b.ints(1))
+    x = b.op("Relu", b.op("Add", x, b.op("MatMul", features, b.weight(6, hidden))))
+    return b.model([("x", ["batch", "sequence", 3])], [b.op("MatMul", x, b.weight(hidden, 5))], rank=3)
+
+
+def test_the_length_of_a_table_that_is_cut_to_the_sequence_is_no_width(tmp_path: Path) -> None:
+    source = save(cut_table_model(), tmp_path)
+    assert [dim.size for dim in dims(source) if dim.role == "tokens"] == [40]
+    assert [dim.size for dim in dims(grown(source)) if dim.role == "tokens"] == [40]
+
+
+def odd_split_model(heads: int = 4, head_dim: int = 6) -> onnx.ModelProto:
+    """A shape computed from a size that does not follow heads: it is overwritten where a Reshape reads it."""
+    b = GraphBuilder()
+    x = b.op("MatMul", "x", b.weight(3, heads * head_dim))
+    rows = b.op("Slice", b.op("Shape", x), b.ints(0), b.ints(2))
+    count = b.op("Div", b.op("Slice", b.op("Shape", x), b.ints(2), b.ints(3)), b.ints(head_dim))
+    split = b.op("Reshape", x, b.op("Concat", rows, count, b.ints(head_dim), axis=0))
+    x = b.op("Einsum", split, b.weight(heads, head_dim, 5), equation="bsnd,ndo->bso")
+    return b.model([("x", ["batch", "sequence", 3])], [x], rank=3)
+
+
+def test_a_file_that_was_resized_can_be_resized_again(tmp_path: Path) -> None:
+    source = save(odd_split_model(), tmp_path)
+    once, twice = tmp_path / "once.onnx", tmp_path / "twice.onnx"
+    free = {dim.size: dim.name for dim in dims(source) if dim.frozen is None}
+    bot_onnx.resize(source, {"dims": {free[6]: 3, free[4]: 2}}, once)
+    again = {dim.size: dim.name for dim in dims(once) if dim.frozen is None}
+    bot_onnx.resize(once, {"dims": {again[3]: 6, again[2]: 8}}, twice)
+    nodes = [node.name for node in onnx.load(twice).graph.node]
+    assert len(nodes) == len(set(nodes)) and outputs(twice).shape == (2, 7, 5)
+
+
+def repeated_mask_model(layers: int = 2, hidden: int = 8, heads: int = 2) -> onnx.ModelProto:
+    """Attention without a Softmax in batch x heads, a mask being repeated once a head by a OneHot of repeats."""
+    b = GraphBuilder()
+    x = b.op("MatMul", "x", b.weight(3, hidden))
+    mask = b.op("Sigmoid", b.op("ReduceMax", "x", axes=[2], keepdims=0))
+    for _ in range(layers):
+        split = [
+            b.op("Reshape", b.op("MatMul", x, b.weight(hidden, hidden)), b.ints(0, 0, heads, hidden // heads))
+            for _ in range(3)
+        ]
+        count = b.op("Slice", b.op("Shape", split[0]), b.ints(2), b.ints(3))
+        parts = [b.op("Transpose", part, perm=[0, 2, 1, 3]) for part in split]
+        flat = [b.op("Reshape", part, b.ints(-1, *SEQUENCE, hidden // heads)) for part in parts]
+        repeats = b.op("OneHot", b.ints(1), b.constant(np.array(3)), b.op("Concat", b.ints(1), count, axis=0))
+        masks = b.op("Tile", b.op("Unsqueeze", mask, b.ints(1)), b.op("Reshape", repeats, b.ints(-1)))
+        masks = b.op("Reshape", masks, b.ints(-1, *SEQUENCE, 1))
+        score = b.op("Abs", b.op("MatMul", flat[0], b.op("Transpose", flat[1], perm=[0, 2, 1])))
+        mixed = b.op("MatMul", score, b.op("Mul", flat[2], masks))
+        back = b.op(
+            "Transpose", b.op("Reshape", mixed, b.ints(-1, heads, *SEQUENCE, hidden // heads)), perm=[0, 2, 1, 3]
+        )
+        joined = b.op("Reshape", back, b.ints(0, 0, hidden))
+        x = b.op("Add", x, b.op("MatMul", joined, b.weight(hidden, hidden)))
+    return b.model([("x", ["batch", *SEQUENCE, 3])], [b.op("MatMul", x, b.weight(hidden, 5))], rank=3)
+
+
+def test_heads_of_an_attention_without_softmax_follow_repeats_written_as_a_one_hot(tmp_path: Path) -> None:
+    source = save(repeated_mask_model(), tmp_path)
+    sizes = {dim.role: dim.size for dim in dims(source)}
+    assert (sizes["heads"], sizes["state"]) == (2, 4)
+    result = grown(source)
+    assert {dim.role: dim.size for dim in dims(result)}["heads"] == 4
+    np.testing.assert_allclose(outputs(result), outputs(source), rtol=1e-4, atol=1e-5)
