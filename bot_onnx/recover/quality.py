@@ -21,8 +21,8 @@ Floats = NDArray[np.float64]
 class _Tally:
     """Sums over batches for one output."""
 
-    def __init__(self, logits: bool) -> None:
-        self.logits = logits
+    def __init__(self, logits: bool, words: bool) -> None:
+        self.logits, self.words = logits, words
         self.rows = self.numbers = 0
         self.cosine = self.divergence = self.agreed = self.squares = self.total = self.total_squares = 0.0
         self.alike = True
@@ -30,6 +30,9 @@ class _Tally:
 
     def add(self, ours: Array, theirs: Array, mask: Array | None) -> None:
         a, b = ours.astype(np.float64), theirs.astype(np.float64)
+        if self.words:  # tokens are never mixed: those that both know
+            kept = min(a.shape[-1], b.shape[-1])
+            a, b = a[..., :kept], b[..., :kept]
         tokens = mask if mask is not None and a.ndim > 2 and a.shape[:2] == mask.shape else None
         for side, found in zip(self.vectors, (a, b), strict=True):
             side.append(_sample_vectors(found, tokens))
@@ -75,7 +78,7 @@ def measure(
         batches: indices of those held out, as many at a time as are run together.
     """
     names = [name for name in networks[0].outputs if name in networks[1].outputs]
-    tallies = {name: _Tally(name in networks[0].logits) for name in names}
+    tallies = {name: _Tally(name in networks[0].logits, name in networks[0].words) for name in names}
     for chosen in batches:
         feeds = data.feeds(chosen)
         ours, theirs = (side.run(feeds, data.fixed, names) for side in (student, teacher))
@@ -88,8 +91,8 @@ def measure(
 
 def _sample_vectors(values: Floats, mask: Array | None) -> Floats:
     """``[samples, numbers]``: the mean over tokens (the second axis, where there are three) that are no padding."""
-    if values.ndim < 3:
-        return values
+    if values.ndim != 3 and mask is None:
+        return values.reshape(len(values), -1)
     weights = np.ones((*values.shape[:2], 1)) if mask is None else mask.astype(np.float64)[..., None]
     tokens = values.reshape(*values.shape[:2], -1)
     found: Floats = (tokens * weights).sum(1) / np.maximum(weights.sum(1), 1.0)

@@ -20,19 +20,19 @@ from bot_onnx.recover.trainable import find_trainable
 from bot_onnx.recover.types import Feeds
 from bot_onnx.recover.writing import write_trained
 from bot_onnx.verify.feeding import batches, candidate_shapes, index_ranges
-from tests.zoo.architectures import base_size
-from tests.zoo.export import cached_export
+from tests.vision import catalog as vision
+from tests.zoo.architectures import ARCHITECTURES, base_size
+from tests.zoo.export import EXPORTERS, cached_export
 
 pytestmark = pytest.mark.exporter
 TOLERANCE = 1e-5
 
-TIED = {"bert_mlm", "gpt2", "llama"}
+TIED = {"bert_mlm", "gpt2", "llama"}  # the head is the embedding
+QUICK = {("bert_mlm", "torchscript17"), ("gpt2", "dynamo20"), ("llama", "torchscript17"), ("vit", "dynamo18")}
 EXPORTS = [
-    ("bert", "dynamo18"),
-    ("bert_mlm", "torchscript17"),
-    ("gpt2", "dynamo20"),
-    ("llama", "torchscript17"),
-    ("vit", "dynamo18"),
+    pytest.param(arch, exporter, marks=[] if (arch, exporter) in QUICK else pytest.mark.slow)
+    for arch in ARCHITECTURES
+    for exporter in EXPORTERS
 ]
 
 
@@ -91,6 +91,20 @@ def test_a_network_goes_to_pytorch_and_back(arch: str, exporter: str, tmp_path: 
     tables = [name for name in vocabulary if held[name].ndim == 2]
     if arch in TIED:  # one parameter, whether the exporter kept one initializer or wrote its transpose as well
         assert len(tables) - len(trainable.twins) == 1
+
+
+VISION = [
+    pytest.param(name, exporter, marks=[] if (name, exporter) == ("mobilenet_v3", "dynamo18") else pytest.mark.slow)
+    for name in vision.NETWORKS
+    for exporter in vision.EXPORTERS
+    if exporter == "torchscript17" or name in ("mobilenet_v3", "resnet_basic", "regnet_y", "unet", "convnext")
+]
+
+
+@pytest.mark.parametrize(("name", "exporter"), VISION)
+def test_a_vision_network_goes_to_pytorch_and_back(name: str, exporter: str, tmp_path: Path) -> None:
+    _, trainable = check_round_trip(vision.exported(name, exporter), tmp_path / "out.onnx")
+    assert not [key for key, why in trainable.fixed.items() if key.endswith("weight") and "batch" not in why]
 
 
 @pytest.mark.parametrize("kind", ["LSTM", "GRU"])

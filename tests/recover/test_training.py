@@ -145,7 +145,7 @@ def test_a_fixed_batch_is_gone_through_in_chunks(tmp_path: Path) -> None:
         for port in (*model.graph.input, *model.graph.output):
             port.type.tensor_type.shape.dim[0].dim_value = 1
         onnx.save(model, tmp_path / f"{name}.onnx")
-    few = Settings(steps=2, batch=16, threads=1)
+    few = Settings(steps=2, batch=16, threads=1, held_out=0.02)
     paths = (tmp_path / "small.onnx", tmp_path / "teacher.onnx", folder() / "digits.npz", tmp_path / "out.onnx")
     chunked, whole = recover(*paths, settings=few), run(tmp_path / "whole.onnx", few)
     assert chunked.loss == pytest.approx(whole.loss, rel=1e-4)
