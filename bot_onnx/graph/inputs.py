@@ -25,6 +25,8 @@ _FORM = frozenset({"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Expan
 IMAGE_SIZES = ((64, 96), (224, 256), (32, 64))
 #: Lengths of signals (last axis of a float input without channels behind it), where short ones do not do.
 SIGNAL_SIZES = ((256, 288), (1024, 1152), (16000, 17600))
+#: Batches of pairs (two books of codes, two sides of a comparison).
+EVEN = (2, 4)
 #: Factors by which lengths become longer, for networks that halve them, or that cover some steps at once.
 LONGER = (2, 4, 16)
 MAX_TRIALS = 40  #: guesses at which length is the sum of others
@@ -109,11 +111,12 @@ def open_sizes(
     for related in _related(specs, by_axis):
         yield _pair(specs, related)
     batches = [symbol for symbol in symbols if not axes.get(symbol, 1)]
+    yield _pair(specs, {**by_axis, **dict.fromkeys(batches, EVEN)})
     for factor in LONGER:
         longer = {symbol: (first * factor, second * factor) for symbol, (first, second) in by_axis.items()}
         yield _pair(specs, {**longer, **{symbol: by_axis[symbol] for symbol in batches}})
     for traced in lengths:
-        for batch in (SIZES[0], (1, 1)):
+        for batch in (SIZES[0], (1, 1), (traced, traced)):
             yield _pair(specs, {**dict.fromkeys(symbols, (traced, traced)), **dict.fromkeys(batches, batch)})
     yield _pair(specs, dict.fromkeys(symbols, (1, 1)))
 

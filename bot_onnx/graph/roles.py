@@ -11,7 +11,9 @@ from bot_onnx.graph.parameters import Parameter, table_rows
 from bot_onnx.graph.recurrent import GATES, STATE_WEIGHT
 from bot_onnx.graph.rules import Context
 from bot_onnx.graph.rules.elementwise import reduced_axes
+from bot_onnx.graph.rules.indexed import BY_POSITION
 
+_CUTTING = frozenset({"Slice", "Tile", "Pad", "Split"})
 _CHOOSING = frozenset({"Less", "Not", "Add", "Mul", "Where"})
 _FORM = frozenset({"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Clip", "Expand", "Transpose"})
 
@@ -299,7 +301,7 @@ def _token_roles(context: Context, roles: Roles, parameters: dict[str, Parameter
         if parameter.kind == "table" and len(dims) > 1:
             rows.update(dict.fromkeys(leaves))
         elif parameter.kind == "other":  # cut to the length that is needed, or of an op that is not known
-            cut = all(node.op_type == "Slice" for node, _ in parameter.uses)
+            cut = all(node.op_type in _CUTTING for node, _ in parameter.uses)
             rows.update(dict.fromkeys(leaf for leaf in leaves if cut or table.frozen(leaf) is not None))
         else:
             channels.update(leaves)
@@ -331,6 +333,16 @@ def _expert_roles(graph: ir.Graph, context: Context, roles: Roles, parameters: d
             for leaf in table.leaves(ranked) if ranked is not None else ():
                 if leaf not in contracted:
                     roles.give(leaf, "experts")
+    made = {
+        leaf: None
+        for parameter in parameters.values()
+        for dim in context.of(parameter.value)
+        if dim is not None
+        for leaf in table.leaves(dim)
+    }
+    for leaf in made:  # what else is addressed by computed positions: distances, buckets
+        if leaf not in contracted and (table.frozen(leaf) or "").endswith(BY_POSITION):
+            roles.give(leaf, "count")
 
 
 def _output_roles(graph: ir.Graph, context: Context, roles: Roles, parameters: dict[str, Parameter]) -> None:

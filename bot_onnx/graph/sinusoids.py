@@ -7,7 +7,7 @@ holds sin((r + first) f) and cos((r + first) f), the sines before the cosines or
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -26,7 +26,7 @@ class Sinusoids:
     Attributes:
         base: of the frequencies. gap: 1 where n - 1 divides the exponent. in_turn: sines and cosines alternate.
         first: position of row 0. padding: a row of zeros, -1 for none. step: 1, or -1 where positions count down
-            (distances to the left first).
+            (distances to the left first). turned: the cosines come before the sines.
     """
 
     base: float
@@ -35,18 +35,20 @@ class Sinusoids:
     first: int
     padding: int
     step: int = 1
+    turned: bool = False
 
     @property
     def form(self) -> str:
         """Name of the closed form."""
-        down = ",-1" if self.step < 0 else ""
-        return f"sinusoids:{self.base:.12g},{self.gap},{int(self.in_turn)},{self.first},{self.padding}{down}"
+        rare = f",{self.step},{int(self.turned)}" if self.step < 0 or self.turned else ""
+        return f"sinusoids:{self.base:.12g},{self.gap},{int(self.in_turn)},{self.first},{self.padding}{rare}"
 
     @classmethod
     def parse(cls, argument: str) -> Sinusoids:
         """What :attr:`form` says behind its colon."""
-        base, gap, in_turn, first, padding, *step = argument.split(",")
-        return cls(float(base), int(gap), in_turn == "1", int(first), int(padding), int(step[0]) if step else 1)
+        base, gap, in_turn, first, padding, *rare = argument.split(",")
+        step, turned = rare or ("1", "0")
+        return cls(float(base), int(gap), in_turn == "1", int(first), int(padding), int(step), turned == "1")
 
     def table(self, shape: tuple[int, ...]) -> Floats:
         """The table at ``[…, rows, width]``."""
@@ -56,6 +58,8 @@ class Sinusoids:
         angles = np.outer(self.step * np.arange(rows) + self.first, frequencies)
         values = np.zeros((rows, 2 * count))
         sines, cosines = (slice(0, None, 2), slice(1, None, 2)) if self.in_turn else (slice(count), slice(count, None))
+        if self.turned:
+            sines, cosines = cosines, sines
         values[:, sines], values[:, cosines] = np.sin(angles), np.cos(angles)
         if 0 <= self.padding < rows:
             values[self.padding] = 0
@@ -76,13 +80,21 @@ def recognise_sinusoids(array: NDArray[Any]) -> str | None:
         return None
     zero = [row for row in range(len(head)) if not head[row].any()]
     padding = zero[0] if len(zero) == 1 else -1
-    for found in _candidates(head, padding, tolerance, rows):
+    for turned, found in (
+        *((False, candidate) for candidate in _candidates(head, padding, tolerance, rows)),
+        *((True, candidate) for candidate in _candidates(_swapped(head), padding, tolerance, rows)),
+    ):
+        form = replace(found, turned=turned)
         # Angles grow with the row, and so does what the rounding of a frequency does to them.
-        if np.allclose(
-            found.table(values.shape), values.astype(np.float64), rtol=0, atol=tolerance * max(1, rows / 64)
-        ):
-            return found.form
+        if np.allclose(form.table(values.shape), values.astype(np.float64), rtol=0, atol=tolerance * max(1, rows / 64)):
+            return form.form
     return None
+
+
+def _swapped(head: Floats) -> Floats:
+    """Rows with their halves exchanged."""
+    half = head.shape[1] // 2
+    return np.concatenate([head[:, half:], head[:, :half]], axis=1)
 
 
 def _candidates(head: Floats, padding: int, tolerance: float, length: int) -> Iterator[Sinusoids]:

@@ -127,7 +127,7 @@ def _tables(graph: ir.Graph, context: Context, parameters: dict[str, Parameter])
                 context.table.freeze(context.of(value)[-1], f"table {name} follows no formula that is known here")
             continue
         if name in parameters:
-            if not _feeds_rotary(value):
+            if not _feeds_rotary(value) or _scales_channels(context, value):
                 formula = _formula(parameters[name], tensor)
                 if formula is not None:
                     tables[name] = formula
@@ -172,6 +172,19 @@ def _is_rotary_cache(value: ir.Value) -> bool:
             if usage.node.op_type in ("Gather", "Cast", "Slice", "Unsqueeze", "Identity") and usage.idx == 0:
                 pending.extend(usage.node.outputs)
     return False
+
+
+def _scales_channels(context: Context, value: ir.Value) -> bool:
+    """Whether activations are multiplied with a value channel by channel; frequencies have an axis of their own."""
+    own = {context.table.find(dim) for dim in context.of(value) if dim is not None}
+    others = [
+        other
+        for usage in value.uses()
+        if usage.node.op_type == "Mul"
+        for other in usage.node.inputs
+        if other is not None and other is not value and other.const_value is None
+    ]
+    return any(dim is not None and context.table.find(dim) in own for other in others for dim in context.of(other))
 
 
 def _feeds_rotary(value: ir.Value) -> bool:

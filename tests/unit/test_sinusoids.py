@@ -36,12 +36,20 @@ def test_the_table_of_tensor2tensor() -> None:
     assert recognise_sinusoids(table) == "sinusoids:10000,1,0,0,1"
 
 
+def test_cosines_may_come_first() -> None:
+    table = Sinusoids(1e4, 1, False, 0, -1, turned=True).table((40, 16))
+    assert np.allclose(table[:, 0], np.cos(np.arange(40)))
+    form = recognise_sinusoids(table.astype(np.float32))
+    assert form == "sinusoids:10000,1,0,0,-1,1,1"
+    assert np.allclose(compute(form, (40, 8), np.dtype(np.float64))[:, 4], table[:, 8])
+
+
 def test_a_table_of_distances_counts_down() -> None:
     """Distances from n - 1 on the left to 1 - n on the right, as relative attention wants them."""
     table = Sinusoids(1e4, 0, True, 15, -1, -1).table((1, 31, 16))
     assert np.allclose(table[0, 0, 0], np.sin(15)) and np.allclose(table[0, 30, 0], np.sin(-15))
     form = recognise_sinusoids(table.astype(np.float32))
-    assert form == "sinusoids:10000,0,1,15,-1,-1"
+    assert form == "sinusoids:10000,0,1,15,-1,-1,0"
     assert np.allclose(compute(form, (1, 31, 8), np.dtype(np.float64))[..., :2], table[..., :2])
 
 
