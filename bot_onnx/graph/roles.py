@@ -13,7 +13,7 @@ from bot_onnx.graph.rules import Context
 from bot_onnx.graph.rules.elementwise import reduced_axes
 from bot_onnx.graph.rules.indexed import BY_POSITION
 
-_CUTTING = frozenset({"Slice", "Tile", "Pad", "Split"})
+_CUTTING = frozenset({"Slice", "Tile", "Pad", "Split", "Reshape", "If"})
 _CHOOSING = frozenset({"Less", "Not", "Add", "Mul", "Where"})
 _FORM = frozenset({"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Clip", "Expand", "Transpose"})
 

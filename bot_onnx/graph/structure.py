@@ -216,6 +216,7 @@ class _Stacks:
         self._context, self._chains, self._parameters = context, chains, parameters
         self._twins, self._tables, self._graph = twins, tables, graph
         order = {node: index for index, node in enumerate(graph)}
+        self._inside = {node for chain in chains for layer in chain.layers for node in layer.nodes}
         self._writers = {name for chain in chains for name in residual_writers(chain)}
         post = [chain for chain in chains if residual_kind(chain) == "post-norm"]
         self._last = {name for chain in post for name in last_norm(chain, parameters, order)}
@@ -242,6 +243,8 @@ class _Stacks:
                 if 1 < len(set(names)) < len(names) or any(member.get(n, (index, names))[1] != names for n in names):
                     broken[index] = f"the layers share {names[0]} in an irregular pattern"
                     continue
+                if len(set(names)) > 1 and (stray := self._used_elsewhere(names)) is not None:
+                    broken[index] = f"other nodes use the weights of its layers as well (node {stray.name!r})"
                 first = member.get(names[0], (index, names))[0]
                 if first != index and len(set(names)) > 1:
                     if follows.setdefault(index, first) != first:
@@ -261,6 +264,11 @@ class _Stacks:
             twin_ids[name] = stack.id
             stacks.append(stack)
         return [self._with_twin(stack, twin_ids) for stack in stacks], broken, follows
+
+    def _used_elsewhere(self, names: tuple[str, ...]) -> ir.Node | None:
+        """A node outside of all layers that computes with one of the layers' tensors."""
+        uses = (use for name in names if name in self._parameters for use in self._parameters[name].uses)
+        return next((node for node, _ in uses if node not in self._inside), None)
 
     def _stack(self, identity: str, chain: int | None, names: tuple[str, ...]) -> Stack:
         value = self._graph.initializers[names[0]]

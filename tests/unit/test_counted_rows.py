@@ -7,8 +7,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnxruntime
+import pytest
 
 import bot_onnx
+from bot_onnx.errors import BotError
 from bot_onnx.graph.types import Dim
 from tests.graphs import GraphBuilder, save
 
@@ -103,3 +105,19 @@ def test_an_empty_value_holds_nothing(tmp_path: Path) -> None:
     x = b.op("MatMul", b.op("Concat", x, normed, axis=1), b.weight(8, 5))
     source = save(b.model([("x", ["batch", "sequence", 3])], [x], rank=3), tmp_path)
     assert dims(source)[8].frozen is None
+
+
+def test_layers_whose_weights_others_use_keep_their_number(tmp_path: Path) -> None:
+    b = GraphBuilder()
+    x = b.op("MatMul", "x", b.weight(3, 8))
+    weights = [(b.weight(8, 16), b.weight(16, 8)) for _ in range(3)]
+    for up, down in weights:
+        x = b.op("Add", x, b.op("MatMul", b.op("Relu", b.op("MatMul", x, up)), down))
+    again = b.op("MatMul", b.op("Tanh", b.op("MatMul", x, weights[2][0])), weights[2][1])
+    x = b.op("MatMul", b.op("Mul", x, again), b.weight(8, 5))
+    source = save(b.model([("x", ["batch", "sequence", 3])], [x], rank=3), tmp_path)
+    (chain,) = bot_onnx.inspect(source).structure.chains
+    assert chain.count == 3 and chain.resizable is not None and "use the weights of its layers" in chain.resizable
+    with pytest.raises(BotError, match="use the weights of its layers"):
+        bot_onnx.resize(source, {"layers": 2}, tmp_path / "out.onnx")
+    check_growth(source, (2, 7, 3))

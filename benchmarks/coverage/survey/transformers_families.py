@@ -18,7 +18,7 @@ from benchmarks.coverage.exporting import quiet
 _HIDDEN = """hidden_size d_model dim n_embd embed_dim model_dim d_embed encoder_hidden_size decoder_hidden_size
     word_embed_proj_dim projection_dim hidden_channels embedding_size encoder_embed_dim decoder_embed_dim emb_dim
     encoder_dim decoder_dim attention_dim output_dim out_hidden_size neck_hidden_size fusion_hidden_size
-    output_hidden_size rnn_hidden_dim input_hidden_size""".split()
+    output_hidden_size rnn_hidden_dim input_hidden_size fpn_hidden_size""".split()
 _INNER = """intermediate_size ffn_dim n_inner d_ff encoder_ffn_dim decoder_ffn_dim hidden_dim ffn_hidden_size mlp_dim
     moe_intermediate_size shared_expert_intermediate_size feedforward_dim dim_feedforward inner_dim
     encoder_intermediate_size decoder_intermediate_size encoder_feedforward_dim decoder_feedforward_dim
