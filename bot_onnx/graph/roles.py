@@ -70,7 +70,7 @@ def assign_roles(
     _state_roles(context, roles, chains, parameters)
     _intermediate_roles(context, roles, chains, parameters)
     _expert_roles(graph, context, roles, parameters)
-    _token_roles(context, roles, parameters)
+    _token_roles(context, roles, parameters, attentions)
     _output_roles(graph, context, roles, parameters)
     return roles
 
@@ -287,12 +287,20 @@ def _intermediate_roles(
                 roles.give(leaf, "intermediate")
 
 
-def _token_roles(context: Context, roles: Roles, parameters: dict[str, Parameter]) -> None:
+def _token_roles(context: Context, roles: Roles, parameters: dict[str, Parameter], attentions: list[Attention]) -> None:
     """What only tables have that are added or joined to activations: a number of learned tokens, of queries.
 
-    No weight makes or reads these indices, so they are no channels; ``width`` leaves their number alone.
+    No weight makes or reads these indices, so they are no channels; ``width`` leaves their number alone. Where one does
+    (it mixes tokens), they are still what an attention attends to.
     """
     table = context.table
+    attended = {
+        leaf
+        for attention in attentions
+        for dim in context.of(attention.score.outputs[0])[-2:]
+        if dim is not None
+        for leaf in table.leaves(dim)
+    }
     rows: dict[Dim, None] = {}
     channels: set[Dim] = set()
     for parameter in parameters.values():
@@ -300,6 +308,9 @@ def _token_roles(context: Context, roles: Roles, parameters: dict[str, Parameter
         leaves = [leaf for dim in dims for leaf in table.leaves(dim)]
         if parameter.kind == "table" and len(dims) > 1:
             rows.update(dict.fromkeys(leaves))
+            for leaf in (leaf for dim in dims[:-1] for leaf in table.leaves(dim)):
+                if leaf in attended and table.frozen(leaf) is None:
+                    roles.give(leaf, "tokens")
         elif parameter.kind == "other":  # cut to the length that is needed, or of an op that is not known
             cut = all(node.op_type in _CUTTING for node, _ in parameter.uses)
             rows.update(dict.fromkeys(leaf for leaf in leaves if cut or table.frozen(leaf) is not None))

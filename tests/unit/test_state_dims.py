@@ -229,3 +229,23 @@ def test_heads_of_an_attention_without_softmax_follow_repeats_written_as_a_one_h
     result = grown(source)
     assert {dim.role: dim.size for dim in dims(result)}["heads"] == 4
     np.testing.assert_allclose(outputs(result), outputs(source), rtol=1e-4, atol=1e-5)
+
+
+def mixed_tokens_model(hidden: int = 8, tokens: int = 5) -> onnx.ModelProto:
+    """Learned tokens that an attention attends to, and a matrix that mixes them before."""
+    b = GraphBuilder()
+    x = b.op("MatMul", "x", b.weight(3, hidden))
+    learned = b.op("Add", b.weight(1, tokens, hidden), b.op("ReduceMean", x, axes=[1], keepdims=1))
+    turned = b.op("MatMul", b.op("Transpose", learned, perm=[0, 2, 1]), b.weight(tokens, tokens))
+    learned = b.op("Add", learned, b.op("Transpose", turned, perm=[0, 2, 1]))
+    queries = b.op("MatMul", x, b.weight(hidden, 4))
+    keys, values = (b.op("MatMul", learned, b.weight(hidden, 4)) for _ in range(2))
+    shares = b.op("Softmax", b.op("MatMul", queries, b.op("Transpose", keys, perm=[0, 2, 1])), axis=-1)
+    x = b.op("MatMul", b.op("MatMul", shares, values), b.weight(4, 5))
+    return b.model([("x", ["batch", "sequence", 3])], [x], rank=3)
+
+
+def test_tokens_that_a_matrix_mixes_are_no_width_where_an_attention_attends_to_them(tmp_path: Path) -> None:
+    source = save(mixed_tokens_model(), tmp_path)
+    assert [dim.size for dim in dims(source) if dim.role == "tokens"] == [5]
+    np.testing.assert_allclose(outputs(grown(source)), outputs(source), rtol=1e-4, atol=1e-5)
