@@ -231,16 +231,39 @@ def _repeated(values: np.ndarray[Any, Any], shape: Sequence[int | str]) -> np.nd
 def _tiled(small: np.ndarray[Any, Any], large: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Repeat an output along the axes that have grown, the way a cyclic duplication does.
 
-    Where both files normalise along such an axis (embeddings for a cosine), the repeated vectors have length 1 again.
+    An axis that joins some results repeats each of them. Where both files normalise along such an axis (embeddings for
+    a cosine), the repeated vectors have length 1 again.
     """
     if small.ndim != large.ndim:
         return small
     times = [max(1, b // max(a, 1)) for a, b in zip(small.shape, large.shape, strict=True)]
-    tiled = np.tile(small, times)
+    tiled = small
+    for axis, many in enumerate(times):
+        joined = [count for count in _JOINED if small.shape[axis] % count == 0] if many > 1 else [1]
+        ways = [_repeat_parts(tiled, axis, many, count) for count in joined]
+        cut = tuple(slice(size) for size in ways[0].shape)
+        tiled = min(ways, key=lambda way: _gap(way, large[cut])) if len(ways) > 1 else ways[0]
     for axis, many in enumerate(times):
         if many > 1 and _unit_vectors(small, axis) and _unit_vectors(large, axis):
             tiled = tiled / np.sqrt(many)
     return tiled
+
+
+_JOINED = (1, 2, 3)  #: numbers of equal results that an output may join along an axis
+
+
+def _repeat_parts(values: np.ndarray[Any, Any], axis: int, many: int, count: int) -> np.ndarray[Any, Any]:
+    """Repeat each of ``count`` equal parts of an axis as a whole."""
+    parts = np.split(values, count, axis=axis)
+    repeats = [many if place == axis else 1 for place in range(values.ndim)]
+    return np.concatenate([np.tile(part, repeats) for part in parts], axis=axis)
+
+
+def _gap(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> float:
+    """How far two arrays are apart; infinite where they cannot be compared."""
+    if a.shape != b.shape or not a.size or a.dtype.kind not in "fiub":
+        return float("inf")
+    return float(np.nan_to_num(np.abs(a.astype(np.float64) - b.astype(np.float64)), nan=0, posinf=0).mean())
 
 
 def _unit_vectors(values: np.ndarray[Any, Any], axis: int) -> bool:

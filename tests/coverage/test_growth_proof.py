@@ -35,3 +35,13 @@ def test_unit_vectors_stay_unit_vectors() -> None:
     large = np.tile(small, (1, 2)) / np.sqrt(2)
     np.testing.assert_allclose(_tiled(small, large), large)
     np.testing.assert_array_equal(_tiled(3 * small, np.tile(small, (1, 2))), np.tile(3 * small, (1, 2)))
+
+
+def test_an_output_that_joins_two_results_repeats_each_of_them() -> None:
+    first, second = np.arange(8.0).reshape(2, 4), -np.arange(8.0).reshape(2, 4)
+    small = np.concatenate([first, second], axis=1)
+    joined = np.concatenate([np.tile(first, (1, 2)), np.tile(second, (1, 2))], axis=1)
+    assert np.array_equal(_tiled(small, joined), joined)
+    whole = np.tile(small, (1, 2))
+    assert np.array_equal(_tiled(small, whole), whole)
+    assert not np.array_equal(_tiled(small, joined[:, ::-1]), joined[:, ::-1])
