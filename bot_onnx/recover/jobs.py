@@ -86,12 +86,14 @@ def recover(
         in_data = sources[0].uses_external_data if external is None else external
         read_only = [*sources[0].files, *sources[1].files, *([origin] if origin.is_file() else [])]
         check_output(out, external=in_data, force=force, sources=read_only)
+        kept = out.with_name(out.name + SUFFIX)
+        check_output(kept, force=True, sources=read_only)
         threads = torch().get_num_threads()
         stack.callback(torch().set_num_threads, threads)
         if settings.threads:
             torch().set_num_threads(settings.threads)
         job = _Job(sources, origin, settings, options)
-        savepoint = Savepoint(out.with_name(out.name + SUFFIX), job.fingerprint())
+        savepoint = Savepoint(kept, job.fingerprint())
         if restart:
             savepoint.remove()
         state = savepoint.load()
@@ -150,6 +152,7 @@ class _Job:
 
     def __init__(self, sources: Sequence[Source], origin: Path, settings: Settings, options: DataOptions) -> None:
         self.settings = settings
+        self._pixels = [options.mean, options.deviation] if origin.is_dir() else None
         self.networks = read_network(sources[0]), read_network(sources[1])
         packed = quantised_weight(self.networks[0].analysis.model.graph)
         if packed is not None:
@@ -188,6 +191,7 @@ class _Job:
             "student": self.networks[0].digest,
             "teacher": self.networks[1].digest,
             "data": self.data.digest(),
+            **({} if self._pixels is None else {"pixels": self._pixels}),
         }
 
     def fingerprint(self) -> dict[str, Any]:

@@ -21,6 +21,7 @@ _WORDS = {
     "student": "another model to train",
     "teacher": "another teacher",
     "data": "other data",
+    "pixels": "another --mean or --std",
     "torch": "another version of PyTorch",
 }
 
