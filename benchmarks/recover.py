@@ -1,7 +1,7 @@
 """What recovering brings: a halved MiniLM and a halved digits ViT, started by ``bot`` and by ``scratch``.
 
-    python -m benchmarks.recover                 # both; some 40 minutes on one core
-    python -m benchmarks.recover --only digits   # two minutes
+    python -m benchmarks.recover                 # both; half an hour of one core
+    python -m benchmarks.recover --only digits   # two minutes of it
 
 Each student is trained by ``bot-onnx recover`` for the same steps on the same data with the same seed. Finished runs
 are kept in the cache and not repeated; an interrupted one goes on. ``--write`` puts the tables into the page.
@@ -247,7 +247,7 @@ def digits(steps: int, threads: int) -> Study:
         DataOptions(),
         lambda model: (accuracy(session(str(model)).run(None, test.feeds())[0], test.labels),),
         lambda report, when: float(report[when][0]["agreement"]),
-        ("accuracy (360 held-out images)", "same class as the source (144 more)"),
+        ("accuracy (360 test images)", "agreement with the source (144 held out)"),
     )
 
 
@@ -270,7 +270,7 @@ def page(studies: list[Study]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--only", choices=["minilm", "digits"])
-    parser.add_argument("--minilm-steps", type=int, default=2000)
+    parser.add_argument("--minilm-steps", type=int, default=700)
     parser.add_argument("--digits-steps", type=int, default=1000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--write", action="store_true", help="put the tables into docs/recover.md")
