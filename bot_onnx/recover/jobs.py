@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -88,10 +88,7 @@ def recover(
         check_output(out, external=in_data, force=force, sources=read_only)
         kept = out.with_name(out.name + SUFFIX)
         check_output(kept, force=True, sources=read_only)
-        threads = torch().get_num_threads()
-        stack.callback(torch().set_num_threads, threads)
-        if settings.threads:
-            torch().set_num_threads(settings.threads)
+        stack.enter_context(_threads(settings.threads))
         job = _Job(sources, origin, settings, options)
         savepoint = Savepoint(kept, job.fingerprint())
         if restart:
@@ -104,9 +101,7 @@ def recover(
 
         def check(readable: str) -> None:
             raise_unless_passed(verify_model(out, readable=readable))
-            after.append(
-                job.quality(Frozen(readable, job.networks[0].outputs, threads=settings.threads, chunk=job.chunk))
-            )
+            after.append(job.quality(job.opened(readable)))
 
         write_trained(
             job.networks[0],
@@ -120,25 +115,51 @@ def recover(
             before_publish=check,
         )
         savepoint.remove()
-        trained = [parameter for parameter in training.student.parameters.values() if parameter.requires_grad]
-        return Recovery(
-            output=out,
-            student=Path(student),
-            teacher=Path(teacher),
-            settings=settings,
-            samples=len(job.training_indices),
-            held_out=len(job.held_out),
-            tensors=len(trained),
-            parameters=sum(parameter.numel() for parameter in trained),
-            fixed=job.trainable.fixed,
-            compared=training.objective.compared,
-            loss=(losses[0], float(np.mean(losses[-max(1, len(losses) // 10) :]))),
-            before=before,
-            after=after[0],
-            resumed=0 if state is None else len(state["losses"]),
-            seconds=time.perf_counter() - started,
-            notes=(*job.data.notes, *job.notes, *training.objective.notes, *_warnings(before, after[0])),
-        )
+        resumed = 0 if state is None else len(state["losses"])
+        made = _recovery(job, training, losses, (before, after[0]), resumed, out)
+        return replace(made, seconds=time.perf_counter() - started)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let PyTorch compute with as many threads inside the block; 0: as it is."""
+    before = torch().get_num_threads()
+    torch().set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch().set_num_threads(before)
+
+
+def _recovery(
+    job: _Job,
+    training: Training,
+    losses: Sequence[float],
+    quality: tuple[tuple[OutputQuality, ...], tuple[OutputQuality, ...]],
+    resumed: int,
+    out: Path,
+) -> Recovery:
+    """The report of a finished training, but for its time."""
+    trained = [parameter for parameter in training.student.parameters.values() if parameter.requires_grad]
+    before, after = quality
+    return Recovery(
+        output=out,
+        student=job.networks[0].path,
+        teacher=job.networks[1].path,
+        settings=job.settings,
+        samples=len(job.training_indices),
+        held_out=len(job.held_out),
+        tensors=len(trained),
+        parameters=sum(parameter.numel() for parameter in trained),
+        fixed=job.trainable.fixed,
+        compared=training.objective.compared,
+        loss=(losses[0], float(np.mean(losses[-max(1, len(losses) // 10) :]))),
+        before=before,
+        after=after,
+        resumed=resumed,
+        seconds=0.0,
+        notes=(*job.data.notes, *job.notes, *training.objective.notes, *_warnings(before, after)),
+    )
 
 
 class _Job:
@@ -181,6 +202,10 @@ class _Job:
         names = [pair.student if side == 0 else pair.teacher for pair in self.pairs]
         wanted = list(dict.fromkeys([*(name for name in network.outputs if name in names), *names]))
         return Frozen(network.message(wanted), wanted, threads=self.settings.threads, chunk=self.chunk)
+
+    def opened(self, path: str) -> Frozen:
+        """A finished student."""
+        return Frozen(path, self.networks[0].outputs, threads=self.settings.threads, chunk=self.chunk)
 
     def told(self) -> dict[str, Any]:
         """What the file is to say of its training."""
