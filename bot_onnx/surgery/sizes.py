@@ -69,7 +69,21 @@ class _SizePatcher:
         for requirement in self._analysis.context.requirements:
             if isinstance(requirement.slot, str):
                 self._patch_attribute(requirement)
+        self._reshape_empty()
         return self._patches
+
+    def _reshape_empty(self) -> None:
+        """Tensors without elements (no tokens of a kind) have no weights to resample, but axes like all others."""
+        for value in self._analysis.model.graph.initializers.values():
+            tensor = value.const_value
+            if tensor is None or tensor.size or not tensor.dtype.is_floating_point():
+                continue
+            dims = self._analysis.context.of(value)
+            shape = [
+                old if dim is None else self._size(dim)[0] for old, dim in zip(tensor.shape.numpy(), dims, strict=True)
+            ]
+            value.const_value = ir.Tensor(np.empty(shape, tensor.dtype.numpy()), name=value.name)
+            value.shape = ir.Shape(shape)
 
     def _check_identity(self) -> None:
         """At the old sizes every number must already be what the analysis says it is; else nothing may be written."""
