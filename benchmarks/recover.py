@@ -263,8 +263,11 @@ def page(studies: list[Study]) -> str:
             scores = " | ".join("-" if score is None else f"{score:.3f}" for score in row.scores)
             lines.append(f"| {row.name} | {row.parameters / 1e6:.3g} M | {scores} |")
         took = " and ".join(f"{seconds / 60:.1f}" for seconds in made.seconds)
-        parts.append("\n".join(lines) + f"\n\n{made.how}; {took} minutes.")
-    return "\n\n".join(parts) + f"\n\nMeasured by `python -m benchmarks.recover` on {machine()}."
+        parts.append("\n".join(lines) + f"\n\n{made.how}; {took} minutes ({STARTS[0]}, {STARTS[1]}).")
+    return (
+        "\n\n".join(parts)
+        + f"\n\nMeasured by `python -m benchmarks.recover` on {machine()}, one thread; other programs ran."
+    )
 
 
 def main() -> None:
