@@ -53,9 +53,7 @@ on {machine}. {scale}
 """
 
 
-def write_page(
-    columns: Sequence[Column], scale: Scale, target: Path, *, command: str, machine: str, note: str = ""
-) -> None:
+def write_page(columns: Sequence[Column], scale: Scale, target: Path, *, command: str, machine: str) -> None:
     """Write ``target`` (Markdown), and beside it the same figures as ``.json`` and the curves as ``.png``."""
     target.parent.mkdir(parents=True, exist_ok=True)
     target.with_suffix(".json").write_text(json.dumps(_as_json(columns, scale, command, machine), indent=1) + "\n")
@@ -67,7 +65,29 @@ def write_page(
     intro = _INTRO.format(
         command=command, machine=machine, scale=about, paper=_PAPER, picture=target.with_suffix(".png").name
     )
-    target.write_text("\n".join([intro, *_tables(columns, scale), *([note, ""] if note else [])]))
+    target.write_text("\n".join([intro, *_tables(columns, scale), _left_out(columns, scale)]))
+
+
+def _left_out(columns: Sequence[Column], scale: Scale) -> str:
+    """What of the whole small table is missing here, and the command that makes it."""
+    seen = {(column.architecture, column.direction) for column in columns}
+    missing = [
+        f"{architecture.upper()} {_NAMES[direction]}"
+        for architecture, directions in scale.sizes.items()
+        for direction in directions
+        if (architecture, direction) not in seen
+    ]
+    fewest = min(len(group) for group in _grouped(columns).values())
+    parts = [f"not run here: {', '.join(missing)}"] if missing else []
+    parts += [f"seeds: {fewest}, which says nothing of the spread"] if fewest == 1 else []
+    if not parts:
+        return ""
+    every = " ".join(f"--arch {name}" for name in scale.sizes)
+    return (
+        f"What is missing ({'; '.join(parts)}) comes from\n\n```\npython -m benchmarks.transfer --scale small {every} "
+        "--direction shrink --direction grow --seeds 3 --all\n```\n\nrun by run: an interrupted study goes on where it "
+        "stopped.\n"
+    )
 
 
 def _grouped(columns: Sequence[Column]) -> dict[tuple[str, str], list[Column]]:

@@ -118,6 +118,7 @@ def test_a_study_runs_once_and_writes_its_page(tmp_path: Path, monkeypatch: pyte
     write_page([first], scale, page, command="command", machine="machine")
     text = page.read_text()
     assert "| bot |" in text and "*scratch* (control)" in text and "small to large (2 x 32 → 3 x 32)" in text
+    assert "What is missing (seeds: 1," in text and "not run here" not in text
     assert page.with_suffix(".json").stat().st_size and page.with_suffix(".png").stat().st_size
 
 
