@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import shutil
 from functools import cache
 from pathlib import Path
 from tempfile import mkdtemp
@@ -17,8 +19,9 @@ SMALL = {"layers": 3, "hidden": 32}
 
 @cache
 def folder() -> Path:
-    """Holds ``teacher.onnx``, ``small.onnx`` and ``digits.npz``; made once a session."""
+    """Holds ``teacher.onnx``, ``small.onnx`` and ``digits.npz``; made once a session, removed at its end."""
     made = Path(mkdtemp(prefix="bot-onnx-recover-tests-"))
+    atexit.register(shutil.rmtree, made, ignore_errors=True)
     (made / "teacher.onnx").write_bytes(model_bytes())
     bot_onnx.resize(made / "teacher.onnx", SMALL, made / "small.onnx", against=False)
     np.savez(made / "digits.npz", image=images(), labels=np.zeros(3))
