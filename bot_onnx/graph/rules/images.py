@@ -5,9 +5,11 @@ Channels may change; taps of kernels and spatial sizes may not.
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from bot_onnx.graph.dims import EQUAL_PARTS, Dim, MaybeDim
+from bot_onnx.graph.nodes import behind_views
 from bot_onnx.graph.rules.base import Axes, Context, rule
 
 KERNEL = "taps of a kernel"
@@ -157,6 +159,11 @@ def channel_normalization(context: Context, node: ir.Node) -> None:
         _normalise_groups(context, node, channels)
     elif node.op_type == "InstanceNormalization" and _folds_channels(context, value, channels):
         context.table.freeze(channels, EQUAL_PARTS)
+    if _standardises_weights(node):
+        for dim in (dims[0], *dims[2:]):
+            context.table.freeze(
+                dim, f"BatchNormalization (node {node.name!r}) standardises weights along it, by its size"
+            )
     for parameter in node.inputs[1:]:
         if parameter is not None and len(context.of(parameter)) == 1:
             context.table.unify(channels, context.of(parameter)[0])
@@ -164,6 +171,20 @@ def channel_normalization(context: Context, node: ir.Node) -> None:
     for output in node.outputs[1:]:
         if output.name:
             context.put(output, [channels])
+
+
+def _standardises_weights(node: ir.Node) -> bool:
+    """Whether a norm brings weights to a variance of its own scale's making: gain / √(number of inputs).
+
+    The scale holds that number, folded with what was trained; at another number it cannot be told what it should be.
+    Ones as scale (a norm of activations follows) hold nothing.
+    """
+    if node.op_type != "BatchNormalization" or node.attributes.get_int("training_mode", 0) == 0:
+        return False
+    weight, scale = behind_views(node.inputs[0]), node.inputs[1]
+    if weight is None or weight.const_value is None or scale is None or scale.const_value is None:
+        return False
+    return not bool(np.all(scale.const_value.numpy() == 1))
 
 
 _GROUPED = {"GroupNormalization": "num_groups", "GroupNorm": "groups"}  #: op -> attribute that counts the groups
