@@ -9,8 +9,8 @@ from typing import Any
 from bot_onnx.checkpoint.carry import carry
 from bot_onnx.checkpoint.given import give
 from bot_onnx.checkpoint.layers import complete_layers
+from bot_onnx.checkpoint.lost_keys import recover_keys
 from bot_onnx.checkpoint.match import Match, match
-from bot_onnx.checkpoint.recover import recover
 from bot_onnx.checkpoint.types import Array, Assignment, Checkpoint, Claim, Draft
 from bot_onnx.errors import CheckpointError
 from bot_onnx.graph.analysis import Analysis
@@ -49,10 +49,10 @@ def assign(analysis: Analysis, hints: Hints) -> Assignment:
         CheckpointError: a tensor's key is not certain, or the checkpoint given for comparison does not fit.
     """
     structure = analysis.structure
-    draft = recover(analysis)
+    draft = recover_keys(analysis)
     notes: list[str] = []
     if hints.source is not None:
-        origin = recover(hints.source)
+        origin = recover_keys(hints.source)
         confirming = hints.origin or (hints.like if hints.compare else None)
         if confirming is not None:
             fresh, read = not _resized(hints.source), _reader(hints.source)

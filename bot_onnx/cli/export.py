@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from bot_onnx.cli.output import activity
-from bot_onnx.cli.parameters import SectionedCommand, model_argument, option
-from bot_onnx.cli.weights import NAMES, OUTPUT, naming_options, show_transfer, shown_options
+from bot_onnx.cli.parameters import OUTPUT, SectionedCommand, model_argument, option, shown_options
+from bot_onnx.cli.weights import NAMES, naming_options, show_transfer
 
 
 @click.command(

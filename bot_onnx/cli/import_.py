@@ -8,8 +8,8 @@ from typing import Any
 import click
 
 from bot_onnx.cli.output import activity
-from bot_onnx.cli.parameters import SectionedCommand, model_argument, option
-from bot_onnx.cli.weights import NAMES, OUTPUT, naming_options, show_transfer, shown_options
+from bot_onnx.cli.parameters import OUTPUT, SectionedCommand, model_argument, model_output, option, shown_options
+from bot_onnx.cli.weights import NAMES, naming_options, show_transfer
 
 
 @click.command(
@@ -26,22 +26,8 @@ from bot_onnx.cli.weights import NAMES, OUTPUT, naming_options, show_transfer, s
     metavar="CHECKPOINT",
     help="A safetensors file (or folder) of MODEL's size.",
 )
-@option(
-    OUTPUT,
-    "--output",
-    "-o",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="OUT",
-    help="The new model; without it MODEL-trained.onnx beside MODEL.",
-)
+@model_output("MODEL-trained.onnx beside MODEL")
 @option(OUTPUT, "--cast", is_flag=True, help="Round the values to MODEL's data type.")
-@option(OUTPUT, "--force", is_flag=True, help="Replace files that exist.")
-@option(
-    OUTPUT,
-    "--external/--inline",
-    default=None,
-    help="Weights in a file beside the model, or inside it; without either as MODEL has them.",
-)
 @option(
     NAMES,
     "--like",

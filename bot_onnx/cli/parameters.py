@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+OUTPUT, SHOWN = "Output", "Reporting"  #: headings that several commands have
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 model_argument = click.argument("model", type=click.Path(path_type=Path))
@@ -26,6 +28,44 @@ class Sectioned(click.Option):
 def option(section: str, *names: str, **settings: Any) -> Callable[[F], F]:
     """A click option under a heading."""
     return click.option(*names, cls=Sectioned, section=section, **settings)
+
+
+def model_output(unnamed: str) -> Callable[[F], F]:
+    """``--output``, ``--force`` and ``--external/--inline`` of a command that writes a model.
+
+    Args:
+        unnamed: where the model goes without ``--output``, for the help.
+    """
+
+    def add(command: F) -> F:
+        for decorate in (
+            option(
+                OUTPUT,
+                "--external/--inline",
+                default=None,
+                help="Weights in a file beside the model, or inside it; without either as MODEL has them.",
+            ),
+            option(OUTPUT, "--force", is_flag=True, help="Replace files that exist."),
+            option(
+                OUTPUT,
+                "--output",
+                "-o",
+                type=click.Path(path_type=Path, dir_okay=False),
+                metavar="OUT",
+                help=f"The new model; without it {unnamed}.",
+            ),
+        ):
+            command = decorate(command)
+        return command
+
+    return add
+
+
+def shown_options(command: F) -> F:
+    """Add ``--json`` and ``--quiet``."""
+    quiet = option(SHOWN, "--quiet", "-q", is_flag=True, help="Print nothing but errors (and JSON, with --json).")
+    as_json = option(SHOWN, "--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+    return as_json(quiet(command))
 
 
 class SectionedCommand(click.Command):

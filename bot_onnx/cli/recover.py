@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bot_onnx.cli.output import Activity, activity, show, show_json
-from bot_onnx.cli.parameters import SectionedCommand, model_argument, option
+from bot_onnx.cli.parameters import OUTPUT, SectionedCommand, model_argument, model_output, option, shown_options
 
 if TYPE_CHECKING:
     from bot_onnx.recover.data import DataOptions
     from bot_onnx.recover.types import Settings
 
-DATA, TRAINING, OUTPUT, SHOWN = "Data", "Training", "Output", "Reporting"
+DATA, TRAINING = "Data", "Training"
 _LINES_APART = 30.0  # seconds between lines of progress where there is no terminal
 
 
@@ -124,21 +124,7 @@ _LINES_APART = 30.0  # seconds between lines of progress where there is no termi
     show_default=True,
     help="0: as many as there are cores.",
 )
-@option(
-    OUTPUT,
-    "--output",
-    "-o",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="OUT",
-    help="The new model; without it MODEL-recovered.onnx beside MODEL.",
-)
-@option(OUTPUT, "--force", is_flag=True, help="Replace files that exist.")
-@option(
-    OUTPUT,
-    "--external/--inline",
-    default=None,
-    help="Weights in a file beside the model, or inside it; without either as MODEL has them.",
-)
+@model_output("MODEL-recovered.onnx beside MODEL")
 @option(OUTPUT, "--restart", is_flag=True, help="Throw away what an interrupted run has left in OUT.recover.")
 @option(
     OUTPUT,
@@ -149,8 +135,7 @@ _LINES_APART = 30.0  # seconds between lines of progress where there is no termi
     metavar="SECONDS",
     help="Between two times that OUT.recover is written.",
 )
-@option(SHOWN, "--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-@option(SHOWN, "--quiet", "-q", is_flag=True, help="Print nothing but errors (and JSON, with --json).")
+@shown_options
 def command(model: Path, teacher: Path, data: Path, output: Path | None, **values: Any) -> None:
     """Train MODEL, a shrunk one, to answer as the model it was made from: with data, without labels.
 

@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bot_onnx.cli.output import activity, show, show_json
-from bot_onnx.cli.parameters import SectionedCommand, model_argument, option
+from bot_onnx.cli.parameters import OUTPUT, SHOWN, SectionedCommand, model_argument, model_output, option, shown_options
 from bot_onnx.cli.target import default_output, target_options, target_spec
 from bot_onnx.errors import OutputError
 
 if TYPE_CHECKING:
     from bot_onnx.align import Kind
     from bot_onnx.spec import TargetSpec
-
-OUTPUT, SHOWN = "Output", "Reporting"
 
 
 class ResizeCommand(SectionedCommand):
@@ -58,21 +56,7 @@ class _Job:
 )
 @model_argument
 @target_options
-@option(
-    OUTPUT,
-    "--output",
-    "-o",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="OUT",
-    help="The new model; without it MODEL-<spec or sizes>.onnx beside the source.",
-)
-@option(OUTPUT, "--force", is_flag=True, help="Replace files that exist.")
-@option(
-    OUTPUT,
-    "--external/--inline",
-    default=None,
-    help="Weights in a file beside the model, or inside it; without either as the source has them.",
-)
+@model_output("MODEL-<spec or sizes>.onnx beside the source")
 @option(
     OUTPUT,
     "--plan-out",
@@ -107,8 +91,7 @@ class _Job:
 @option(OUTPUT, "--no-compare", is_flag=True, help="Do not compare the outputs with the source's.")
 @option(OUTPUT, "--requantize", is_flag=True, help="Quantise the result as the source is; else it has float weights.")
 @option(SHOWN, "--dry-run", is_flag=True, help="Print the plan; read no weights, write no model.")
-@option(SHOWN, "--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-@option(SHOWN, "--quiet", "-q", is_flag=True, help="Print nothing but errors (and JSON, with --json).")
+@shown_options
 @click.pass_context
 def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, **values: Any) -> None:
     """Make a smaller or larger model out of MODEL, to a spec, to sizes given as options, or both.

@@ -14,7 +14,7 @@ from bot_onnx.cli.parameters import F, option
 if TYPE_CHECKING:
     from bot_onnx.checkpoint.export import Transfer
 
-NAMES, OUTPUT, SHOWN = "Names of the weights", "Output", "What is shown"
+NAMES = "Names of the weights"
 
 
 def naming_options(command: F) -> F:
@@ -40,13 +40,6 @@ def naming_options(command: F) -> F:
     for decorate in reversed(options):
         command = decorate(command)
     return command
-
-
-def shown_options(command: F) -> F:
-    """Add ``--json`` and ``--quiet``."""
-    quiet = option(SHOWN, "--quiet", "-q", is_flag=True, help="Print nothing but errors (and JSON, with --json).")
-    as_json = option(SHOWN, "--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
-    return as_json(quiet(command))
 
 
 def show_transfer(transfer: Transfer, values: dict[str, Any]) -> None:

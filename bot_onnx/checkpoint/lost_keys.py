@@ -22,7 +22,7 @@ _GENERATED = re.compile(r"val_\d+(_\w+)?|onnx::.*|.*__layer_plus_\d+.*")
 _CLONE = re.compile(r"(?P<original>.+?)__use\d+(_\d+)?")
 
 
-def recover(analysis: Analysis) -> Draft:
+def recover_keys(analysis: Analysis) -> Draft:
     """Find the key of every weight of an analysed graph.
 
     Returns:
