@@ -228,6 +228,6 @@ def _value_dim(context: Context, softmax: ir.Node) -> MaybeDim:
                     d for d in _einsum_axes(context, node, 1 - usage.idx, both=False) if _is_static(context, d)
                 )
             return dims[-1] if dims and _is_static(context, dims[-1]) else None
-        if node.op_type in ("Where", "Cast", "Mul", "Dropout", "Reshape", "Identity"):
+        if node.op_type in ("Where", "Cast", "Mul", "Dropout", "Reshape", "Identity", "Slice"):
             pending.extend(usage for output in node.outputs for usage in output.uses())
     return None

@@ -8,7 +8,7 @@ from benchmarks.coverage.cases.transformer import WAVE, transformer
 _NETWORKS = "benchmarks.coverage.builders.sequence"
 _SPEECH = {
     "conv_dim": [32, 32], "conv_kernel": [10, 3], "conv_stride": [5, 2], "num_feat_extract_layers": 2,
-    "num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 4, "vocab_size": 32,
+    "num_conv_pos_embeddings": 64, "num_conv_pos_embedding_groups": 4, "vocab_size": 32,
 }  # fmt: skip
 
 CASES = [
