@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
+from onnx import numpy_helper
 
 import bot_onnx
 from bot_onnx.errors import SpecError
@@ -44,3 +46,12 @@ def test_another_factor_is_asked_for_and_follows_the_formula(tmp_path: Path) -> 
 def test_a_number_keeps_it(tmp_path: Path) -> None:
     source, out = save(scaled_branches(factor=1 / 3), tmp_path), tmp_path / "out.onnx"
     assert bot_onnx.resize(source, {"layers": 6, "constants": {"node_mul*": 1 / 3}}, out).report.passed
+
+
+def test_numbers_that_differ_between_layers_were_trained(tmp_path: Path) -> None:
+    model = scaled_branches(factor=1 / 3)
+    factors = [tensor for tensor in model.graph.initializer if not tensor.dims]
+    for number, tensor in enumerate(factors):
+        tensor.CopyFrom(numpy_helper.from_array(np.float32(0.1234567 * (number + 1)), tensor.name))
+    assert len(factors) == 4
+    assert bot_onnx.plan(save(model, tmp_path), {"layers": 2}).layers[0].target == 2
