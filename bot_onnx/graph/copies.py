@@ -41,17 +41,13 @@ def share_copies(graph: ir.Graph) -> int:
     return len(gone)
 
 
-def _vectors_behind(value: ir.Value) -> set[ir.Value]:
-    """Vectors that the results of the nodes that read ``value`` are added to."""
+def _vectors_behind(value: ir.Value) -> list[ir.Value]:
+    """Vectors that the results of the nodes that read ``value`` are added to, in graph order."""
     sums = [
         u.node for use in value.uses() for output in use.node.outputs for u in output.uses() if u.node.op_type == "Add"
     ]
-    return {
-        other
-        for node in sums
-        for other in node.inputs
-        if other is not None and other.const_value is not None and other.const_value.size > 1
-    }
+    found = (other for node in sums for other in node.inputs if other is not None and other.const_value is not None)
+    return list(dict.fromkeys(other for other in found if other.const_value is not None and other.const_value.size > 1))
 
 
 def _content(value: ir.Value) -> NDArray[np.generic]:

@@ -67,11 +67,13 @@ def assign_roles(
         for leaf in context.table.leaves(dim):
             if context.table.frozen(leaf) is None:
                 roles.give(leaf, "conv_groups")
-    _state_roles(context, roles, chains, parameters)
+    contracted = _contracted(context, parameters)
+    _state_roles(context, roles, chains, parameters, contracted)
     _intermediate_roles(context, roles, chains, parameters)
-    _expert_roles(graph, context, roles, parameters)
+    _expert_roles(graph, context, roles, contracted)
+    _addressed_roles(context, roles, parameters, contracted)
     _token_roles(context, roles, parameters, attentions)
-    _output_roles(graph, context, roles, parameters)
+    _output_roles(graph, context, roles, contracted)
     return roles
 
 
@@ -237,7 +239,13 @@ def _follow_positions(graph: ir.Graph, context: Context, roles: Roles) -> None:
                 context.table.unify(positions[0], dim)
 
 
-def _state_roles(context: Context, roles: Roles, chains: list[LayerChain], parameters: dict[str, Parameter]) -> None:
+def _state_roles(
+    context: Context,
+    roles: Roles,
+    chains: list[LayerChain],
+    parameters: dict[str, Parameter],
+    contracted: set[Dim],
+) -> None:
     """What two activations of a layer contract, be it no attention score, or what is summed over without weights.
 
     Its size is no width of the network: more of it is more memory, and weights alone cannot make up for a longer sum.
@@ -253,7 +261,6 @@ def _state_roles(context: Context, roles: Roles, chains: list[LayerChain], param
             if whole and context.table.frozen(inner) is None:
                 roles.give(inner, "state")
                 roles.give(heads, "heads")
-    contracted = _contracted(context, parameters)
     for node in (node for chain in chains for node in chain.layers[0].nodes if node.op_type == "ReduceSum"):
         dims = context.of(node.inputs[0])
         for axis in reduced_axes(context, node, len(dims)):
@@ -332,18 +339,23 @@ def _contracted(context: Context, parameters: dict[str, Parameter]) -> set[Dim]:
     }
 
 
-def _expert_roles(graph: ir.Graph, context: Context, roles: Roles, parameters: dict[str, Parameter]) -> None:
+def _expert_roles(graph: ir.Graph, context: Context, roles: Roles, contracted: set[Dim]) -> None:
     """What a router scores to choose from: made by a matrix, ranked by TopK, and read by no matrix afterwards.
 
     Channels that TopK makes sparse are read by one, and are channels that cannot change, not a number of experts.
     """
-    table, contracted = context.table, _contracted(context, parameters)
+    table = context.table
     for node in graph:
         if node.op_type == "TopK" and (dims := context.of(node.inputs[0])):
             ranked = dims[node.attributes.get_int("axis", -1)]
             for leaf in table.leaves(ranked) if ranked is not None else ():
                 if leaf not in contracted:
                     roles.give(leaf, "experts")
+
+
+def _addressed_roles(context: Context, roles: Roles, parameters: dict[str, Parameter], contracted: set[Dim]) -> None:
+    """What else of a weight is addressed by computed positions, and read by no weight: distances, buckets."""
+    table = context.table
     made = {
         leaf: None
         for parameter in parameters.values()
@@ -351,14 +363,13 @@ def _expert_roles(graph: ir.Graph, context: Context, roles: Roles, parameters: d
         if dim is not None
         for leaf in table.leaves(dim)
     }
-    for leaf in made:  # what else is addressed by computed positions: distances, buckets
+    for leaf in made:
         if leaf not in contracted and (table.frozen(leaf) or "").endswith(BY_POSITION):
             roles.give(leaf, "count")
 
 
-def _output_roles(graph: ir.Graph, context: Context, roles: Roles, parameters: dict[str, Parameter]) -> None:
+def _output_roles(graph: ir.Graph, context: Context, roles: Roles, contracted: set[Dim]) -> None:
     """Dims that only end at a graph output: the logits axis is vocab where it has its size, else ``out``."""
-    contracted = _contracted(context, parameters)
     vocab = {context.table.size(dim) for dim in roles.dims("vocab")}
     for output in graph.outputs:
         for dim in context.of(output):

@@ -82,11 +82,13 @@ def check_branches(analysis: Analysis, layers: Mapping[str, int], given: Mapping
     notes: list[str] = []
     chosen = _chosen(analysis, given)
     for chain, info in zip(analysis.chains, analysis.structure.chains, strict=True):
+        if layers[info.name] == info.count:
+            continue
         by_place = list(zip(*(_branch_factors(layer) for layer in chain.layers), strict=False))
         # A number of its own in every layer was trained; a function of the depth is the same in all of them.
         common = {scalar.node for place in by_place if len({s.value for s in place}) == 1 for scalar in place}
         factors = [scalar for place in by_place for scalar in place if scalar.node not in chosen]
-        if layers[info.name] == info.count or not factors:
+        if not factors:
             continue
         odd = {
             _place(scalar.node): guess_scale(scalar.value, info.count, info.name)
