@@ -16,10 +16,8 @@ from bot_onnx.checkpoint.export import Transfer, analysed, entries, left_out
 from bot_onnx.checkpoint.transfer import scatter
 from bot_onnx.checkpoint.types import Array, Checkpoint
 from bot_onnx.errors import CheckpointError
-from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.graph.reader import Source
-from bot_onnx.surgery.emit import PROVENANCE, initializer_order, skeleton
-from bot_onnx.surgery.framing import TensorSlot
+from bot_onnx.surgery.emit import PROVENANCE, skeleton, weight_slots
 from bot_onnx.surgery.writer import check_output, write_model
 from bot_onnx.verify import raise_unless_passed, verify_model
 
@@ -62,12 +60,7 @@ def insert_file(
     assignment = assign(analysis, settled)
     graph = analysis.model.graph
     covered = {claim.tensor for claims in assignment.claims.values() for claim in claims}
-    slots = {
-        name: TensorSlot(name, tensor.dtype, tuple(tensor.shape.numpy()))
-        for name in initializer_order(graph)
-        if (tensor := graph.initializers[name].const_value) is not None
-        and (name in covered or (tensor.dtype in FLOATS and tensor.size > 1))
-    }
+    slots = weight_slots(graph, covered)
     known = json.loads(analysis.model.metadata_props.get(PROVENANCE, "{}"))
     digest = hashlib.sha256()
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from bot_onnx.errors import MissingRuntimeError
@@ -21,13 +25,7 @@ def torch() -> Any:
     Raises:
         MissingRuntimeError: it is not installed.
     """
-    try:
-        import torch as module
-    except ImportError as error:
-        raise MissingRuntimeError(
-            f"PyTorch is needed to train the student, and is not installed. Install it with: {INSTALL}"
-        ) from error
-    return module
+    return _imported("torch", "PyTorch is needed to train the student")
 
 
 def converter() -> Any:
@@ -37,14 +35,10 @@ def converter() -> Any:
         MissingRuntimeError: it is not installed, or torchvision, which it imports, was built for another PyTorch.
     """
     torch()
-    try:
+    need = "onnx2pytorch is needed to train ONNX files"
+    with _installed(need):
         _declare_detection_ops()
-        from onnx2pytorch import ConvertModel
-    except ImportError as error:
-        raise MissingRuntimeError(
-            f"onnx2pytorch is needed to train ONNX files, and is not installed. Install it with: {INSTALL}"
-        ) from error
-    return ConvertModel
+    return _imported("onnx2pytorch", need).ConvertModel
 
 
 def _declare_detection_ops() -> None:
@@ -53,9 +47,6 @@ def _declare_detection_ops() -> None:
     Its Python side then looks for two operators that its compiled side did not bring. The converter imports it for box
     suppression alone; a network that calls these operators fails when it is compared with onnxruntime.
     """
-    import importlib
-    import sys
-
     try:
         importlib.import_module("torchvision")
     except RuntimeError as error:
@@ -78,13 +69,7 @@ def tokenizers() -> Any:
     Raises:
         MissingRuntimeError: it is not installed.
     """
-    try:
-        import tokenizers as module
-    except ImportError as error:
-        raise MissingRuntimeError(
-            f"tokenizers is needed to read text, and is not installed. Install it with: {INSTALL}"
-        ) from error
-    return module
+    return _imported("tokenizers", "tokenizers is needed to read text")
 
 
 def pillow() -> Any:
@@ -93,10 +78,18 @@ def pillow() -> Any:
     Raises:
         MissingRuntimeError: Pillow is not installed.
     """
+    return _imported("PIL.Image", "Pillow is needed to read images")
+
+
+def _imported(name: str, need: str) -> Any:
+    with _installed(need):
+        return importlib.import_module(name)
+
+
+@contextmanager
+def _installed(need: str) -> Iterator[None]:
+    """Say what to install where an import inside the block fails; ``need`` says what for."""
     try:
-        from PIL import Image as module
+        yield
     except ImportError as error:
-        raise MissingRuntimeError(
-            f"Pillow is needed to read images, and is not installed. Install it with: {INSTALL}"
-        ) from error
-    return module
+        raise MissingRuntimeError(f"{need}, and is not installed. Install it with: {INSTALL}") from error

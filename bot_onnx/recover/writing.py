@@ -10,12 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.recover.network import Network
 from bot_onnx.recover.trainable import Trainable
 from bot_onnx.recover.types import Array
-from bot_onnx.surgery.emit import PROVENANCE, initializer_order, skeleton
-from bot_onnx.surgery.framing import TensorSlot
+from bot_onnx.surgery.emit import PROVENANCE, skeleton, weight_slots
 from bot_onnx.surgery.writer import write_model
 
 
@@ -50,12 +48,7 @@ def write_trained(
     graph = network.analysis.model.graph
     twins = {twin: weights[source].T for twin, source in trainable.twins.items()}
     values = {name: np.ascontiguousarray(array) for name, array in {**weights, **twins}.items()}
-    slots = {
-        name: TensorSlot(name, tensor.dtype, tuple(tensor.shape.numpy()))
-        for name in initializer_order(graph)
-        if (tensor := graph.initializers[name].const_value) is not None
-        and (name in values or (tensor.dtype in FLOATS and tensor.size > 1))
-    }
+    slots = weight_slots(graph, values)
     digest = hashlib.sha256()
     for name in sorted(values):
         digest.update(values[name].reshape(-1).view(np.uint8).data)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 
 import onnx
 import onnx_ir as ir
 
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.bodies import nested_protos
+from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.graph.tensor_protos import held_proto
+from bot_onnx.surgery.framing import TensorSlot
 
 PROVENANCE = "bot_onnx"  #: key of the metadata entry that says what made a file
 
@@ -72,3 +74,19 @@ def initializer_order(graph: ir.Graph) -> list[str]:
             if value is not None and value.const_value is not None:
                 order.setdefault(value.name or "")
     return list(order)
+
+
+def weight_slots(graph: ir.Graph, given: Container[str]) -> dict[str, TensorSlot]:
+    """Slots of a graph whose sizes stay and whose weights are written anew, by name.
+
+    Args:
+        graph: the graph.
+        given: names of the initializers that get other values. Every other float tensor of more than one element has a
+            slot as well: it is streamed with them, as it is.
+    """
+    return {
+        name: TensorSlot(name, tensor.dtype, tuple(tensor.shape.numpy()))
+        for name in initializer_order(graph)
+        if (tensor := graph.initializers[name].const_value) is not None
+        and (name in given or (tensor.dtype in FLOATS and tensor.size > 1))
+    }
