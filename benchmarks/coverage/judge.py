@@ -216,12 +216,12 @@ def _tile_tables(large: onnx.ModelProto, small: Path, names: Sequence[str]) -> N
     held = {tensor.name: tensor for tensor in onnx.load(small).graph.initializer}
     for tensor in large.graph.initializer:
         if tensor.name in names:
-            values = numpy_helper.to_array(held[tensor.name])
-            tensor.CopyFrom(numpy_helper.from_array(_tiled(values, numpy_helper.to_array(tensor)), tensor.name))
+            tiled = _repeated(numpy_helper.to_array(held[tensor.name]), tensor.dims)
+            tensor.CopyFrom(numpy_helper.from_array(tiled, tensor.name))
 
 
 def _repeated(values: np.ndarray[Any, Any], shape: Sequence[int | str]) -> np.ndarray[Any, Any]:
-    """Repeat an input along the axes that the file has grown (states and caches are as wide as the network)."""
+    """Repeat an array along the axes that have grown (states and caches, as inputs, are as wide as the network)."""
     times = [
         size // have if isinstance(size, int) and have else 1 for size, have in zip(shape, values.shape, strict=True)
     ]

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from bot_onnx.graph.alibi import recognise_slopes
 from bot_onnx.graph.attention import Attention
 from bot_onnx.graph.closed_forms import recognise, recognise_cache
+from bot_onnx.graph.decays import is_decay
 from bot_onnx.graph.dims import Dim as DimRoot
 from bot_onnx.graph.dims import MaybeDim
 from bot_onnx.graph.layers import LayerChain
@@ -34,6 +35,9 @@ _ROTARY_PATH = frozenset(
 
 #: What a norm without weights of its own has for them, where its op asks for some.
 _UNTRAINED: dict[str, int] = {"norm_scale": 1, "norm_bias": 0}
+
+#: What weights are for that are never a table: networks learn them.
+_TRAINED = frozenset({"matrix", "kernel"})
 
 #: What weights are for that a table of slopes is not.
 _NEVER_SLOPES = frozenset({"matrix", "kernel", "embedding", "norm_scale", "norm_bias"})
@@ -131,6 +135,9 @@ def _tables(graph: ir.Graph, context: Context, parameters: dict[str, Parameter])
                 formula = _formula(parameters[name], tensor)
                 if formula is not None:
                     tables[name] = formula
+                elif parameters[name].kind not in _TRAINED and is_decay(tensor.numpy()):
+                    tables[name] = None
+                    _keep(context, value)
                 continue
         elif not any(
             leaf in weight_leaves for dim in context.of(value) if dim is not None for leaf in context.table.leaves(dim)
@@ -141,9 +148,14 @@ def _tables(graph: ir.Graph, context: Context, parameters: dict[str, Parameter])
             continue  # a weight that happens to run into a sine
         tables[name] = form
         if form is None:
-            for dim in context.of(value):
-                context.table.freeze(dim, f"table {name} follows no formula that is known here")
+            _keep(context, value)
     return tables
+
+
+def _keep(context: Context, value: ir.Value) -> None:
+    """The dims of a table without a known formula stay as they are."""
+    for dim in context.of(value):
+        context.table.freeze(dim, f"table {value.name} follows no formula that is known here")
 
 
 def _formula(parameter: Parameter, tensor: ir.TensorProtocol) -> str | None:
@@ -151,7 +163,7 @@ def _formula(parameter: Parameter, tensor: ir.TensorProtocol) -> str | None:
 
     Or the ones and zeros of a norm that has no weights of its own.
     """
-    if parameter.kind in ("matrix", "kernel"):
+    if parameter.kind in _TRAINED:
         return None
     untrained = _UNTRAINED.get(parameter.kind) if is_literal(parameter.value) else None
     if untrained is not None and np.all(tensor.numpy() == untrained):
@@ -245,6 +257,8 @@ class _Stacks:
                     continue
                 if len(set(names)) > 1 and (stray := self._used_elsewhere(names)) is not None:
                     broken[index] = f"other nodes use the weights of its layers as well (node {stray.name!r})"
+                if self._differ_by_place(names):
+                    broken[index] = f"each layer has a table of its own, by a formula not known here ({names[0]})"
                 first = member.get(names[0], (index, names))[0]
                 if first != index and len(set(names)) > 1:
                     if follows.setdefault(index, first) != first:
@@ -269,6 +283,13 @@ class _Stacks:
         """A node outside of all layers that computes with one of the layers' tensors."""
         uses = (use for name in names if name in self._parameters for use in self._parameters[name].uses)
         return next((node for node, _ in uses if node not in self._inside), None)
+
+    def _differ_by_place(self, names: tuple[str, ...]) -> bool:
+        """Whether tables without a known formula are not the same in all layers: their place is in the formula."""
+        if any(self._tables.get(name, "") is not None for name in names):
+            return False
+        first, *others = (tensor.numpy() for name in names if (tensor := self._graph.initializers[name].const_value))
+        return not all(np.array_equal(first, other) for other in others)
 
     def _stack(self, identity: str, chain: int | None, names: tuple[str, ...]) -> Stack:
         value = self._graph.initializers[names[0]]

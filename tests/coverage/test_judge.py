@@ -16,6 +16,8 @@ from benchmarks.coverage import judge as judge_module
 from benchmarks.coverage.case import Case, Recipe, Row, Target
 from benchmarks.coverage.judge import judge
 from benchmarks.coverage.oracle import distance
+from bot_onnx.graph.closed_forms import compute
+from tests.graphs import GraphBuilder, save
 
 pytestmark = pytest.mark.exporter
 
@@ -76,6 +78,18 @@ def test_distance_sees_what_is_not_finite() -> None:
     one, nan = np.array([1.0, 2.0]), np.array([1.0, np.nan])
     assert distance([[one]], [[nan]]) == distance([[nan * np.nan]], [[nan * np.nan]]) == float("inf")
     assert distance([[nan]], [[nan]]) == 0 and distance([[one]], [[2 * one]]) == 0.5
+
+
+def test_tables_are_repeated_as_a_whole(tmp_path: Path) -> None:
+    """Sines before cosines: repeating each half is nearer to the larger table, and not what the channels do."""
+    small, large = (compute("sinusoids:10000,0,0,0,-1", (6, width), np.dtype(np.float32)) for width in (8, 16))
+    models = []
+    for table in (small, large):
+        builder = GraphBuilder()
+        result = builder.op("Add", "x", builder.constant(table, "table"))
+        models.append(builder.model([("x", [6, table.shape[1]])], [result]))
+    judge_module._tile_tables(models[1], save(models[0], tmp_path), ["table"])
+    assert np.array_equal(numpy_helper.to_array(models[1].graph.initializer[0]), np.tile(small, 2))
 
 
 def test_exports_hold_what_training_changes(tmp_path: Path) -> None:
