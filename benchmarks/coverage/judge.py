@@ -39,6 +39,13 @@ class _Bench:
     source: Path
     scratch: Path
     export_seconds: float = 0.0
+    structures: dict[Path, Structure] = field(default_factory=dict)
+
+    def structure(self, path: Path) -> Structure:
+        """Structure of a file that no longer changes, read once."""
+        if path not in self.structures:
+            self.structures[path] = oracle.analysis_of(path).structure
+        return self.structures[path]
 
     def export(self, target: Target, seed: int = 0) -> Path:
         """The native export of a target; its time is booked apart."""
@@ -115,6 +122,7 @@ def _against_native(bench: _Bench, row: Row, target: Target, out: Path) -> Row:
     row = replace(row, proof="native")
     try:
         ours, native = oracle.analysis_of(out), oracle.analysis_of(exported)
+        bench.structures |= {out: ours.structure, exported: native.structure}
         trained = trained_values(exported)
         fixed = oracle.untrained_that_differ(ours, native, trained)
         if fixed:
@@ -128,12 +136,12 @@ def _against_native(bench: _Bench, row: Row, target: Target, out: Path) -> Row:
             oracle.run_at_two_sizes(out), oracle.run_at_two_sizes(oracle.transplant(ours, native, trained))
         )  # fmt: skip
     except oracle.UnlikeNativeError as error:
-        stuck = _stuck(oracle.analysis_of(out).structure)
+        stuck = _stuck(bench.structure(out))
         if stuck:
             return replace(row, status="frozen", detail=stuck)
         # The sweeps' native sizes are guesses: rounding may make them another network. And some exporters write another
         # graph at another size: what they fold depends on the number of elements.
-        if bench.case.suite != "listed" or _forms(bench.source) != _forms(exported):
+        if bench.case.suite != "listed" or _forms(bench.structure(bench.source)) != _forms(bench.structure(exported)):
             weaker = _by_growth(bench, row, out)
             return replace(
                 weaker, detail="; ".join(filter(None, [weaker.detail, f"unlike the native one: {error}"[:200]]))
@@ -146,15 +154,15 @@ def _against_native(bench: _Bench, row: Row, target: Target, out: Path) -> Row:
     return replace(row, status="equal", distance=far)
 
 
-def _forms(path: Path) -> list[int]:
+def _forms(structure: Structure) -> list[int]:
     """Rank of the tensors of every stack: the same for two sizes of a network that are exported alike."""
-    return [len(stack.shape) for stack in oracle.analysis_of(path).structure.stacks]
+    return [len(stack.shape) for stack in structure.stacks]
 
 
 def _by_growth(bench: _Bench, row: Row, out: Path) -> Row:
     """Without a native target: what was written has passed its checks; grown without loss, its outputs stay."""
     row = replace(row, proof="growth")
-    stuck = _stuck(oracle.analysis_of(out).structure)
+    stuck = _stuck(bench.structure(out))
     try:
         far, kept = _growth(bench, out, _Kept())
         if far > TOLERANCE and kept:

@@ -70,12 +70,17 @@ def observe(model: ir.Model) -> Observation:
     except Exception as error:  # onnxruntime's errors have no public base class
         raise GraphError(f"onnxruntime cannot load this model: {_first_line(error)}") from error
     failure: Exception | None = None
+    failed: list[dict[str, int]] = []  # the guesses meet: what failed is not run again
     for sizes in open_sizes(specs, baked_lengths(proto.graph)):
-        fed = [feeds(specs, run) for run in sizes]
+        if any(run in failed for run in sizes):
+            continue
+        fed, runs = [feeds(specs, run) for run in sizes], []
         try:
-            runs = [_run(runner, {**inputs, **zeros}, watched) for inputs in fed]
+            for inputs in fed:
+                runs.append(_run(runner, {**inputs, **zeros}, watched))
         except Exception as error:
             failure = failure or error
+            failed.append(sizes[len(runs)])
             continue
         for place in {(body.join, body.index): body for body in bodies.values() if body is not None}.values():
             _look_inside(model, arithmetic, place, bodies, fed, runs)

@@ -44,9 +44,10 @@ def hold_picked(context: Context) -> None:
     table = context.table
     for node, dim in context.picked:
         reason = f"Gather (node {node.name!r}) picks elements of it by constant indices"
-        numbers = context.numbers(node.inputs[1])
-        composite = table.composite(dim)
-        if numbers is None or len(numbers[0]) != 1 or composite is None or composite.kind != "concat":
+        indices, composite = node.inputs[1], table.composite(dim)
+        single = indices is not None and indices.const_value is not None and indices.const_value.size == 1
+        numbers = context.numbers(indices) if single else None
+        if numbers is None or composite is None or composite.kind != "concat":
             table.freeze(dim, reason)
             continue
         index, start = numbers[0][0], 0
