@@ -60,7 +60,7 @@ _PAPER = {"shrink": (Size(12, 768), Size(6, 384)), "grow": (Size(6, 384), Size(1
 SCALES = {
     scale.name: scale
     for scale in (
-        Scale("quick", _SMALL, 600, 400, 8, (2e-3, 6e-3), (0.02, 0.06), validation=128, evaluations=12),
+        Scale("quick", _SMALL, 2500, 400, 8, (2e-3, 6e-3), (0.02, 0.06), validation=128, evaluations=12),
         Scale("small", _SMALL, 1500, 1000, 16, (1e-3, 3e-3, 8e-3), (0.02, 0.06)),
         Scale("paper", dict.fromkeys(_SMALL, _PAPER), 6000, 4000, 64, (3e-4, 1e-3), (0.02,)),
     )
