@@ -46,6 +46,8 @@ def main(
     unknown = [name for name in names if name not in STARTS]
     if unknown:
         raise click.UsageError(f"no start {unknown[0]!r}; there are: {', '.join(STARTS)}")
+    if not any(direction in SCALES[scale].sizes[arch] for arch in archs for direction in directions):
+        raise click.UsageError(f"scale {scale} has none of these columns: {', '.join(directions)}")
     chosen = names or (tuple(STARTS) if everything else QUICK)
     cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "bot-onnx-bench") / "transfer"
     console = Console(stderr=True)
@@ -59,6 +61,7 @@ def main(
             study.column(arch, direction, seed, chosen)
             for arch in archs
             for direction in directions
+            if direction in SCALES[scale].sizes[arch]
             for seed in range(seeds)
         ]
     command = " ".join(["python -m benchmarks.transfer", *(f"'{a}'" if " " in a else a for a in sys.argv[1:])])

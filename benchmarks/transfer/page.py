@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.transfer.measures import Row, mean_and_spread
 from benchmarks.transfer.starts import STARTS
-from benchmarks.transfer.study import Column, Scale
+from benchmarks.transfer.study import IMAGES, Column, Scale
 
 _HEADERS = (
     "start",
@@ -21,7 +21,12 @@ _HEADERS = (
     "saved, mid",
     "short, against the strictest control",
 )
-_NAMES = {"shrink": "large to small", "grow": "small to large"}
+_NAMES = {
+    "shrink": "large to small",
+    "grow": "small to large",
+    "shrink-near": "to a smaller one from near",
+    "shrink-far": "to the same from far",
+}
 _PAPER = (
     "The BoT paper (arXiv 2603.07506) reports savings of up to 67.1 % growing and 52.8 % shrinking, by its own measure."
 )
@@ -58,9 +63,10 @@ def write_page(columns: Sequence[Column], scale: Scale, target: Path, *, command
     target.parent.mkdir(parents=True, exist_ok=True)
     target.with_suffix(".json").write_text(json.dumps(_as_json(columns, scale, command, machine), indent=1) + "\n")
     _picture(columns, target.with_suffix(".png"))
+    rates = ", ".join(f"{rate:g}" for rate in scale.rates)
     about = (
-        f"Scale `{scale.name}`: sources {scale.source_steps:,} steps, targets {scale.steps:,} steps of batch "
-        f"{scale.batch}, learning rates {', '.join(f'{rate:g}' for rate in scale.rates)}."
+        f"Scale `{scale.name}`: sources {scale.source_steps:,} steps, targets {scale.steps:,} steps of "
+        f"{scale.batch} sequences or {IMAGES * scale.batch} images, learning rates {rates}."
     )
     intro = _INTRO.format(
         command=command, machine=machine, scale=about, paper=_PAPER, picture=target.with_suffix(".png").name
@@ -102,6 +108,7 @@ def _tables(columns: Sequence[Column], scale: Scale) -> Iterator[str]:
         source, target = scale.sizes[architecture][direction]
         sizes = f"{source.layers} x {source.hidden} → {target.layers} x {target.hidden}"
         yield f"## {architecture.upper()}, {_NAMES[direction]} ({sizes}), {len(group)} seed(s)\n"
+        yield f"The source itself ends at {_number([column.source_loss for column in group], 3)}.\n"
         yield f"| {' | '.join(_HEADERS)} |"
         yield f"|{'---|' * len(_HEADERS)}"
         by_name: dict[str, list[Row]] = defaultdict(list)
@@ -148,6 +155,7 @@ def _as_json(columns: Sequence[Column], scale: Scale, command: str, machine: str
                 "architecture": column.architecture,
                 "direction": column.direction,
                 "seed": column.seed,
+                "source_loss": column.source_loss,
                 "rows": [asdict(row) for row in column.rows],
                 "curves": {name: asdict(curve) for name, curve in column.curves.items()},
             }

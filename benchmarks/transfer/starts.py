@@ -23,12 +23,13 @@ TABLES = ("tokens", "positions", "patches", "class_token", "norm_first")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A trained network: its ONNX file, its weights by name, its size."""
+    """A trained network: its ONNX file, its weights by name, its size, its validation loss."""
 
     architecture: str
     path: Path
     state: Mapping[str, torch.Tensor]
     size: Size
+    loss: float
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,10 @@ from benchmarks.transfer.starts import STARTS, Source, StateDict, scratch
 from benchmarks.transfer.training import Curve, Recipe, Task, train
 
 CACHE_VARIABLE = "BOT_ONNX_BENCH_CACHE"
-DIRECTIONS = ("shrink", "grow")
+IMAGES = 4  #: images for a sequence: one image tells less
+
+#: The two directions, and the same small target from a source one step and two steps larger (the paper's D.2).
+DIRECTIONS = ("shrink", "grow", "shrink-near", "shrink-far")
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +38,7 @@ class Scale:
     Attributes:
         sizes: architecture -> direction -> (source, target).
         source_steps, steps: of the source's schedule and of the target's.
-        batch: examples a step.
+        batch: sequences a step; images: :data:`IMAGES` times as many.
         rates: learning rates that every start is given; sources train at the first.
         deviations: of the weights of scratch, which is tuned over them too.
         validation, evaluations: see :class:`Recipe`.
@@ -54,13 +57,15 @@ class Scale:
 
 _TEXT = {"shrink": (Size(8, 128), Size(4, 64)), "grow": (Size(2, 32), Size(4, 64))}
 _IMAGE = {"shrink": (Size(4, 96), Size(2, 48)), "grow": (Size(2, 48), Size(4, 96))}
-_SMALL = {"gpt": _TEXT, "bert": _TEXT, "vit": _IMAGE}
+_DISPARITY = {"shrink-near": (Size(4, 64), Size(2, 32)), "shrink-far": (Size(8, 128), Size(2, 32))}
+_SMALL = {"gpt": _TEXT | _DISPARITY, "bert": _TEXT, "vit": _IMAGE}
+_QUICK = _SMALL | {"vit": {"shrink": (Size(4, 96), Size(2, 48)), "grow": (Size(2, 32), Size(4, 64))}}
 _PAPER = {"shrink": (Size(12, 768), Size(6, 384)), "grow": (Size(6, 384), Size(12, 768))}
 
 SCALES = {
     scale.name: scale
     for scale in (
-        Scale("quick", _SMALL, 2500, 400, 8, (2e-3, 6e-3), (0.02, 0.06), validation=128, evaluations=12),
+        Scale("quick", _QUICK, 2500, 400, 8, (2e-3, 6e-3), (0.02, 0.06), validation=128, evaluations=12),
         Scale("small", _SMALL, 1500, 1000, 16, (1e-3, 3e-3, 8e-3), (0.02, 0.06)),
         Scale("paper", dict.fromkeys(_SMALL, _PAPER), 6000, 4000, 64, (3e-4, 1e-3), (0.02,)),
     )
@@ -79,11 +84,12 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """All starts of an architecture, a direction and a seed."""
+    """All starts of an architecture, a direction and a seed, and the loss that the source itself ended at."""
 
     architecture: str
     direction: str
     seed: int
+    source_loss: float
     rows: tuple[Row, ...]
     curves: Mapping[str, Curve]
 
@@ -110,9 +116,10 @@ class Study:
         _data(architecture, self.cache)  # fetched and cut into tokens once, before the processes ask for it
         source_size, target = self.scale.sizes[architecture][direction]
         source = self._source(architecture, source_size, seed)
-        recipe = self._recipe(self.scale.steps, seed)
+        recipe = self._recipe(architecture, self.scale.steps, seed)
         tuned = [scratch(source, target, seed, deviation) for deviation in self.scale.deviations]
-        able = [name for name in names if name != "scratch" and direction in STARTS[name].directions]
+        way = "grow" if (target.hidden, target.layers) > (source_size.hidden, source_size.layers) else "shrink"
+        able = [name for name in names if name != "scratch" and way in STARTS[name].directions]
         starts = {name: [STARTS[name].make(source, target, seed)] for name in able} | {"scratch": tuned}
         best: dict[str, tuple[Curve, Job]] = {}
         pending = {
@@ -126,9 +133,9 @@ class Study:
         for name, runs in pending.items():
             best[name] = min(((future.result(), job) for future, job in runs), key=lambda run: run[0].losses[-1])
             self._tell(f"{architecture} {direction} seed {seed}: {name} ends at {best[name][0].losses[-1]:.3f}")
-        return self._measured(architecture, direction, seed, best)
+        return Column(architecture, direction, seed, source.loss, *self._measured(best))
 
-    def _measured(self, architecture: str, direction: str, seed: int, best: Mapping[str, tuple[Curve, Job]]) -> Column:
+    def _measured(self, best: Mapping[str, tuple[Curve, Job]]) -> tuple[tuple[Row, ...], dict[str, Curve]]:
         goal = best["scratch"][0].losses[-1]
         controls = [best[name][0].losses[-1] for name in best if STARTS[name].control]
         strictest = min(controls)
@@ -150,7 +157,7 @@ class Study:
                     saved_short(ends, strictest),
                 )
             )
-        return Column(architecture, direction, seed, tuple(rows), {name: curve for name, (curve, _) in best.items()})
+        return tuple(rows), {name: curve for name, (curve, _) in best.items()}
 
     def _shorts(self, job: Job, goal: float) -> Iterator[tuple[float, Curve]]:
         """Full short schedules, shortest first, until one ends at ``goal``, the lowest loss that is asked for."""
@@ -165,11 +172,11 @@ class Study:
         job = Job(architecture, size, recipe, _stored(state, self.cache / "starts"))
         return self._pool.submit(run, job, self.cache, self.device), job
 
-    def _recipe(self, steps: int, seed: int) -> Recipe:
+    def _recipe(self, architecture: str, steps: int, seed: int) -> Recipe:
         scale = self.scale
         return Recipe(
             steps,
-            scale.batch,
+            scale.batch * (IMAGES if architecture == "vit" else 1),
             scale.rates[0],
             evaluations=scale.evaluations,
             validation=scale.validation,
@@ -180,7 +187,9 @@ class Study:
         """The trained source and its ONNX file."""
         network = build(architecture, size, seed=1000 + seed)
         state = {name: parameter.detach() for name, parameter in network.named_parameters()}
-        future, job = self._submit(architecture, size, self._recipe(self.scale.source_steps, 1000 + seed), state)
+        future, job = self._submit(
+            architecture, size, self._recipe(architecture, self.scale.source_steps, 1000 + seed), state
+        )
         curve = future.result()
         trained = _trained_path(job, self.cache)
         state = torch.load(trained)
@@ -192,7 +201,7 @@ class Study:
             export(network, architecture, part)
             part.replace(path)
         self._tell(f"{architecture} {size.layers}x{size.hidden} source ends at {curve.losses[-1]:.3f}")
-        return Source(architecture, path, state, size)
+        return Source(architecture, path, state, size, curve.losses[-1])
 
 
 def run(job: Job, cache: Path, device: str) -> Curve:

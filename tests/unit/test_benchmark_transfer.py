@@ -32,7 +32,7 @@ def source(architecture: str, size: Size, folder: Path) -> Source:
     path = folder / f"{architecture}.onnx"
     with quiet():
         export(network, architecture, path)
-    return Source(architecture, path, {name: p.detach() for name, p in network.named_parameters()}, size)
+    return Source(architecture, path, {name: p.detach() for name, p in network.named_parameters()}, size, 5.0)
 
 
 def outputs(given: Source, size: Size, state: dict[str, torch.Tensor]) -> torch.Tensor:
