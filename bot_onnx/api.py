@@ -21,6 +21,7 @@ from bot_onnx.errors import ResampleError
 from bot_onnx.graph.analysis import analyse
 from bot_onnx.graph.normalise import scheme_of
 from bot_onnx.graph.reader import open_model
+from bot_onnx.graph.sample_arrays import samples_for
 from bot_onnx.graph.types import Structure
 from bot_onnx.resample import make_options, shrinking_operators
 from bot_onnx.resample.devices import namespace
@@ -154,6 +155,7 @@ def plan(
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
     align: Kind | None = None,
+    calibration: PathOrName | None = None,
     external: bool | None = None,
 ) -> Plan:
     """Say everything that a resize would do, without reading a weight.
@@ -166,6 +168,8 @@ def plan(
         seed: of what the method draws at random.
         align: ``none``, ``permute``, ``rotate`` or ``auto``: make the source's tensors resample better, without
             changing its function, before the method sees them; None: as the method likes it.
+        calibration: an ``.npz`` file with an array per input of the source, samples along the first axis: alignment
+            ``rotate`` then takes its basis from the stream on them, not from the weights.
         external: store the weights beside the model; None: as the source does.
 
     Raises:
@@ -185,6 +189,7 @@ def plan(
             options=chosen,
             seed=seed,
             align=align,
+            samples=None if calibration is None else samples_for(analysis.model, Path(calibration)),
             external=source.uses_external_data if external is None else external,
             name=Path(model).name,
         ).plan
@@ -199,6 +204,7 @@ def resize(
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
     align: Kind | None = None,
+    calibration: PathOrName | None = None,
     force: bool = False,
     external: bool | None = None,
     device: str = "auto",
@@ -212,7 +218,7 @@ def resize(
     The output appears under its name only when it is whole and has passed; the source is never written to.
 
     Args:
-        model, spec, method, options, seed, align: see :func:`plan`.
+        model, spec, method, options, seed, align, calibration: see :func:`plan`.
         output: path of the new model.
         force: replace an existing output.
         external: store the weights beside the model; None: as the source does.
@@ -251,6 +257,7 @@ def resize(
             options=chosen,
             seed=seed,
             align=align,
+            samples=None if calibration is None else samples_for(analysis.model, Path(calibration)),
             external=in_data,
             name=out.name,
         )

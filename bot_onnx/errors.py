@@ -42,5 +42,9 @@ class CheckpointError(BotError):
     """Weights cannot be matched between a graph and a framework's checkpoint, or the checkpoint cannot be read."""
 
 
+class DataError(BotError):
+    """Samples for a model cannot be read, or do not suit it."""
+
+
 class RecoverError(BotError):
     """A student cannot be taught: the converter cannot carry it, the data do not suit it, or a run cannot go on."""

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import bot_onnx
-from benchmarks.transfer.networks import Size, build
+from benchmarks.transfer.networks import ARCHITECTURES, Size, build
 
 StateDict = dict[str, torch.Tensor]
 TABLES = ("tokens", "positions", "patches", "class_token", "norm_first")
@@ -23,13 +23,14 @@ TABLES = ("tokens", "positions", "patches", "class_token", "norm_first")
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A trained network: its ONNX file, its weights by name, its size, its validation loss."""
+    """A trained network: its ONNX file, its weights by name, its size, its validation loss, samples of its inputs."""
 
     architecture: str
     path: Path
     state: Mapping[str, torch.Tensor]
     size: Size
     loss: float
+    samples: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,13 +40,18 @@ class Start:
     Attributes:
         name: in tables. control: whether it is a yardstick, not a method.
         make: (source, target size, seed) -> weights by name.
-        directions: ``shrink``, ``grow``.
+        directions: ``shrink``, ``grow``. architectures: that it can start.
     """
 
     name: str
     make: Callable[[Source, Size, int], StateDict]
     control: bool = False
     directions: tuple[str, ...] = ("shrink", "grow")
+    architectures: tuple[str, ...] = ARCHITECTURES
+
+    def serves(self, architecture: str, direction: str) -> bool:
+        """Whether it can be made there."""
+        return architecture in self.architectures and direction in self.directions
 
 
 def resized(source: Source, size: Size, seed: int, **arguments: Any) -> StateDict:
@@ -143,6 +149,11 @@ def _state(network: nn.Module) -> StateDict:
     return {name: parameter.detach().clone() for name, parameter in network.named_parameters()}
 
 
+def calibrated(source: Source, size: Size, seed: int) -> StateDict:
+    """The default start, its basis found on samples of the training data."""
+    return resized(source, size, seed, calibration=source.samples)
+
+
 def _method(name: str, directions: tuple[str, ...] = ("shrink", "grow"), **arguments: Any) -> Start:
     def make(source: Source, size: Size, seed: int) -> StateDict:
         return resized(source, size, seed, **arguments)
@@ -163,6 +174,7 @@ STARTS: dict[str, Start] = {
         _method("bot"),
         _method("bot, paper", **_options(preset="paper")),
         _method("bot, not aligned", _SHRINK, **_options(), align="none"),
+        Start("bot, on samples", calibrated, directions=_SHRINK, architectures=("gpt", "vit")),  # BERT is post-norm
         _method("bot, permute", _SHRINK, **_options(), align="permute"),
         *(
             _method(f"bot, {wavelet}", _SHRINK, **_options(wavelet=wavelet), align="none")
@@ -192,6 +204,7 @@ QUICK = (
     "bot",
     "bot, paper",
     "bot, not aligned",
+    "bot, on samples",
     "bot, haar, zero",
     "bot, gaussian",
     "bot, uniform",

@@ -16,6 +16,7 @@ from functools import lru_cache
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from benchmarks.transfer.corpora import Images, Text, images, text
@@ -25,6 +26,7 @@ from benchmarks.transfer.starts import STARTS, Source, StateDict, scratch
 from benchmarks.transfer.training import Curve, Recipe, Task, train
 
 CACHE_VARIABLE = "BOT_ONNX_BENCH_CACHE"
+SAMPLES = 64  #: inputs that the calibrated start looks at
 IMAGES = 4  #: images for a sequence: one image tells less
 
 #: The two directions, and the same small target from a source one step and two steps larger (the paper's D.2).
@@ -119,7 +121,7 @@ class Study:
         recipe = self._recipe(architecture, self.scale.steps, seed)
         tuned = [scratch(source, target, seed, deviation) for deviation in self.scale.deviations]
         way = "grow" if (target.hidden, target.layers) > (source_size.hidden, source_size.layers) else "shrink"
-        able = [name for name in names if name != "scratch" and way in STARTS[name].directions]
+        able = [name for name in names if name != "scratch" and STARTS[name].serves(architecture, way)]
         starts = {name: [STARTS[name].make(source, target, seed)] for name in able} | {"scratch": tuned}
         best: dict[str, tuple[Curve, Job]] = {}
         pending = {
@@ -201,7 +203,10 @@ class Study:
             export(network, architecture, part)
             part.replace(path)
         self._tell(f"{architecture} {size.layers}x{size.hidden} source ends at {curve.losses[-1]:.3f}")
-        return Source(architecture, path, state, size, curve.losses[-1])
+        samples = self.cache / f"samples-{architecture}.npz"
+        if not samples.exists():
+            np.savez(samples, input=Task(architecture, _data(architecture, self.cache)).inputs(SAMPLES))
+        return Source(architecture, path, state, size, curve.losses[-1], samples)
 
 
 def run(job: Job, cache: Path, device: str) -> Curve:

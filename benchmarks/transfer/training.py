@@ -6,8 +6,11 @@ import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 from torch.nn import functional as F
 
@@ -75,6 +78,14 @@ class Task:
             return self._images(network, self._data.training[chosen], self._data.training_labels[chosen])
         starts = torch.randint(0, len(self._data.training) - SEQUENCE - 1, (batch,), generator=generator)
         return self._text(network, self._data.training, starts, generator)
+
+    def inputs(self, count: int) -> NDArray[Any]:
+        """Inputs of the network, evenly spaced in the training data."""
+        if isinstance(self._data, Images):
+            chosen = torch.linspace(0, len(self._data.training) - 1, count).long()
+            return np.asarray(self._data.training[chosen].numpy())
+        starts = torch.linspace(0, len(self._data.training) - SEQUENCE - 1, count).long()
+        return np.asarray(self._data.training[starts[:, None] + torch.arange(SEQUENCE)].numpy())
 
     @torch.no_grad()
     def validation_loss(self, network: nn.Module, count: int) -> float:

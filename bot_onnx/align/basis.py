@@ -50,10 +50,18 @@ class Basis:
         return float(np.sqrt(self.share * source / target))
 
 
-def find_basis(
-    structure: Structure, folding: Folding, tensors: Tensors, target: int, *, centred: bool, step: Step
-) -> Basis:
-    """Gather G over the weights and take its first eigenvectors.
+def weight_moments(structure: Structure, folding: Folding, tensors: Tensors, step: Step) -> Floats:
+    """G without C, ``[hidden, hidden]``: gathered over the weights."""
+    source = structure.dims[folding.hidden].size
+    gram = np.zeros((source, source))
+    for name, rows, weight in _weighted(structure, folding, tensors):
+        gram += weight * _gram(rows)
+        step(name)
+    return gram
+
+
+def find_basis(moments: Floats, target: int, *, centred: bool) -> Basis:
+    """First eigenvectors of second moments ``[hidden, hidden]``: of the weights, or of the stream on data.
 
     R = Qᵀ, or B Qᵀ where the mean is taken off: Q then has target - 1 columns, all orthogonal to 1, and B, of
     orthonormal columns with 1ᵀB = 0, brings them to ``target`` channels whose mean is 0.
@@ -61,19 +69,15 @@ def find_basis(
     Raises:
         ResampleError: weights that are not finite.
     """
-    source = structure.dims[folding.hidden].size
-    gram = np.zeros((source, source))
-    for name, rows, weight in _weighted(structure, folding, tensors):
-        gram += weight * _gram(rows)
-        step(name)
+    source, gram = len(moments), moments
     if not np.isfinite(gram).all():
         raise refusal("some of its weights are NaN or infinite")
     if centred:
-        gram -= gram.mean(axis=0)
+        gram = gram - gram.mean(axis=0)
         gram -= gram.mean(axis=1, keepdims=True)
     trace = float(np.trace(gram))
     if centred:
-        gram -= (1.0 + trace) / source  # the mean's direction comes last, whatever else is empty
+        gram = gram - (1.0 + trace) / source  # the mean's direction comes last, whatever else is empty
     values, vectors = np.linalg.eigh((gram + gram.T) / 2)
     kept = target - 1 if centred else target
     leading = _signed(vectors[:, ::-1][:, :kept])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bot_onnx.align.calibration import Calibration
 from bot_onnx.align.folding import homeless
 from bot_onnx.align.gram import sum_of_squares
 from bot_onnx.align.permute import Permutation
@@ -12,13 +13,21 @@ from bot_onnx.align.types import KINDS, Aligned, Alignment, AnyArray, Facts, Kin
 from bot_onnx.errors import ResampleError
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.freedom import find_freedom
+from bot_onnx.graph.sample_arrays import Samples
 from bot_onnx.graph.stream import find_stream
 from bot_onnx.graph.types import Structure
 
 
-def find_facts(analysis: Analysis) -> Facts:
-    """What alignments need to know of a graph. To be asked before a resize changes the graph."""
-    return Facts(find_freedom(analysis), find_stream(analysis))
+def find_facts(analysis: Analysis, samples: Samples | None = None) -> Facts:
+    """What alignments need to know of a graph. To be asked before a resize changes the graph.
+
+    Args:
+        analysis: of the source.
+        samples: to look at its residual stream on, where it has one.
+    """
+    stream = find_stream(analysis)
+    calibration = None if samples is None else Calibration(analysis.model, stream, samples)
+    return Facts(find_freedom(analysis), stream, calibration)
 
 
 class Unaligned(Alignment):
@@ -58,10 +67,19 @@ def plan_alignment(kind: Kind, structure: Structure, sizes: Mapping[str, int], f
         facts: of the source's graph.
 
     Raises:
-        ResampleError: an unknown kind, or a network that cannot be rotated; the message says why.
+        ResampleError: an unknown kind, a network that cannot be rotated, or samples that nothing would be done with;
+            the message says why.
     """
     if kind not in KINDS:
         raise ResampleError(f"no alignment '{kind}'; there are: {', '.join(KINDS)}")
+    chosen = _planned(kind, structure, sizes, facts)
+    if facts.calibration is not None and chosen.kind != "rotate":
+        why = chosen.notes[0] if kind == "auto" and chosen.notes else f"this one is '{chosen.kind}'"
+        raise ResampleError(f"calibration samples serve alignment 'rotate', of a hidden size that shrinks: {why}")
+    return chosen
+
+
+def _planned(kind: Kind, structure: Structure, sizes: Mapping[str, int], facts: Facts) -> Alignment:
     if kind == "none":
         return Unaligned(structure)
     if kind == "rotate":

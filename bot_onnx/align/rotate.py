@@ -1,6 +1,7 @@
 """Rotating: turn the residual stream of a pre-norm network into the basis that its weights use most, and cut it off.
 
-With R of :mod:`bot_onnx.align.basis` and the norms folded into their readers (:mod:`bot_onnx.align.folding`):
+With R of :mod:`bot_onnx.align.basis`, from the weights or (:mod:`bot_onnx.align.calibration`) from the stream on a
+user's samples, and the norms folded into their readers (:mod:`bot_onnx.align.folding`):
 
     readers W → W Rᵀ      writers W → R W, biases b → R b      embeddings and tables E → E Rᵀ
     norms γ → √(ρ h_s / h_t), β → 0
@@ -17,7 +18,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from bot_onnx.align.axes import LeafOrder, ordered, resized
-from bot_onnx.align.basis import Basis, find_basis
+from bot_onnx.align.basis import Basis, find_basis, weight_moments
 from bot_onnx.align.folding import Folding, refusal, working
 from bot_onnx.align.gram import sum_of_squares
 from bot_onnx.align.mobility import Mobility
@@ -37,6 +38,9 @@ class Rotation(Alignment):
         stream = facts.stream
         self._target = _target_size(structure, sizes, stream)
         self._source, self._stream, self._sizes = structure, stream, sizes
+        self._calibration = facts.calibration
+        if self._calibration is not None and self._calibration.obstacle is not None:
+            raise refusal(self._calibration.obstacle)
         self.folding = Folding(structure, stream)
         _check_cover(structure, stream)
         self._mobile = Mobility(structure, sizes, facts.freedom)
@@ -48,6 +52,8 @@ class Rotation(Alignment):
                 f"the head is tied to the embedding: norm '{self.folding.tied[0].scale}' follows the rotation channel "
                 "by channel, which is exact only where its scale is the same in all of them and its bias 0"
             )
+        if self._calibration is not None:
+            notes.append(f"the basis is that of the stream on {len(self._calibration.samples)} samples")
         self.notes = tuple(notes)
 
     def align(self, tensors: Tensors, progress: Progress | None = None) -> Rotated:
@@ -61,9 +67,11 @@ class Rotation(Alignment):
             if progress is not None:
                 progress(what, done, steps)
 
-        basis = find_basis(
-            self._source, self.folding, tensors, self._target, centred=self._stream.norms[0].centred, step=step
-        )
+        if self._calibration is not None:
+            moments = self._calibration.moments(tensors, step)
+        else:
+            moments = weight_moments(self._source, self.folding, tensors, step)
+        basis = find_basis(moments, self._target, centred=self._stream.norms[0].centred)
         kept: dict[str, list[dict[str, LeafOrder]]] = {name: [{} for _ in range(n)] for name, n in layers.items()}
         for choice in self._choices:
             for layer in range(layers[choice.chain]):

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
+from bot_onnx.align.calibration import Calibration
 from bot_onnx.graph.freedom import Freedom
 from bot_onnx.graph.stream import Stream
 from bot_onnx.graph.types import Structure
@@ -34,10 +35,11 @@ Tensors = Mapping[str, TensorLike]
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What an alignment must know of the graph besides its structure."""
+    """What an alignment must know of the graph besides its structure, and of the data where there are some."""
 
     freedom: Freedom
     stream: Stream
+    calibration: Calibration | None = None
 
 
 class Aligned(Protocol):

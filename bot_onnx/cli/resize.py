@@ -43,6 +43,7 @@ class _Job:
     options: dict[str, Any]
     seed: int
     align: Kind | None
+    calibration: Path | None
     external: bool | None
     plan_out: Path | None
 
@@ -81,6 +82,13 @@ class _Job:
 )
 @option(
     OUTPUT,
+    "--calibration",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.npz",
+    help="Samples (an array per input) on which alignment rotate finds its basis; without them it asks the weights.",
+)
+@option(
+    OUTPUT,
     "--device",
     type=click.Choice(["auto", "cpu", "cuda"]),
     default="auto",
@@ -113,6 +121,7 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
         options,
         values["seed"],
         values["align"],
+        values["calibration"],
         values["external"],
         values["plan_out"],
     )
@@ -158,6 +167,7 @@ def _dry_run(job: _Job, *, as_json: bool, quiet: bool) -> None:
             options=job.options,
             seed=job.seed,
             align=job.align,
+            calibration=job.calibration,
             external=job.external,
         )
     _save_plan(job, plan.to_json())
@@ -181,6 +191,7 @@ def _resize(job: _Job, values: dict[str, Any]) -> None:
             options=job.options,
             seed=job.seed,
             align=job.align,
+            calibration=job.calibration,
             force=values["force"],
             external=job.external,
             device=values["device"],

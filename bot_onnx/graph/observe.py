@@ -1,15 +1,13 @@
 """Shapes as they are at run time: the graph runs twice in onnxruntime at different open sizes.
 
-Only shapes (and the values of small integer tensors) are read. Large weights become inputs that all look at the same
-untouched zero pages, so no weight is read from disk and none takes memory.
+Only shapes (and the values of small integer tensors) are read, and no large weight: see
+:mod:`bot_onnx.graph.fed_weights`.
 """
 
 from __future__ import annotations
 
-import mmap
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 import numpy as np
@@ -19,9 +17,9 @@ import onnx_ir as ir
 from bot_onnx.errors import BotError, GraphError
 from bot_onnx.graph.baked_lengths import baked_lengths
 from bot_onnx.graph.bodies import Body, bodies_of, entry_of, is_entry, nested_protos
+from bot_onnx.graph.fed_weights import LARGE, with_fed_weights, zeros
 from bot_onnx.graph.inputs import feeds, input_specs, open_sizes
-from bot_onnx.graph.normalise import FLOATS, node_inputs
-from bot_onnx.graph.tensor_protos import held_proto
+from bot_onnx.graph.normalise import node_inputs
 from bot_onnx.runtime import session
 
 #: Ops whose small integer results are computed from shapes and constants, and are worth knowing by value.
@@ -34,7 +32,6 @@ _OF_SEQUENCES = frozenset(
     "SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceMap SplitToSequence Optional".split()
 )
 INTEGERS = frozenset({ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL})
-LARGE = 1024  #: elements from which an initializer is fed as zeros instead of read
 
 Pair = tuple[int, int]
 
@@ -60,8 +57,8 @@ def observe(model: ir.Model) -> Observation:
     """
     arithmetic = shape_values(model.graph)
     bodies = bodies_of(model.graph)
-    proto, zeros, watched = _instrumented(model, arithmetic, *_main(model.graph, bodies))
-    specs = [spec for spec in input_specs(proto.graph) if spec.name not in zeros]
+    proto, blanks, watched = _instrumented(model, arithmetic, *_main(model.graph, bodies))
+    specs = [spec for spec in input_specs(proto.graph) if spec.name not in blanks]
     serialised = proto.SerializeToString()
     try:
         runner = session(serialised, shapes_first=True)
@@ -77,7 +74,7 @@ def observe(model: ir.Model) -> Observation:
         fed, runs = [feeds(specs, run) for run in sizes], []
         try:
             for inputs in fed:
-                runs.append(_run(runner, {**inputs, **zeros}, watched))
+                runs.append(_run(runner, {**inputs, **blanks}, watched))
         except Exception as error:
             failure = failure or error
             failed.append(sizes[len(runs)])
@@ -163,10 +160,10 @@ def _look_inside(
     runs: list[dict[str, np.ndarray]],
 ) -> None:
     """Add what both runs show inside a body to ``runs``; a body that does not run on these inputs stays unseen."""
-    proto, zeros, watched = _instrumented(model, arithmetic, *_inside(model.graph, place, bodies))
+    proto, blanks, watched = _instrumented(model, arithmetic, *_inside(model.graph, place, bodies))
     try:
         runner = session(proto.SerializeToString(), shapes_first=True)
-        inner = [_run(runner, {**inputs, **zeros}, watched) for inputs in fed]
+        inner = [_run(runner, {**inputs, **blanks}, watched) for inputs in fed]
     except BotError:
         raise
     except Exception:  # onnxruntime's errors have no public base class
@@ -182,68 +179,15 @@ def _instrumented(
 
     Returns the model, the zeros to feed, and the values watched, in order of the outputs.
     """
-    proto = onnx.ModelProto(ir_version=min(model.ir_version or 8, 10))
-    for domain, version in model.opset_imports.items():
-        proto.opset_import.append(onnx.OperatorSetIdProto(domain=domain, version=version))
+    proto, weights = with_fed_weights(model, nodes)
     graph = proto.graph
-    graph.name = "observed"
-    graph.input.extend(ir.serde.serialize_value(value) for value in model.graph.inputs)
-    weights: dict[str, _Form] = {}
-    used = _names_read(nodes)
-    for name, value in model.graph.initializers.items():
-        tensor = value.const_value
-        assert tensor is not None
-        if name not in used:
-            continue
-        if _fed(tensor):
-            fed, kind = name, ir.DataType(tensor.dtype)
-            if kind == ir.DataType.BFLOAT16:  # which NumPy lacks
-                fed, kind = f"{name}//wide", ir.DataType.FLOAT
-                graph.node.append(onnx.helper.make_node("Cast", [fed], [name], to=int(tensor.dtype)))
-            weights[fed] = (kind, tuple(tensor.shape.numpy()))
-            graph.input.append(onnx.helper.make_tensor_value_info(fed, int(kind), tensor.shape.numpy()))
-        else:
-            graph.initializer.append(held_proto(tensor, name))
-    graph.node.extend(nodes)
     for name in watched:
         fetched = name
         if name not in arithmetic:
             fetched = f"{name}//shape"
             graph.node.append(onnx.helper.make_node("Shape", [name], [fetched]))
         graph.output.append(onnx.ValueInfoProto(name=fetched))
-    return proto, _zeros(weights), watched
-
-
-def _names_read(nodes: Iterable[onnx.NodeProto]) -> set[str]:
-    """Names of all that nodes read, in their bodies too."""
-    names: set[str] = set()
-    for node in nodes:
-        names.update(node.input)
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                names |= _names_read(attribute.g.node) | {output.name for output in attribute.g.output}
-    return names
-
-
-_Form = tuple[ir.DataType, tuple[int, ...]]
-
-
-def _zeros(weights: dict[str, _Form]) -> dict[str, np.ndarray]:
-    """Zeros of every type and shape, by name: views of one buffer as long as the largest of them.
-
-    A private map that is only read costs no memory. ``np.zeros`` promises no such thing: the C library may take its
-    room from memory that was freed before, and has to clear it then.
-    """
-    nbytes = max((prod(shape) * np.dtype(kind.numpy()).itemsize for kind, shape in weights.values()), default=0)
-    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
-    blank = mmap.mmap(-1, max(nbytes, 1), **private)
-    return {
-        name: np.frombuffer(blank, kind.numpy(), prod(shape)).reshape(shape) for name, (kind, shape) in weights.items()
-    }
-
-
-def _fed(tensor: ir.TensorProtocol) -> bool:
-    return tensor.size > LARGE and tensor.dtype in FLOATS
+    return proto, zeros(weights), watched
 
 
 def _run(runner: Any, inputs: dict[str, np.ndarray], watched: list[str]) -> dict[str, np.ndarray]:

@@ -24,6 +24,9 @@ _FORM = frozenset(
 _NORM_OPS = frozenset({"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"})
 _AFTER_LINEAR = frozenset({"Cast", "Identity", "Reshape"})
 
+#: States of what a norm scales.
+_SCALED = frozenset({"stream", "quotient"})
+
 #: What a value that has to do with the stream is: a parameter along hidden, the stream, steps of a norm that is
 #: written out (mean over hidden, stream less its mean, squares, their mean and what is made of it, the quotient), or
 #: the result of a norm.
@@ -40,12 +43,18 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class StreamNorm:
-    """A norm of the stream. ``centred`` tells a LayerNorm from an RMSNorm."""
+    """A norm of the stream.
+
+    Attributes:
+        scale, bias: names of its parameters. centred: it is a LayerNorm, not an RMSNorm. readers: of its result.
+        value: name of what it scales (the stream itself where the norm is one op): the stream's direction is in it.
+    """
 
     scale: str
     bias: str | None
     centred: bool
     readers: tuple[Reader, ...]
+    value: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +90,7 @@ class _Norm:
     scale: str
     bias: str | None
     centred: bool
+    value: str
     readers: list[Reader] = field(default_factory=list)
 
 
@@ -97,7 +107,7 @@ def find_stream(analysis: Analysis) -> Stream:
         walk.run()
     except _Obstacle as obstacle:
         return Stream(hidden.id, obstacle=str(obstacle))
-    norms = tuple(StreamNorm(n.scale, n.bias, n.centred, tuple(n.readers)) for n in walk.norms)
+    norms = tuple(StreamNorm(n.scale, n.bias, n.centred, tuple(n.readers), n.value) for n in walk.norms)
     return Stream(hidden.id, norms, frozenset(walk.writers))
 
 
@@ -309,7 +319,8 @@ class _Walk:
     def _new_norm(self, node: ir.Node, scale: tuple[str, ...], bias: str | None, centred: bool) -> _Label:
         if len(scale) != 1:
             raise _Obstacle(f"{_place(node)} is a norm without a scale of its own")
-        self.norms.append(_Norm(scale[0], bias, centred))
+        value = next(v for v in node.inputs if v is not None and (label := self._label(v)) and label.state in _SCALED)
+        self.norms.append(_Norm(scale[0], bias, centred, value.name or ""))
         return _Label("normed", norm=len(self.norms) - 1)
 
     def _linear(self, node: ir.Node, labels: list[_Label | None]) -> None:

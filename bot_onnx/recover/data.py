@@ -7,14 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from bot_onnx.errors import RecoverError
 from bot_onnx.graph.inputs import InputSpec
+from bot_onnx.graph.sample_arrays import read_samples
 from bot_onnx.recover.dataset import Dataset
 from bot_onnx.recover.images import DEVIATION, MEAN, read_images
 from bot_onnx.recover.text import TOKENIZER, read_text
-from bot_onnx.recover.types import Array
 
 _MASK = "attention_mask"
 
@@ -50,7 +48,7 @@ def read_data(
         rows: number of rows of the table that an input addresses, by input.
 
     Raises:
-        RecoverError: there is nothing there, or it does not suit the model.
+        RecoverError, DataError: there is nothing there, or it does not suit the model.
     """
     if not path.exists():
         raise RecoverError(f"there is no data at {path}: give a folder of images, a text file or an .npz file")
@@ -71,43 +69,6 @@ def read_data(
 
 def _read_arrays(path: Path, specs: Sequence[InputSpec], rows: Mapping[str, int]) -> Dataset:
     """Arrays named as the inputs, samples along axis 0; an input without axes is the same for all samples."""
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files if name in {spec.name for spec in specs}}
-            others = [name for name in archive.files if name not in arrays]
-    except (ValueError, OSError, zipfile.BadZipFile) as error:
-        raise RecoverError(f"{path} is no .npz file of plain arrays: {error}") from error
-    missing = [spec.name for spec in specs if spec.name not in arrays]
-    if missing:
-        raise RecoverError(
-            f"{path} has no array {missing[0]!r}: give one for every input ({', '.join(spec.name for spec in specs)}), "
-            "with the samples along its first axis"
-        )
-    checked = {spec.name: _checked(arrays[spec.name], spec, path, rows.get(spec.name)) for spec in specs}
-    batched = {spec.name: checked[spec.name] for spec in specs if spec.shape}
-    counts = {len(array): name for name, array in batched.items()}
-    if len(counts) != 1:
-        told = ", ".join(f"{name} {count}" for count, name in counts.items()) or "none has any"
-        raise RecoverError(f"the arrays of {path} must hold equally many samples: {told}")
-    constant = {spec.name: checked[spec.name] for spec in specs if not spec.shape}
-    notes = (f"arrays of {path.name} that are no inputs: {', '.join(others)}",) if others else ()
-    mask = _MASK if _MASK in batched and batched[_MASK].ndim == 2 else None
-    return Dataset(batched, constant, mask=mask, notes=notes)
-
-
-def _checked(array: Array, spec: InputSpec, path: Path, rows: int | None) -> Array:
-    place = f"array {spec.name!r} of {path}"
-    shape = spec.shape
-    agrees = len(shape) == array.ndim and all(
-        axis == 0 or isinstance(wanted, str) or wanted == size
-        for axis, (wanted, size) in enumerate(zip(shape, array.shape, strict=True))
-    )
-    if not agrees:
-        raise RecoverError(f"{place} is {list(array.shape)}, and the model takes {list(shape)}")
-    if not np.can_cast(array.dtype, spec.dtype, "same_kind"):
-        raise RecoverError(f"{place} is {array.dtype}, and the model takes {spec.dtype}: save it so")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise RecoverError(f"{place} holds NaN or infinite values")
-    if rows is not None and array.size and not -rows <= int(array.min()) <= int(array.max()) < rows:
-        raise RecoverError(f"{place} goes from {array.min()} to {array.max()}, and the model's table has {rows} rows")
-    return array.astype(spec.dtype, copy=False)
+    samples = read_samples(path, specs, rows)
+    mask = _MASK if _MASK in samples.arrays and samples.arrays[_MASK].ndim == 2 else None
+    return Dataset(samples.arrays, samples.constant, mask=mask, notes=samples.notes)

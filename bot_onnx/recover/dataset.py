@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bot_onnx.errors import RecoverError
+from bot_onnx.graph.sample_arrays import digest
 from bot_onnx.recover.types import Array, Feeds
 
 Indices = NDArray[np.int64]
@@ -60,11 +60,7 @@ class Dataset:
 
     def digest(self) -> str:
         """SHA-256 of all of it."""
-        made = hashlib.sha256()
-        for name, array in sorted({**self.arrays, **self.constant}.items()):
-            made.update(f"{name} {array.dtype.str} {array.shape}".encode())
-            made.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-        return made.hexdigest()
+        return digest({**self.arrays, **self.constant})
 
 
 def split(count: int, part: float, seed: int) -> tuple[Indices, Indices]:

@@ -18,6 +18,7 @@ from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.nodes import fresh_name, names_in
 from bot_onnx.graph.opening import restore_casts
 from bot_onnx.graph.quantised import quantised_weight
+from bot_onnx.graph.sample_arrays import Samples
 from bot_onnx.resample import MethodOptions, get_method
 from bot_onnx.spec import Solution, TargetSpec, solve
 from bot_onnx.surgery.depth import resize_chain, successor
@@ -67,6 +68,7 @@ def prepare(
     seed: int,
     external: bool,
     align: Kind | None = None,
+    samples: Samples | None = None,
     name: str = "model.onnx",
 ) -> Prepared:
     """Plan a resize. The analysed model is changed in place: analyse anew for another plan.
@@ -78,16 +80,17 @@ def prepare(
         method, options, seed: of the resampling, recorded in the plan.
         external: weights go to a file beside the model.
         align: alignment of the source before; None: as the method likes it.
+        samples: that the alignment looks at the source's activations on; recorded by their hash.
         name: file name of the output.
 
     Raises:
-        SpecError, DimError, GraphError: the target cannot be had; nothing was written.
+        SpecError, DimError, GraphError, ResampleError: the target cannot be had; nothing was written.
     """
     structure = analysis.structure
     _refuse_quantised(analysis, origin)
     solution = solve(structure, spec)
     wanted: Kind = get_method(method).default_alignment(options) if align is None else align
-    alignment = plan_alignment(wanted, structure, solution.sizes, find_facts(analysis))
+    alignment = plan_alignment(wanted, structure, solution.sizes, find_facts(analysis, samples))
     tensors = {n: v.const_value for n, v in analysis.model.graph.initializers.items() if v.const_value is not None}
     given = spec.constants or {}
     scaled = check_branches(analysis, solution.layers, given)
@@ -120,7 +123,7 @@ def prepare(
         "options": options.model_dump(mode="json"),
         "seed": seed,
         "align": alignment.kind,
-    }
+    } | ({} if samples is None else {"calibration_sha256": samples.digest()})
     restore_casts(analysis.model.graph, written)
     proto = skeleton(analysis, solution.sizes, written, provenance)
     slots = _slots(analysis, stacks)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bot_onnx.errors import RecoverError
+from bot_onnx.errors import DataError, RecoverError
 from bot_onnx.graph.inputs import InputSpec
 from bot_onnx.recover.data import DataOptions, read_data
 from bot_onnx.recover.dataset import Batches, Dataset, split
@@ -51,15 +51,15 @@ def test_arrays_go_in_as_they_are_named(tmp_path: Path) -> None:
 def test_arrays_that_do_not_fit_are_refused(
     arrays: dict[str, NDArray[np.generic]], message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(RecoverError, match=message):
+    with pytest.raises(DataError, match=message):
         read(npz(tmp_path, **arrays), PICTURE)
 
 
 def test_ids_beyond_the_table_and_uneven_arrays_are_refused(tmp_path: Path) -> None:
     ids = np.full((9, 5), 7)
-    with pytest.raises(RecoverError, match=r"from 7 to 7, and the model's table has 7 rows"):
+    with pytest.raises(DataError, match=r"from 7 to 7, and the model's table has 7 rows"):
         read(npz(tmp_path, input_ids=ids), TEXT[0], rows={"input_ids": 7})
-    with pytest.raises(RecoverError, match=r"equally many samples: input_ids 9, attention_mask 8"):
+    with pytest.raises(DataError, match=r"equally many samples: input_ids 9, attention_mask 8"):
         read(npz(tmp_path, input_ids=ids, attention_mask=ids[1:]), *TEXT[:2])
 
 
