@@ -41,6 +41,7 @@ class Start:
         name: in tables. control: whether it is a yardstick, not a method.
         make: (source, target size, seed) -> weights by name.
         directions: ``shrink``, ``grow``. architectures: that it can start.
+        tuned: the same with the standard deviation of what is random in it, where anything is.
     """
 
     name: str
@@ -48,6 +49,7 @@ class Start:
     control: bool = False
     directions: tuple[str, ...] = ("shrink", "grow")
     architectures: tuple[str, ...] = ARCHITECTURES
+    tuned: Callable[[Source, Size, int, float], StateDict] | None = None
 
     def serves(self, architecture: str, direction: str) -> bool:
         """Whether it can be made there."""
@@ -84,9 +86,9 @@ def shuffled(source: Source, size: Size, seed: int) -> StateDict:
     return {n: t.flatten()[torch.randperm(t.numel(), generator=generator)].reshape(t.shape) for n, t in state.items()}
 
 
-def embeddings_only(source: Source, size: Size, seed: int) -> StateDict:
+def embeddings_only(source: Source, size: Size, seed: int, deviation: float = 0.02) -> StateDict:
     """Embeddings and positions of the default start, all else random."""
-    state, start = scratch(source, size, seed), resized(source, size, seed)
+    state, start = scratch(source, size, seed, deviation), resized(source, size, seed)
     return {name: start[name] if name.startswith(TABLES) else tensor for name, tensor in state.items()}
 
 
@@ -193,9 +195,9 @@ STARTS: dict[str, Start] = {
         _method("bert2bert AKI", _GROW, method="bert2bert", options={"variant": "aki"}),
         _method("net2net", _GROW, method="net2net"),
         Start("shuffled", shuffled, control=True),
-        Start("embeddings only", embeddings_only, control=True),
+        Start("embeddings only", embeddings_only, control=True, tuned=embeddings_only),
         Start("random projection", random_projection, control=True),
-        Start("scratch", scratch, control=True),
+        Start("scratch", scratch, control=True, tuned=scratch),
     ]
 }
 
