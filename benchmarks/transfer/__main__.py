@@ -1,7 +1,8 @@
 """Run the study and write docs/transfer.md.
 
 python -m benchmarks.transfer                                   # quick: GPT shrinking, one seed
-python -m benchmarks.transfer --scale small --arch gpt --arch bert --arch vit --seeds 3 --all
+python -m benchmarks.transfer --column gpt:grow --column vit:shrink
+python -m benchmarks.transfer --scale small --column all --seeds 3 --all
 """
 
 from __future__ import annotations
@@ -23,8 +24,15 @@ from benchmarks.transfer.study import CACHE_VARIABLE, DIRECTIONS, SCALES, Study
 
 @click.command()
 @click.option("--scale", type=click.Choice(list(SCALES)), default="quick", show_default=True)
-@click.option("--arch", "archs", type=click.Choice(ARCHITECTURES), multiple=True, default=("gpt",), show_default=True)
-@click.option("--direction", "directions", type=click.Choice(DIRECTIONS), multiple=True, default=("shrink",))
+@click.option(
+    "--column",
+    "wanted",
+    type=click.Choice((*(f"{arch}:{direction}" for arch in ARCHITECTURES for direction in DIRECTIONS), "all")),
+    multiple=True,
+    default=("gpt:shrink",),
+    show_default=True,
+    help="Architecture and direction.",
+)
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Number of seeds.")
 @click.option("--all", "everything", is_flag=True, help="Every start, not the main ones alone.")
 @click.option("--start", "names", multiple=True, help="Only these starts (scratch always runs).")
@@ -33,8 +41,7 @@ from benchmarks.transfer.study import CACHE_VARIABLE, DIRECTIONS, SCALES, Study
 @click.option("--output", type=click.Path(path_type=Path), default=Path("docs/transfer.md"), show_default=True)
 def main(
     scale: str,
-    archs: tuple[str, ...],
-    directions: tuple[str, ...],
+    wanted: tuple[str, ...],
     seeds: int,
     everything: bool,
     names: tuple[str, ...],
@@ -46,8 +53,10 @@ def main(
     unknown = [name for name in names if name not in STARTS]
     if unknown:
         raise click.UsageError(f"no start {unknown[0]!r}; there are: {', '.join(STARTS)}")
-    if not any(direction in SCALES[scale].sizes[arch] for arch in archs for direction in directions):
-        raise click.UsageError(f"scale {scale} has none of these columns: {', '.join(directions)}")
+    possible = [f"{arch}:{direction}" for arch, sizes in SCALES[scale].sizes.items() for direction in sizes]
+    missing = [column for column in wanted if column not in (*possible, "all")]
+    if missing:
+        raise click.UsageError(f"scale {scale} has no column {missing[0]}; there are: {', '.join(possible)}")
     chosen = names or (tuple(STARTS) if everything else QUICK)
     cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "bot-onnx-bench") / "transfer"
     console = Console(stderr=True)
@@ -58,10 +67,8 @@ def main(
 
     with Study(SCALES[scale], cache, device=device, jobs=jobs, tell=tell) as study:
         columns = [
-            study.column(arch, direction, seed, chosen)
-            for arch in archs
-            for direction in directions
-            if direction in SCALES[scale].sizes[arch]
+            study.column(*column.split(":"), seed, chosen)
+            for column in (possible if "all" in wanted else wanted)
             for seed in range(seeds)
         ]
     command = " ".join(["python -m benchmarks.transfer", *(f"'{a}'" if " " in a else a for a in sys.argv[1:])])

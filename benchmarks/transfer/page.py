@@ -49,6 +49,9 @@ on {machine}. {scale}
 * **against the strictest control** is the same with the best control's final loss in scratch's place. The controls:
   *shuffled* (the default start, every tensor's elements in random order), *embeddings only*, *random projection*
   (hidden and neurons through random orthonormal matrices), *scratch*.
+* The methods are those of [methods/](methods). *bot* alone is the default; *paper* its literal preset, *not aligned*
+  without the rotation of [align.md](align.md), *on samples* with its `--calibration`. Growing also shows what fills the
+  detail bands: *zero*, *gaussian*, *uniform*, and the in-band noise of the default at twice its scale.
 * Losses are in nats; `never` means that the loss was not reached. Several seeds: mean ± half the range; a mean is
   given only if every seed got there.
 
@@ -89,11 +92,10 @@ def _left_out(columns: Sequence[Column], scale: Scale) -> str:
     parts += [f"seeds: {fewest}, which says nothing of the spread"] if fewest == 1 else []
     if not parts:
         return ""
-    every = " ".join(f"--arch {name}" for name in scale.sizes)
     return (
-        f"What is missing ({'; '.join(parts)}) comes from\n\n```\npython -m benchmarks.transfer --scale small {every} "
-        "--direction shrink --direction grow --seeds 3 --all\n```\n\nrun by run: an interrupted study goes on where it "
-        "stopped.\n"
+        f"What is missing ({'; '.join(parts)}) comes from\n\n```\n"
+        "python -m benchmarks.transfer --scale small --column all --seeds 3 --all\n```\n\n"
+        "run by run: an interrupted study goes on where it stopped.\n"
     )
 
 
