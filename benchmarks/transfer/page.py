@@ -176,14 +176,19 @@ def _picture(columns: Sequence[Column], path: Path) -> None:
     from matplotlib import pyplot
 
     groups = _grouped(columns)
-    figure, axes = pyplot.subplots(1, len(groups), figsize=(5.2 * len(groups), 4.2), squeeze=False)
-    for panel, ((architecture, direction), group) in zip(axes[0], groups.items(), strict=True):
+    across = min(len(groups), 3)
+    down = -(-len(groups) // across)
+    figure, axes = pyplot.subplots(down, across, figsize=(5.2 * across, 4.2 * down), squeeze=False)
+    hues = {name: mpl.colormaps["tab20"](place % 20) for place, name in enumerate(STARTS)}
+    for panel in axes.flat[len(groups) :]:
+        panel.set_axis_off()
+    for panel, ((architecture, direction), group) in zip(axes.flat, groups.items(), strict=False):
         column = group[0]
         ends = sorted(column.curves, key=lambda name: column.curves[name].losses[-1])
         for name in ends:
             curve = column.curves[name]
             style = "--" if STARTS[name].control else "-"
-            panel.plot(curve.steps[1:], curve.losses[1:], style, linewidth=1.2, label=name)
+            panel.plot(curve.steps[1:], curve.losses[1:], style, color=hues[name], linewidth=1.2, label=name)
         panel.set_title(f"{architecture.upper()}, {_NAMES[direction]}", fontsize=10)
         panel.set_xlabel("step")
         panel.set_ylabel("validation loss (nats)")
