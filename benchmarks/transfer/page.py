@@ -52,8 +52,8 @@ on {machine}. {scale}
 * The methods are those of [methods/](methods). *bot* alone is the default; *paper* its literal preset, *not aligned*
   without the rotation of [align.md](align.md), *on samples* with its `--calibration`. Growing also shows what fills the
   detail bands: *zero*, *gaussian*, *uniform*, and the in-band noise of the default at twice its scale.
-* Sources were trained for longer than scratch is: where one ends below scratch, a start that keeps its function is there
-  at once, and the final loss and the last column tell more than what is saved.
+* Sources were trained for longer than scratch is: where one ends below scratch, a start that keeps its function is
+  there at once, and the final loss and the last column tell more than what is saved.
 * Losses are in nats; `never` means that the loss was not reached. Several seeds: mean ± half the range; a mean is
   given only if every seed got there.
 
