@@ -39,17 +39,17 @@ class Start:
 
     Attributes:
         name: in tables. control: whether it is a yardstick, not a method.
-        make: (source, target size, seed) -> weights by name.
+        make: (source, target size, seed) -> weights by name; ``deviation=`` as well where it is ``tuned``.
         directions: ``shrink``, ``grow``. architectures: that it can start.
-        tuned: the same with the standard deviation of what is random in it, where anything is.
+        tuned: some of its weights are random, of a standard deviation that can be chosen.
     """
 
     name: str
-    make: Callable[[Source, Size, int], StateDict]
+    make: Callable[..., StateDict]
     control: bool = False
     directions: tuple[str, ...] = ("shrink", "grow")
     architectures: tuple[str, ...] = ARCHITECTURES
-    tuned: Callable[[Source, Size, int, float], StateDict] | None = None
+    tuned: bool = False
 
     def serves(self, architecture: str, direction: str) -> bool:
         """Whether it can be made there."""
@@ -195,9 +195,9 @@ STARTS: dict[str, Start] = {
         _method("bert2bert AKI", _GROW, method="bert2bert", options={"variant": "aki"}),
         _method("net2net", _GROW, method="net2net"),
         Start("shuffled", shuffled, control=True),
-        Start("embeddings only", embeddings_only, control=True, tuned=embeddings_only),
+        Start("embeddings only", embeddings_only, control=True, tuned=True),
         Start("random projection", random_projection, control=True),
-        Start("scratch", scratch, control=True, tuned=scratch),
+        Start("scratch", scratch, control=True, tuned=True),
     ]
 }
 

@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from multiprocessing import get_context
@@ -64,7 +65,7 @@ _TEXT = {"shrink": (Size(8, 128), Size(4, 64)), "grow": (Size(2, 32), Size(4, 64
 _IMAGE = {"shrink": (Size(4, 96), Size(2, 48)), "grow": (Size(2, 48), Size(4, 96))}
 _DISPARITY = {"shrink-near": (Size(4, 64), Size(2, 32)), "shrink-far": (Size(8, 128), Size(2, 32))}
 _SMALL = {"gpt": _TEXT | _DISPARITY, "bert": _TEXT, "vit": _IMAGE}
-_QUICK = _SMALL | {"vit": {"shrink": (Size(4, 96), Size(2, 48)), "grow": (Size(2, 32), Size(4, 64))}}
+_QUICK = _SMALL | {"vit": _IMAGE | {"grow": (Size(2, 32), Size(4, 64))}}
 _PAPER = {"shrink": (Size(12, 768), Size(6, 384)), "grow": (Size(6, 384), Size(12, 768))}
 
 SCALES = {
@@ -122,7 +123,7 @@ class Study:
         source_size, target = self.scale.sizes[architecture][direction]
         source = self._source(architecture, source_size, seed)
         recipe = self._recipe(architecture, self.scale.steps, seed)
-        way = "grow" if (target.hidden, target.layers) > (source_size.hidden, source_size.layers) else "shrink"
+        way = direction.partition("-")[0]
         able = [name for name in dict.fromkeys((*names, "scratch")) if STARTS[name].serves(architecture, way)]
         starts = {name: list(self._states(STARTS[name], source, target, seed)) for name in able}
         best: dict[str, tuple[Curve, Job]] = {}
@@ -141,11 +142,8 @@ class Study:
 
     def _states(self, start: Start, source: Source, target: Size, seed: int) -> Iterator[StateDict]:
         """What a start gives: one set of weights, or one per deviation where some of them are random."""
-        if start.tuned is None:
-            yield start.make(source, target, seed)
-            return
-        for deviation in self.scale.deviations:
-            yield start.tuned(source, target, seed, deviation)
+        for chosen in [{"deviation": deviation} for deviation in self.scale.deviations] if start.tuned else [{}]:
+            yield start.make(source, target, seed, **chosen)
 
     def _measured(self, best: Mapping[str, tuple[Curve, Job]]) -> tuple[tuple[Row, ...], dict[str, Curve]]:
         goal = best["scratch"][0].losses[-1]
@@ -209,13 +207,13 @@ class Study:
         if not path.exists():
             network = build(architecture, size)
             network.load_state_dict(state)
-            part = path.with_suffix(".part")
-            export(network, architecture, part)
-            part.replace(path)
+            with _whole(path) as part:
+                export(network, architecture, part)
         self._tell(f"{architecture} {size.layers}x{size.hidden} source ends at {curve.losses[-1]:.3f}")
         samples = self.cache / f"samples-{architecture}.npz"
         if not samples.exists():
-            np.savez(samples, input=Task(architecture, _data(architecture, self.cache)).inputs(SAMPLES))
+            with _whole(samples) as part:
+                np.savez(part, input=Task(architecture, _data(architecture, self.cache)).inputs(SAMPLES))
         return Source(architecture, path, state, size, curve.losses[-1], samples)
 
 
@@ -231,14 +229,20 @@ def run(job: Job, cache: Path, device: str) -> Curve:
     network.load_state_dict(torch.load(job.start))
     curve = train(network, Task(job.architecture, _data(job.architecture, cache), device), job.recipe)
     if job.recipe.seed >= 1000:
-        part = _trained_path(job, cache).with_suffix(f".{os.getpid()}")
-        torch.save({name: p.detach().cpu() for name, p in network.named_parameters()}, part)
-        part.replace(_trained_path(job, cache))
-    part = stored.with_suffix(f".{os.getpid()}")
+        with _whole(_trained_path(job, cache)) as part:
+            torch.save({name: p.detach().cpu() for name, p in network.named_parameters()}, part)
     about = {"architecture": job.architecture, "size": asdict(job.size), "recipe": asdict(job.recipe)}
-    part.write_text(json.dumps({**about, "device": device, "curve": asdict(curve)}))
-    part.replace(stored)
+    with _whole(stored) as part:
+        part.write_text(json.dumps({**about, "device": device, "curve": asdict(curve)}))
     return curve
+
+
+@contextmanager
+def _whole(path: Path) -> Iterator[Path]:
+    """A path of this process to write to, which becomes ``path`` when all is written: a kill leaves no half a file."""
+    part = path.with_name(f"{os.getpid()}-{path.name}")
+    yield part
+    part.replace(path)
 
 
 @lru_cache(maxsize=2)
@@ -262,7 +266,6 @@ def _stored(state: StateDict, folder: Path) -> Path:
         digest.update(name.encode() + state[name].contiguous().numpy().tobytes())
     path = folder / f"{digest.hexdigest()[:24]}.pt"
     if not path.exists():
-        part = path.with_suffix(f".{os.getpid()}")
-        torch.save(state, part)
-        part.replace(path)
+        with _whole(path) as part:
+            torch.save(state, part)
     return path
