@@ -1,7 +1,7 @@
 """Run the study and write docs/transfer.md.
 
 python -m benchmarks.transfer                                   # quick: GPT shrinking, one seed
-python -m benchmarks.transfer --column gpt:grow --column vit:shrink
+python -m benchmarks.transfer --column gpt:grow@3 --column vit:shrink     # three seeds, one seed
 python -m benchmarks.transfer --scale small --column all --seeds 3 --all
 """
 
@@ -16,10 +16,20 @@ import click
 from rich.console import Console
 
 from benchmarks.environment import machine
-from benchmarks.transfer.networks import ARCHITECTURES
 from benchmarks.transfer.page import write_page
 from benchmarks.transfer.starts import QUICK, STARTS
-from benchmarks.transfer.study import CACHE_VARIABLE, DIRECTIONS, SCALES, Study
+from benchmarks.transfer.study import CACHE_VARIABLE, SCALES, Study
+
+
+def _columns_asked(
+    _context: click.Context, _parameter: click.Parameter, values: tuple[str, ...]
+) -> tuple[tuple[str, int | None], ...]:
+    """``ARCH:DIRECTION[@SEEDS]`` or ``all`` -> (column, number of seeds); which there are depends on the scale."""
+    parts = [value.partition("@") for value in values]
+    for column, at, seeds in parts:
+        if at and not (seeds.isdecimal() and int(seeds) > 0):
+            raise click.BadParameter(f"the number of seeds after the @ must be 1 or more, as in {column}@3")
+    return tuple((column, int(seeds) if at else None) for column, at, seeds in parts)
 
 
 @click.command()
@@ -27,13 +37,14 @@ from benchmarks.transfer.study import CACHE_VARIABLE, DIRECTIONS, SCALES, Study
 @click.option(
     "--column",
     "wanted",
-    type=click.Choice((*(f"{arch}:{direction}" for arch in ARCHITECTURES for direction in DIRECTIONS), "all")),
+    callback=_columns_asked,
+    metavar="ARCH:DIRECTION[@SEEDS]",
     multiple=True,
     default=("gpt:shrink",),
     show_default=True,
-    help="Architecture and direction.",
+    help="Architecture and direction, or all; @SEEDS is the number of seeds of this column alone.",
 )
-@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Number of seeds.")
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Number of seeds of a column.")
 @click.option("--all", "everything", is_flag=True, help="Every start, not the main ones alone.")
 @click.option("--start", "names", multiple=True, help="Only these starts (scratch always runs).")
 @click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default=True)
@@ -41,7 +52,7 @@ from benchmarks.transfer.study import CACHE_VARIABLE, DIRECTIONS, SCALES, Study
 @click.option("--output", type=click.Path(path_type=Path), default=Path("docs/transfer.md"), show_default=True)
 def main(
     scale: str,
-    wanted: tuple[str, ...],
+    wanted: tuple[tuple[str, int | None], ...],
     seeds: int,
     everything: bool,
     names: tuple[str, ...],
@@ -54,9 +65,10 @@ def main(
     if unknown:
         raise click.UsageError(f"no start {unknown[0]!r}; there are: {', '.join(STARTS)}")
     possible = [f"{arch}:{direction}" for arch, sizes in SCALES[scale].sizes.items() for direction in sizes]
-    missing = [column for column in wanted if column not in (*possible, "all")]
+    asked = {column: own or seeds for given, own in wanted for column in (possible if given == "all" else (given,))}
+    missing = [column for column in asked if column not in possible]
     if missing:
-        raise click.UsageError(f"scale {scale} has no column {missing[0]}; there are: {', '.join(possible)}")
+        raise click.UsageError(f"scale {scale} has no column {missing[0]}; there are: {', '.join(possible)}, all")
     chosen = names or (tuple(STARTS) if everything else QUICK)
     cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "bot-onnx-bench") / "transfer"
     console = Console(stderr=True)
@@ -67,9 +79,7 @@ def main(
 
     with Study(SCALES[scale], cache, device=device, jobs=jobs, tell=tell) as study:
         columns = [
-            study.column(*column.split(":"), seed, chosen)
-            for column in (possible if "all" in wanted else wanted)
-            for seed in range(seeds)
+            study.column(*column.split(":"), seed, chosen) for column, number in asked.items() for seed in range(number)
         ]
     command = " ".join(["python -m benchmarks.transfer", *(f"'{a}'" if " " in a else a for a in sys.argv[1:])])
     write_page(columns, SCALES[scale], output, command=command, machine=machine())

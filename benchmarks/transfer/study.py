@@ -14,8 +14,9 @@ from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 
 import numpy as np
 import torch
@@ -109,7 +110,7 @@ class Study:
         self.scale, self.cache, self.device, self._tell = scale, cache, device, tell
         for folder in ("runs", "starts", "sources"):
             (cache / folder).mkdir(parents=True, exist_ok=True)
-        self._pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"))
+        self._pool = ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent)
 
     def __enter__(self) -> Study:
         return self
@@ -235,6 +236,18 @@ def run(job: Job, cache: Path, device: str) -> Curve:
     with _whole(stored) as part:
         part.write_text(json.dumps({**about, "device": device, "curve": asdict(curve)}))
     return curve
+
+
+def _end_with_parent() -> None:
+    """Make this process of the pool end when its parent does, however that ends: its queue would keep it at work."""
+    parent = parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=watch, daemon=True).start()
 
 
 @contextmanager

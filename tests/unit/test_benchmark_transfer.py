@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.zoo.export import quiet
 
 torch = pytest.importorskip("torch")
 pytestmark = [pytest.mark.exporter, pytest.mark.filterwarnings("ignore::UserWarning")]
 
+from benchmarks.transfer import __main__ as transfer_command  # noqa: E402
 from benchmarks.transfer import study as study_module  # noqa: E402
+from benchmarks.transfer.__main__ import main  # noqa: E402
 from benchmarks.transfer.corpora import VOCAB, Text  # noqa: E402
 from benchmarks.transfer.measures import mean_and_spread, reached, saved_mid, saved_short  # noqa: E402
 from benchmarks.transfer.networks import ARCHITECTURES, Size, build, example, export  # noqa: E402
@@ -118,8 +126,66 @@ def test_a_study_runs_once_and_writes_its_page(tmp_path: Path, monkeypatch: pyte
     write_page([first], scale, page, command="command", machine="machine")
     text = page.read_text()
     assert "| bot |" in text and "*scratch* (control)" in text and "small to large (2 x 32 → 3 x 32)" in text
-    assert "What is missing (seeds: 1," in text and "not run here" not in text
+    assert "What is missing (fewer than 3 seeds: GPT small to large)" in text and "not run here" not in text
     assert page.with_suffix(".json").stat().st_size and page.with_suffix(".png").stat().st_size
+
+
+def test_the_processes_of_a_killed_study_end_with_it(tmp_path: Path) -> None:
+    program = (
+        "import os, signal, sys, time\n"
+        "from pathlib import Path\n"
+        "from benchmarks.transfer.study import SCALES, Study\n"
+        "if __name__ == '__main__':\n"
+        "    study = Study(SCALES['quick'], Path(sys.argv[1]), jobs=1)\n"
+        "    print(study._pool.submit(os.getpid).result(), flush=True)\n"
+        "    study._pool.submit(time.sleep, 120)\n"
+        "    os.kill(os.getpid(), signal.SIGKILL)\n"
+    )
+    script = tmp_path / "killed.py"
+    script.write_text(program)
+    root = Path(study_module.__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, str(script), str(tmp_path)],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stdout=subprocess.PIPE,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == -signal.SIGKILL
+    deadline = time.monotonic() + 30
+    while _runs(int(done.stdout)):
+        assert time.monotonic() < deadline, "the process of the pool goes on"
+        time.sleep(0.1)
+
+
+def _runs(process: int) -> bool:
+    state = Path(f"/proc/{process}/stat")
+    return state.exists() and ") Z" not in state.read_text()  # a zombie has ended; nobody has asked for its status
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--column", "gpt:shrink@0"], "the number of seeds after the @ must be 1 or more"),
+        (["--column", "gpt:sideways"], "scale quick has no column gpt:sideways; there are: gpt:shrink, gpt:grow"),
+        (["--start", "luck"], "no start 'luck'; there are: bot"),
+    ],
+)
+def test_a_column_that_is_not_there_is_refused(arguments: list[str], message: str) -> None:
+    result = CliRunner().invoke(main, arguments)
+    assert result.exit_code == 2
+    assert message in " ".join(result.output.split())
+
+
+def test_seeds_of_a_column_come_before_those_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[str, str, int]] = []
+    monkeypatch.setenv(study_module.CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(study_module.Study, "column", lambda self, *column: asked.append(column[:3]))
+    monkeypatch.setattr(transfer_command, "write_page", lambda *_, **__: None)
+    arguments = ["--column", "gpt:grow@2", "--column", "vit:shrink", "--output", str(tmp_path / "page.md")]
+    result = CliRunner().invoke(main, arguments, catch_exceptions=False)
+    assert result.exit_code == 0
+    assert asked == [("gpt", "grow", 0), ("gpt", "grow", 1), ("vit", "shrink", 0)]
 
 
 class _Here:
