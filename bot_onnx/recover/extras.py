@@ -37,15 +37,19 @@ def converter() -> Any:
     torch()
     need = "onnx2pytorch is needed to train ONNX files"
     with _installed(need):
-        _declare_detection_ops()
+        import_torchvision()
     return _imported("onnx2pytorch", need).ConvertModel
 
 
-def _declare_detection_ops() -> None:
-    """Let torchvision be imported where it was built for another build of PyTorch (CUDA beside CPU, say).
+def import_torchvision() -> None:
+    """Import torchvision, also where it was built for another build of PyTorch (CUDA beside CPU, say).
 
-    Its Python side then looks for two operators that its compiled side did not bring. The converter imports it for box
-    suppression alone; a network that calls these operators fails when it is compared with onnxruntime.
+    Its Python side then looks for two operators that its compiled side did not bring; they are declared for it. Nothing
+    here computes with them: a network that calls these operators fails when it is compared with onnxruntime.
+
+    Raises:
+        ModuleNotFoundError: it is not installed.
+        MissingRuntimeError: it does not fit the installed PyTorch in another way.
     """
     try:
         importlib.import_module("torchvision")
