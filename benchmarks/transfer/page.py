@@ -188,12 +188,14 @@ def _picture(columns: Sequence[Column], path: Path) -> None:
     for panel in axes.flat[len(groups) :]:
         panel.set_axis_off()
     for panel, ((architecture, direction), group) in zip(axes.flat, groups.items(), strict=False):
-        column = group[0]
-        ends = sorted(column.curves, key=lambda name: column.curves[name].losses[-1])
-        for name in ends:
-            curve = column.curves[name]
+        mean = {  # over the seeds, reading by reading: all are read after the same steps
+            name: [sum(at) / len(at) for at in zip(*(column.curves[name].losses for column in group), strict=True)]
+            for name in group[0].curves
+        }
+        for name in sorted(mean, key=lambda name: mean[name][-1]):
             style = "--" if STARTS[name].control else "-"
-            panel.plot(curve.steps[1:], curve.losses[1:], style, color=hues[name], linewidth=1.2, label=name)
+            steps = group[0].curves[name].steps
+            panel.plot(steps[1:], mean[name][1:], style, color=hues[name], linewidth=1.2, label=name)
         panel.set_title(f"{architecture.upper()}, {_NAMES[direction]}", fontsize=10)
         panel.set_xlabel("step")
         panel.set_ylabel("validation loss (nats)")
