@@ -17,7 +17,7 @@ from rich.console import Console
 
 from benchmarks.environment import machine
 from benchmarks.transfer.page import write_page
-from benchmarks.transfer.starts import QUICK, STARTS
+from benchmarks.transfer.starts import STARTS, main_starts
 from benchmarks.transfer.study import CACHE_VARIABLE, SCALES, Study
 
 
@@ -69,7 +69,6 @@ def main(
     missing = [column for column in asked if column not in possible]
     if missing:
         raise click.UsageError(f"scale {scale} has no column {missing[0]}; there are: {', '.join(possible)}, all")
-    chosen = names or (tuple(STARTS) if everything else QUICK)
     cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "bot-onnx-bench") / "transfer"
     console = Console(stderr=True)
     began = time.perf_counter()
@@ -78,9 +77,11 @@ def main(
         console.print(f"[{time.perf_counter() - began:6.0f} s] {line}", highlight=False, markup=False)
 
     with Study(SCALES[scale], cache, device=device, jobs=jobs, tell=tell) as study:
-        columns = [
-            study.column(*column.split(":"), seed, chosen) for column, number in asked.items() for seed in range(number)
-        ]
+        columns = []
+        for column, number in asked.items():
+            architecture, direction = column.split(":")
+            chosen = names or (tuple(STARTS) if everything else main_starts(architecture))
+            columns += [study.column(architecture, direction, seed, chosen) for seed in range(number)]
     command = " ".join(["python -m benchmarks.transfer", *(f"'{a}'" if " " in a else a for a in sys.argv[1:])])
     write_page(columns, SCALES[scale], output, command=command, machine=machine())
     tell(f"wrote {output}, {output.with_suffix('.json')} and {output.with_suffix('.png')}")

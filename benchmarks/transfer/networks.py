@@ -15,7 +15,11 @@ from torch.nn import functional as F
 
 from benchmarks.transfer.corpora import PATCH, VOCAB
 
-SEQUENCE = 128
+#: Tokens of a sequence. A masked token tells nothing of itself, and until attention has found its neighbours the
+#: network learns how frequent tokens are and no more: among 128 of them that takes longer than a small study has.
+SEQUENCE = {"gpt": 128, "bert": 16}
+#: Sequences or images that are one of GPT's sequences' work.
+EXAMPLES = {"gpt": 1, "bert": 8, "vit": 8}
 PATCHES = (28 // PATCH) ** 2
 CLASSES = 10
 ARCHITECTURES = ("gpt", "bert", "vit")
@@ -87,12 +91,12 @@ class Block(nn.Module):
 
 
 class TextNetwork(nn.Module):
-    """Token ids ``[batch, 128]`` -> logits ``[batch, 128, vocab]``; the head is the embedding."""
+    """Token ids ``[batch, sequence]`` -> logits ``[batch, sequence, vocab]``; the head is the embedding."""
 
     def __init__(self, size: Size, *, causal: bool) -> None:
         super().__init__()
         self.tokens = nn.Parameter(torch.empty(VOCAB, size.hidden))
-        self.positions = nn.Parameter(torch.empty(SEQUENCE, size.hidden))
+        self.positions = nn.Parameter(torch.empty(SEQUENCE["gpt" if causal else "bert"], size.hidden))
         self.norm_first = None if causal else nn.LayerNorm(size.hidden)
         self.blocks = nn.ModuleList(Block(size, causal=causal, post_norm=not causal) for _ in range(size.layers))
         self.transform = None if causal else Linear(size.hidden, size.hidden)
@@ -154,7 +158,7 @@ def example(architecture: str, batch: int = 2) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     if architecture == "vit":
         return torch.randn(batch, PATCHES, PATCH * PATCH, generator=generator)
-    return torch.randint(0, VOCAB, (batch, SEQUENCE), generator=generator)
+    return torch.randint(0, VOCAB, (batch, SEQUENCE[architecture]), generator=generator)
 
 
 def export(network: nn.Module, architecture: str, path: Path) -> None:

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.transfer.measures import Row, mean_and_spread
+from benchmarks.transfer.networks import EXAMPLES, SEQUENCE
 from benchmarks.transfer.starts import STARTS
-from benchmarks.transfer.study import IMAGES, Column, Scale
+from benchmarks.transfer.study import SOURCE_SCHEDULES, Column, Scale
 
 _HEADERS = (
     "start",
@@ -70,9 +71,14 @@ def write_page(columns: Sequence[Column], scale: Scale, target: Path, *, command
     target.with_suffix(".json").write_text(json.dumps(_as_json(columns, scale, command, machine), indent=1) + "\n")
     _picture(columns, target.with_suffix(".png"))
     rates = ", ".join(f"{rate:g}" for rate in scale.rates)
+    batches = ", ".join(
+        f"{name.upper()} {EXAMPLES[name] * scale.batch} "
+        + (f"sequences of {SEQUENCE[name]} tokens" if name in SEQUENCE else "images")
+        for name in EXAMPLES
+    )
     about = (
-        f"Scale `{scale.name}`: sources {scale.source_steps:,} steps, targets {scale.steps:,} steps of "
-        f"{scale.batch} sequences or {IMAGES * scale.batch} images, learning rates {rates}, "
+        f"Scale `{scale.name}`: sources {scale.source_steps:,} steps (BERT {SOURCE_SCHEDULES['bert']} times as many), "
+        f"targets {scale.steps:,} steps of {batches}; learning rates {rates}, "
         f"deviations {', '.join(f'{deviation:g}' for deviation in scale.deviations)}."
     )
     intro = _INTRO.format(

@@ -201,8 +201,7 @@ STARTS: dict[str, Start] = {
     ]
 }
 
-#: The main ones: what the quick table shows.
-QUICK = (
+_MAIN = (
     "bot",
     "bot, paper",
     "bot, not aligned",
@@ -219,3 +218,8 @@ QUICK = (
     "random projection",
     "scratch",
 )
+
+
+def main_starts(architecture: str) -> tuple[str, ...]:
+    """What the quick table shows; permute stands in for rotation, which a post-norm network does not admit."""
+    return (*_MAIN, "bot, permute") if architecture == "bert" else _MAIN

@@ -23,16 +23,17 @@ import torch
 
 from benchmarks.transfer.corpora import Images, Text, images, text
 from benchmarks.transfer.measures import SHARES, Row, saved_mid, saved_short
-from benchmarks.transfer.networks import Size, build, export
+from benchmarks.transfer.networks import EXAMPLES, Size, build, export
 from benchmarks.transfer.starts import STARTS, Source, Start, StateDict
 from benchmarks.transfer.training import Curve, Recipe, Task, train
 
 CACHE_VARIABLE = "BOT_ONNX_BENCH_CACHE"
 SAMPLES = 64  #: inputs that the calibrated start looks at
-IMAGES = 8  #: images for a sequence: one image tells less
 
 #: Standard deviation that sources start from, the one that training takes best to.
-SOURCE_DEVIATION = {"gpt": 0.02, "bert": 0.02, "vit": 0.12}
+SOURCE_DEVIATION = {"gpt": 0.02, "bert": 0.06, "vit": 0.12}
+#: Schedules that a source trains for: a masked language model learns frequencies alone for most of its first.
+SOURCE_SCHEDULES = {"gpt": 1, "bert": 2, "vit": 1}
 
 #: The two directions, and the same small target from a source one step and two steps larger (the paper's D.2).
 DIRECTIONS = ("shrink", "grow", "shrink-near", "shrink-far")
@@ -44,8 +45,8 @@ class Scale:
 
     Attributes:
         sizes: architecture -> direction -> (source, target).
-        source_steps, steps: of the source's schedule and of the target's.
-        batch: sequences a step; images: :data:`IMAGES` times as many.
+        source_steps, steps: of the source's schedule, times :data:`SOURCE_SCHEDULES`, and of the target's.
+        batch: sequences a step, times :data:`EXAMPLES`.
         rates: learning rates that every start is given; sources train at the first.
         deviations: of random weights: what starts from any is tuned over them too.
         validation, evaluations: see :class:`Recipe`.
@@ -66,14 +67,15 @@ _TEXT = {"shrink": (Size(8, 128), Size(4, 64)), "grow": (Size(2, 32), Size(4, 64
 _IMAGE = {"shrink": (Size(4, 96), Size(2, 48)), "grow": (Size(2, 48), Size(4, 96))}
 _DISPARITY = {"shrink-near": (Size(4, 64), Size(2, 32)), "shrink-far": (Size(8, 128), Size(2, 32))}
 _SMALL = {"gpt": _TEXT | _DISPARITY, "bert": _TEXT, "vit": _IMAGE}
-_QUICK = _SMALL | {"vit": _IMAGE | {"grow": (Size(2, 32), Size(4, 64))}}
+_NEAR = {"shrink": (Size(4, 64), Size(2, 32)), "grow": (Size(2, 32), Size(4, 64))}
+_QUICK = _SMALL | {"bert": _NEAR, "vit": {"shrink": _IMAGE["shrink"], "grow": _NEAR["grow"]}}
 _PAPER = {"shrink": (Size(12, 768), Size(6, 384)), "grow": (Size(6, 384), Size(12, 768))}
 
 SCALES = {
     scale.name: scale
     for scale in (
         Scale("quick", _QUICK, 2500, 400, 8, (2e-3, 6e-3), (0.02, 0.06, 0.12), validation=128, evaluations=12),
-        Scale("small", _SMALL, 1500, 1000, 16, (1e-3, 3e-3, 8e-3), (0.02, 0.06, 0.12)),
+        Scale("small", _SMALL, 4000, 1000, 16, (1e-3, 3e-3, 8e-3), (0.02, 0.06, 0.12)),
         Scale("paper", dict.fromkeys(_SMALL, _PAPER), 6000, 4000, 64, (3e-4, 1e-3), (0.02,)),
     )
 }
@@ -187,7 +189,7 @@ class Study:
         scale = self.scale
         return Recipe(
             steps,
-            scale.batch * (IMAGES if architecture == "vit" else 1),
+            scale.batch * EXAMPLES[architecture],
             scale.rates[0],
             evaluations=scale.evaluations,
             validation=scale.validation,
@@ -198,9 +200,8 @@ class Study:
         """The trained source and its ONNX file."""
         network = build(architecture, size, seed=1000 + seed, deviation=SOURCE_DEVIATION[architecture])
         state = {name: parameter.detach() for name, parameter in network.named_parameters()}
-        future, job = self._submit(
-            architecture, size, self._recipe(architecture, self.scale.source_steps, 1000 + seed), state
-        )
+        steps = self.scale.source_steps * SOURCE_SCHEDULES[architecture]
+        future, job = self._submit(architecture, size, self._recipe(architecture, steps, 1000 + seed), state)
         curve = future.result()
         trained = _trained_path(job, self.cache)
         state = torch.load(trained)

@@ -15,7 +15,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from benchmarks.transfer.corpora import MASK, Images, Text
-from benchmarks.transfer.networks import SEQUENCE
+from benchmarks.transfer.networks import EXAMPLES, SEQUENCE
+
+MASKED = 0.3  #: share of BERT's tokens: twice the usual, for a step tells twice as much then
 
 State = Mapping[str, torch.Tensor]
 
@@ -28,7 +30,7 @@ class Recipe:
         steps: of the schedule. batch: examples a step. rate: peak learning rate.
         warm_up: share of the steps. weight_decay: on matrices and tables.
         evaluations: validation losses over the run, the last one at its end.
-        validation: sequences (images: eight times as many) of each.
+        validation: sequences of each, times :data:`EXAMPLES`.
         seed: of the batches (the start brings its own).
     """
 
@@ -70,13 +72,14 @@ class Task:
 
     def __init__(self, architecture: str, data: Text | Images, device: str = "cpu") -> None:
         self.architecture, self._data, self.device = architecture, data, device
+        self._length = SEQUENCE.get(architecture, 0)
 
     def training_loss(self, network: nn.Module, batch: int, generator: torch.Generator) -> torch.Tensor:
         """Loss of a random batch."""
         if isinstance(self._data, Images):
             chosen = torch.randint(0, len(self._data.training), (batch,), generator=generator)
             return self._images(network, self._data.training[chosen], self._data.training_labels[chosen])
-        starts = torch.randint(0, len(self._data.training) - SEQUENCE - 1, (batch,), generator=generator)
+        starts = torch.randint(0, len(self._data.training) - self._length - 1, (batch,), generator=generator)
         return self._text(network, self._data.training, starts, generator)
 
     def inputs(self, count: int) -> NDArray[Any]:
@@ -84,22 +87,23 @@ class Task:
         if isinstance(self._data, Images):
             chosen = torch.linspace(0, len(self._data.training) - 1, count).long()
             return np.asarray(self._data.training[chosen].numpy())
-        starts = torch.linspace(0, len(self._data.training) - SEQUENCE - 1, count).long()
-        return np.asarray(self._data.training[starts[:, None] + torch.arange(SEQUENCE)].numpy())
+        starts = torch.linspace(0, len(self._data.training) - self._length - 1, count).long()
+        return np.asarray(self._data.training[starts[:, None] + torch.arange(self._length)].numpy())
 
     @torch.no_grad()
     def validation_loss(self, network: nn.Module, count: int) -> float:
-        """Mean loss of the same ``count`` sequences, or eight times as many images, every time."""
+        """Mean loss of the same ``count`` sequences, times :data:`EXAMPLES`, every time."""
         network.eval()
         generator = torch.Generator().manual_seed(1)
         losses = []
+        count *= EXAMPLES[self.architecture]
         if isinstance(self._data, Images):
-            for rows in torch.arange(min(8 * count, len(self._data.validation))).split(500):
+            for rows in torch.arange(min(count, len(self._data.validation))).split(500):
                 loss = self._images(network, self._data.validation[rows], self._data.validation_labels[rows])
                 losses.append(loss.item())
         else:
             tokens = len(self._data.validation)
-            starts = torch.linspace(0, tokens - SEQUENCE - 2, min(count, tokens // SEQUENCE)).long()
+            starts = torch.linspace(0, tokens - self._length - 2, min(count, tokens // self._length)).long()
             for part in starts.split(64):
                 losses.append(self._text(network, self._data.validation, part, generator).item())
         network.train()
@@ -111,12 +115,12 @@ class Task:
     def _text(
         self, network: nn.Module, tokens: torch.Tensor, starts: torch.Tensor, generator: torch.Generator
     ) -> torch.Tensor:
-        rows = tokens[starts[:, None] + torch.arange(SEQUENCE + 1)]
+        rows = tokens[starts[:, None] + torch.arange(self._length + 1)]
         if self.architecture == "gpt":
             logits = network(rows[:, :-1].to(self.device))
             return F.cross_entropy(logits.flatten(0, 1), rows[:, 1:].flatten().to(self.device))
         rows = rows[:, :-1]
-        hidden = torch.rand(rows.shape, generator=generator) < 0.15
+        hidden = torch.rand(rows.shape, generator=generator) < MASKED
         logits = network(rows.masked_fill(hidden, MASK).to(self.device))
         return F.cross_entropy(logits[hidden.to(self.device)], rows[hidden].to(self.device))
 
