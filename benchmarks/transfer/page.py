@@ -56,6 +56,9 @@ on {machine}. {scale}
   detail bands: *zero*, *gaussian*, *uniform*, and the in-band noise of the default at twice its scale.
 * Sources were trained for longer than scratch is: where one ends below scratch, a start that keeps its function is
   there at once, and the final loss and the last column tell more than what is saved.
+* A masked language model (BERT) learns how frequent tokens are, and no more, for its first thousand steps or so. Where
+  targets train for fewer, scratch is still there at its end: what is saved against it says little, the final loss and
+  the last column do. BERT is post-norm, which rotation refuses, so it has *permute* beside the default.
 * Losses are in nats; `never` means that the loss was not reached. Several seeds: mean ± half the range; a mean is
   given only if every seed got there.
 
@@ -123,7 +126,8 @@ def _tables(columns: Sequence[Column], scale: Scale) -> Iterator[str]:
     for (architecture, direction), group in _grouped(columns).items():
         source, target = scale.sizes[architecture][direction]
         sizes = f"{source.layers} x {source.hidden} → {target.layers} x {target.hidden}"
-        yield f"## {architecture.upper()}, {_NAMES[direction]} ({sizes}), {len(group)} seed(s)\n"
+        seeds = "1 seed" if len(group) == 1 else f"{len(group)} seeds"
+        yield f"## {architecture.upper()}, {_NAMES[direction]} ({sizes}), {seeds}\n"
         yield f"The source itself ends at {_number([column.source_loss for column in group], 3)}.\n"
         yield f"| {' | '.join(_HEADERS)} |"
         yield f"|{'---|' * len(_HEADERS)}"
