@@ -36,9 +36,9 @@ class Width(NamedTuple):
 def framework_model(name: str, width: Width, seed: int = 0) -> Any:
     """The framework's own model with random weights, in eval mode."""
     with quiet():
-        from tests.zoo.timm_import import mend_torchvision
+        from bot_onnx.recover.extras import import_torchvision
 
-        mend_torchvision()
+        import_torchvision()
         import transformers
 
         from tests.zoo.networks import randomise

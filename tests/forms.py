@@ -17,6 +17,7 @@ from benchmarks.coverage.forms import (
     stored_as,
 )
 from benchmarks.coverage.forms import optimised_by_tool as _optimised
+from bot_onnx.recover.extras import import_torchvision
 from tests.zoo.architectures import Built, Size
 from tests.zoo.export import cached, quiet
 
@@ -61,7 +62,7 @@ def _build_eager_bert(size: Size) -> Built:
 
     from tests.zoo import networks
 
-    networks.mend_torchvision()
+    import_torchvision()
     from transformers import BertConfig, BertModel
 
     torch.manual_seed(0)

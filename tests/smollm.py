@@ -78,10 +78,10 @@ def _packed_weights() -> Path:
 def _load(packed: Path) -> torch.nn.Module:
     # Tells transformers to look for nothing on the network; it reads this once, when it is imported.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    from bot_onnx.recover.extras import import_torchvision
     from tests.zoo.networks import Decoder
-    from tests.zoo.timm_import import mend_torchvision
 
-    mend_torchvision()
+    import_torchvision()
     from transformers import LlamaForCausalLM
 
     model = LlamaForCausalLM.from_pretrained(

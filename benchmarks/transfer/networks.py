@@ -93,10 +93,10 @@ class Block(nn.Module):
 class TextNetwork(nn.Module):
     """Token ids ``[batch, sequence]`` -> logits ``[batch, sequence, vocab]``; the head is the embedding."""
 
-    def __init__(self, size: Size, *, causal: bool) -> None:
+    def __init__(self, size: Size, sequence: int, *, causal: bool) -> None:
         super().__init__()
         self.tokens = nn.Parameter(torch.empty(VOCAB, size.hidden))
-        self.positions = nn.Parameter(torch.empty(SEQUENCE["gpt" if causal else "bert"], size.hidden))
+        self.positions = nn.Parameter(torch.empty(sequence, size.hidden))
         self.norm_first = None if causal else nn.LayerNorm(size.hidden)
         self.blocks = nn.ModuleList(Block(size, causal=causal, post_norm=not causal) for _ in range(size.layers))
         self.transform = None if causal else Linear(size.hidden, size.hidden)
@@ -142,7 +142,11 @@ def build(architecture: str, size: Size, *, deviation: float = 0.02, seed: int =
         deviation: standard deviation of the weights.
         seed: of the random numbers.
     """
-    network = ImageNetwork(size) if architecture == "vit" else TextNetwork(size, causal=architecture == "gpt")
+    network = (
+        ImageNetwork(size)
+        if architecture == "vit"
+        else TextNetwork(size, SEQUENCE[architecture], causal=architecture == "gpt")
+    )
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in network.named_parameters():

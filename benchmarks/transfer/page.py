@@ -28,7 +28,7 @@ _NAMES = {
     "shrink-near": "to a smaller one from near",
     "shrink-far": "to the same from far",
 }
-SEEDS = 3  #: fewer say little of the spread
+_SEEDS = 3  #: fewer say little of the spread
 _PAPER = (
     "The BoT paper (arXiv 2603.07506) reports savings of up to 67.1 % growing and 52.8 % shrinking, by its own measure."
 )
@@ -102,10 +102,10 @@ def _left_out(columns: Sequence[Column], scale: Scale) -> str:
     few = [
         f"{architecture.upper()} {_NAMES[direction]}"
         for (architecture, direction), group in _grouped(columns).items()
-        if len(group) < SEEDS
+        if len(group) < _SEEDS
     ]
     parts = [f"not run here: {', '.join(missing)}"] if missing else []
-    parts += [f"fewer than {SEEDS} seeds: {', '.join(few)}"] if few else []
+    parts += [f"fewer than {_SEEDS} seeds: {', '.join(few)}"] if few else []
     if not parts:
         return ""
     return (

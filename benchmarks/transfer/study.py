@@ -63,11 +63,11 @@ class Scale:
     evaluations: int = 25
 
 
-_TEXT = {"shrink": (Size(8, 128), Size(4, 64)), "grow": (Size(2, 32), Size(4, 64))}
-_IMAGE = {"shrink": (Size(4, 96), Size(2, 48)), "grow": (Size(2, 48), Size(4, 96))}
-_DISPARITY = {"shrink-near": (Size(4, 64), Size(2, 32)), "shrink-far": (Size(8, 128), Size(2, 32))}
-_SMALL = {"gpt": _TEXT | _DISPARITY, "bert": _TEXT, "vit": _IMAGE}
 _NEAR = {"shrink": (Size(4, 64), Size(2, 32)), "grow": (Size(2, 32), Size(4, 64))}
+_TEXT = {"shrink": (Size(8, 128), Size(4, 64)), "grow": _NEAR["grow"]}
+_IMAGE = {"shrink": (Size(4, 96), Size(2, 48)), "grow": (Size(2, 48), Size(4, 96))}
+_DISPARITY = {"shrink-near": _NEAR["shrink"], "shrink-far": (Size(8, 128), Size(2, 32))}
+_SMALL = {"gpt": _TEXT | _DISPARITY, "bert": _TEXT, "vit": _IMAGE}
 _QUICK = _SMALL | {"bert": _NEAR, "vit": {"shrink": _IMAGE["shrink"], "grow": _NEAR["grow"]}}
 _PAPER = {"shrink": (Size(12, 768), Size(6, 384)), "grow": (Size(6, 384), Size(12, 768))}
 

@@ -42,17 +42,18 @@ def converter() -> Any:
 
 
 def import_torchvision() -> None:
-    """Import torchvision, also where it was built for another build of PyTorch (CUDA beside CPU, say).
+    """Import torchvision if it is installed, also where it was built for another PyTorch (CUDA beside CPU, say).
 
     Its Python side then looks for two operators that its compiled side did not bring; they are declared for it. Nothing
     here computes with them: a network that calls these operators fails when it is compared with onnxruntime.
 
     Raises:
-        ModuleNotFoundError: it is not installed.
         MissingRuntimeError: it does not fit the installed PyTorch in another way.
     """
     try:
         importlib.import_module("torchvision")
+    except ModuleNotFoundError:
+        return
     except RuntimeError as error:
         if "operator torchvision::" not in str(error):
             raise MissingRuntimeError(

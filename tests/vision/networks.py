@@ -12,7 +12,7 @@ from torch import nn
 
 from tests.vision.catalog import CLASSES, NETWORKS
 from tests.zoo.architectures import Built
-from tests.zoo.timm_import import import_timm, mend_torchvision
+from tests.zoo.timm_import import import_timm
 
 Depths = tuple[int, ...] | None
 Builder = Callable[[float, Depths], nn.Module]
@@ -362,7 +362,6 @@ def build(name: str, factor: float = 1.0, depths: Depths = None, seed: int = 0) 
         depths: blocks per stage, None for its base depths.
         seed: of the weights.
     """
-    mend_torchvision()
     import_timm()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -13,8 +13,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bot_onnx.recover.extras import import_torchvision
 from tests.zoo.architectures import ARCHITECTURES, CLASSES, IMAGE, PATCH, ROBERTA_PAD, Built, Size, feeds
-from tests.zoo.timm_import import import_timm, mend_torchvision
+from tests.zoo.timm_import import import_timm
 
 EXAMPLE_BATCH = 2
 EXAMPLE_SEQUENCE = 9
@@ -208,7 +209,7 @@ def _package(arch: str, module: nn.Module, size: Size, seed: int) -> Built:
 
 def build(arch: str, size: Size, seed: int = 0) -> Built:
     """See :func:`tests.zoo.architectures.build`; the size has been checked."""
-    mend_torchvision()
+    import_torchvision()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         module = _BUILDERS[arch](size)
@@ -218,7 +219,7 @@ def build(arch: str, size: Size, seed: int = 0) -> Built:
 
 def load_bert(folder: Path) -> Built:
     """Load a trained BERT encoder from ``config.json`` and ``model.safetensors`` in ``folder``."""
-    mend_torchvision()
+    import_torchvision()
     from transformers import BertModel
 
     model = BertModel.from_pretrained(str(folder), local_files_only=True)

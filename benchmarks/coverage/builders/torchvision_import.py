@@ -1,13 +1,5 @@
-"""Make torchvision importable where its compiled operators do not fit the installed PyTorch."""
+"""torchvision for the builders; no network of the benchmark calls the operators that it may lack."""
 
-from __future__ import annotations
+from bot_onnx.recover.extras import import_torchvision
 
-from contextlib import suppress
-
-from bot_onnx.recover import extras
-
-
-def import_torchvision() -> None:
-    """Import torchvision if it is installed; no network of the benchmark calls the operators that may be missing."""
-    with suppress(ModuleNotFoundError):
-        extras.import_torchvision()
+__all__ = ["import_torchvision"]
