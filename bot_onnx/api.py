@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -18,16 +18,17 @@ from bot_onnx.align import align as align_tensors
 from bot_onnx.align.energy import EnergyTable, halved
 from bot_onnx.align.energy import energy as measure_energy
 from bot_onnx.errors import ResampleError
-from bot_onnx.graph.analysis import analyse
+from bot_onnx.graph.analysis import Analysis, analyse
 from bot_onnx.graph.normalise import scheme_of
-from bot_onnx.graph.reader import open_model
+from bot_onnx.graph.reader import Source, open_model
 from bot_onnx.graph.sample_arrays import samples_for
 from bot_onnx.graph.types import Structure
+from bot_onnx.proof import Way, settle
 from bot_onnx.resample import make_options, shrinking_operators
 from bot_onnx.resample.devices import namespace
 from bot_onnx.spec import TargetSpec
 from bot_onnx.surgery.execute import Progress, produce
-from bot_onnx.surgery.planner import Origin, prepare
+from bot_onnx.surgery.planner import Origin, Prepared, prepare, refuse_quantised
 from bot_onnx.surgery.requantise import check_requantisable
 from bot_onnx.surgery.types import Plan
 from bot_onnx.surgery.writer import check_output, write_model
@@ -157,6 +158,7 @@ def plan(
     align: Kind | None = None,
     calibration: PathOrName | None = None,
     external: bool | None = None,
+    unproven: bool = False,
 ) -> Plan:
     """Say everything that a resize would do, without reading a weight.
 
@@ -171,8 +173,10 @@ def plan(
         calibration: an ``.npz`` file with an array per input of the source, samples along the first axis: alignment
             ``rotate`` then takes its basis from the stream on them, not from the weights.
         external: store the weights beside the model; None: as the source does.
+        unproven: go on where the sizes cannot be proven right; the plan and the file say so.
 
     Raises:
+        ProofError: the sizes cannot be proven right.
         BotError: the source cannot be understood, or the target cannot be had.
     """
     target = _spec(spec)
@@ -180,19 +184,42 @@ def plan(
     with open_model(model) as source, ThreadPoolExecutor(1) as reader:
         digest = reader.submit(source.sha256)
         analysis = analyse(source.model())
-        origin = Origin(str(source.path), digest.result(), source.size_bytes)
-        return prepare(
-            analysis,
-            target,
-            origin,
-            method=method,
-            options=chosen,
-            seed=seed,
-            align=align,
-            samples=None if calibration is None else samples_for(analysis.model, Path(calibration)),
-            external=source.uses_external_data if external is None else external,
-            name=Path(model).name,
+        way = Way(method, chosen, seed)
+        in_data = source.uses_external_data if external is None else external
+        return _prepared(
+            source, analysis, target, way, digest, align, calibration, unproven, external=in_data, name=Path(model).name
         ).plan
+
+
+def _prepared(
+    source: Source,
+    analysis: Analysis,
+    target: TargetSpec,
+    way: Way,
+    digest: Future[str],
+    align: Kind | None,
+    calibration: PathOrName | None,
+    unproven: bool,
+    *,
+    external: bool,
+    name: str,
+) -> Prepared:
+    """Settle the sizes, prove them, plan the rest."""
+    refuse_quantised(analysis, str(source.path))
+    settled = settle(analysis, target, way, unproven=unproven)
+    return prepare(
+        analysis,
+        target,
+        settled,
+        Origin(str(source.path), digest.result(), source.size_bytes),
+        method=way.method,
+        options=way.options,
+        seed=way.seed,
+        align=align,
+        samples=None if calibration is None else samples_for(analysis.model, Path(calibration)),
+        external=external,
+        name=name,
+    )
 
 
 def resize(
@@ -207,6 +234,7 @@ def resize(
     calibration: PathOrName | None = None,
     force: bool = False,
     external: bool | None = None,
+    unproven: bool = False,
     device: str = "auto",
     allow_nonfinite: bool = False,
     against: bool = True,
@@ -218,7 +246,7 @@ def resize(
     The output appears under its name only when it is whole and has passed; the source is never written to.
 
     Args:
-        model, spec, method, options, seed, align, calibration: see :func:`plan`.
+        model, spec, method, options, seed, align, calibration, unproven: see :func:`plan`.
         output: path of the new model.
         force: replace an existing output.
         external: store the weights beside the model; None: as the source does.
@@ -249,17 +277,9 @@ def resize(
             check_requantisable(scheme, str(source.path))
         finite.result()
         quantised = check_quantised(analysis, source) if against else ()
-        prepared = prepare(
-            analysis,
-            target,
-            Origin(str(source.path), digest.result(), source.size_bytes),
-            method=method,
-            options=chosen,
-            seed=seed,
-            align=align,
-            samples=None if calibration is None else samples_for(analysis.model, Path(calibration)),
-            external=in_data,
-            name=out.name,
+        way = Way(method, chosen, seed)
+        prepared = _prepared(
+            source, analysis, target, way, digest, align, calibration, unproven, external=in_data, name=out.name
         )
         prepared.plan = replace(prepared.plan, notes=(*prepared.plan.notes, *quantised))
         del analysis  # verification makes one of the output: not both at a time

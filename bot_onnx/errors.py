@@ -22,6 +22,14 @@ class DimError(SpecError):
     """A dim that does not exist, is frozen, or does not admit the requested size."""
 
 
+class ProofError(SpecError):
+    """A resize that could not be proven: ``fault`` says where (a :class:`bot_onnx.surgery.proven.Fault`)."""
+
+    def __init__(self, message: str, fault: object = None) -> None:
+        super().__init__(message)
+        self.fault = fault
+
+
 class ResampleError(BotError):
     """A resampling method refuses its options, a direction, or a tensor."""
 

@@ -45,6 +45,7 @@ class _Job:
     align: Kind | None
     calibration: Path | None
     external: bool | None
+    unproven: bool
     plan_out: Path | None
 
 
@@ -96,6 +97,7 @@ class _Job:
     help="Where the weights are computed.",
 )
 @option(OUTPUT, "--allow-nonfinite", is_flag=True, help="Accept a source with NaN or infinite weights.")
+@option(OUTPUT, "--unproven", is_flag=True, help="Go on where the sizes cannot be proven right; the file says so.")
 @option(OUTPUT, "--no-compare", is_flag=True, help="Do not compare the outputs with the source's.")
 @option(OUTPUT, "--requantize", is_flag=True, help="Quantise the result as the source is; else it has float weights.")
 @option(SHOWN, "--dry-run", is_flag=True, help="Print the plan; read no weights, write no model.")
@@ -123,6 +125,7 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
         values["align"],
         values["calibration"],
         values["external"],
+        values["unproven"],
         values["plan_out"],
     )
     _check_plan_out(job, values["force"])
@@ -169,6 +172,7 @@ def _dry_run(job: _Job, *, as_json: bool, quiet: bool) -> None:
             align=job.align,
             calibration=job.calibration,
             external=job.external,
+            unproven=job.unproven,
         )
     _save_plan(job, plan.to_json())
     if as_json:
@@ -194,6 +198,7 @@ def _resize(job: _Job, values: dict[str, Any]) -> None:
             calibration=job.calibration,
             force=values["force"],
             external=job.external,
+            unproven=job.unproven,
             device=values["device"],
             allow_nonfinite=values["allow_nonfinite"],
             against=not values["no_compare"],

@@ -33,11 +33,13 @@ class Scale:
         scalar: where it stands.
         dim: head_dim on the path of attention scores, hidden on the residual stream outside the layers.
         formula: of the dim's size; None for a factor of attention scores that no formula explains.
+        stream: it stands on the residual stream, where no weight makes up for it.
     """
 
     scalar: Scalar
     dim: Dim
     formula: str | None
+    stream: bool = False
 
 
 @dataclass(slots=True)
@@ -160,5 +162,5 @@ def _stream_scales(graph: ir.Graph, context: Context, chains: list[LayerChain], 
         for scalar in scalar_factors(node):
             formula = match_scale(scalar.value, context.table.size(last)[0], ("sqrt(n)", "1/sqrt(n)"))
             if formula is not None and last is not None:
-                scales.append(Scale(scalar, last, formula))
+                scales.append(Scale(scalar, last, formula, stream=True))
     return scales

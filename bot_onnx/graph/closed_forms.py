@@ -19,6 +19,7 @@ SCALES: dict[str, Callable[[float], float]] = {
     "n**-0.25": lambda n: n**-0.25,
     "n**0.25": lambda n: n**0.25,
     "1/n": lambda n: 1 / n,
+    "n": lambda n: n,
 }
 
 

@@ -8,6 +8,7 @@ from rich.table import Table
 from bot_onnx.report.layout import cell, facts, plural, table
 from bot_onnx.report.units import arrow, change, count, number, size
 from bot_onnx.stack.types import Axis
+from bot_onnx.surgery.proven import Promise, Proof
 from bot_onnx.surgery.types import Plan, StackPlan
 
 
@@ -20,8 +21,37 @@ def plan_report(plan: Plan) -> Group:
         *(["", _constants(plan)] if plan.constants else []),
         "",
         _stacks(plan),
+        "",
+        cell(f"proof: {proof_text(plan.proof)}"),
+        cell(f"function: {promise_text(plan.promise)}"),
         *(cell(f"note: {note}") for note in plan.notes),
     )
+
+
+def proof_text(proof: Proof) -> str:
+    """What was proven, in a sentence or two."""
+    kept = "".join(f" Kept at its size, since the proof fails for it: {one}." for one in proof.kept)
+    if proof.status == "nothing to prove":
+        return f"no dim changes, so there is nothing to prove.{kept}"
+    if proof.fault is not None:
+        place = f" at {proof.fault.op} (node '{proof.fault.node or proof.fault.value}')" if proof.fault.op else ""
+        return f"FAILED for {', '.join(proof.fault.dims)}{place}: {proof.fault.difference}.{kept}"
+    followed = "".join(f" The constant at {one.value} follows its dim as {one.formula}." for one in proof.formulas[:3])
+    more = f" So do {len(proof.formulas) - 3} others." if len(proof.formulas) > 3 else ""
+    return (
+        f"grown by duplication, a miniature of {plural(proof.nodes, 'node')} computes copies in all of "
+        f"{plural(proof.values, 'value')} ({proof.seconds:.2f} s).{followed}{more}{kept}"
+    )
+
+
+def promise_text(promise: Promise) -> str:
+    """Whether the function stays, in a sentence."""
+    if promise.kept:
+        scaled = [f"{one.name} x {one.factor:.4g}" for one in promise.outputs if one.factor != 1.0]
+        return " ".join(["kept", *([f"({', '.join(scaled)})"] if scaled else [])])
+    if promise.kept is None:
+        return f"nothing is known: {promise.why}" if promise.why else "nothing is known"
+    return f"not kept: {promise.why}" + (f"; it would be with {promise.way}" if promise.way else "")
 
 
 def method_text(plan: Plan) -> str:

@@ -64,11 +64,13 @@ class Solution:
         sizes: number of indices in the target, by dim id, for every dim of the structure.
         layers: number of layers in the target, by chain name, for every chain.
         notes: what was derived, skipped or left, and why, as sentences.
+        asked: ids of the leaves whose size the spec gives, by key or under ``dims``, alone or in a composite.
     """
 
     sizes: dict[str, int]
     layers: dict[str, int]
     notes: tuple[str, ...] = ()
+    asked: frozenset[str] = frozenset()
 
 
 def solve(structure: Structure, spec: TargetSpec) -> Solution:
@@ -99,7 +101,8 @@ def solve(structure: Structure, spec: TargetSpec) -> Solution:
             f"channels are shuffled between {names}: which of them belong together is not followed through a change "
             "of width, so that no method keeps the function there."
         )
-    return Solution({ident: sizes[ident] for ident in structure.dims}, layers, tuple(problem.notes))
+    asked = frozenset(leaf for ident in problem.asked for leaf in problem.comp.leaves(ident))
+    return Solution({ident: sizes[ident] for ident in structure.dims}, layers, tuple(problem.notes), asked)
 
 
 def _verified(problem: Problem) -> dict[str, int]:

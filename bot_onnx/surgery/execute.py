@@ -45,7 +45,8 @@ def produce(
             continue
         twins = [other for other in plan.stacks if other.twin_of == stack.task.stack]
         dtype = ir.DataType[stack.dtype].numpy()
-        for name, array in zip(stack.targets, _layers(prepared, stack, options, aligned.read, xp), strict=True):
+        layers = resampled(stack, plan.method, plan.seed, options, aligned.read, xp)
+        for name, array in zip(stack.targets, layers, strict=True):
             values = to_numpy(array).astype(dtype, copy=False)
             yield name, values
             done += values.nbytes
@@ -56,18 +57,23 @@ def produce(
                 progress(stack.task.name, done, total)
 
 
-def _layers(prepared: Prepared, stack: StackPlan, options: MethodOptions, read: Read, xp: Any) -> Iterator[Any]:
+def resampled(stack: StackPlan, method: str, seed: int, options: MethodOptions, read: Read, xp: Any) -> Iterator[Any]:
+    """The tensors of one stack of the target, in layer order.
+
+    Args:
+        stack: what happens to it.
+        method, seed, options: of the resampling.
+        read: gives a tensor of the source by name.
+        xp: array namespace to compute in.
+    """
     if stack.closed_form is not None:
         for _ in stack.targets:
             yield compute(stack.closed_form, stack.task.target_shape, ir.DataType[stack.dtype].numpy())
         return
     readers = [partial(read, name) for name in stack.sources]
-    plan = prepared.plan
-    layers = get_method(plan.method).resample(stack.task, readers, options, xp=xp, seed=plan.seed)
-    if not stack.positive:
-        yield from layers
-        return
+    layers = get_method(method).resample(stack.task, readers, options, xp=xp, seed=seed)
     # Long filters have negative weights, and the square root of what they make of variances may not exist.
-    least = min(float(np.min(reader())) for reader in readers)
+    least = min(float(np.min(reader())) for reader in readers) if stack.positive else None
     for array in layers:
-        yield xp.where(array < least, xp.asarray(least, dtype=array.dtype), array)
+        scaled = array if stack.gain == 1.0 else array * stack.gain
+        yield scaled if least is None else xp.where(scaled < least, xp.asarray(least, dtype=scaled.dtype), scaled)

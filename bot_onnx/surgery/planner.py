@@ -1,4 +1,4 @@
-"""From a target spec to a Plan: solve the sizes, change the graph, lay out the file. No weight is read."""
+"""From settled sizes to a Plan: change the graph, lay out the file. No weight is read."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from bot_onnx import __version__
 from bot_onnx.align import Alignment, Kind, find_facts, plan_alignment
 from bot_onnx.errors import GraphError
 from bot_onnx.graph.analysis import Analysis
-from bot_onnx.graph.nodes import fresh_name, names_in
 from bot_onnx.graph.opening import restore_casts
 from bot_onnx.graph.quantised import quantised_weight
 from bot_onnx.graph.sample_arrays import Samples
 from bot_onnx.resample import MethodOptions, get_method
-from bot_onnx.spec import Solution, TargetSpec, solve
-from bot_onnx.surgery.depth import resize_chain, successor
+from bot_onnx.spec import TargetSpec
 from bot_onnx.surgery.emit import initializer_order, skeleton
 from bot_onnx.surgery.framing import Layout, TensorSlot, layout
+from bot_onnx.surgery.proven import Settled
 from bot_onnx.surgery.scales import check_branches, patch_scales
 from bot_onnx.surgery.sizes import patch_sizes
+from bot_onnx.surgery.stacked import resize_depth
 from bot_onnx.surgery.tasks import build_task
 from bot_onnx.surgery.types import DimChange, LayerChange, Plan, StackPlan
 
@@ -61,6 +61,7 @@ class Prepared:
 def prepare(
     analysis: Analysis,
     spec: TargetSpec,
+    settled: Settled,
     origin: Origin,
     *,
     method: str,
@@ -76,6 +77,7 @@ def prepare(
     Args:
         analysis: of the source.
         spec: the target.
+        settled: its sizes, proven.
         origin: of the source.
         method, options, seed: of the resampling, recorded in the plan.
         external: weights go to a file beside the model.
@@ -87,8 +89,7 @@ def prepare(
         SpecError, DimError, GraphError, ResampleError: the target cannot be had; nothing was written.
     """
     structure = analysis.structure
-    _refuse_quantised(analysis, origin)
-    solution = solve(structure, spec)
+    solution = settled.solution
     wanted: Kind = get_method(method).default_alignment(options) if align is None else align
     alignment = plan_alignment(wanted, structure, solution.sizes, find_facts(analysis, samples))
     tensors = {n: v.const_value for n, v in analysis.model.graph.initializers.items() if v.const_value is not None}
@@ -98,7 +99,7 @@ def prepare(
         *patch_sizes(analysis, solution.sizes),
         *patch_scales(analysis, solution.sizes, solution.layers, given),
     ]
-    targets = _resize_depth(analysis, solution)
+    targets, _ = resize_depth(analysis, solution.layers)
     used = set(initializer_order(analysis.model.graph))  # a table of its own may go with the layer that read it
     stacks = [
         StackPlan(
@@ -108,6 +109,7 @@ def prepare(
             stack.dtype,
             stack.closed_form,
             stack.positive,
+            settled.gains.get(stack.id, 1.0),
             stack.twin_of,
         )
         for stack in structure.stacks
@@ -123,6 +125,7 @@ def prepare(
         "options": options.model_dump(mode="json"),
         "seed": seed,
         "align": alignment.kind,
+        "proof": settled.proof.status,
     } | ({} if samples is None else {"calibration_sha256": samples.digest()})
     restore_casts(analysis.model.graph, written)
     proto = skeleton(analysis, solution.sizes, written, provenance)
@@ -143,15 +146,22 @@ def prepare(
         parameters=(structure.parameters, _parameters(stacks)),
         size_bytes=(origin.size_bytes, placed.total_bytes),
         external=placed.data_name is not None,
+        proof=settled.proof,
+        promise=settled.promise,
     )
     return Prepared(plan, proto, slots, tensors, alignment)
 
 
-def _refuse_quantised(analysis: Analysis, origin: Origin) -> None:
+def refuse_quantised(analysis: Analysis, path: str) -> None:
+    """Refuse a file with weights that are packed in a way that is not understood.
+
+    Raises:
+        GraphError: names the tensor.
+    """
     packed = quantised_weight(analysis.model.graph)
     if packed is not None:
         raise GraphError(
-            f"the weights of {origin.path} are quantised, and {packed[0]!r} ({packed[1]}) is packed in a way that is "
+            f"the weights of {path} are quantised, and {packed[0]!r} ({packed[1]}) is packed in a way that is "
             "not understood; resize the floating-point model and quantise the result"
         )
 
@@ -171,33 +181,6 @@ def _unread() -> NDArray[np.generic]:
 def _dim_changes(analysis: Analysis, sizes: Mapping[str, int]) -> tuple[DimChange, ...]:
     dims = analysis.structure.dims.values()
     return tuple(DimChange(d.id, d.name, d.role, d.kind, d.size, sizes[d.id]) for d in dims)
-
-
-def _resize_depth(analysis: Analysis, solution: Solution) -> dict[str, tuple[str, ...]]:
-    """Change the depth of every chain; returns the names of the tensors to write, per stack."""
-    graph = analysis.model.graph
-    taken = names_in(graph)
-    targets: dict[str, tuple[str, ...]] = {}
-    stacked = {chain.name: solution.layers[chain.name] - chain.leading for chain in analysis.structure.chains}
-    for stack in analysis.structure.stacks:
-        if stack.chain is None or stack.shared:
-            targets[stack.id] = stack.tensors
-            continue
-        count, wanted = len(stack.tensors), stacked[stack.chain]
-        names = list(stack.tensors[:wanted])
-        for number in range(1, wanted - count + 1):
-            names.append(fresh_name(successor(stack.tensors[-2], stack.tensors[-1], number), taken))
-        targets[stack.id] = tuple(names)
-    for chain, info in zip(analysis.chains, analysis.structure.chains, strict=True):
-        added = {
-            stack.tensors[-1]: list(targets[stack.id][info.stacked :])
-            for stack in analysis.structure.stacks
-            if stack.chain in (info.name, info.follows) and stack.chain is not None and not stack.shared
-        }
-        origins = resize_chain(graph, chain, info.name, stacked[info.name], added, taken)
-        axes = analysis.context.axes
-        axes.update({name: axes[origin] for name, origin in origins.items() if origin in axes})
-    return targets
 
 
 def _slots(analysis: Analysis, stacks: list[StackPlan]) -> list[TensorSlot]:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bot_onnx.stack.types import StackTask
+from bot_onnx.surgery.proven import UNKNOWN, UNTRIED, Promise, Proof
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,7 @@ class StackPlan:
         sources: tensors read, in layer order. targets: tensors written, in layer order.
         dtype: ONNX data type name of both.
         positive: what the method gives is kept at or above the smallest value of the sources.
+        gain: factor of what the method gives: what these weights take so that the function stays.
         closed_form: formula that the tensor is recomputed from, or None.
         twin_of: stack whose result, transposed, this one is, or None.
         offsets: byte offset of every target in the file that holds it.
@@ -61,6 +63,7 @@ class StackPlan:
     dtype: str
     closed_form: str | None = None
     positive: bool = False
+    gain: float = 1.0
     twin_of: str | None = None
     offsets: tuple[int, ...] = ()
 
@@ -78,6 +81,7 @@ class Plan:
         parameters: number of weights before and after.
         size_bytes: size of the file (weights included) before and after.
         external: whether the weights go to a file beside the model.
+        proof: that the sizes make a network of the same kind. promise: of the outputs.
     """
 
     source: str
@@ -94,6 +98,8 @@ class Plan:
     parameters: tuple[int, int]
     size_bytes: tuple[int, int]
     external: bool
+    proof: Proof = UNTRIED
+    promise: Promise = UNKNOWN
 
     def to_json(self, *, indent: int | None = 2) -> str:
         """The plan as JSON."""

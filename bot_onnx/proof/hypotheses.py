@@ -1,0 +1,110 @@
+"""What may explain a factor: a constant that follows a dim by a formula, or weights that take the factor.
+
+Looked for among the nodes before the value that parts, nearest first; the proof decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from math import isclose, prod
+
+import onnx_ir as ir
+
+from bot_onnx.graph.attention import scalar_factors
+from bot_onnx.graph.closed_forms import SCALES
+from bot_onnx.graph.parameters import parameter_behind
+from bot_onnx.proof.miniature import Miniature, Relations, Repairs
+from bot_onnx.surgery.proven import Formula, Gain
+
+_FAR = 12  #: nodes looked at
+_EXPONENTS = (-1.0, 1.0, -0.5, 0.5)
+_FORMULAS = ("1/n", "n", "1/sqrt(n)", "sqrt(n)")
+_ROUNDING = 1e-5
+Leaves = tuple[str, ...]
+
+
+def hypotheses(
+    mini: Miniature, value: ir.Value, relations: Relations, repairs: Repairs, ratios: Mapping[str, int]
+) -> Iterator[Repairs]:
+    """Repairs with one more explanation each, likeliest first.
+
+    Args:
+        mini: the miniature.
+        value: the first value that parts from its copies.
+        relations: of all values.
+        repairs: what has been explained so far.
+        ratios: how many times each leaf grew.
+    """
+    nodes = list(_before(value, relations))
+    dims = _dims(mini, nodes)
+    for node in nodes:
+        for formula in _formulas(mini, node, dims):
+            if formula not in repairs.formulas:
+                yield replace(repairs, formulas=(*repairs.formulas, formula))
+    for node in nodes:
+        for stack in _stacks(mini, node):
+            yield from _gains(repairs, stack, value.name or "", dims, ratios)
+    for node in nodes:
+        if _stacks(mini, node):
+            yield from _gains(repairs, "", node.outputs[0].name or "", dims, ratios)
+
+
+def _before(value: ir.Value, relations: Relations) -> Iterator[ir.Node]:
+    """The node that makes a value and those before it, those on the way of an odd factor first."""
+    made = value.producer()
+    assert made is not None
+    pending, later, seen = [made], list[ir.Node](), {made}
+    while (pending or later) and len(seen) <= _FAR:
+        node = pending.pop(0) if pending else later.pop(0)
+        yield node
+        for operand in node.inputs:
+            source = None if operand is None else operand.producer()
+            if operand is None or source is None or source in seen:
+                continue
+            seen.add(source)
+            relation = relations.get(operand.name or "")
+            (pending if relation is not None and relation.odd else later).append(source)
+
+
+def _dims(mini: Miniature, nodes: list[ir.Node]) -> list[Leaves]:
+    """Growing dims along the axes of what the nodes read and make, as their leaves, nearest first."""
+    table, ids = mini.analysis.context.table, mini.analysis.ids
+    found: dict[Leaves, None] = {}
+    for node in nodes:
+        for value in (*node.inputs, *node.outputs):
+            for dim in mini.analysis.context.of(value) if value is not None else ():
+                leaves = [] if dim is None else table.leaves(dim)
+                idents = tuple(ids[leaf] for leaf in leaves if leaf in ids)
+                found[idents] = None
+                found.update(dict.fromkeys((ident,) for ident in idents))
+    grown = set(mini.sizes.grown)
+    return [leaves for leaves in found if grown.intersection(leaves)]
+
+
+def _formulas(mini: Miniature, node: ir.Node, dims: list[Leaves]) -> Iterator[Formula]:
+    """Formulas that give the node's scalar factor at the source's sizes."""
+    sizes = mini.analysis.structure.dims
+    for scalar in scalar_factors(node):
+        for leaves in dims:
+            size = prod(sizes[ident].size for ident in leaves)
+            for formula in _FORMULAS:
+                if isclose(SCALES[formula](size), abs(scalar.value), rel_tol=_ROUNDING) and abs(scalar.value) != 1.0:
+                    yield Formula(node.outputs[0].name or "", scalar.slot, formula, leaves)
+
+
+def _stacks(mini: Miniature, node: ir.Node) -> list[str]:
+    """Stacks of the parameters that a node reads, views looked through."""
+    names = {parameter.name for operand in node.inputs if (parameter := parameter_behind(operand)) is not None}
+    stacks = mini.analysis.structure.stacks
+    return [stack.id for stack in stacks if stack.closed_form is None and names.intersection(stack.tensors)]
+
+
+def _gains(
+    repairs: Repairs, stack: str, value: str, dims: list[Leaves], ratios: Mapping[str, int]
+) -> Iterator[Repairs]:
+    for leaves in dims:
+        for exponent in _EXPONENTS if prod(ratios.get(ident, 1) for ident in leaves) > 1 else ():
+            gain = Gain(stack, value, exponent, leaves)
+            held = tuple(one for one in repairs.gains if not (stack and one.stack == stack))
+            yield replace(repairs, gains=(*held, gain))

@@ -1,0 +1,102 @@
+"""What is promised of a plan's outputs, and what would keep the function where the plan does not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from bot_onnx.errors import BotError
+from bot_onnx.graph.analysis import Analysis
+from bot_onnx.proof.miniature import factor
+from bot_onnx.proof.promise import Growth, Way
+from bot_onnx.proof.prover import Proven
+from bot_onnx.resample import make_options
+from bot_onnx.spec import Solution
+from bot_onnx.surgery.proven import Gain, Promise, PromisedOutput
+
+_DUPLICATION = "net2net"  #: the method that copies at any ratio
+
+
+def keeping(
+    analysis: Analysis, solution: Solution, proven: Proven, way: Way, given: Mapping[str, str | float]
+) -> tuple[Promise, dict[str, float]]:
+    """Say whether the function stays.
+
+    Args:
+        analysis: of the source.
+        solution: the sizes.
+        proven: of the sizes, with its miniature.
+        way: how the weights are resampled.
+        given: formulas (or numbers) for constants by node name, from the spec.
+
+    Returns:
+        The promise, and the factor per stack id that its weights take for it.
+    """
+    lost = _shrinks(analysis, solution)
+    if lost:
+        return Promise(False, why=lost), {}
+    if proven.miniature is None:
+        return Promise(None, why="no miniature of the network runs"), {}
+    growth = Growth(proven.miniature, solution, proven.proof.formulas, given)
+    gains = tuple(gain for gain in proven.proof.gains if gain.stack)
+    whole = len(gains) == len(proven.proof.gains)
+    for taken in [(), gains] if gains and whole else [()]:
+        promise = _promise(growth, way, taken)
+        if promise.kept:
+            return promise, _numbers(analysis, solution, taken)
+    return _with_way_out(promise, growth, way), {}
+
+
+def _shrinks(analysis: Analysis, solution: Solution) -> str:
+    """Why a network that loses something is another function; empty where nothing shrinks."""
+    smaller = [
+        f"{dim.name} {dim.size} -> {solution.sizes[dim.id]}"
+        for dim in analysis.structure.dims.values()
+        if dim.kind == "leaf" and solution.sizes[dim.id] < dim.size
+    ]
+    fewer = [
+        f"{chain.name} {chain.count} -> {solution.layers[chain.name]} layers"
+        for chain in analysis.structure.chains
+        if solution.layers[chain.name] < chain.count
+    ]
+    first = [*smaller, *fewer][:1]
+    return f"it shrinks ({first[0]})" if first else ""
+
+
+def _promise(growth: Growth, way: Way, gains: tuple[Gain, ...]) -> Promise:
+    try:
+        found = growth.outputs(way, gains)
+    except BotError as error:
+        return Promise(None, why=str(error))
+    except Exception as error:  # onnxruntime's errors have no public base class
+        return Promise(None, why=f"the grown miniature does not run: {type(error).__name__}")
+    outputs = []
+    for name, (source, relation, resized) in found.items():
+        if relation.difference:
+            return Promise(False, why=f"output {name} of a miniature is {relation.difference}")
+        if relation.odd and not resized:
+            return Promise(False, why=f"output {name} of a miniature becomes {relation.factor:.4g} times as large")
+        outputs.append(PromisedOutput(name, source, relation.factor if relation.odd and relation.factor else 1.0))
+    if not outputs:
+        return Promise(None, why="no output belongs to the network as a whole")
+    return Promise(True, outputs=tuple(outputs))
+
+
+def _with_way_out(promise: Promise, growth: Growth, way: Way) -> Promise:
+    """The promise with what would keep the function: whole multiples, or copies."""
+    ways: list[tuple[str, Growth, Way]] = []
+    copying = Way(_DUPLICATION, make_options(_DUPLICATION, mapping="cyclic"), way.seed)
+    if growth.uneven:
+        ways.append((f"sizes that are whole multiples ({growth.multiples})", growth.at_multiples(), way))
+    if way.method != _DUPLICATION:
+        ways.append((f"method {_DUPLICATION}", growth, copying))
+    for text, tried, how in ways:
+        if _promise(tried, how, ()).kept:
+            return replace(promise, way=text)
+    return promise
+
+
+def _numbers(analysis: Analysis, solution: Solution, gains: tuple[Gain, ...]) -> dict[str, float]:
+    dims = analysis.structure.dims
+    ratios = {ident: solution.sizes[ident] / dim.size for ident, dim in dims.items()}
+    return {gain.stack: factor(gain, ratios) for gain in gains}

@@ -1,0 +1,195 @@
+"""The miniature and its growth: both run in onnxruntime, every value is held against the copies it should be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from bot_onnx.graph.analysis import Analysis, Scale
+from bot_onnx.graph.attention import scalar_factors
+from bot_onnx.graph.dims import Dim
+from bot_onnx.proof.duplication import Duplication
+from bot_onnx.proof.graphs import Excerpt, scaled, unchanged
+from bot_onnx.proof.relation import Relation, relate
+from bot_onnx.proof.sizes import SmallSizes
+from bot_onnx.proof.weights import large_weights, small_weights
+from bot_onnx.runtime import session
+from bot_onnx.surgery.proven import Formula, Gain
+from bot_onnx.surgery.scales import patch_scales
+from bot_onnx.surgery.sizes import patch_sizes
+
+Array = NDArray[Any]
+Relations = dict[str, Relation]
+
+
+@dataclass(frozen=True, slots=True)
+class Repairs:
+    """What makes the grown miniature compute the copies: constants that follow, factors that weights take."""
+
+    formulas: tuple[Formula, ...] = ()
+    gains: tuple[Gain, ...] = ()
+
+
+class Miniature:
+    """A graph at small sizes with random weights.
+
+    Attributes:
+        analysis: of the graph, which is as it was after every call.
+        sizes: of the leaves.
+        excerpt: the nodes.
+        watched: the values, in graph order.
+        weights: contents of the tensors of all stacks, by name. feeds: inputs, by name.
+    """
+
+    def __init__(self, analysis: Analysis, sizes: SmallSizes, *, positive: bool = False) -> None:
+        self.analysis, self.sizes = analysis, sizes
+        self.excerpt = Excerpt(analysis)
+        self.watched = self.excerpt.watched()
+        self._still = Duplication(analysis, sizes.small, sizes.small)
+        self.weights = small_weights(analysis, self._still, self.excerpt.initializers, seed=0, positive=positive)
+        self.feeds = self._drawn_feeds()
+
+    def trial(self, ratios: Mapping[str, int], repairs: Repairs) -> Relations:
+        """Grow some leaves, and relate every watched value.
+
+        Args:
+            ratios: how many times, by dim id.
+            repairs: what else changes.
+        """
+        growth = self.growth(self.sizes.large(ratios))
+        small = self.values(repairs.formulas)
+        gains = {gain.stack: factor(gain, ratios) for gain in repairs.gains if gain.stack}
+        patched = {name: factor(gain, ratios) for gain in repairs.gains if not gain.stack for name in self._alike(gain)}
+        of = self.analysis.context.of
+        feeds = {name: growth.grown(array, of(self._ports[name])) for name, array in self.feeds.items()}
+        large = self._run(
+            growth.large, large_weights(self.analysis, growth, self.weights, gains), feeds, repairs.formulas, patched
+        )
+        relations: Relations = {}
+        for value in self.watched:
+            name, dims = value.name or "", of(value)
+            array = small[name]
+            known = len(dims) == array.ndim and growth.shape(dims) == array.shape
+            copies = growth.grown(array, dims) if known else array
+            relations[name] = relate(copies, large[name])
+        return relations
+
+    def growth(self, large: Mapping[str, int]) -> Duplication:
+        """The miniature beside one with leaves of other sizes."""
+        return Duplication(self.analysis, self.sizes.small, large)
+
+    def values(self, formulas: tuple[Formula, ...] = ()) -> dict[str, Array]:
+        """What the miniature computes, its constants following their dims."""
+        if formulas not in self._held:
+            self._held[formulas] = self._run(self._still.small, self.weights, self.feeds, formulas, {})
+        return self._held[formulas]
+
+    @cached_property
+    def _held(self) -> dict[tuple[Formula, ...], dict[str, Array]]:
+        return {}
+
+    @cached_property
+    def _ports(self) -> dict[str, ir.Value]:
+        return {value.name or "": value for value in [*self.analysis.model.graph.inputs, *self.excerpt.random]}
+
+    def _run(
+        self,
+        sizes: Mapping[str, int],
+        weights: Mapping[str, Array],
+        feeds: Mapping[str, Array],
+        formulas: Sequence[Formula],
+        patched: Mapping[str, float],
+    ) -> dict[str, Array]:
+        with unchanged(self.analysis):
+            patch_sizes(self.analysis, sizes)
+            self.patch_all_scales(sizes, formulas, stream=self._still.small)
+            proto = self.excerpt.proto(self.analysis, weights, self.watched)
+        scaled(proto.graph, patched)
+        names = [value.name or "" for value in self.watched]
+        found = session(proto.SerializeToString()).run(None, dict(feeds))
+        return dict(zip(names, found, strict=True))
+
+    def patch_all_scales(
+        self, sizes: Mapping[str, int], formulas: Sequence[Formula], stream: Mapping[str, int] | None = None
+    ) -> None:
+        """Bring the graph's scalar factors to new sizes, those that the proof found included.
+
+        Args:
+            sizes: by dim id.
+            formulas: that the proof found.
+            stream: sizes that factors on the residual stream follow, where they are others. Such a factor makes a
+                larger network another function by its own rule; what a trial is about is everything else.
+        """
+        analysis = self.analysis
+        known = [scale for scale in analysis.scales if scale.formula is not None]
+        found = [scale for formula in formulas for scale in scales_of(analysis, formula)]
+        patch_scales(replace(analysis, scales=[*(s for s in known if not s.stream), *found]), sizes, {}, {})
+        patch_scales(replace(analysis, scales=[s for s in known if s.stream]), stream or sizes, {}, {})
+
+    def _alike(self, gain: Gain) -> list[str]:
+        """Names of the value that shows a gain in all layers."""
+        made = next(value.producer() for value in self.watched if value.name == gain.value)
+        assert made is not None
+        return [node.outputs[0].name or "" for node in in_all_layers(self.analysis, made)]
+
+    def _drawn_feeds(self) -> dict[str, Array]:
+        """Random inputs: floats from Normal(0, 1), integers and booleans from {0, 1}, the first of a row 1."""
+        rng = np.random.default_rng(0)
+        feeds: dict[str, Array] = {}
+        for name, value in self._ports.items():
+            shape = self._still.shape(self.analysis.context.of(value))
+            kind = np.dtype(np.float32) if value.dtype is None else value.dtype.numpy()
+            if kind.kind in "iub":
+                drawn = rng.integers(0, 2, shape)
+                if drawn.ndim:
+                    drawn[..., 0] = 1
+                feeds[name] = drawn.astype(kind)
+            else:
+                feeds[name] = rng.standard_normal(shape).astype(np.float32)
+        return feeds
+
+
+def factor(gain: Gain, ratios: Mapping[str, int | float]) -> float:
+    """The number that a gain is at given ratios (new size over old) of the leaves."""
+    product = 1.0
+    for ident in gain.dims:
+        product *= ratios.get(ident, 1)
+    return float(product**gain.exponent)
+
+
+def scales_of(analysis: Analysis, formula: Formula) -> list[Scale]:
+    """The scalar factors that a formula is about, as the graph has them now: one, or one a layer."""
+    dim = product_of(analysis, formula.dims)
+    if dim is None:
+        return []
+    found = [
+        Scale(scalar, dim, formula.formula)
+        for node in analysis.model.graph
+        if node.outputs and node.outputs[0].name == formula.value
+        for alike in in_all_layers(analysis, node)
+        for scalar in scalar_factors(alike)
+        if scalar.slot == formula.slot
+    ]
+    return found
+
+
+def in_all_layers(analysis: Analysis, node: ir.Node) -> list[ir.Node]:
+    """The counterparts of a node in all layers of its chain, or the node alone."""
+    for chain in analysis.chains:
+        for layer in chain.layers:
+            if node in layer.nodes:
+                place = layer.nodes.index(node)
+                return [other.nodes[place] for other in chain.layers]
+    return [node]
+
+
+def product_of(analysis: Analysis, idents: Sequence[str]) -> Dim | None:
+    """The dim of some leaves, slowest first."""
+    roots = {ident: dim for dim, ident in analysis.ids.items()}
+    return analysis.context.table.product([roots[ident] for ident in idents])

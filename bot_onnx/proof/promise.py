@@ -1,0 +1,219 @@
+"""Whether a growth keeps the function: the plan's own method, at the plan's ratios, carried out on the miniature.
+
+Nothing is argued: the miniature is grown as the source will be, layers added included, and its outputs are held against
+the small one's, through the operators of their axes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from bot_onnx.errors import ResampleError
+from bot_onnx.graph.analysis import Analysis
+from bot_onnx.graph.dims import Dim, MaybeDim
+from bot_onnx.graph.types import Structure
+from bot_onnx.proof.graphs import KEPT_LAYERS, Excerpt, unchanged
+from bot_onnx.proof.miniature import Miniature, factor
+from bot_onnx.proof.relation import Relation, relate
+from bot_onnx.resample import MethodOptions, get_method
+from bot_onnx.runtime import session
+from bot_onnx.spec import Solution
+from bot_onnx.surgery.execute import resampled
+from bot_onnx.surgery.proven import Formula, Gain
+from bot_onnx.surgery.sizes import patch_sizes
+from bot_onnx.surgery.stacked import resize_depth
+from bot_onnx.surgery.tasks import build_task
+from bot_onnx.surgery.types import StackPlan
+
+Array = NDArray[Any]
+_MORE = 1  #: layers that the miniature of a deeper network has more
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """How a network is resized: what, besides the sizes, decides whether its function stays."""
+
+    method: str
+    options: MethodOptions
+    seed: int = 0
+
+
+class Growth:
+    """The growth of one plan on its miniature."""
+
+    def __init__(
+        self,
+        miniature: Miniature,
+        solution: Solution,
+        formulas: tuple[Formula, ...],
+        given: Mapping[str, str | float],
+        planned: Mapping[str, int] | None = None,
+    ) -> None:
+        self._mini, self._solution, self._formulas, self._given = miniature, solution, formulas, given
+        self._analysis: Analysis = miniature.analysis
+        self._planned = miniature.sizes.planned if planned is None else planned
+        self._sizes = miniature.growth(self._planned)
+        self._structure = _few_layers(self._sizes.structure)
+        self._layers = {
+            chain.name: chain.count + (_MORE if solution.layers[chain.name] > _count(self._analysis, chain.name) else 0)
+            for chain in self._structure.chains
+        }
+
+    @property
+    def uneven(self) -> bool:
+        """Whether a dim grows to no whole multiple."""
+        return any(size % self._mini.sizes.small[ident] for ident, size in self._planned.items())
+
+    @property
+    def multiples(self) -> str:
+        """The next whole multiples of the dims that grow to none, for people."""
+        dims, sizes = self._analysis.structure.dims, self._solution.sizes
+        found = [
+            f"{dim.name} {dim.size * -(-sizes[dim.id] // dim.size)}"
+            for dim in dims.values()
+            if dim.kind == "leaf" and sizes[dim.id] % dim.size
+        ]
+        return ", ".join(found)
+
+    def at_multiples(self) -> Growth:
+        """The same growth to the next whole multiples."""
+        small = self._mini.sizes.small
+        planned = {ident: small[ident] * -(-size // small[ident]) for ident, size in self._planned.items()}
+        return Growth(self._mini, self._solution, self._formulas, self._given, planned)
+
+    def outputs(self, way: Way, gains: tuple[Gain, ...]) -> dict[str, tuple[str, Relation, bool]]:
+        """Relation per output of the target that the source has as well.
+
+        Returns:
+            By name: the name in the source, how the two lie, whether an axis is resized.
+        """
+        analysis = self._analysis
+        ratios = {ident: size / self._mini.sizes.small[ident] for ident, size in self._planned.items()}
+        numbers = {gain.stack: factor(gain, ratios) for gain in gains if gain.stack}
+        small = self._mini.values(self._formulas)
+        with unchanged(analysis):
+            patch_sizes(analysis, self._sizes.large)
+            self._mini.patch_all_scales(self._sizes.large, self._formulas)
+            depths = {c.name: _count(analysis, c.name) + self._layers[c.name] - c.count for c in self._structure.chains}
+            targets, origins = resize_depth(analysis, depths)
+            excerpt = Excerpt(analysis)
+            weights = self._weights(way, numbers, targets)
+            shown = [value for value in excerpt.outputs if value.name]
+            feeds = self._feeds(excerpt, origins, way)
+            proto = excerpt.proto(analysis, weights, shown)
+            found = dict(zip(shown, session(proto.SerializeToString()).run(None, feeds), strict=True))
+            inside = self._inside_of_grown()
+            relations: dict[str, tuple[str, Relation, bool]] = {}
+            for value, array in found.items():
+                name = value.name or ""
+                source = origins.get(name, name)
+                if source in small and value.producer() not in inside:
+                    relation = self._relation(small[source], value, array, way)
+                    relations[name] = source, relation, array.shape != small[source].shape
+            return relations
+
+    def _inside_of_grown(self) -> set[ir.Node]:
+        """Nodes of layers of chains whose depth changes, but for the last: which layer they belong to is not fixed."""
+        chains = zip(self._analysis.chains, self._structure.chains, strict=True)
+        return {
+            node
+            for chain, info in chains
+            if self._layers[info.name] != info.count
+            for layer in chain.layers
+            for node in layer.nodes
+        }
+
+    def _weights(
+        self, way: Way, gains: Mapping[str, float], targets: Mapping[str, tuple[str, ...]]
+    ) -> dict[str, Array]:
+        contents: dict[str, Array] = {}
+        held = self._mini.weights
+        originals = {stack.id: stack.tensors[0] for stack in self._structure.stacks}
+        for stack in self._structure.stacks:
+            sources = tuple(name for name in stack.tensors if name in held)
+            if not sources:
+                continue
+            names = (*sources, *targets[stack.id][len(stack.tensors) :])
+            if stack.twin_of is not None and originals[stack.twin_of] in contents:
+                contents[names[0]] = np.ascontiguousarray(contents[originals[stack.twin_of]].T)
+                continue
+            task = build_task(self._structure, stack, self._sizes.large, self._layers)
+            plan = StackPlan(task, sources, names, "FLOAT", stack.closed_form, stack.positive, gains.get(stack.id, 1.0))
+            made = resampled(plan, way.method, way.seed, way.options, held.__getitem__, np)
+            for name, array in zip(names, made, strict=True):
+                contents[name] = np.asarray(array).astype(held[sources[0]].dtype, copy=False)
+        return contents
+
+    def _feeds(self, excerpt: Excerpt, origins: Mapping[str, str], way: Way) -> dict[str, Array]:
+        given = self._mini.feeds
+        feeds: dict[str, Array] = {}
+        for value in [*self._analysis.model.graph.inputs, *excerpt.random]:
+            name = value.name or ""
+            source = given[origins.get(name, name)]
+            feeds[name] = self._brought(source, self._analysis.context.of(value), way)
+        return feeds
+
+    def _relation(self, source: Array, value: ir.Value, array: Array, way: Way) -> Relation:
+        dims = self._analysis.context.of(value)
+        if array.shape == source.shape:
+            return relate(source, array)
+        try:
+            return relate(self._brought(source, dims, way).astype(source.dtype), array)
+        except ResampleError as error:
+            return Relation(difference=str(error))
+
+    def _brought(self, array: Array, dims: tuple[MaybeDim, ...], way: Way) -> Array:
+        """An array of the small network at the new sizes, by the operator of every axis."""
+        if len(dims) != array.ndim or self._sizes.shape(dims) != array.shape:
+            return array
+        for axis, dim in enumerate(dims):
+            matrix = None if dim is None else self._matrix(dim, way)
+            if matrix is not None:
+                array = np.moveaxis(np.tensordot(matrix, array, axes=(1, axis)), 0, axis)
+        return np.ascontiguousarray(array)
+
+    def _matrix(self, dim: Dim, way: Way) -> NDArray[np.float32] | None:
+        table = self._analysis.context.table
+        root = table.find(dim)
+        before, after = self._sizes.shape([root])[0], self._sizes.shape([root], large=True)[0]
+        composite = table.composite(root)
+        if composite is None:
+            if before == after:
+                return None
+            return get_method(way.method).axis_operator(before, after, way.options).astype(np.float32)
+        parts = [self._matrix(part, way) for part in composite.parts]
+        if all(part is None for part in parts):
+            return None
+        sizes = self._sizes.shape(composite.parts)
+        full = [np.eye(size, dtype=np.float32) if one is None else one for one, size in zip(parts, sizes, strict=True)]
+        whole = full[0]
+        for one in full[1:]:
+            whole = np.kron(whole, one) if composite.kind == "product" else _beside(whole, one)
+        return whole
+
+
+def _beside(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Block diagonal of two matrices."""
+    whole = np.zeros((a.shape[0] + b.shape[0], a.shape[1] + b.shape[1]), np.float32)
+    whole[: a.shape[0], : a.shape[1]] = a
+    whole[a.shape[0] :, a.shape[1] :] = b
+    return whole
+
+
+def _few_layers(structure: Structure) -> Structure:
+    """The structure with as many layers a chain as the miniature has."""
+    chains = tuple(
+        replace(chain, count=min(chain.count, chain.leading + KEPT_LAYERS)) if chain.resizable is None else chain
+        for chain in structure.chains
+    )
+    return replace(structure, chains=chains)
+
+
+def _count(analysis: Analysis, name: str) -> int:
+    return next(chain.count for chain in analysis.structure.chains if chain.name == name)

@@ -1,0 +1,141 @@
+"""Prove a plan: grow the miniature by duplication, and where a value parts from its copies, look for what explains it.
+
+Rules propose which dims change together; this decides. A difference that is one factor is explained by a constant that
+is a formula of the dim (1/n behind a sum), or by weights that would take the factor; a hypothesis is kept only if the
+proof holds further with it. What stays unexplained names its node and its dims.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import onnx_ir as ir
+
+from bot_onnx.errors import GraphError
+from bot_onnx.graph.analysis import Analysis
+from bot_onnx.graph.tensor_protos import one_line
+from bot_onnx.proof.hypotheses import hypotheses
+from bot_onnx.proof.miniature import Miniature, Relations, Repairs
+from bot_onnx.proof.sizes import SmallSizes, small_sizes
+from bot_onnx.surgery.proven import Fault, Proof
+
+_TRIALS = 60  #: hypotheses tried for one difference
+_REPAIRS = 12  #: differences explained, at most
+_NONE = Repairs()
+#: Miniatures to try while none runs: (sizes of the source, no negative weights).
+_ATTEMPTS = ((False, False), (False, True), (True, False))
+
+
+def prove(analysis: Analysis, targets: Mapping[str, int]) -> Proven:
+    """Prove that the sizes of a plan make a network of the same kind.
+
+    Args:
+        analysis: of the source; its graph is as it was afterwards.
+        targets: size per dim id in the plan.
+
+    Returns:
+        What was proven; a failure is a ``fault``.
+    """
+    started = time.perf_counter()
+    sizes = small_sizes(analysis.structure, targets)
+    names = _names(analysis, sizes.grown)
+    failure: Exception | None = None
+    for whole, positive in _ATTEMPTS:
+        try:
+            sizes = small_sizes(analysis.structure, targets, whole=whole)
+            miniature = Miniature(analysis, sizes, positive=positive)
+            proof = _Prover(miniature).run() if sizes.grown else Proof("nothing to prove")
+        except Exception as error:  # ours, and onnxruntime's, which have no public base class
+            failure = failure or error
+            continue
+        return Proven(replace(proof, dims=names, seconds=time.perf_counter() - started), miniature)
+    fault = Fault("", "", "", names, f"no miniature of it runs: {one_line(failure)}")
+    proof = Proof("failed" if names else "nothing to prove", names, fault=fault if names else None)
+    return Proven(replace(proof, seconds=time.perf_counter() - started), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Proven:
+    """A proof with the miniature that it was made on; None where none runs."""
+
+    proof: Proof
+    miniature: Miniature | None
+
+
+class _Prover:
+    def __init__(self, miniature: Miniature) -> None:
+        self._mini = miniature
+        self._sizes: SmallSizes = miniature.sizes
+        self._place = {value.name or "": place for place, value in enumerate(miniature.watched)}
+        self._shown = {value.name or "" for value in miniature.excerpt.outputs}
+
+    def run(self) -> Proof:
+        ratios = self._sizes.ratios()
+        repairs = _NONE
+        relations = self._mini.trial(ratios, repairs)
+        for _ in range(_REPAIRS):
+            value = self._first(relations)
+            better = None if value is None else self._repair(value, relations, repairs, ratios)
+            if better is None:
+                break
+            repairs, relations = better
+        value = self._first(relations, strict=True)
+        compared = [relation for relation in relations.values() if relation.factor is not None]
+        return Proof(
+            "proven" if value is None else "failed",
+            values=len(compared),
+            nodes=len(self._mini.excerpt.nodes),
+            formulas=repairs.formulas,
+            gains=repairs.gains,
+            fault=None if value is None else self._fault(value, relations, repairs),
+        )
+
+    def _first(self, relations: Relations, *, strict: bool = False) -> ir.Value | None:
+        """The first value that is no multiple of its copies; without ``strict``, also an output that is another one."""
+        for value in self._mini.watched:
+            relation = relations[value.name or ""]
+            if relation.difference or (relation.odd and not strict and value.name in self._shown):
+                return value
+        return None
+
+    def _repair(
+        self, value: ir.Value, relations: Relations, repairs: Repairs, ratios: Mapping[str, int]
+    ) -> tuple[Repairs, Relations] | None:
+        """The first hypothesis with which the proof holds further, at these ratios and at others."""
+        reached = self._reach(relations)
+        for better in islice(hypotheses(self._mini, value, relations, repairs, ratios), _TRIALS):
+            found = self._mini.trial(ratios, better)
+            if self._reach(found) > reached and self._reach(self._mini.trial(self._sizes.ratios(1), better)) > reached:
+                return better, found
+        return None
+
+    def _reach(self, relations: Relations) -> int:
+        """How far the proof holds, as a place in the order of the values."""
+        value = self._first(relations)
+        return len(self._place) if value is None else self._place[value.name or ""]
+
+    def _fault(self, value: ir.Value, relations: Relations, repairs: Repairs) -> Fault:
+        """Name the node and the dims that by themselves already fail."""
+        alone = [ident for ident in self._sizes.grown if self._fails({ident: 2}, repairs)]
+        node = value.producer()
+        assert node is not None
+        return Fault(
+            node.name or "",
+            node.op_type,
+            value.name or "",
+            _names(self._mini.analysis, tuple(alone or self._sizes.grown)),
+            relations[value.name or ""].difference,
+        )
+
+    def _fails(self, ratios: Mapping[str, int], repairs: Repairs) -> bool:
+        try:
+            return self._first(self._mini.trial(ratios, repairs), strict=True) is not None
+        except GraphError:
+            return True
+
+
+def _names(analysis: Analysis, idents: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(analysis.structure.dims[ident].name for ident in idents)

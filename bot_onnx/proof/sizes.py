@@ -1,0 +1,94 @@
+"""Sizes of the miniature: a few indices for every dim that can change, and how many times each of them grows."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import gcd
+
+from bot_onnx.graph.types import Dim, Structure
+
+_LOOKED_UP = ("positions", "vocab")  #: more rows are other rows, not copies
+_FIXED = frozenset({"count", "io", "spatial"})
+_LEAST = 4  #: indices, so that a norm over them has something to do
+_MOST = 16
+_RATIOS = (2, 3)
+
+
+@dataclass(frozen=True, slots=True)
+class SmallSizes:
+    """Sizes of leaves by dim id.
+
+    Attributes:
+        small: of the miniature.
+        grown: ids of the leaves that the plan changes, in order.
+        planned: sizes that the plan's own ratios make of the small ones.
+        together: ids of leaves whose sizes hang together: all of them grow alike.
+    """
+
+    small: dict[str, int]
+    grown: tuple[str, ...]
+    planned: dict[str, int]
+    together: frozenset[str]
+
+    def ratios(self, turn: int = 0) -> dict[str, int]:
+        """How many times each changing leaf grows: neighbours differently, so that it shows whose factor is seen."""
+        turns = {ident: (place + turn) % 2 for place, ident in enumerate(self.grown)}
+        return {ident: _RATIOS[0 if ident in self.together else place] for ident, place in turns.items()}
+
+    def large(self, ratios: Mapping[str, int]) -> dict[str, int]:
+        """Sizes of the grown miniature."""
+        return {ident: size * ratios.get(ident, 1) for ident, size in self.small.items()}
+
+
+def small_sizes(structure: Structure, targets: Mapping[str, int], *, whole: bool = False) -> SmallSizes:
+    """Choose the sizes.
+
+    Args:
+        structure: the analysis.
+        targets: size per dim id in the plan.
+        whole: keep the source's own sizes.
+    """
+    small: dict[str, int] = {}
+    planned: dict[str, int] = {}
+    grown: list[str] = []
+    tied = _of_equal_size(structure)
+    for dim in structure.dims.values():
+        if dim.kind != "leaf" or dim.frozen is not None or dim.role in _FIXED:
+            continue
+        target = targets[dim.id]
+        if dim.role in _LOOKED_UP:
+            small[dim.id] = planned[dim.id] = dim.size
+        elif whole or dim.id in tied:
+            small[dim.id], planned[dim.id] = dim.size, target
+        else:
+            small[dim.id], planned[dim.id] = _small(dim, target, len(small))
+        if target != dim.size and dim.role not in _LOOKED_UP:
+            grown.append(dim.id)
+    return SmallSizes(small, tuple(grown), planned, frozenset(tied))
+
+
+def _small(dim: Dim, target: int, place: int) -> tuple[int, int]:
+    """A small size, and what the plan's ratio makes of it: whole where it can be."""
+    least = _LEAST + place % 3
+    if target == dim.size or target % dim.size == 0:
+        size = min(dim.size, least)
+        return size, size * (target // dim.size)
+    step = dim.size // gcd(dim.size, target)
+    if step <= _MOST:
+        size = min(dim.size, step * -(-least // step))
+        return size, size * target // dim.size
+    size = min(dim.size, 2 * _LEAST)
+    return size, max(1, round(size * target / dim.size))
+
+
+def _of_equal_size(structure: Structure) -> set[str]:
+    """Leaves of axes that must be equally long without being the same: their sizes hang together."""
+    found: set[str] = set()
+    pending: list[str] = [one for pair in structure.equal_sizes for one in pair]
+    while pending:
+        ident = pending.pop()
+        parts: Sequence[str] = structure.dims[ident].parts
+        found.add(ident)
+        pending.extend(part for part in parts if part not in found)
+    return found

@@ -1,0 +1,141 @@
+"""What a proof says: plain frozen values, parts of the Plan."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from bot_onnx.spec import Solution
+
+Status = Literal["proven", "failed", "nothing to prove"]
+
+
+@dataclass(frozen=True, slots=True)
+class Formula:
+    """A constant that follows a dim by a formula, as the proof found it.
+
+    Attributes:
+        value: what the node makes that multiplies with it or divides by it; in the other layers of a chain, too.
+        slot: the input or attribute of the node.
+        formula: of the dim's size ``n``; a key of :data:`bot_onnx.graph.closed_forms.SCALES`.
+        dims: ids of the leaves whose product is the dim.
+    """
+
+    value: str
+    slot: int | str
+    formula: str
+    dims: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Gain:
+    """A factor that weights take where a network grows, so that its function stays.
+
+    Attributes:
+        stack: id of the stack, or empty where the factor stands for weights that are tied to others and cannot take it.
+        value: name of the value that shows it.
+        exponent: of the ratio (new size over old) of every leaf in ``dims``.
+        dims: ids of leaves.
+    """
+
+    stack: str
+    value: str
+    exponent: float
+    dims: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """The first value in graph order that a larger network computes otherwise than as copies.
+
+    Attributes:
+        node, op: the node that makes it. value: its name.
+        dims: names of the dims for which it happens.
+        difference: what was seen, for people.
+    """
+
+    node: str
+    op: str
+    value: str
+    dims: tuple[str, ...]
+    difference: str
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """The proof of a plan: a miniature of the graph, grown by exact duplication, computes copies of what it computed.
+
+    Attributes:
+        status: ``nothing to prove`` where no dim changes.
+        dims: names of the dims that grew.
+        values: number of values compared. nodes: number of nodes of the miniature.
+        formulas: constants that follow dims, found by the proof.
+        gains: factors that weights take, or would have to.
+        fault: where it failed.
+        kept: dims that stay because the proof fails for them, with what was seen, for people.
+        seconds: time that it took.
+    """
+
+    status: Status
+    dims: tuple[str, ...] = ()
+    values: int = 0
+    nodes: int = 0
+    formulas: tuple[Formula, ...] = ()
+    gains: tuple[Gain, ...] = ()
+    fault: Fault | None = None
+    kept: tuple[str, ...] = ()
+    seconds: float = field(default=0.0, compare=False)
+
+
+@dataclass(frozen=True, slots=True)
+class PromisedOutput:
+    """An output of the target that is an output of the source, along the operators of its axes.
+
+    Attributes:
+        name: in the target. source: its name in the source.
+        factor: the target's is so many times the source's (a unit vector of twice the length).
+    """
+
+    name: str
+    source: str
+    factor: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What the outputs of the target are to those of the source, as planned.
+
+    Attributes:
+        kept: True: equal through the operators of the axes; False: another function, as planned; None: nothing is
+            known.
+        why: where it is not kept: the reason, for people.
+        way: what would keep it, for people; empty if nothing is known.
+        outputs: those that are promised.
+    """
+
+    kept: bool | None = None
+    why: str = ""
+    way: str = ""
+    outputs: tuple[PromisedOutput, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """Sizes with what is known of them.
+
+    Attributes:
+        solution: size of every dim, depth of every chain.
+        proof: of the sizes.
+        promise: of the outputs.
+        gains: factor per stack id that its weights take so that the function stays.
+    """
+
+    solution: Solution
+    proof: Proof
+    promise: Promise
+    gains: Mapping[str, float]
+
+
+UNTRIED = Proof("nothing to prove")
+UNKNOWN = Promise()
