@@ -55,8 +55,7 @@ class Duplication:
             return None
         root = self._analysis.context.table.find(dim)
         if root not in self._maps:
-            given = self._shuffled.get(root)
-            self._maps[root] = self._map(root) if given is None else given
+            self._maps[root] = self._map(root)
         return self._maps[root]
 
     def _map(self, root: Dim) -> Indices | None:
@@ -77,28 +76,6 @@ class Duplication:
         for one, size in zip(full[1:], sizes[1:], strict=True):
             joined = (joined[:, None] * size + one[None, :]).reshape(-1)
         return joined
-
-    @cached_property
-    def _shuffled(self) -> dict[Dim, Indices]:
-        """Maps of the pieces of shuffled axes: a piece holds channels in the order that the shuffle gave them."""
-        table = self._analysis.context.table
-        maps: dict[Dim, Indices] = {}
-        for whole, pieces in table.equal_sizes:
-            self._maps.clear()
-            found = self._map(table.find(whole))
-            composite = table.composite(pieces)
-            if found is None or composite is None:
-                continue
-            start, first = 0, 0
-            for part in composite.parts:
-                before, after = self.shape([part])[0], self.shape([part], large=True)[0]
-                own = found[start : start + after] - first
-                if own.size and own.min() >= 0 and own.max() < before:
-                    maps.setdefault(table.find(part), own)
-                start, first = start + after, first + before
-            self.__dict__["_shuffled"] = maps  # later axes are made of the pieces of earlier ones
-        self._maps.clear()
-        return maps
 
     def grown(self, array: Array, dims: Sequence[MaybeDim]) -> Array:
         """An array of the small network as the large one has it."""

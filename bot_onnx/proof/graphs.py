@@ -71,7 +71,7 @@ class Excerpt:
 
     Attributes:
         nodes: in graph order.
-        outputs: values that the graph shows, as far as their layers are left.
+        outputs: values that the graph shows, by the names of its outputs, as far as their layers are left.
         random: results of the ops that draw at random; they become inputs.
     """
 
@@ -86,11 +86,11 @@ class Excerpt:
                 last, kept = chain.layers[-1].end, chain.layers[KEPT_LAYERS - 1].end
                 self._alias.update(zip(last.outputs, kept.outputs, strict=True))
                 dropped.update(node for layer in chain.layers[KEPT_LAYERS:] for node in layer.nodes)
-        self.outputs = [
-            self._alias.get(value, value)
+        self.outputs = {
+            value.name or "": self._alias.get(value, value)
             for value in graph.outputs
             if value in self._alias or value.producer() not in dropped
-        ]
+        }
         needed = self._needed()
         self.nodes = [node for node in graph if node in needed]
         self.random = [value for node in self.nodes if node.op_type in RANDOM for value in node.outputs]
@@ -98,7 +98,7 @@ class Excerpt:
 
     def _needed(self) -> set[ir.Node]:
         needed: set[ir.Node] = set()
-        pending = [output.producer() for output in self.outputs]
+        pending = [output.producer() for output in self.outputs.values()]
         while pending:
             node = pending.pop()
             if node is None or node in needed:

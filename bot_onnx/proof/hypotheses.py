@@ -43,11 +43,11 @@ def hypotheses(
             if formula not in repairs.formulas:
                 yield replace(repairs, formulas=(*repairs.formulas, formula))
     for node in nodes:
-        for stack in _stacks(mini, node):
-            yield from _gains(repairs, stack, value.name or "", dims, ratios)
+        for stacks in _together(mini, node):
+            yield from _gains(repairs, stacks, value.name or "", dims, ratios)
     for node in nodes:
         if _stacks(mini, node):
-            yield from _gains(repairs, "", node.outputs[0].name or "", dims, ratios)
+            yield from _gains(repairs, ("",), node.outputs[0].name or "", dims, ratios)
 
 
 def _before(value: ir.Value, relations: Relations) -> Iterator[ir.Node]:
@@ -100,11 +100,21 @@ def _stacks(mini: Miniature, node: ir.Node) -> list[str]:
     return [stack.id for stack in stacks if stack.closed_form is None and names.intersection(stack.tensors)]
 
 
+def _together(mini: Miniature, node: ir.Node) -> Iterator[tuple[str, ...]]:
+    """Stacks that may take a factor: one alone, and a linear map with its bias."""
+    own = _stacks(mini, node)
+    yield from ((stack,) for stack in own)
+    before = [operand.producer() for operand in node.inputs if operand is not None] if node.op_type == "Add" else []
+    found = [*own, *(stack for other in before if other is not None and own for stack in _stacks(mini, other))]
+    if len(found) > 1:
+        yield tuple(dict.fromkeys(found))
+
+
 def _gains(
-    repairs: Repairs, stack: str, value: str, dims: list[Leaves], ratios: Mapping[str, int]
+    repairs: Repairs, stacks: tuple[str, ...], value: str, dims: list[Leaves], ratios: Mapping[str, int]
 ) -> Iterator[Repairs]:
     for leaves in dims:
         for exponent in _EXPONENTS if prod(ratios.get(ident, 1) for ident in leaves) > 1 else ():
-            gain = Gain(stack, value, exponent, leaves)
-            held = tuple(one for one in repairs.gains if not (stack and one.stack == stack))
-            yield replace(repairs, gains=(*held, gain))
+            held = tuple(one for one in repairs.gains if not one.stack or one.stack not in stacks)
+            more = tuple(Gain(stack, value, exponent, leaves) for stack in stacks)
+            yield replace(repairs, gains=(*held, *more))

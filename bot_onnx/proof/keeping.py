@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from bot_onnx.errors import BotError
@@ -17,9 +16,7 @@ from bot_onnx.surgery.proven import Gain, Promise, PromisedOutput
 _DUPLICATION = "net2net"  #: the method that copies at any ratio
 
 
-def keeping(
-    analysis: Analysis, solution: Solution, proven: Proven, way: Way, given: Mapping[str, str | float]
-) -> tuple[Promise, dict[str, float]]:
+def keeping(analysis: Analysis, solution: Solution, proven: Proven, way: Way) -> tuple[Promise, dict[str, float]]:
     """Say whether the function stays.
 
     Args:
@@ -27,7 +24,6 @@ def keeping(
         solution: the sizes.
         proven: of the sizes, with its miniature.
         way: how the weights are resampled.
-        given: formulas (or numbers) for constants by node name, from the spec.
 
     Returns:
         The promise, and the factor per stack id that its weights take for it.
@@ -35,9 +31,11 @@ def keeping(
     lost = _shrinks(analysis, solution)
     if lost:
         return Promise(False, why=lost), {}
+    if proven.proof.left_out:
+        return Promise(False, why=f"channels are shuffled between {', '.join(proven.proof.left_out)}"), {}
     if proven.miniature is None:
         return Promise(None, why="no miniature of the network runs"), {}
-    growth = Growth(proven.miniature, solution, proven.proof.formulas, given)
+    growth = Growth(proven.miniature, solution, proven.proof.formulas)
     gains = tuple(gain for gain in proven.proof.gains if gain.stack)
     whole = len(gains) == len(proven.proof.gains)
     for taken in [(), gains] if gains and whole else [()]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bot_onnx.graph.analysis import Analysis, Scale
 from bot_onnx.graph.attention import scalar_factors
-from bot_onnx.graph.dims import Dim
+from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.proof.duplication import Duplication
 from bot_onnx.proof.graphs import Excerpt, scaled, unchanged
 from bot_onnx.proof.relation import Relation, relate
@@ -47,8 +47,11 @@ class Miniature:
         weights: contents of the tensors of all stacks, by name. feeds: inputs, by name.
     """
 
-    def __init__(self, analysis: Analysis, sizes: SmallSizes, *, positive: bool = False) -> None:
-        self.analysis, self.sizes = analysis, sizes
+    def __init__(
+        self, analysis: Analysis, sizes: SmallSizes, given: Mapping[str, str | float], *, positive: bool = False
+    ) -> None:
+        """``given``: formulas and numbers for constants by node name, from the spec; ``positive``: of the weights."""
+        self.analysis, self.sizes, self.given = analysis, sizes, given
         self.excerpt = Excerpt(analysis)
         self.watched = self.excerpt.watched()
         self._still = Duplication(analysis, sizes.small, sizes.small)
@@ -77,21 +80,30 @@ class Miniature:
             array = small[name]
             known = len(dims) == array.ndim and growth.shape(dims) == array.shape
             copies = growth.grown(array, dims) if known else array
-            relations[name] = relate(copies, large[name])
+            axes = [axis for axis, dim in enumerate(dims) if known and self._is_composite(dim)]
+            relations[name] = relate(copies, large[name], axes)
         return relations
+
+    def _is_composite(self, dim: MaybeDim) -> bool:
+        return dim is not None and self.analysis.context.table.composite(dim) is not None
 
     def growth(self, large: Mapping[str, int]) -> Duplication:
         """The miniature beside one with leaves of other sizes."""
         return Duplication(self.analysis, self.sizes.small, large)
 
-    def values(self, formulas: tuple[Formula, ...] = ()) -> dict[str, Array]:
-        """What the miniature computes, its constants following their dims."""
-        if formulas not in self._held:
-            self._held[formulas] = self._run(self._still.small, self.weights, self.feeds, formulas, {})
-        return self._held[formulas]
+    def values(self, formulas: tuple[Formula, ...] = (), quiet: frozenset[str] = frozenset()) -> dict[str, Array]:
+        """What the miniature computes, its constants following their dims, the inputs in ``quiet`` zero."""
+        if (formulas, quiet) not in self._held:
+            feeds = self.quieted(quiet)
+            self._held[formulas, quiet] = self._run(self._still.small, self.weights, feeds, formulas, {})
+        return self._held[formulas, quiet]
+
+    def quieted(self, quiet: Collection[str]) -> dict[str, Array]:
+        """The inputs, some of them zero."""
+        return {name: np.zeros_like(array) if name in quiet else array for name, array in self.feeds.items()}
 
     @cached_property
-    def _held(self) -> dict[tuple[Formula, ...], dict[str, Array]]:
+    def _held(self) -> dict[tuple[tuple[Formula, ...], frozenset[str]], dict[str, Array]]:
         return {}
 
     @cached_property
@@ -116,7 +128,11 @@ class Miniature:
         return dict(zip(names, found, strict=True))
 
     def patch_all_scales(
-        self, sizes: Mapping[str, int], formulas: Sequence[Formula], stream: Mapping[str, int] | None = None
+        self,
+        sizes: Mapping[str, int],
+        formulas: Sequence[Formula],
+        stream: Mapping[str, int] | None = None,
+        layers: Mapping[str, int] | None = None,
     ) -> None:
         """Bring the graph's scalar factors to new sizes, those that the proof found included.
 
@@ -125,11 +141,16 @@ class Miniature:
             formulas: that the proof found.
             stream: sizes that factors on the residual stream follow, where they are others. Such a factor makes a
                 larger network another function by its own rule; what a trial is about is everything else.
+            layers: depth by name of the chain where numbers that the spec gives are to be set as well.
         """
         analysis = self.analysis
         known = [scale for scale in analysis.scales if scale.formula is not None]
         found = [scale for formula in formulas for scale in scales_of(analysis, formula)]
-        patch_scales(replace(analysis, scales=[*(s for s in known if not s.stream), *found]), sizes, {}, {})
+        depths = {chain.name: chain.count for chain in analysis.structure.chains}
+        # At the source's own sizes the constants are what they are: a number that the spec gives is set in the target.
+        given = self.given if layers else {name: one for name, one in self.given.items() if isinstance(one, str)}
+        scales = [*(s for s in known if not s.stream), *found]
+        patch_scales(replace(analysis, scales=scales), sizes, layers or depths, given)
         patch_scales(replace(analysis, scales=[s for s in known if s.stream]), stream or sizes, {}, {})
 
     def _alike(self, gain: Gain) -> list[str]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from bot_onnx.errors import ResampleError
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.dims import Dim, MaybeDim
+from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.graph.types import Structure
 from bot_onnx.proof.graphs import KEPT_LAYERS, Excerpt, unchanged
 from bot_onnx.proof.miniature import Miniature, factor
@@ -52,10 +53,9 @@ class Growth:
         miniature: Miniature,
         solution: Solution,
         formulas: tuple[Formula, ...],
-        given: Mapping[str, str | float],
         planned: Mapping[str, int] | None = None,
     ) -> None:
-        self._mini, self._solution, self._formulas, self._given = miniature, solution, formulas, given
+        self._mini, self._solution, self._formulas = miniature, solution, formulas
         self._analysis: Analysis = miniature.analysis
         self._planned = miniature.sizes.planned if planned is None else planned
         self._sizes = miniature.growth(self._planned)
@@ -85,7 +85,7 @@ class Growth:
         """The same growth to the next whole multiples."""
         small = self._mini.sizes.small
         planned = {ident: small[ident] * -(-size // small[ident]) for ident, size in self._planned.items()}
-        return Growth(self._mini, self._solution, self._formulas, self._given, planned)
+        return Growth(self._mini, self._solution, self._formulas, planned)
 
     def outputs(self, way: Way, gains: tuple[Gain, ...]) -> dict[str, tuple[str, Relation, bool]]:
         """Relation per output of the target that the source has as well.
@@ -96,27 +96,44 @@ class Growth:
         analysis = self._analysis
         ratios = {ident: size / self._mini.sizes.small[ident] for ident, size in self._planned.items()}
         numbers = {gain.stack: factor(gain, ratios) for gain in gains if gain.stack}
-        small = self._mini.values(self._formulas)
+        quiet = self._inputs_of_layers()
+        small = self._mini.values(self._formulas, quiet)
+        sources = {name: value.name or "" for name, value in self._mini.excerpt.outputs.items()}
         with unchanged(analysis):
             patch_sizes(analysis, self._sizes.large)
-            self._mini.patch_all_scales(self._sizes.large, self._formulas)
+            self._mini.patch_all_scales(self._sizes.large, self._formulas, layers=self._solution.layers)
             depths = {c.name: _count(analysis, c.name) + self._layers[c.name] - c.count for c in self._structure.chains}
             targets, origins = resize_depth(analysis, depths)
             excerpt = Excerpt(analysis)
             weights = self._weights(way, numbers, targets)
-            shown = [value for value in excerpt.outputs if value.name]
-            feeds = self._feeds(excerpt, origins, way)
+            shown = [value for value in excerpt.outputs.values() if value.producer() is not None]
+            feeds = self._feeds(excerpt, origins, way, quiet)
             proto = excerpt.proto(analysis, weights, shown)
             found = dict(zip(shown, session(proto.SerializeToString()).run(None, feeds), strict=True))
             inside = self._inside_of_grown()
             relations: dict[str, tuple[str, Relation, bool]] = {}
-            for value, array in found.items():
-                name = value.name or ""
-                source = origins.get(name, name)
-                if source in small and value.producer() not in inside:
-                    relation = self._relation(small[source], value, array, way)
-                    relations[name] = source, relation, array.shape != small[source].shape
+            for name, value in excerpt.outputs.items():
+                origin = origins.get(name, name)
+                source = small.get(sources.get(origin, ""))
+                if source is not None and value in found and value.producer() not in inside:
+                    relation = self._relation(source, value, found[value], way)
+                    relations[name] = origin, relation, found[value].shape != source.shape
             return relations
+
+    def _inputs_of_layers(self) -> frozenset[str]:
+        """Inputs that single layers of deeper chains have (caches): they are left empty, for no layer is another's."""
+        ports = {value for value in self._analysis.model.graph.inputs if value.dtype in FLOATS}
+        found: set[str] = set()
+        for chain, info in zip(self._analysis.chains, self._structure.chains, strict=True):
+            read: list[set[ir.Value]] = [
+                {v for node in layer.nodes for v in node.inputs if v is not None and v in ports}
+                for layer in chain.layers
+            ]
+            if self._layers[info.name] != info.count:
+                found.update(
+                    value.name or "" for one in read for value in one if not all(value in other for other in read)
+                )
+        return frozenset(found)
 
     def _inside_of_grown(self) -> set[ir.Node]:
         """Nodes of layers of chains whose depth changes, but for the last: which layer they belong to is not fixed."""
@@ -150,8 +167,8 @@ class Growth:
                 contents[name] = np.asarray(array).astype(held[sources[0]].dtype, copy=False)
         return contents
 
-    def _feeds(self, excerpt: Excerpt, origins: Mapping[str, str], way: Way) -> dict[str, Array]:
-        given = self._mini.feeds
+    def _feeds(self, excerpt: Excerpt, origins: Mapping[str, str], way: Way, quiet: frozenset[str]) -> dict[str, Array]:
+        given = self._mini.quieted(quiet)
         feeds: dict[str, Array] = {}
         for value in [*self._analysis.model.graph.inputs, *excerpt.random]:
             name = value.name or ""

@@ -11,10 +11,10 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from itertools import islice
+from types import MappingProxyType
 
 import onnx_ir as ir
 
-from bot_onnx.errors import GraphError
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.tensor_protos import one_line
 from bot_onnx.proof.hypotheses import hypotheses
@@ -29,12 +29,15 @@ _NONE = Repairs()
 _ATTEMPTS = ((False, False), (False, True), (True, False))
 
 
-def prove(analysis: Analysis, targets: Mapping[str, int]) -> Proven:
+def prove(
+    analysis: Analysis, targets: Mapping[str, int], given: Mapping[str, str | float] = MappingProxyType({})
+) -> Proven:
     """Prove that the sizes of a plan make a network of the same kind.
 
     Args:
         analysis: of the source; its graph is as it was afterwards.
         targets: size per dim id in the plan.
+        given: formulas (or numbers) for constants by node name, from the spec.
 
     Returns:
         What was proven; a failure is a ``fault``.
@@ -46,12 +49,14 @@ def prove(analysis: Analysis, targets: Mapping[str, int]) -> Proven:
     for whole, positive in _ATTEMPTS:
         try:
             sizes = small_sizes(analysis.structure, targets, whole=whole)
-            miniature = Miniature(analysis, sizes, positive=positive)
+            miniature = Miniature(analysis, sizes, given, positive=positive)
             proof = _Prover(miniature).run() if sizes.grown else Proof("nothing to prove")
         except Exception as error:  # ours, and onnxruntime's, which have no public base class
             failure = failure or error
             continue
-        return Proven(replace(proof, dims=names, seconds=time.perf_counter() - started), miniature)
+        seconds = time.perf_counter() - started
+        left_out = _names(analysis, sizes.shuffled)
+        return Proven(replace(proof, dims=names, left_out=left_out, seconds=seconds), miniature)
     fault = Fault("", "", "", names, f"no miniature of it runs: {one_line(failure)}")
     proof = Proof("failed" if names else "nothing to prove", names, fault=fault if names else None)
     return Proven(replace(proof, seconds=time.perf_counter() - started), None)
@@ -70,7 +75,7 @@ class _Prover:
         self._mini = miniature
         self._sizes: SmallSizes = miniature.sizes
         self._place = {value.name or "": place for place, value in enumerate(miniature.watched)}
-        self._shown = {value.name or "" for value in miniature.excerpt.outputs}
+        self._shown = {value.name or "" for value in miniature.excerpt.outputs.values()}
 
     def run(self) -> Proof:
         ratios = self._sizes.ratios()
@@ -133,7 +138,7 @@ class _Prover:
     def _fails(self, ratios: Mapping[str, int], repairs: Repairs) -> bool:
         try:
             return self._first(self._mini.trial(ratios, repairs), strict=True) is not None
-        except GraphError:
+        except Exception:  # onnxruntime's errors have no public base class
             return True
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 TOLERANCE = 3e-4  #: of the largest element: what single precision leaves of a few layers
 _TINY = 1e-30
+_MOST_FACTORS = 3  #: queries, keys and values
+_SAME = 5e-3  #: how far the logarithms of one factor are apart, at most
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,20 +21,27 @@ class Relation:
 
     Attributes:
         factor: the grown value is so many times the copies; None where it is no multiple of them, or nothing is known.
+        mixed: along one axis some indices have another factor than others (queries and values in one tensor).
         difference: what is wrong, for people; empty where the value is a multiple, or both are zero.
     """
 
     factor: float | None = None
     difference: str = ""
+    mixed: bool = False
 
     @property
     def odd(self) -> bool:
         """Whether the value is a multiple, but not the very copies."""
-        return self.factor is not None and abs(self.factor - 1.0) > TOLERANCE
+        return self.mixed or (self.factor is not None and abs(self.factor - 1.0) > TOLERANCE)
 
 
-def relate(copies: NDArray[np.generic], grown: NDArray[np.generic]) -> Relation:
-    """Hold a value against the copies that it should be."""
+def relate(copies: NDArray[np.generic], grown: NDArray[np.generic], axes: Iterable[int] = ()) -> Relation:
+    """Hold a value against the copies that it should be.
+
+    Args:
+        copies: what the small network computes, duplicated. grown: what the grown one computes.
+        axes: along which some indices may have another factor than others.
+    """
     if copies.shape != grown.shape:
         return Relation(difference=f"shape {_shape(grown)} where {_shape(copies)} was to be expected")
     if copies.dtype.kind != "f":
@@ -47,9 +58,22 @@ def relate(copies: NDArray[np.generic], grown: NDArray[np.generic]) -> Relation:
     factor = float(wanted @ found) / max(float(wanted @ wanted), _TINY)
     error = float(np.abs(found - factor * wanted).max()) / max(scale, _TINY)
     if error > TOLERANCE or factor <= 0:
+        if finite.all() and any(_mixed(copies, grown, axis, scale) for axis in axes):
+            return Relation(mixed=True)
         plain = float(np.abs(found - wanted).max() / np.abs(wanted).max())
         return Relation(difference=f"off by {plain:.2g} of its scale")
     return Relation(factor)
+
+
+def _mixed(copies: NDArray[Any], grown: NDArray[Any], axis: int, scale: float) -> bool:
+    """Whether a value is the copies times few factors, each of some indices of one axis."""
+    wanted = np.moveaxis(copies, axis, 0).reshape(copies.shape[axis], -1).astype(np.float64)
+    found = np.moveaxis(grown, axis, 0).reshape(wanted.shape).astype(np.float64)
+    weights = np.einsum("ij,ij->i", wanted, wanted)
+    factors = np.where(weights > 0, np.einsum("ij,ij->i", wanted, found) / np.where(weights > 0, weights, 1.0), 1.0)
+    if np.abs(found - factors[:, None] * wanted).max() > TOLERANCE * scale or (factors <= 0).any():
+        return False
+    return len(np.unique(np.round(np.log(factors) / _SAME))) <= _MOST_FACTORS
 
 
 def _shape(array: NDArray[np.generic]) -> str:

@@ -12,6 +12,7 @@ from bot_onnx.proof.promise import Way
 from bot_onnx.proof.prover import prove
 from bot_onnx.spec import Solution, TargetSpec, solve
 from bot_onnx.surgery.proven import Fault, Settled
+from bot_onnx.surgery.scales import check_scales
 
 _ROUNDS = 6  #: times that dims are kept and the rest is tried again
 
@@ -30,8 +31,10 @@ def settle(analysis: Analysis, spec: TargetSpec, way: Way, *, unproven: bool = F
         SpecError, DimError, GraphError: the target cannot be had.
         ProofError: the proof fails for a dim that the spec asks for.
     """
+    given = spec.constants or {}
     solution = solve(analysis.structure, spec)
-    proven = prove(analysis, solution.sizes)
+    check_scales(analysis, solution.sizes, given)
+    proven = prove(analysis, solution.sizes, given)
     kept: list[str] = []
     for _ in range(_ROUNDS):
         fault = proven.proof.fault
@@ -46,12 +49,12 @@ def settle(analysis: Analysis, spec: TargetSpec, way: Way, *, unproven: bool = F
             solution = solve(analysis.structure, spec)
         except (DimError, SpecError) as error:
             raise ProofError(f"{error} {_refusal(fault)}", fault) from error
-        proven = prove(analysis, solution.sizes)
+        proven = prove(analysis, solution.sizes, given)
     if proven.proof.fault is not None and not unproven:
         raise ProofError(_refusal(proven.proof.fault), proven.proof.fault)
     proof = replace(proven.proof, kept=tuple(kept))
     analysis.scales.extend(scale for formula in proof.formulas for scale in scales_of(analysis, formula))
-    promise, gains = keeping(analysis, solution, proven, way, spec.constants or {})
+    promise, gains = keeping(analysis, solution, proven, way)
     return Settled(solution, proof, promise, gains)
 
 

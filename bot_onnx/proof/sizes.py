@@ -23,18 +23,17 @@ class SmallSizes:
         small: of the miniature.
         grown: ids of the leaves that the plan changes, in order.
         planned: sizes that the plan's own ratios make of the small ones.
-        together: ids of leaves whose sizes hang together: all of them grow alike.
+        shuffled: ids of leaves that the plan changes and whose order is not followed: of them nothing is a copy.
     """
 
     small: dict[str, int]
     grown: tuple[str, ...]
     planned: dict[str, int]
-    together: frozenset[str]
+    shuffled: tuple[str, ...]
 
     def ratios(self, turn: int = 0) -> dict[str, int]:
         """How many times each changing leaf grows: neighbours differently, so that it shows whose factor is seen."""
-        turns = {ident: (place + turn) % 2 for place, ident in enumerate(self.grown)}
-        return {ident: _RATIOS[0 if ident in self.together else place] for ident, place in turns.items()}
+        return {ident: _RATIOS[(place + turn) % 2] for place, ident in enumerate(self.grown)}
 
     def large(self, ratios: Mapping[str, int]) -> dict[str, int]:
         """Sizes of the grown miniature."""
@@ -52,6 +51,7 @@ def small_sizes(structure: Structure, targets: Mapping[str, int], *, whole: bool
     small: dict[str, int] = {}
     planned: dict[str, int] = {}
     grown: list[str] = []
+    shuffled: list[str] = []
     tied = _of_equal_size(structure)
     for dim in structure.dims.values():
         if dim.kind != "leaf" or dim.frozen is not None or dim.role in _FIXED:
@@ -64,8 +64,8 @@ def small_sizes(structure: Structure, targets: Mapping[str, int], *, whole: bool
         else:
             small[dim.id], planned[dim.id] = _small(dim, target, len(small))
         if target != dim.size and dim.role not in _LOOKED_UP:
-            grown.append(dim.id)
-    return SmallSizes(small, tuple(grown), planned, frozenset(tied))
+            (shuffled if dim.id in tied else grown).append(dim.id)
+    return SmallSizes(small, tuple(grown), planned, tuple(shuffled))
 
 
 def _small(dim: Dim, target: int, place: int) -> tuple[int, int]:

@@ -31,6 +31,7 @@ def plan_report(plan: Plan) -> Group:
 def proof_text(proof: Proof) -> str:
     """What was proven, in a sentence or two."""
     kept = "".join(f" Kept at its size, since the proof fails for it: {one}." for one in proof.kept)
+    kept += f" Not proven for {', '.join(proof.left_out)}: their channels are shuffled." if proof.left_out else ""
     if proof.status == "nothing to prove":
         return f"no dim changes, so there is nothing to prove.{kept}"
     if proof.fault is not None:

@@ -68,7 +68,8 @@ class Proof:
 
     Attributes:
         status: ``nothing to prove`` where no dim changes.
-        dims: names of the dims that grew.
+        dims: names of the dims that grew. left_out: names of changing dims whose channels are shuffled: which of them
+            belong together is not followed, so that nothing can be shown of them by copies.
         values: number of values compared. nodes: number of nodes of the miniature.
         formulas: constants that follow dims, found by the proof.
         gains: factors that weights take, or would have to.
@@ -85,6 +86,7 @@ class Proof:
     gains: tuple[Gain, ...] = ()
     fault: Fault | None = None
     kept: tuple[str, ...] = ()
+    left_out: tuple[str, ...] = ()
     seconds: float = field(default=0.0, compare=False)
 
 

@@ -39,26 +39,40 @@ def patch_scales(
         DimError: head_dim changes and no formula explains a factor of attention scores.
         SpecError: a formula is given for a node that has no scalar factor, or one that does not give what stands there.
     """
+    check_scales(analysis, sizes, given)
     chosen = _chosen(analysis, given)
     patches = [_given(analysis, sizes, layers, node, formula) for node, formula in chosen.items()]
-    asked: list[Scale] = []
     for scale in analysis.scales:
-        if scale.scalar.node in chosen:
+        if scale.formula is None or scale.scalar.node in chosen:
             continue
-        old = analysis.context.table.size(scale.dim)[0]
-        new = analysis.new_size(scale.dim, dict(sizes))[0]
-        if old == new:
+        if not _resized(analysis, scale, sizes):
             continue
-        if scale.formula is None:
-            asked.append(scale)
-            continue
-        number = SCALES[scale.formula](new)
+        number = SCALES[scale.formula](analysis.new_size(scale.dim, dict(sizes))[0])
         if not isclose(number, scale.scalar.value, rel_tol=1e-9):
             reason = scale.formula.replace("n", _dim_name(analysis, scale))
             patches.append(_write(analysis, scale.scalar.node, scale.scalar.slot, number, reason))
+    return patches
+
+
+def check_scales(analysis: Analysis, sizes: Mapping[str, int], given: Mapping[str, str | float]) -> None:
+    """Ask for what :func:`patch_scales` would not know.
+
+    Raises:
+        DimError: head_dim changes and no formula explains a factor of attention scores.
+        SpecError: a formula is given for a node that the graph does not have.
+    """
+    chosen = _chosen(analysis, given)
+    asked = [
+        scale
+        for scale in analysis.scales
+        if scale.formula is None and scale.scalar.node not in chosen and _resized(analysis, scale, sizes)
+    ]
     if asked:
         raise _question(analysis, sizes, asked)
-    return patches
+
+
+def _resized(analysis: Analysis, scale: Scale, sizes: Mapping[str, int]) -> bool:
+    return analysis.context.table.size(scale.dim)[0] != analysis.new_size(scale.dim, dict(sizes))[0]
 
 
 def check_branches(analysis: Analysis, layers: Mapping[str, int], given: Mapping[str, str | float]) -> list[str]:

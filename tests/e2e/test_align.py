@@ -22,6 +22,7 @@ from bot_onnx.errors import ResampleError
 from bot_onnx.graph.analysis import analyse
 from bot_onnx.graph.reader import open_model
 from bot_onnx.graph.types import Structure
+from bot_onnx.proof import Way, settle
 from bot_onnx.resample import make_options, operator
 from bot_onnx.resample.devices import namespace
 from bot_onnx.runtime import session
@@ -57,9 +58,11 @@ def resize(
         analysis = analyse(opened.model())
         other = plan_alignment(kind, analysis.structure, towards, find_facts(analysis)) if towards else None
         options = make_options("bot")
+        target = TargetSpec.parse(dict(spec))
         prepared = prepare(
             analysis,
-            TargetSpec.parse(dict(spec)),
+            target,
+            settle(analysis, target, Way("bot", options)),
             Origin(str(source), "", opened.size_bytes),
             method="bot",
             options=options,

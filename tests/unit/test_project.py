@@ -19,6 +19,7 @@ ORDER = (
     "align",
     "resample",
     "surgery",
+    "proof",
     "verify",
     "checkpoint",
     "recover",
