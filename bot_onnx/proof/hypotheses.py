@@ -17,10 +17,12 @@ from bot_onnx.graph.parameters import parameter_behind
 from bot_onnx.proof.miniature import Miniature, Relations, Repairs
 from bot_onnx.surgery.proven import Formula, Gain
 
-_FAR = 12  #: nodes looked at
+_FAR = 20  #: nodes looked at
 _EXPONENTS = (-1.0, 1.0, -0.5, 0.5)
 _FORMULAS = ("1/n", "n", "1/sqrt(n)", "sqrt(n)")
 _ROUNDING = 1e-5
+_NEAR = 1e-2
+_OF_SCORES = (-0.5, -0.25, -1.0)  #: what one divisor leaves, one of two, and none
 Leaves = tuple[str, ...]
 
 
@@ -42,12 +44,37 @@ def hypotheses(
         for formula in _formulas(mini, node, dims):
             if formula not in repairs.formulas:
                 yield replace(repairs, formulas=(*repairs.formulas, formula))
-    for node in nodes:
-        for stacks in _together(mini, node):
-            yield from _gains(repairs, stacks, value.name or "", dims, ratios)
-    for node in nodes:
-        if _stacks(mini, node):
-            yield from _gains(repairs, ("",), node.outputs[0].name or "", dims, ratios)
+    yield from _in_scores(mini, repairs)
+    places = [(stacks, value.name or "") for node in nodes for stacks in _together(mini, node)]
+    places += [(("",), node.outputs[0].name or "") for node in nodes if _stacks(mini, node)]
+    missing = _missing(value, relations)
+    for likely in (True, False) if missing else (False,):
+        for stacks, shown in places:
+            for gain in _gains(dims, ratios, missing if likely else None):
+                held = tuple(one for one in repairs.gains if not one.stack or one.stack not in stacks)
+                more = tuple(replace(gain, stack=stack, value=shown) for stack in stacks)
+                yield replace(repairs, gains=(*held, *more))
+
+
+def _in_scores(mini: Miniature, repairs: Repairs) -> Iterator[Repairs]:
+    """Scores take what queries and keys cannot: one matrix makes both, or values as well."""
+    ids = mini.analysis.ids
+    for exponent in _OF_SCORES if repairs.scored else ():
+        gains = [
+            Gain("", scale.scalar.node.outputs[0].name or "", exponent, (ids[scale.dim],))
+            for scale in mini.analysis.scales
+            if not scale.stream and scale.dim in ids
+        ]
+        if gains:
+            yield replace(repairs, gains=(*repairs.gains, *gains), scored=False)
+
+
+def _missing(value: ir.Value, relations: Relations) -> list[float]:
+    """Factors that would make copies of what the value is made from, where it is a multiple of them; else empty."""
+    made = value.producer()
+    operands = [value, *(made.inputs if made is not None else ())]
+    known = [relations.get(operand.name or "") for operand in operands if operand is not None]
+    return [1 / one.factor for one in known if one is not None and one.odd and one.factor]
 
 
 def _before(value: ir.Value, relations: Relations) -> Iterator[ir.Node]:
@@ -110,11 +137,10 @@ def _together(mini: Miniature, node: ir.Node) -> Iterator[tuple[str, ...]]:
         yield tuple(dict.fromkeys(found))
 
 
-def _gains(
-    repairs: Repairs, stacks: tuple[str, ...], value: str, dims: list[Leaves], ratios: Mapping[str, int]
-) -> Iterator[Repairs]:
+def _gains(dims: list[Leaves], ratios: Mapping[str, int], wanted: list[float] | None) -> Iterator[Gain]:
+    """Factors that follow some dims; those that are ``wanted``, where that is known."""
     for leaves in dims:
-        for exponent in _EXPONENTS if prod(ratios.get(ident, 1) for ident in leaves) > 1 else ():
-            held = tuple(one for one in repairs.gains if not one.stack or one.stack not in stacks)
-            more = tuple(Gain(stack, value, exponent, leaves) for stack in stacks)
-            yield replace(repairs, gains=(*held, *more))
+        ratio = prod(ratios.get(ident, 1) for ident in leaves)
+        for exponent in _EXPONENTS if ratio > 1 else ():
+            if wanted is None or any(isclose(ratio**exponent, one, rel_tol=_NEAR) for one in wanted):
+                yield Gain("", "", exponent, leaves)

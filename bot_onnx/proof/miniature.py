@@ -30,10 +30,16 @@ Relations = dict[str, Relation]
 
 @dataclass(frozen=True, slots=True)
 class Repairs:
-    """What makes the grown miniature compute the copies: constants that follow, factors that weights take."""
+    """What makes the grown miniature compute the copies.
+
+    Attributes:
+        formulas: constants that follow their dims. gains: factors that weights take.
+        scored: queries and keys take the factor that makes up for their divisor's formula; else scores take it.
+    """
 
     formulas: tuple[Formula, ...] = ()
     gains: tuple[Gain, ...] = ()
+    scored: bool = True
 
 
 class Miniature:
@@ -71,9 +77,8 @@ class Miniature:
         patched = {name: factor(gain, ratios) for gain in repairs.gains if not gain.stack for name in self._alike(gain)}
         of = self.analysis.context.of
         feeds = {name: growth.grown(array, of(self._ports[name])) for name, array in self.feeds.items()}
-        large = self._run(
-            growth.large, large_weights(self.analysis, growth, self.weights, gains), feeds, repairs.formulas, patched
-        )
+        weights = large_weights(self.analysis, growth, self.weights, gains, scored=repairs.scored)
+        large = self._run(growth.large, weights, feeds, repairs.formulas, patched)
         relations: Relations = {}
         for value in self.watched:
             name, dims = value.name or "", of(value)
@@ -155,8 +160,9 @@ class Miniature:
 
     def _alike(self, gain: Gain) -> list[str]:
         """Names of the value that shows a gain in all layers."""
-        made = next(value.producer() for value in self.watched if value.name == gain.value)
-        assert made is not None
+        made = next((value.producer() for value in self.watched if value.name == gain.value), None)
+        if made is None:
+            return []
         return [node.outputs[0].name or "" for node in in_all_layers(self.analysis, made)]
 
     def _drawn_feeds(self) -> dict[str, Array]:

@@ -22,7 +22,7 @@ from bot_onnx.proof.miniature import Miniature, Relations, Repairs
 from bot_onnx.proof.sizes import SmallSizes, small_sizes
 from bot_onnx.surgery.proven import Fault, Proof
 
-_TRIALS = 60  #: hypotheses tried for one difference
+_TRIALS = 100  #: hypotheses tried for one difference
 _REPAIRS = 12  #: differences explained, at most
 _NONE = Repairs()
 #: Miniatures to try while none runs: (sizes of the source, no negative weights).

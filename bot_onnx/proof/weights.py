@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from math import prod
 
 import numpy as np
@@ -74,6 +75,8 @@ def large_weights(
     duplication: Duplication,
     small: Mapping[str, Array],
     gains: Mapping[str, float],
+    *,
+    scored: bool,
 ) -> dict[str, Array]:
     """The same weights in the grown miniature.
 
@@ -82,6 +85,7 @@ def large_weights(
         duplication: how it is grown.
         small: contents in the small one.
         gains: further factor per stack id.
+        scored: what makes queries and keys makes up for the divisor of their scores.
     """
     structure = duplication.structure
     layers = {chain.name: chain.count for chain in structure.chains}
@@ -95,7 +99,8 @@ def large_weights(
             contents[names[0]] = np.ascontiguousarray(contents[originals[stack.twin_of]].T)
             continue
         held = stack.closed_form is not None or small[names[0]].dtype.kind != "f"
-        task = build_task(structure, stack, duplication.large, layers)
+        meant = stack if scored else replace(stack, score_parts=())
+        task = build_task(structure, meant, duplication.large, layers)
         chosen = Selection(task, duplication.leaf, split=not held)
         for name in names:
             values = chosen.apply(small[name], np)
