@@ -45,12 +45,12 @@ def hypotheses(
             if formula not in repairs.formulas:
                 yield replace(repairs, formulas=(*repairs.formulas, formula))
     yield from _in_scores(mini, repairs)
-    places = [(stacks, value.name or "") for node in nodes for stacks in _together(mini, node)]
-    places += [(("",), node.outputs[0].name or "") for node in nodes if _stacks(mini, node)]
+    carried = [(stacks, value.name or "") for node in nodes for stacks in _together(mini, node)]
+    tied = [(("",), node.outputs[0].name or "") for node in nodes if _stacks(mini, node)]
     missing = _missing(value, relations)
-    for likely in (True, False) if missing else (False,):
+    for places, wanted in ((carried, missing or None), (carried, None), (tied, missing or None), (tied, None)):
         for stacks, shown in places:
-            for gain in _gains(dims, ratios, missing if likely else None):
+            for gain in _gains(dims, ratios, wanted):
                 held = tuple(one for one in repairs.gains if not one.stack or one.stack not in stacks)
                 more = tuple(replace(gain, stack=stack, value=shown) for stack in stacks)
                 yield replace(repairs, gains=(*held, *more))

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from bot_onnx.graph.analysis import Analysis, Scale
 from bot_onnx.graph.attention import scalar_factors
 from bot_onnx.graph.dims import Dim, MaybeDim
+from bot_onnx.graph.inputs import feeds, input_specs
 from bot_onnx.proof.duplication import Duplication
 from bot_onnx.proof.graphs import Excerpt, scaled, unchanged
 from bot_onnx.proof.relation import Relation, relate
@@ -76,9 +77,9 @@ class Miniature:
         gains = {gain.stack: factor(gain, ratios) for gain in repairs.gains if gain.stack}
         patched = {name: factor(gain, ratios) for gain in repairs.gains if not gain.stack for name in self._alike(gain)}
         of = self.analysis.context.of
-        feeds = {name: growth.grown(array, of(self._ports[name])) for name, array in self.feeds.items()}
+        given = {name: growth.grown(array, of(self._ports[name])) for name, array in self.feeds.items()}
         weights = large_weights(self.analysis, growth, self.weights, gains, scored=repairs.scored)
-        large = self._run(growth.large, weights, feeds, repairs.formulas, patched)
+        large = self._run(growth.large, weights, given, repairs.formulas, patched)
         relations: Relations = {}
         for value in self.watched:
             name, dims = value.name or "", of(value)
@@ -99,8 +100,8 @@ class Miniature:
     def values(self, formulas: tuple[Formula, ...] = (), quiet: frozenset[str] = frozenset()) -> dict[str, Array]:
         """What the miniature computes, its constants following their dims, the inputs in ``quiet`` zero."""
         if (formulas, quiet) not in self._held:
-            feeds = self.quieted(quiet)
-            self._held[formulas, quiet] = self._run(self._still.small, self.weights, feeds, formulas, {})
+            given = self.quieted(quiet)
+            self._held[formulas, quiet] = self._run(self._still.small, self.weights, given, formulas, {})
         return self._held[formulas, quiet]
 
     def quieted(self, quiet: Collection[str]) -> dict[str, Array]:
@@ -166,20 +167,10 @@ class Miniature:
         return [node.outputs[0].name or "" for node in in_all_layers(self.analysis, made)]
 
     def _drawn_feeds(self) -> dict[str, Array]:
-        """Random inputs: floats from Normal(0, 1), integers and booleans from {0, 1}, the first of a row 1."""
-        rng = np.random.default_rng(0)
-        feeds: dict[str, Array] = {}
-        for name, value in self._ports.items():
-            shape = self._still.shape(self.analysis.context.of(value))
-            kind = np.dtype(np.float32) if value.dtype is None else value.dtype.numpy()
-            if kind.kind in "iub":
-                drawn = rng.integers(0, 2, shape)
-                if drawn.ndim:
-                    drawn[..., 0] = 1
-                feeds[name] = drawn.astype(kind)
-            else:
-                feeds[name] = rng.standard_normal(shape).astype(np.float32)
-        return feeds
+        """Random inputs, as the analysis feeds them, at the sizes of the miniature."""
+        proto = self.excerpt.proto(self.analysis, self.weights, [])
+        shapes = {name: self._still.shape(self.analysis.context.of(value)) for name, value in self._ports.items()}
+        return feeds([replace(spec, shape=shapes[spec.name]) for spec in input_specs(proto.graph)], {})
 
 
 def factor(gain: Gain, ratios: Mapping[str, int | float]) -> float:

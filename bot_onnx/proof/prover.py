@@ -23,6 +23,7 @@ from bot_onnx.proof.sizes import SmallSizes, small_sizes
 from bot_onnx.surgery.proven import Fault, Proof
 
 _TRIALS = 100  #: hypotheses tried for one difference
+_LARGE = 20_000_000  #: weights of a network that is no miniature of itself
 _REPAIRS = 12  #: differences explained, at most
 _NONE = Repairs()
 #: Miniatures to try while none runs: (sizes of the source, no negative weights).
@@ -48,6 +49,8 @@ def prove(
     failure: Exception | None = None
     for whole, positive in _ATTEMPTS:
         try:
+            if whole and analysis.structure.parameters > _LARGE:
+                break
             sizes = small_sizes(analysis.structure, targets, whole=whole)
             miniature = Miniature(analysis, sizes, given, positive=positive)
             proof = _Prover(miniature).run() if sizes.grown else Proof("nothing to prove")
