@@ -165,7 +165,8 @@ class DimStore:
     def freeze(self, dim: MaybeDim, reason: Freeze | str) -> None:
         """Say that ``dim`` must keep its size, and every leaf below it.
 
-        A bare text is a reason of kind ``other``. The first reason stays; but any other takes the place of :data:`INPUT`, which alone can be taken back.
+        A bare text is a reason of kind ``other``. The first reason stays; but any other takes the place of
+        :data:`INPUT`, which alone can be taken back.
         """
         if dim is None:
             return

@@ -263,6 +263,4 @@ def tell_outputs(problem: Problem) -> None:
         if dim.outputs and not dim.parts and dim.id not in problem.asked and problem.sizes.changed(dim.id):
             told.append(f"{listing(dim.outputs, 4)} ({dim.name} {dim.size} -> {problem.new(dim)})")
     if told:
-        problem.note(
-            f"outputs show channels of the network, and change: {listing(told, 8)}; 'dims' sizes them by name."
-        )
+        problem.note(f"outputs that show channels of the network change: {listing(told, 8)}; 'dims' sizes them.")
