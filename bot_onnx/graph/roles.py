@@ -229,9 +229,10 @@ def _intermediate_roles(
     for chain in chains:
         made: list[Dim] = []
         contracted: set[Dim] = set()
-        for value in chain.layers[0].parameters:
-            parameter = parameters.get(value.name or "")
-            if parameter is None or parameter.kind not in ("matrix", "kernel"):
+        # By who computes with them: a view of shared weights that an exporter wrote once stands outside of all layers.
+        nodes = set(chain.layers[0].nodes)
+        for parameter in parameters.values():
+            if parameter.kind not in ("matrix", "kernel") or not any(node in nodes for node, _ in parameter.uses):
                 continue
             for dim, direction in zip(context.of(parameter.value), parameter.directions, strict=True):
                 if dim is None or roles.of(dim) is not None:
