@@ -21,7 +21,9 @@ from bot_onnx.graph.rules import Context
 Array = NDArray[np.floating[Any]]
 
 _LARGEST = 1 << 22  #: elements of the largest table that is looked into: a basis of 2,048 samples
+_LARGEST_MADE = 1 << 17  #: the same of one that has to be worked out first (packed weights)
 _FEWEST_BINS = 4
+_SAMPLE = 8  #: rows, and columns, that are looked at first
 _FEWEST_SAMPLES = 16
 _LEAKAGE = 2  #: how far, in bins, a window spreads a wave
 _ROTARY_PATH = frozenset(
@@ -72,8 +74,20 @@ def _is_constant(parameter: Parameter) -> bool:
         return _is_progression(values) or (_follows_softmax(parameter) and _is_monotone(values))
     if len(lengths) != 2:
         return False
-    values = _values(tensor).reshape(lengths)
-    return _is_selection(values) or _is_fourier(values) or _is_fourier(values.T) or _is_filterbank(values)
+    if isinstance(tensor, ir.LazyTensor) and tensor.size > _LARGEST_MADE:
+        return False
+    return _is_table(np.asarray(tensor.numpy()).reshape(lengths))
+
+
+def _is_table(array: NDArray[Any]) -> bool:
+    """Whether a matrix is a table. A few rows and columns show of nearly every trained one that it is none."""
+    sides = [(side, side[np.linspace(0, len(side) - 1, _SAMPLE).astype(int)]) for side in (array, array.T)]
+    if all(few.min() >= 0 for _, few in sides):
+        values = array.astype(np.float64)
+        return _is_selection(values) or _is_filterbank(values)
+    return any(
+        bool(np.all(_are_waves(few.astype(np.float64)))) and _is_fourier(side.astype(np.float64)) for side, few in sides
+    )
 
 
 def _values(tensor: ir.TensorProtocol) -> Array:
@@ -105,17 +119,21 @@ def _is_selection(values: Array) -> bool:
 
 
 def _is_fourier(rows: Array) -> bool:
-    """Whether every row is a windowed wave: nearly all its energy lies around one frequency, and not around zero."""
-    count, samples = rows.shape
-    if samples < _FEWEST_SAMPLES or count < _LEAKAGE:
+    """Whether every row is a windowed wave, and they are waves of many frequencies."""
+    if not np.all(_are_waves(rows)):
         return False
+    peaks = np.abs(np.fft.rfft(rows, axis=1)).argmax(1)
+    return len(set(peaks.tolist())) > max(2, len(rows) // 8)
+
+
+def _are_waves(rows: Array) -> NDArray[np.bool_]:
+    """Whether rows hold nearly all their energy around one frequency; nothing at all (the sine of zero) will do."""
+    if rows.shape[1] < _FEWEST_SAMPLES:
+        return np.zeros(len(rows), np.bool_)
     energy = np.abs(np.fft.rfft(rows, axis=1)) ** 2
-    peaks = energy.argmax(1)
-    near = np.abs(np.arange(energy.shape[1])[None] - peaks[:, None]) <= _LEAKAGE
-    total = energy.sum(1)
-    held = (energy * near).sum(1) >= 0.98 * total
-    # The bases of frequency zero and of the sines of it have no peak of their own.
-    return bool(np.all(held | (total == 0)) and len(set(peaks.tolist())) > max(2, count // 8) and energy.shape[1] >= 8)
+    near = np.abs(np.arange(energy.shape[1])[None] - energy.argmax(1)[:, None]) <= _LEAKAGE
+    held: NDArray[np.bool_] = (energy * near).sum(1) >= 0.98 * energy.sum(1)
+    return held
 
 
 def _is_filterbank(values: Array) -> bool:

@@ -261,3 +261,31 @@ def test_a_code_that_is_compared_number_by_number_is_a_vocabulary(tmp_path: Path
     assert [dim.role for dim in dims(source) if dim.size == 26] == ["vocab"]
     halved = resized(source, {"width": 0.5})
     assert [dim.size for dim in dims(halved) if dim.role == "vocab"] == [26]
+
+
+def shared_layers(*, outside: bool) -> onnx.ModelProto:
+    """Four layers of one and the same weights, which an exporter transposed once for all, or folded."""
+    b = GraphBuilder()
+    rng = np.random.default_rng(1)
+    up, down = (rng.standard_normal(shape).astype(np.float32) * 0.2 for shape in ((8, 24), (24, 8)))
+    if outside:
+        first, second = (b.op("Transpose", b.constant(w.T.copy()), perm=[1, 0]) for w in (up, down))
+    else:
+        first, second = b.constant(up), b.constant(down)
+    x = b.op("MatMul", "x", b.weight(4, 8))
+    scale, shift = b.constant(np.full(8, 0.9, np.float32)), b.constant(np.full(8, 0.1, np.float32))
+    for _ in range(4):
+        inside = b.op("Relu", b.op("MatMul", b.op("LayerNormalization", x, scale, shift), first))
+        x = b.op("Add", x, b.op("MatMul", inside, second))
+    return b.model([("x", ["batch", 4])], [b.op("MatMul", x, b.weight(8, 3))])
+
+
+def test_shared_weights_have_the_same_roles_however_they_are_transposed(tmp_path: Path) -> None:
+    for outside in (False, True):
+        source = save(shared_layers(outside=outside), tmp_path)
+        assert {dim.role: dim.size for dim in dims(source) if dim.role in ("hidden", "intermediate")} == {
+            "hidden": 8,
+            "intermediate": 24,
+        }
+        plan = bot_onnx.plan(source, {"hidden": 4})
+        assert {dim.role: dim.target for dim in plan.dims}["intermediate"] == 12
