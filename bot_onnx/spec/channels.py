@@ -205,17 +205,25 @@ def follow_hidden(problem: Problem) -> None:
 
 
 def _is_second_form(problem: Problem, dim: Dim, hidden: Dim) -> bool:
-    """Whether one matrix makes ``dim`` from the stream, and something reads it."""
+    """Whether ``dim`` has hidden's width because it belongs to the stream.
+
+    Either one matrix makes it from the stream, and something reads it; or it lies in a stem of convolutions whose last
+    one writes the stream itself. Features that a matrix projects onto the stream have a width of their own.
+    """
     uses = [
-        (stack, axis)
+        (stack, stack.directions[axis])
         for stack in problem.structure.stacks
         if stack.kind in ("matrix", "kernel")
         for axis, ident in enumerate(stack.axes)
         if ident == dim.id
     ]
-    makers = [stack for stack, axis in uses if stack.directions[axis] == "out"]
-    read = any(stack.directions[axis] == "in" for stack, axis in uses) or bool(dim.outputs)
-    return read and len(makers) == 1 and makers[0].kind == "matrix" and hidden.id in makers[0].axes
+    makers = [stack for stack, direction in uses if direction == "out"]
+    readers = [stack for stack, direction in uses if direction == "in"]
+    if len(makers) != 1:
+        return False
+    if makers[0].kind == "matrix":
+        return hidden.id in makers[0].axes and bool(readers or dim.outputs)
+    return bool(readers) and all(stack.kind == "kernel" and hidden.id in stack.axes for stack in readers)
 
 
 def derive_free(problem: Problem) -> None:
