@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -11,9 +12,11 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper
+from rich.console import Console
 
 import bot_onnx
 from bot_onnx.graph.types import Dim
+from bot_onnx.report.inspect_report import inspect_report
 from bot_onnx.report.json_report import inspection_json
 from tests.graphs import GraphBuilder, save
 
@@ -173,6 +176,11 @@ def test_dims_name_an_output_and_inspect_shows_it(tmp_path: Path) -> None:
     }
     told = inspection_json(bot_onnx.inspect(source))["structure"]["dims"]
     assert json.loads(json.dumps(told))[shown[18].id]["outputs"] == [output]
+    text = io.StringIO()
+    console = Console(width=120, file=text)
+    console.print(inspect_report(bot_onnx.inspect(source)))
+    (row,) = [line.split() for line in text.getvalue().splitlines() if line.split()[-1:] == ["stays"]][1:]
+    assert row == [shown[18].id, shown[18].name, "18", "out", output, "stays"]
     (grown,) = run(resized(source, {"dims": {shown[18].name: 20}}))
     assert grown.shape == (2, 24, 64)
 
