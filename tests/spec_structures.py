@@ -38,7 +38,7 @@ def structure(
     for number, (chain, axes) in enumerate(stacks):
         ids = tuple(by_name[axis].id for axis in axes)
         shape = tuple(by_name[axis].size for axis in axes)
-        directions: tuple[Direction, ...] = tuple("none" for _ in axes)
+        directions: tuple[Direction, ...] = ("in", "out") if len(axes) == 2 else tuple("none" for _ in axes)
         name = f"w{number}"
         built.append(Stack(f"s{number}", name, chain, (name,), "FLOAT", ids, shape, "matrix", directions))
     chain_names = dict.fromkeys(chain for chain, _ in stacks if chain)

@@ -13,6 +13,7 @@ import onnx_ir as ir
 from bot_onnx.graph.attention import Attention, Scalar, find_attentions, scalar_factors
 from bot_onnx.graph.axes import analyse_axes
 from bot_onnx.graph.closed_forms import match_scale
+from bot_onnx.graph.constants import find_constants, freeze_constants
 from bot_onnx.graph.dims import Dim, Pair
 from bot_onnx.graph.input_axes import release_inputs
 from bot_onnx.graph.layers import LayerChain, find_chains
@@ -91,6 +92,8 @@ def analyse(model: ir.Model) -> Analysis:
     for chain in chains:
         _align(context, chain)
     parameters = find_parameters(graph, context)
+    constants = find_constants(parameters)
+    freeze_constants(parameters, constants, context)
     attentions = find_attentions(graph, context)
     release_inputs(graph, context, chains, attentions, parameters)
     structure, ids = build_structure(
@@ -99,7 +102,8 @@ def analyse(model: ir.Model) -> Analysis:
         chains,
         attentions,
         parameters,
-        lambda: assign_roles(graph, context, chains, attentions, parameters),
+        lambda interface: assign_roles(graph, context, chains, attentions, parameters, interface),
+        constants,
     )
     structure = replace(structure, notes=(*structure.notes, *form_notes(model)))
     hidden = {dim for dim, identity in ids.items() if structure.dims[identity].role == "hidden"}

@@ -14,8 +14,24 @@ Pair = tuple[int, int]
 Dim = int
 MaybeDim = int | None
 
-EQUAL_PARTS = "a number of equal parts"
-INPUT = "an axis of a graph input"  #: why a dim is frozen until the roles say that it may follow
+FreezeKind = Literal["input", "count", "spatial", "position", "constant", "other"]
+
+
+@dataclass(frozen=True, slots=True)
+class Freeze:
+    """Why a dim must keep its size.
+
+    ``kind`` is what anything decides upon (``input``: an axis of a graph input; ``count``: it counts things;
+    ``spatial``: taps of kernels, sizes of images; ``position``: computed positions address it; ``constant``: a table
+    that no training made). ``detail`` says it to people, with names of nodes: nothing reads it.
+    """
+
+    kind: FreezeKind
+    detail: str
+
+
+EQUAL_PARTS = Freeze("count", "a number of equal parts")
+INPUT = Freeze("input", "an axis of a graph input")  #: why a dim is frozen until the roles say that it may follow
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +64,7 @@ class DimStore:
         self._parent: list[int] = []
         self._size: list[Pair] = []
         self._composite: dict[Dim, Composite] = {}
-        self._frozen: dict[Dim, str] = {}
+        self._frozen: dict[Dim, Freeze] = {}
         self._groups: dict[tuple[Dim, ...], Dim] = {}
         #: Pairs of dims that have the same size, but not the same order of indices: no common refinement is sought.
         self.equal_sizes: list[tuple[Dim, Dim]] = []
@@ -76,6 +92,11 @@ class DimStore:
 
     def frozen(self, dim: Dim) -> str | None:
         """Why the dim itself must keep its size, or None. Parts are asked for themselves."""
+        found = self._frozen.get(self.find(dim))
+        return None if found is None else found.detail
+
+    def freeze_of(self, dim: Dim) -> Freeze | None:
+        """What :meth:`frozen` says, with the kind of the reason."""
         return self._frozen.get(self.find(dim))
 
     def is_static(self, dim: Dim) -> bool:
@@ -141,17 +162,18 @@ class DimStore:
             self._groups[key] = dim
         return dim
 
-    def freeze(self, dim: MaybeDim, reason: str) -> None:
+    def freeze(self, dim: MaybeDim, reason: Freeze | str) -> None:
         """Say that ``dim`` must keep its size, and every leaf below it.
 
-        The first reason stays; but any other takes the place of :data:`INPUT`, which alone can be taken back.
+        A bare text is a reason of kind ``other``. The first reason stays; but any other takes the place of
+        :data:`INPUT`, which alone can be taken back.
         """
         if dim is None:
             return
         dim = self.find(dim)
         held = self._held(dim)
         if not held:
-            self._frozen[dim] = reason
+            self._frozen[dim] = Freeze("other", reason) if isinstance(reason, str) else reason
         composite = self._composite.get(dim)
         for part in composite.parts if composite else ():
             if not (held and self._held(self.find(part))):  # what lies below a held dim is held already
@@ -163,7 +185,7 @@ class DimStore:
 
     def release(self, leaves: Collection[Dim]) -> None:
         """Unfreeze leaves (and what is made of them) that are frozen for no other reason than :data:`INPUT`."""
-        released = {self.find(leaf) for leaf in leaves if self.frozen(leaf) == INPUT}
+        released = {self.find(leaf) for leaf in leaves if self.freeze_of(leaf) == INPUT}
         for dim, reason in list(self._frozen.items()):
             if reason == INPUT and released.intersection(self.leaves(dim)):
                 del self._frozen[dim]

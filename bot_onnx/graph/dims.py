@@ -17,13 +17,14 @@ from bot_onnx.graph.dim_store import (
     Composite,
     Dim,
     DimStore,
+    Freeze,
     MaybeDim,
     Pair,
     quotient,
     times,
 )
 
-__all__ = ["EQUAL_PARTS", "INPUT", "Composite", "Dim", "DimTable", "MaybeDim", "Pair", "quotient", "times"]
+__all__ = ["EQUAL_PARTS", "INPUT", "Composite", "Dim", "DimTable", "Freeze", "MaybeDim", "Pair", "quotient", "times"]
 
 
 class DimTable(DimStore):
@@ -239,7 +240,7 @@ class DimTable(DimStore):
         """
         composite = self._composite[dim]
         leaves = [leaf for part in composite.parts[1:] for leaf in self.leaves(part)]
-        if self.frozen(composite.parts[0]) or not all(self.frozen(leaf) == EQUAL_PARTS for leaf in leaves):
+        if self.frozen(composite.parts[0]) or not all(self.freeze_of(leaf) == EQUAL_PARTS for leaf in leaves):
             return None
         known = next((other for own, other in self.equal_sizes if self.find(own) == dim), None)
         if known is not None:

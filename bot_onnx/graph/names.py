@@ -3,23 +3,34 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
+from bot_onnx.graph.dim_store import FreezeKind
 from bot_onnx.graph.dims import Dim as DimRoot
 from bot_onnx.graph.dims import MaybeDim
 from bot_onnx.graph.layers import LayerChain
 from bot_onnx.graph.parameters import Parameter
-from bot_onnx.graph.roles import Roles
+from bot_onnx.graph.role_store import Roles
 from bot_onnx.graph.rules import Context
 from bot_onnx.graph.types import Dim, Stack
+
+#: Role of a dim that has none otherwise, by why it is frozen.
+_BY_REASON: dict[FreezeKind, str] = {"spatial": "spatial", "input": "io", "count": "count", "constant": "count"}
 
 _GENERIC = frozenset({"layer", "layers", "h", "block", "blocks", "model", "module", "encoder_layer", "resblocks"})
 
 
 def name_dims(
-    context: Context, roles: Roles, stacks: list[Stack], axes: dict[str, tuple[MaybeDim, ...]]
+    context: Context,
+    roles: Roles,
+    stacks: list[Stack],
+    axes: dict[str, tuple[MaybeDim, ...]],
+    shown: Mapping[DimRoot, tuple[str, ...]],
 ) -> tuple[dict[str, Dim], dict[DimRoot, str]]:
-    """Plain dims by id, and the id of every dim of the algebra, in order of first occurrence in the stacks."""
+    """Plain dims by id, and the id of every dim of the algebra, in order of first occurrence in the stacks.
+
+    ``shown`` gives the outputs that a leaf is shown by.
+    """
     table = context.table
     occurrences: dict[DimRoot, list[tuple[str, int]]] = {}
     ids: dict[DimRoot, str] = {}
@@ -53,6 +64,7 @@ def name_dims(
             role=_role(context, roles, root),
             frozen=frozen[0] if all(frozen) else None,
             occurrences=tuple(occurrences.get(root, ())),
+            outputs=tuple(dict.fromkeys(name for leaf in table.leaves(root) for name in shown.get(leaf, ()))),
         )
     return dims, ids
 
@@ -73,17 +85,8 @@ def _role(context: Context, roles: Roles, dim: DimRoot) -> str:
     if table.composite(dim) is not None:
         parts = [_role(context, roles, leaf) for leaf in table.leaves(dim) if table.size(leaf) != (1, 1)]
         return "count" if all(part == "count" for part in parts) else "free"
-    words = {
-        "kernel": "spatial",
-        "spatial": "spatial",
-        "input": "io",
-        "number of equal": "count",
-        "picks elements": "count",
-        "features of": "count",
-        "number of classes": "count",
-    }
-    reason = table.frozen(dim) or ""
-    return next((given for word, given in words.items() if word in reason), "free")
+    reason = table.freeze_of(dim)
+    return "free" if reason is None else _BY_REASON.get(reason.kind, "free")
 
 
 def _unique_names(context: Context, roles: Roles, ids: dict[DimRoot, str]) -> dict[DimRoot, str]:

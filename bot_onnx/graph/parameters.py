@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from bot_onnx.graph.dims import Dim, MaybeDim
+from bot_onnx.graph.dims import Dim, Freeze, MaybeDim
 from bot_onnx.graph.einsum import summed_axes
 from bot_onnx.graph.nodes import VIEWS, behind_views, op_key
 from bot_onnx.graph.normalise import FLOATS
@@ -93,7 +93,7 @@ def _freeze_features(parameters: dict[str, Parameter], context: Context) -> None
                     elsewhere.add(leaf)
     for leaf, name in features.items():
         if leaf not in elsewhere:
-            table.freeze(leaf, f"features of the constant {name}")
+            table.freeze(leaf, Freeze("count", f"features of the constant {name}"))
 
 
 def is_linear(node: ir.Node) -> bool:

@@ -5,38 +5,18 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bot_onnx.graph.attention import PRODUCTS, Attention, heads_of
-from bot_onnx.graph.dims import Dim, MaybeDim
+from bot_onnx.graph.dims import Dim, Freeze, MaybeDim
+from bot_onnx.graph.integer_inputs import from_integer_input
 from bot_onnx.graph.layers import LayerChain
+from bot_onnx.graph.output_roles import decides_output, give_alphabets, give_outputs
+from bot_onnx.graph.outputs import Interface
 from bot_onnx.graph.parameters import Parameter, table_rows
 from bot_onnx.graph.recurrent import GATES, STATE_WEIGHT
+from bot_onnx.graph.role_store import Roles
 from bot_onnx.graph.rules import Context
 from bot_onnx.graph.rules.elementwise import reduced_axes
-from bot_onnx.graph.rules.indexed import BY_POSITION
 
 _CUTTING = frozenset({"Slice", "Tile", "Pad", "Split", "Reshape", "If"})
-_CHOOSING = frozenset({"Less", "Not", "Add", "Mul", "Where"})
-_FORM = frozenset({"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Clip", "Expand", "Transpose"})
-
-
-class Roles:
-    """Role per dim; the first one given stays."""
-
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._roles: dict[Dim, str] = {}
-
-    def give(self, dim: MaybeDim, role: str) -> None:
-        """Give a static dim a role unless it has one."""
-        if dim is not None and self._context.table.is_static(dim):
-            self._roles.setdefault(self._context.table.find(dim), role)
-
-    def of(self, dim: Dim) -> str | None:
-        """Role of a dim, or None."""
-        return self._roles.get(self._context.table.find(dim))
-
-    def dims(self, role: str) -> list[Dim]:
-        """Dims of a role, in the order in which it was given."""
-        return [dim for dim, given in self._roles.items() if given == role]
 
 
 def assign_roles(
@@ -45,6 +25,7 @@ def assign_roles(
     chains: list[LayerChain],
     attentions: list[Attention],
     parameters: dict[str, Parameter],
+    interface: Interface,
 ) -> Roles:
     """Find hidden, heads, head_dim, vocab, positions, intermediate; freeze tables that nothing can resize."""
     roles = Roles(context)
@@ -62,6 +43,7 @@ def assign_roles(
             if width is not None and rows is not None and context.table.find(width) != context.table.find(rows):
                 roles.give(width, "hidden")
     _table_roles(graph, context, roles, embeddings)
+    give_alphabets(graph, context, roles)
     _fixed_row_roles(graph, context, roles, parameters)
     for dim in context.conv_groups:
         for leaf in context.table.leaves(dim):
@@ -73,7 +55,7 @@ def assign_roles(
     _expert_roles(graph, context, roles, contracted)
     _addressed_roles(context, roles, parameters, contracted)
     _token_roles(context, roles, parameters, attentions)
-    _output_roles(graph, context, roles, contracted)
+    give_outputs(graph, context, roles, parameters, interface)
     return roles
 
 
@@ -131,7 +113,7 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
         lookups = [node for node, slot in parameter.uses if node.op_type == "Gather" and slot == 0]
         rows = table_rows(parameter, context)
         row = (table.size(rows)[0], rows, parameter.name)
-        if any(_from_integer_input(node.inputs[1]) for node in lookups):
+        if any(from_integer_input(node.inputs[1]) for node in lookups):
             given.append(row)
         elif any(dim is not None and table.find(dim) in width for dim in context.of(parameter.value)):
             computed.append(row)
@@ -146,7 +128,8 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
         for dim in () if node in tables else (picked, *context.of(node.inputs[1])):
             for leaf in table.leaves(dim) if dim is not None else ():
                 if table.is_static(leaf):
-                    table.freeze(leaf, f"Gather (node {node.name!r}) picks elements of it by computed indices")
+                    reason = f"Gather (node {node.name!r}) picks elements of it by computed indices"
+                    table.freeze(leaf, Freeze("count", reason))
     for group, role in ((given, "vocab"), (computed, "positions")):
         if not group:
             continue
@@ -187,40 +170,9 @@ def _token_widths(context: Context, embeddings: list[Parameter]) -> set[Dim]:
         context.table.find(last)
         for parameter in embeddings
         for node, slot in parameter.uses
-        if node.op_type == "Gather" and slot == 0 and _from_integer_input(node.inputs[1])
+        if node.op_type == "Gather" and slot == 0 and from_integer_input(node.inputs[1])
         if (last := context.of(node.inputs[0])[-1]) is not None
     }
-
-
-def _from_integer_input(value: ir.Value | None) -> bool:
-    """Whether indices are a graph input, maybe with negative ones counted from the end."""
-    while value is not None:
-        node = value.producer()
-        if node is None:
-            return value.const_value is None
-        if node.op_type not in _FORM:
-            return _wraps_around(value)
-        value = node.inputs[0]
-    return False
-
-
-def _wraps_around(value: ir.Value) -> bool:
-    """Whether a value is chosen element by element between an input and the input plus a constant."""
-    pending, seen, compared, given = [value], set[int](), False, False
-    while pending:
-        current = pending.pop()
-        if id(current) in seen or current.const_value is not None:
-            continue
-        seen.add(id(current))
-        node = current.producer()
-        if node is None:
-            given = True
-            continue
-        if node.op_type not in _FORM | _CHOOSING:
-            return False
-        compared |= node.op_type == "Less"
-        pending.extend(operand for operand in node.inputs if operand is not None)
-    return given and compared
 
 
 def _follow_positions(graph: ir.Graph, context: Context, roles: Roles) -> None:
@@ -277,9 +229,10 @@ def _intermediate_roles(
     for chain in chains:
         made: list[Dim] = []
         contracted: set[Dim] = set()
-        for value in chain.layers[0].parameters:
-            parameter = parameters.get(value.name or "")
-            if parameter is None or parameter.kind not in ("matrix", "kernel"):
+        # By who computes with them: a view of shared weights that an exporter wrote once stands outside of all layers.
+        nodes = set(chain.layers[0].nodes)
+        for parameter in parameters.values():
+            if parameter.kind not in ("matrix", "kernel") or not any(node in nodes for node, _ in parameter.uses):
                 continue
             for dim, direction in zip(context.of(parameter.value), parameter.directions, strict=True):
                 if dim is None or roles.of(dim) is not None:
@@ -346,7 +299,7 @@ def _expert_roles(graph: ir.Graph, context: Context, roles: Roles, contracted: s
     """
     table = context.table
     for node in graph:
-        if node.op_type == "TopK" and (dims := context.of(node.inputs[0])):
+        if node.op_type == "TopK" and not decides_output(node) and (dims := context.of(node.inputs[0])):
             ranked = dims[node.attributes.get_int("axis", -1)]
             for leaf in table.leaves(ranked) if ranked is not None else ():
                 if leaf not in contracted:
@@ -364,16 +317,6 @@ def _addressed_roles(context: Context, roles: Roles, parameters: dict[str, Param
         for leaf in table.leaves(dim)
     }
     for leaf in made:
-        if leaf not in contracted and (table.frozen(leaf) or "").endswith(BY_POSITION):
+        reason = table.freeze_of(leaf)
+        if leaf not in contracted and reason is not None and reason.kind == "position":
             roles.give(leaf, "count")
-
-
-def _output_roles(graph: ir.Graph, context: Context, roles: Roles, contracted: set[Dim]) -> None:
-    """Dims that only end at a graph output: the logits axis is vocab where it has its size, else ``out``."""
-    vocab = {context.table.size(dim) for dim in roles.dims("vocab")}
-    for output in graph.outputs:
-        for dim in context.of(output):
-            if dim is None or not context.table.is_static(dim) or roles.of(dim) is not None:
-                continue
-            if not contracted.intersection(context.table.leaves(dim)):
-                roles.give(dim, "vocab" if context.table.size(dim) in vocab else "out")

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from bot_onnx.graph.alibi import recognise_slopes
 from bot_onnx.graph.attention import Attention
 from bot_onnx.graph.closed_forms import recognise, recognise_cache
+from bot_onnx.graph.constants import feeds_rotary
 from bot_onnx.graph.decays import is_decay
 from bot_onnx.graph.dims import Dim as DimRoot
 from bot_onnx.graph.dims import MaybeDim
@@ -20,18 +21,15 @@ from bot_onnx.graph.names import chain_names, name_dims, stack_name
 from bot_onnx.graph.nodes import op_key
 from bot_onnx.graph.normalise import is_literal
 from bot_onnx.graph.opening import stored_type
+from bot_onnx.graph.outputs import Interface, find_interface
 from bot_onnx.graph.parameters import Parameter, is_linear, is_variance
 from bot_onnx.graph.residual import last_norm, norms_before, residual_kind, residual_writers
-from bot_onnx.graph.roles import Roles
+from bot_onnx.graph.role_store import Roles
 from bot_onnx.graph.rules import Context
 from bot_onnx.graph.rules.attention import ROTARY_CACHES
 from bot_onnx.graph.sinusoids import recognise_sinusoids
 from bot_onnx.graph.ties import find_twins, tied_places
 from bot_onnx.graph.types import Chain, Direction, Stack, Structure
-
-_ROTARY_PATH = frozenset(
-    "Mul MatMul Unsqueeze Expand Cast Transpose Concat Reshape Einsum Squeeze Identity Slice".split()
-)
 
 #: What a norm without weights of its own has for them, where its op asks for some.
 _UNTRAINED: dict[str, int] = {"norm_scale": 1, "norm_bias": 0}
@@ -49,7 +47,8 @@ def build_structure(
     chains: list[LayerChain],
     attentions: list[Attention],
     parameters: dict[str, Parameter],
-    assign: Callable[[], Roles],
+    assign: Callable[[Interface], Roles],
+    constants: frozenset[str],
 ) -> tuple[Structure, dict[DimRoot, str]]:
     """Build the structure, and the id of every dim in it.
 
@@ -57,11 +56,12 @@ def build_structure(
     """
     twins = find_twins(parameters, context)
     _merge_equal_composites(context)
-    roles = assign()
+    interface = find_interface(graph, context, parameters, constants)
+    roles = assign(interface)
     tables = _tables(graph, context, parameters)
     builder = _Stacks(graph, context, chains, attentions, parameters, twins, tables)
     stacks, broken, follows = builder.build()
-    dims, ids = name_dims(context, roles, stacks, builder.axes)
+    dims, ids = name_dims(context, roles, stacks, builder.axes, interface.outputs)
     names = chain_names(chains)
     residuals = [residual_kind(chain) for chain in chains]
     structure = Structure(
@@ -131,7 +131,7 @@ def _tables(graph: ir.Graph, context: Context, parameters: dict[str, Parameter])
                 context.table.freeze(context.of(value)[-1], f"table {name} follows no formula that is known here")
             continue
         if name in parameters:
-            if not _feeds_rotary(value) or _scales_channels(context, value):
+            if not feeds_rotary(value) or _scales_channels(context, value):
                 formula = _formula(parameters[name], tensor)
                 if formula is not None:
                     tables[name] = formula
@@ -197,19 +197,6 @@ def _scales_channels(context: Context, value: ir.Value) -> bool:
         if other is not None and other is not value and other.const_value is None
     ]
     return any(dim is not None and context.table.find(dim) in own for other in others for dim in context.of(other))
-
-
-def _feeds_rotary(value: ir.Value) -> bool:
-    pending, seen = [value], 0
-    while pending and seen < 32:
-        current = pending.pop()
-        seen += 1
-        for usage in current.uses():
-            if usage.node.op_type in ("Sin", "Cos"):
-                return True
-            if usage.node.op_type in _ROTARY_PATH:
-                pending.extend(usage.node.outputs)
-    return False
 
 
 class _Stacks:

@@ -34,10 +34,12 @@ class Dim:
         role: one of :data:`SPEC_ROLES`, or ``v_head_dim``, ``group`` (query heads per kv head), ``half_head_dim``,
             ``state`` (contracted between two activations of a layer that are no attention), ``conv_groups`` (of a
             grouped convolution), ``count`` (a number of things, such as the 3 of a fused qkv), ``io``, ``spatial``,
-            ``tokens`` (rows of tables that are added or joined to activations), ``out`` (ends at a graph output only),
+            ``tokens`` (rows of tables that are added or joined to activations), ``out`` (shown by a graph output, and
+            read by no weight: the user's interface),
             ``free`` (anything else that can be resized).
         frozen: None if the dim can be resized, else the reason why not.
         occurrences: ``(initializer name, axis)`` pairs.
+        outputs: names of the graph outputs that show the dim, or that are decided or summed over it.
     """
 
     id: str
@@ -48,6 +50,7 @@ class Dim:
     role: str
     frozen: str | None
     occurrences: tuple[tuple[str, int], ...]
+    outputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

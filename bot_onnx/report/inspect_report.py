@@ -11,13 +11,14 @@ from bot_onnx.report.dims import composition, fixed_reason
 from bot_onnx.report.layout import Fitting, cell, facts, plural, table
 from bot_onnx.report.units import count, size
 from bot_onnx.report.views import InspectionView, Value
+from bot_onnx.spec.channels import SCALED_ROLES
 
 
 def inspect_report(inspection: InspectionView) -> Group:
     """Everything that ``inspect`` shows, as one renderable."""
     structure = inspection.structure
     parts: list[RenderableType] = [_header(inspection), "", _chains(structure)]
-    parts += ["", _dims(structure), "", _stacks(structure)]
+    parts += ["", _dims(structure), *_outputs(structure), "", _stacks(structure)]
     if structure.ties:
         parts += ["", _ties(structure)]
     parts += [cell(f"note: {note}") for note in structure.notes]
@@ -88,6 +89,25 @@ def _dims_table(structure: Structure, *, wide: bool) -> Table:
             _resizable(fixed_reason(dim, structure.dims)),
         )
     return made
+
+
+def _outputs(structure: Structure) -> list[RenderableType]:
+    """What the user's interface is made of, and which of it a factor for the width would change."""
+    shown = [dim for dim in structure.dims.values() if dim.outputs and not dim.parts]
+    if not shown:
+        return []
+    made = table("What outputs show", ["id!", "name", "size>", "role", "outputs", "under width"])
+    for dim in shown:
+        stays = dim.role not in SCALED_ROLES or dim.frozen is not None
+        made.add_row(
+            dim.id,
+            cell(dim.name),
+            str(dim.size),
+            cell(dim.role),
+            cell(", ".join(dim.outputs)),
+            Text("stays" if stays else "changes", style="" if stays else "yellow"),
+        )
+    return ["", made]
 
 
 def _uses(dim: Dim) -> str:

@@ -18,7 +18,8 @@ _KEPT = (
     *("head_dim", "v_head_dim", "half_head_dim", "group", "state", "tokens"),
     *("vocab", "positions", "io", "spatial", "count", "out"),
 )
-_SCALED_ROLES = ("hidden", "heads", "kv_heads", "conv_groups", "intermediate", "free")
+#: Roles that ``width`` scales.
+SCALED_ROLES = ("hidden", "heads", "kv_heads", "conv_groups", "intermediate", "free")
 
 
 def hold_extents(problem: Problem) -> None:
@@ -119,7 +120,7 @@ def _factor(problem: Problem, dim: Dim) -> float:
 
 def _scalable(problem: Problem, ident: str) -> bool:
     dim = problem.comp.dims[ident]
-    return dim.role in _SCALED_ROLES and dim.frozen is None and not (dim.role == "kv_heads" and dim.size == 1)
+    return dim.role in SCALED_ROLES and dim.frozen is None and not (dim.role == "kv_heads" and dim.size == 1)
 
 
 def apply_width(problem: Problem) -> None:
@@ -183,19 +184,46 @@ def derive_intermediate(problem: Problem) -> None:
 
 
 def follow_hidden(problem: Problem) -> None:
-    """Let undecided leaves of role ``out`` or ``free`` follow hidden where the source has them equal (a pooler's)."""
+    """Let undecided leaves follow hidden that are a second form of it: a pooler's, the transform's before a head.
+
+    One matrix makes such a leaf from the stream, at the same size, and a trained matrix reads it again (or it is shown
+    beside the stream itself: the analysis tells it from classes, which never follow).
+    """
     skipped = _bystanders(problem)
-    for dim in problem.comp.with_role("out", "free"):
+    for dim in problem.comp.with_role("free"):
         hidden = problem.hidden_of(dim)
         if dim.parts or hidden is None or dim.id in skipped or dim.size != hidden.size:
             continue
-        if problem.unknown(dim) and problem.sizes.changed(hidden.id):
+        second = problem.unknown(dim) and _is_second_form(problem, dim, hidden)
+        if second and problem.sizes.changed(hidden.id):
             size = problem.new(hidden)
             problem.sizes.assign(dim.id, size, f"follows {hidden.name}")
             problem.note(
                 f"{dim.name} ({dim.id}): {dim.size} -> {size}, follows {hidden.name}, which it equals in the source; "
                 f"put '{dim.name}' under 'dims' for another size."
             )
+
+
+def _is_second_form(problem: Problem, dim: Dim, hidden: Dim) -> bool:
+    """Whether ``dim`` has hidden's width because it belongs to the stream.
+
+    Either one matrix makes it from the stream, and something reads it; or it lies in a stem of convolutions whose last
+    one writes the stream itself. Features that a matrix projects onto the stream have a width of their own.
+    """
+    uses = [
+        (stack, stack.directions[axis])
+        for stack in problem.structure.stacks
+        if stack.kind in ("matrix", "kernel")
+        for axis, ident in enumerate(stack.axes)
+        if ident == dim.id
+    ]
+    makers = [stack for stack, direction in uses if direction == "out"]
+    readers = [stack for stack, direction in uses if direction == "in"]
+    if len(makers) != 1:
+        return False
+    if makers[0].kind == "matrix":
+        return hidden.id in makers[0].axes and bool(readers or dim.outputs)
+    return bool(readers) and all(stack.kind == "kernel" and hidden.id in stack.axes for stack in readers)
 
 
 def derive_free(problem: Problem) -> None:
@@ -234,3 +262,13 @@ def hold_rest(problem: Problem) -> None:
     for ident in problem.comp.order:
         if not problem.comp.dims[ident].parts:
             problem.sizes.keep(ident, "stays")
+
+
+def tell_outputs(problem: Problem) -> None:
+    """Note which outputs change with a channel of the network that they show, where no key names that channel."""
+    told = []
+    for dim in problem.comp.with_role("hidden", "free", "intermediate", "conv_groups"):
+        if dim.outputs and not dim.parts and dim.id not in problem.asked and problem.sizes.changed(dim.id):
+            told.append(f"{listing(dim.outputs, 4)} ({dim.name} {dim.size} -> {problem.new(dim)})")
+    if told:
+        problem.note(f"outputs that show channels of the network change: {listing(told, 8)}; 'dims' sizes them.")

@@ -6,8 +6,8 @@ through the composites (:mod:`bot_onnx.spec.constraints`), so a later pass only 
 1. frozen dims keep their size; ``dims`` and the role keys give theirs;
 2. query heads per kv head stay (a single kv head stays single), head_dim stays, v_head_dim goes with it;
 3. heads follow a hidden size that is asked for, kv heads keep their ratio to the heads;
-4. ``width`` scales what is open; intermediate sizes keep their ratio to hidden; leaves of hidden's size follow it;
-   free leaves in the layers keep their ratio;
+4. ``width`` scales what is open; intermediate sizes keep their ratio to hidden; second forms of hidden (a pooler's)
+   follow it; free leaves in the layers keep their ratio;
 5. the rest stays.
 """
 
@@ -27,6 +27,7 @@ from bot_onnx.spec.channels import (
     hold_extents,
     hold_rest,
     split_composites,
+    tell_outputs,
 )
 from bot_onnx.spec.composition import combine
 from bot_onnx.spec.depth import solve_layers
@@ -53,6 +54,7 @@ _PASSES: tuple[Callable[[Problem], None], ...] = (
     follow_hidden,
     derive_free,
     hold_rest,
+    tell_outputs,
 )
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from bot_onnx.errors import DimError, GraphError, SpecError
-from bot_onnx.graph.types import Dim, Structure
+from bot_onnx.graph.types import Dim, Structure, TensorKind
 from bot_onnx.spec import Solution, TargetSpec, solve
 from tests.spec_structures import bert, gpt2, llama, structure, tied, vit
 
@@ -355,3 +356,20 @@ def test_an_inconsistent_structure_is_refused() -> None:
     unequal = Structure({"d0": Dim("d0", "x", 5, "concat", ("d1",), "free", None, ()), "d1": leaf}, (), ())
     with pytest.raises(GraphError, match="its parts make 4"):
         solve(unequal, TargetSpec())
+
+
+def speech(reader: str) -> Structure:
+    """A convolution of hidden's width in front of the stream, which another convolution or a matrix writes."""
+    source = structure(
+        [("mels", "io", 80), ("front", "free", 64), ("hidden", "hidden", 64), ("labels", "out", 64)],
+        [(None, ["mels", "front"]), (None, ["front", "hidden"]), (None, ["hidden", "labels"])],
+    )
+    first, second, *rest = source.stacks
+    kinds: tuple[TensorKind, ...] = ("kernel", "kernel" if reader == "kernel" else "matrix")
+    stacks = tuple(replace(stack, kind=kind) for stack, kind in zip((first, second), kinds, strict=True))
+    return replace(source, stacks=(*stacks, *rest))
+
+
+def test_only_what_belongs_to_the_stream_follows_hidden() -> None:
+    assert list(sizes(speech("kernel"), hidden=32).values()) == [80, 32, 32, 64]
+    assert list(sizes(speech("matrix"), hidden=32).values()) == [80, 64, 32, 64]

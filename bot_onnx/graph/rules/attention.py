@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from bot_onnx.graph.dims import MaybeDim
+from bot_onnx.graph.dims import EQUAL_PARTS, MaybeDim
 from bot_onnx.graph.nodes import op_key
 from bot_onnx.graph.rules.base import AttentionDims, Axes, Context, rule
 
@@ -154,14 +154,14 @@ def multi_head_attention(context: Context, node: ir.Node) -> None:
     parts: _Parts = (None, None)
     if len(dims) == 5:
         query = key = value = _Heads(dims[2], dims[4], dims)
-        table.freeze(dims[3], "a number of equal parts")
+        table.freeze(dims[3], EQUAL_PARTS)
         parts = (0, 1)
     else:
         query = _operand(context, node, 0, heads)
         packed = context.of(_input(node, 1))
         if len(packed) == 5:
             key = value = _Heads(packed[2], packed[4], packed)
-            table.freeze(packed[3], "a number of equal parts")
+            table.freeze(packed[3], EQUAL_PARTS)
         else:
             key, value = (_operand(context, node, slot, heads) for slot in (1, 2))
     table.unify(query.heads, key.heads)
@@ -305,7 +305,7 @@ def _half_cache(context: Context, node: ir.Node, past: Axes, key: _Heads) -> Non
 
 def _count(context: Context, number: int) -> MaybeDim:
     dim = context.table.leaf((number, number))
-    context.table.freeze(dim, "a number of equal parts")
+    context.table.freeze(dim, EQUAL_PARTS)
     return dim
 
 
@@ -351,7 +351,7 @@ def _rotate(
         pairs = table.split(part, (2, 2))
         half = pairs[0] if pairs is not None else None
         if pairs is not None:
-            table.freeze(pairs[1], "a number of equal parts")
+            table.freeze(pairs[1], EQUAL_PARTS)
     else:
         halves = table.cut(part, [width])
         half = table.unify(*halves) if halves is not None and len(halves) == 2 else None

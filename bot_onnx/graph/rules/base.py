@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from bot_onnx.graph.dims import Dim, DimTable, MaybeDim, Pair
+from bot_onnx.graph.dims import Dim, DimTable, Freeze, MaybeDim, Pair
 from bot_onnx.graph.observe import Observation
 from bot_onnx.graph.probe import Alignment
 from bot_onnx.graph.shape_values import Elements, Expr, ShapeValues, SizeOf
@@ -100,7 +100,7 @@ class Context:
             checked.append(leaf)
         self.axes[value.name or ""] = tuple(checked)
 
-    def fresh(self, value: ir.Value, reason: str | None = None) -> None:
+    def fresh(self, value: ir.Value, reason: Freeze | str | None = None) -> None:
         """Give an output new leaves, frozen if a reason is given."""
         dims = tuple(self.table.leaf(size) for size in self.sizes(value))
         if reason is not None:

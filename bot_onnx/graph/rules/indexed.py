@@ -7,14 +7,12 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bot_onnx.graph.dims import MaybeDim
+from bot_onnx.graph.dims import Freeze, MaybeDim
 from bot_onnx.graph.rules.base import Axes, Context, axis_of, rule
 
-BY_POSITION = "indexes this axis by computed positions"  #: how the reason ends
 
-
-def _reason(node: ir.Node) -> str:
-    return f"{node.op_type} (node {node.name!r}) {BY_POSITION}"
+def _reason(node: ir.Node) -> Freeze:
+    return Freeze("position", f"{node.op_type} (node {node.name!r}) indexes this axis by computed positions")
 
 
 def _hold(context: Context, node: ir.Node, dims: Axes) -> None:

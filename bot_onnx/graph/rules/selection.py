@@ -7,7 +7,7 @@ from itertools import accumulate
 import numpy as np
 import onnx_ir as ir
 
-from bot_onnx.graph.dims import MaybeDim
+from bot_onnx.graph.dims import Freeze, MaybeDim
 from bot_onnx.graph.rules.base import Context, axis_of, broadcast, rule
 
 _HUGE = 1 << 30  #: a bound beyond this means "to the end"
@@ -43,7 +43,7 @@ def hold_picked(context: Context) -> None:
     """
     table = context.table
     for node, dim in context.picked:
-        reason = f"Gather (node {node.name!r}) picks elements of it by constant indices"
+        reason = Freeze("count", f"Gather (node {node.name!r}) picks elements of it by constant indices")
         indices, composite = node.inputs[1], table.composite(dim)
         single = indices is not None and indices.const_value is not None and indices.const_value.size == 1
         numbers = context.numbers(indices) if single else None
