@@ -8,7 +8,7 @@ from rich.table import Table
 from bot_onnx.report.layout import cell, facts, plural, table
 from bot_onnx.report.units import arrow, change, count, number, size
 from bot_onnx.stack.types import Axis
-from bot_onnx.surgery.types import Plan, StackPlan
+from bot_onnx.surgery.types import Plan, Promise, StackPlan
 
 
 def plan_report(plan: Plan) -> Group:
@@ -31,6 +31,14 @@ def method_text(plan: Plan) -> str:
     return f"{plan.method}{f' ({options})' if options else ''}{aligned}, seed {plan.seed}"
 
 
+def promise_text(promise: Promise) -> str:
+    """What the outputs are to the source's, in a line."""
+    state = {True: "kept: the source's, at the new sizes", False: "not kept, as planned", None: "nothing is promised"}
+    factors = ", ".join(f"{name} times {factor:g}" for name, factor in promise.factors)
+    told = state[promise.kept] + (f": {promise.why}" if promise.why and not promise.kept else "")
+    return f"{told} ({factors})" if promise.kept and factors else told
+
+
 def _option(value: object) -> str:
     return ("on" if value else "off") if isinstance(value, bool) else str(value)
 
@@ -41,6 +49,7 @@ def _header(plan: Plan) -> RenderableType:
             "source": plan.source,
             "spec": plan.name or None,
             "method": method_text(plan),
+            "outputs": promise_text(plan.promise),
             "weights": "in a file beside the model" if plan.external else "inside the model file",
         }
     )

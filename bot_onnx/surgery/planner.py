@@ -24,10 +24,11 @@ from bot_onnx.spec import Solution, TargetSpec, solve
 from bot_onnx.surgery.depth import resize_chain, successor
 from bot_onnx.surgery.emit import initializer_order, skeleton
 from bot_onnx.surgery.framing import Layout, TensorSlot, layout
+from bot_onnx.surgery.lineage import describe, tolerance_of
 from bot_onnx.surgery.scales import check_branches, patch_scales
 from bot_onnx.surgery.sizes import patch_sizes
 from bot_onnx.surgery.tasks import build_task
-from bot_onnx.surgery.types import DimChange, LayerChange, Plan, StackPlan
+from bot_onnx.surgery.types import DimChange, LayerChange, Plan, Promise, StackPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ def prepare(
     align: Kind | None = None,
     samples: Samples | None = None,
     name: str = "model.onnx",
+    promise: Promise | None = None,
 ) -> Prepared:
     """Plan a resize. The analysed model is changed in place: analyse anew for another plan.
 
@@ -82,11 +84,12 @@ def prepare(
         align: alignment of the source before; None: as the method likes it.
         samples: that the alignment looks at the source's activations on; recorded by their hash.
         name: file name of the output.
+        promise: what its outputs are to the source's; None: nothing is known of them.
 
     Raises:
         SpecError, DimError, GraphError, ResampleError: the target cannot be had; nothing was written.
     """
-    structure = analysis.structure
+    structure, promise = analysis.structure, promise or Promise()
     _refuse_quantised(analysis, origin)
     solution = solve(structure, spec)
     wanted: Kind = get_method(method).default_alignment(options) if align is None else align
@@ -98,7 +101,7 @@ def prepare(
         *patch_sizes(analysis, solution.sizes),
         *patch_scales(analysis, solution.sizes, solution.layers, given),
     ]
-    targets = _resize_depth(analysis, solution)
+    targets, partners = _resize_depth(analysis, solution)
     used = set(initializer_order(analysis.model.graph))  # a table of its own may go with the layer that read it
     stacks = [
         StackPlan(
@@ -123,7 +126,11 @@ def prepare(
         "options": options.model_dump(mode="json"),
         "seed": seed,
         "align": alignment.kind,
-    } | ({} if samples is None else {"calibration_sha256": samples.digest()})
+        **({} if samples is None else {"calibration_sha256": samples.digest()}),
+        **describe(
+            analysis, solution, partners, promise, tolerance_of(analysis, (stack.dtype for stack in structure.stacks))
+        ),
+    }
     restore_casts(analysis.model.graph, written)
     proto = skeleton(analysis, solution.sizes, written, provenance)
     slots = _slots(analysis, stacks)
@@ -143,6 +150,7 @@ def prepare(
         parameters=(structure.parameters, _parameters(stacks)),
         size_bytes=(origin.size_bytes, placed.total_bytes),
         external=placed.data_name is not None,
+        promise=promise,
     )
     return Prepared(plan, proto, slots, tensors, alignment)
 
@@ -173,11 +181,17 @@ def _dim_changes(analysis: Analysis, sizes: Mapping[str, int]) -> tuple[DimChang
     return tuple(DimChange(d.id, d.name, d.role, d.kind, d.size, sizes[d.id]) for d in dims)
 
 
-def _resize_depth(analysis: Analysis, solution: Solution) -> dict[str, tuple[str, ...]]:
-    """Change the depth of every chain; returns the names of the tensors to write, per stack."""
+def _resize_depth(analysis: Analysis, solution: Solution) -> tuple[dict[str, tuple[str, ...]], dict[str, str | None]]:
+    """Change the depth of every chain.
+
+    Returns:
+        The names of the tensors to write, per stack; and for inputs and outputs that were named anew, their names in
+        the source (None: it has no such thing).
+    """
     graph = analysis.model.graph
     taken = names_in(graph)
     targets: dict[str, tuple[str, ...]] = {}
+    partners: dict[str, str | None] = {}
     stacked = {chain.name: solution.layers[chain.name] - chain.leading for chain in analysis.structure.chains}
     for stack in analysis.structure.stacks:
         if stack.chain is None or stack.shared:
@@ -194,10 +208,22 @@ def _resize_depth(analysis: Analysis, solution: Solution) -> dict[str, tuple[str
             for stack in analysis.structure.stacks
             if stack.chain in (info.name, info.follows) and stack.chain is not None and not stack.shared
         }
-        origins = resize_chain(graph, chain, info.name, stacked[info.name], added, taken)
-        axes = analysis.context.axes
-        axes.update({name: axes[origin] for name, origin in origins.items() if origin in axes})
-    return targets
+        ports = resize_chain(graph, chain, info.name, stacked[info.name], added, taken)
+        if ports is not None:
+            axes = analysis.context.axes
+            axes.update({name: axes[origin] for name, origin in ports.origins.items() if origin in axes})
+            # Names before this chain may be new as well, made by the chains before it.
+            found = ports.partners(_picks(info.stacked, stacked[info.name]))
+            partners |= {name: old and partners.get(old, old) for name, old in found.items()}
+    return targets, partners
+
+
+def _picks(source: int, target: int) -> list[int | None]:
+    """Which layer of the source every layer is: where layers are added, they stand behind those they are made of."""
+    if target <= source:
+        return list(range(target))
+    picks = [k * source // target for k in range(target)]
+    return [pick if k == 0 or picks[k - 1] != pick else None for k, pick in enumerate(picks)]
 
 
 def _slots(analysis: Analysis, stacks: list[StackPlan]) -> list[TensorSlot]:

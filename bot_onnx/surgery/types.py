@@ -66,6 +66,23 @@ class StackPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Promise:
+    """What the target's outputs are to the source's, as planned.
+
+    Attributes:
+        kept: True: equal through the operators of the axes; False: another function, as planned (shrinking, or growth
+            that cannot be exact); None: nothing is known.
+        why: short text for people where it is not kept.
+        factors: ``(output name, number)``: outputs that are the source's times a number (a unit vector of twice the
+            length). Inputs may stand there as well (cached keys, where head_dim changes): they are fed so.
+    """
+
+    kept: bool | None = None
+    why: str = ""
+    factors: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A whole resize, before any weight is read.
 
@@ -78,6 +95,7 @@ class Plan:
         parameters: number of weights before and after.
         size_bytes: size of the file (weights included) before and after.
         external: whether the weights go to a file beside the model.
+        promise: what the outputs are to the source's.
     """
 
     source: str
@@ -94,6 +112,7 @@ class Plan:
     parameters: tuple[int, int]
     size_bytes: tuple[int, int]
     external: bool
+    promise: Promise = Promise()
 
     def to_json(self, *, indent: int | None = 2) -> str:
         """The plan as JSON."""
