@@ -32,6 +32,10 @@ class Incomparable(Exception):
     """Two values cannot be held against each other; the message says why."""
 
 
+class Mismatch(Incomparable):
+    """They cannot because one of them is not what was planned."""
+
+
 class Carrier:
     """The operators of one resize.
 
@@ -131,7 +135,7 @@ def _along(array: Array, axes: Axes, leaf: Callable[[Array, Axis], Array], dtype
     if not any(axis is not None for axis in axes):
         return array
     if len(axes) != array.ndim:
-        raise Incomparable(f"it has {array.ndim} axes, {len(axes)} were planned")
+        raise Mismatch(f"it has {array.ndim} axes, {len(axes)} were planned")
     array = array.astype(dtype)
     for index, planned in enumerate(axes):
         if planned is None:
@@ -139,7 +143,7 @@ def _along(array: Array, axes: Axes, leaf: Callable[[Array, Axis], Array], dtype
         shape = array.shape
         axis = _settled(planned, shape[index])
         if axis.source != shape[index]:
-            raise Incomparable(f"its axis {index} has {shape[index]} indices where {axis.source} were planned")
+            raise Mismatch(f"its axis {index} has {shape[index]} indices where {axis.source} were planned")
         if not changes(axis):
             continue
         made = walk(array.reshape(prod(shape[:index]), shape[index], prod(shape[index + 1 :])), axis, leaf, np)
@@ -154,7 +158,7 @@ def _settled(axis: Axis, size: int) -> Axis:
         return axis
     least, step = axis.source, _with_runtime(axis, 1).source - axis.source  # the size is linear in that of the part
     if count > 1 or step <= 0 or (size - least) % step:
-        raise Incomparable(f"its parts cannot be told apart in {size} indices")
+        raise Mismatch(f"its parts cannot be told apart in {size} indices")
     return _with_runtime(axis, (size - least) // step)
 
 

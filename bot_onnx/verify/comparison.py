@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bot_onnx.surgery.lineage import Axes
-from bot_onnx.verify.carrying import Carrier, Floats, Incomparable, comparable
+from bot_onnx.verify.carrying import Carrier, Floats, Mismatch, comparable
 from bot_onnx.verify.outputs import is_float
 from bot_onnx.verify.types import OutputComparison
 
@@ -87,13 +87,14 @@ def compare(
         logits: the last axis holds logits, so that a divergence says something.
 
     Raises:
-        Incomparable: the shapes do not agree, and no operator brings them together.
+        Incomparable: there is no operator, or another basis.
+        Mismatch: the shapes are not those that were planned.
     """
     pairs = [bring(left, right, way) for left, right in zip(new, source, strict=True)]
     exact = not all(is_float(array) for array in (*new, *source))
     if any(array.dtype.kind in "OUS" for array in (*new, *source)):
         differing = sum(int((pair.new != pair.source).sum()) for pair in pairs)
-        return _told(name, new, way, agrees=not differing, differing=differing)
+        return _told(name, new, way, exact, agrees=not differing, differing=differing)
     scale = max((float(np.abs(b).max(initial=0.0)) for pair in pairs for _, b in _row_blocks(pair)), default=0.0)
     limit = (way.tolerance or 0.0) * scale
     cosine = difference = divergence = 0.0
@@ -112,6 +113,7 @@ def compare(
         name,
         new,
         way,
+        exact,
         agrees=differing == 0 and alike,
         differing=differing,
         cosine=cosine / rows if rows and not exact else None,
@@ -130,7 +132,7 @@ def _unequal(pair: Pair) -> NDArray[np.bool_]:
 
 
 def _told(
-    name: str, new: Sequence[NDArray[Any]], way: Way, *, agrees: bool, differing: int, **measured: Any
+    name: str, new: Sequence[NDArray[Any]], way: Way, exact: bool, *, agrees: bool, differing: int, **measured: Any
 ) -> OutputComparison:
     promised = way.tolerance is not None
     blank = dict.fromkeys(("cosine", "max_difference", "scale", "divergence"))
@@ -139,7 +141,7 @@ def _told(
         shape=tuple(new[0].shape),
         mapped=None if way.carrier is None else way.carrier.describe(way.axes),
         agrees=agrees if promised else None,
-        tolerance=way.tolerance,
+        tolerance=0.0 if promised and exact else way.tolerance,
         differing=differing if promised else 0,
         factor=way.factor,
         **{**blank, **measured},
@@ -149,7 +151,7 @@ def _told(
 def bring(new: NDArray[Any], source: NDArray[Any], way: Way) -> Pair:
     """Bring both to one shape, NaN and infinities replaced by zeros."""
     if new.ndim != source.ndim:
-        raise Incomparable(f"it has {new.ndim} axes, the source's has {source.ndim}")
+        raise Mismatch(f"it has {new.ndim} axes, the source's has {source.ndim}")
     lost, holes = _nonfinite(source)
     carried, touched = source if lost is None else np.where(lost, 0, source), lost
     if way.carrier is not None and any(way.axes):
@@ -158,7 +160,7 @@ def bring(new: NDArray[Any], source: NDArray[Any], way: Way) -> Pair:
         new = comparable(new, way.axes)
         holes = None  # several may meet in one element
     if new.shape != carried.shape:
-        raise Incomparable(f"its shape is {_sizes(new)}, the source's {_sizes(source)}")
+        raise Mismatch(f"its shape is {_sizes(new)}, the source's {_sizes(source)}")
     if way.factor != 1.0:
         carried = carried.astype(np.float64) * way.factor
     bad, own = _nonfinite(new)

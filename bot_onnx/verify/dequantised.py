@@ -42,7 +42,7 @@ def check_dequantised(
         trial, checks = run_model(plain, str(plain.path), observed=observed, reference=source, seed=0)
         found = compare_with(source, str(source.path), trial, plain.proto.graph, {})
     failed = [check.detail for check in checks if check.status == "fail"]
-    failed += [reason for reason in (found.skipped, *found.left_out) if reason]
+    failed += [reason for reason in (found.skipped, *found.faults, *found.left_out) if reason]
     compared = tuple(entry for entry in found.outputs if entry.cosine is not None)
     if not compared:
         why = [*failed, "it has no output of floats"][0]

@@ -46,7 +46,7 @@ def first_difference(
     if descent.lineage is None or descent.carrier is None:
         return None
     try:
-        ways = _ways(analyse(reference.model()), descent, descent.lineage)
+        ways = _ways(analyse(reference.model()), descent, descent.lineage, wrong)
         search = _Search(file.proto.graph, ways, wrong, set(_made(reference.proto.graph)))
         for names in search.batches():
             theirs = run_source(reference, against, trial, descent, show=names)[0]
@@ -68,7 +68,7 @@ def _made(graph: onnx.GraphProto) -> Iterator[str]:
     return (name for node in graph.node for name in node.output if name)
 
 
-def _ways(analysis: Analysis, descent: Descent, lineage: Lineage) -> dict[str, Way]:
+def _ways(analysis: Analysis, descent: Descent, lineage: Lineage, wrong: Sequence[str]) -> dict[str, Way]:
     """How each value of the source becomes the file's.
 
     Where the depth changed, layers stand elsewhere, all but the first; the norm that ends it may have moved on too.
@@ -78,12 +78,13 @@ def _ways(analysis: Analysis, descent: Descent, lineage: Lineage) -> dict[str, W
     ]
     moved = {node for chain in changed for layer in chain.layers[1:] for node in layer.nodes}
     moved |= {chain.layers[0].end for chain in changed}
-    return {
+    ways = {
         value.name or "": Way(descent.carrier, value_axes(analysis, value, lineage.sizes), 1.0, lineage.tolerance)
         for node in analysis.model.graph
         if node not in moved
         for value in node.outputs
     }
+    return ways | {name: descent.way(name) for name in wrong}
 
 
 class _Search:
@@ -97,7 +98,7 @@ class _Search:
     def __init__(self, graph: onnx.GraphProto, ways: dict[str, Way], wrong: Sequence[str], known: set[str]) -> None:
         self.found: str | None = None
         self.scaled: str | None = None
-        self._ways = ways
+        self._ways, self._wrong = ways, frozenset(wrong)
         self._producers = {name: node for node in graph.node for name in node.output if name}
         constant = {tensor.name for tensor in graph.initializer}
         self._live = {value.name for value in graph.input} - constant
@@ -116,6 +117,9 @@ class _Search:
 
     def look(self, name: str, new: Any, source: Any) -> None:
         """Hold one value against the source's."""
+        if name in self._wrong:
+            self.found = self.scaled or self._words(name)
+            return
         if not (is_float(new) and is_float(source)):  # sizes, among others, which differ as they should
             return
         try:

@@ -14,7 +14,7 @@ from bot_onnx.graph.baked_lengths import baked_lengths
 from bot_onnx.graph.inputs import InputSpec, input_specs
 from bot_onnx.graph.reader import Source
 from bot_onnx.graph.tensor_protos import one_line
-from bot_onnx.verify.carrying import Incomparable
+from bot_onnx.verify.carrying import Incomparable, Mismatch
 from bot_onnx.verify.comparison import compare
 from bot_onnx.verify.descent import UNKNOWN, Descent
 from bot_onnx.verify.feeding import Feeds, batches, candidate_shapes, index_ranges
@@ -40,12 +40,14 @@ class Compared:
 
     Attributes:
         outputs: of every output that could be compared.
-        left_out: why the others could not, in sentences.
+        left_out: why others could not, in sentences.
+        faults: what is not as planned in others, so that they could not, in sentences.
         skipped: why none could, or None.
     """
 
     outputs: tuple[OutputComparison, ...] = ()
     left_out: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
     skipped: str | None = None
 
 
@@ -149,8 +151,20 @@ def compare_with(
         raise
     except Exception as error:
         return Compared(skipped=f"{reference.path.name} does not run on these inputs: {one_line(error)}")
+    made, left_out, faults = _held(trial, theirs, axes, descent)
+    had = {descent.partner(name) for name in trial.results[0]}
+    faults += [f"{name!r}: the model has no such output" for name in theirs[0] if name not in had]
+    nothing = None if made or left_out or faults else "there are no outputs"
+    return Compared(tuple(made), tuple(left_out), tuple(faults), nothing)
+
+
+def _held(
+    trial: Trial, theirs: Sequence[Mapping[str, Any]], axes: Mapping[str, OutputAxes], descent: Descent
+) -> tuple[list[OutputComparison], list[str], list[str]]:
+    """Every output against the source's: comparisons, what could not be compared, what is not as planned."""
     made: list[OutputComparison] = []
     left_out: list[str] = []
+    faults: list[str] = []
     for name in trial.results[0]:
         partner = descent.partner(name)
         if partner is None:  # of a layer that was added
@@ -161,14 +175,14 @@ def compare_with(
         try:
             ours, other = _arrays(trial.results, name), _arrays(theirs, partner)
             if len(ours) != len(other):
-                raise Incomparable("it holds another number of tensors")
+                raise Mismatch("it holds another number of tensors")
             logits = name in axes and axes[name].logits
             made.append(compare(name, ours, other, descent.way(name), logits=logits))
+        except Mismatch as why:
+            faults.append(f"{name!r}: {why}")
         except Incomparable as why:
             left_out.append(f"{name!r}: {why}")
-    had = {descent.partner(name) for name in trial.results[0]}
-    left_out += [f"{name!r}: the model has no such output" for name in theirs[0] if name not in had]
-    return Compared(tuple(made), tuple(left_out), None if made or left_out else "there are no outputs")
+    return made, left_out, faults
 
 
 def run_source(

@@ -22,14 +22,15 @@ def judge(compared: Compared, promise: Promise | None, locate: Callable[[Sequenc
     """
     if compared.skipped is not None:
         return Check(_NAME, "skip", compared.skipped)
-    left_out = [f"not compared: {reason}" for reason in compared.left_out[:_SHOWN]]
+    left_out = [f"not compared: {reason}" for reason in (*compared.faults, *compared.left_out)[:_SHOWN]]
     if promise is None or not promise.kept:
         told = _without_promise(promise)
         return Check(_NAME, "info", "; ".join([told, *map(_closeness, compared.outputs[:_SHOWN]), *left_out]))
     wrong = [entry for entry in compared.outputs if not entry.agrees]
-    if wrong:
-        place = locate([entry.output for entry in wrong])
-        detail = [*map(_fault, wrong[:_SHOWN]), *([place] if place else [])]
+    if wrong or compared.faults:
+        place = locate([entry.output for entry in wrong]) if wrong else None
+        faults = [f"output {reason}" for reason in compared.faults[:_SHOWN]]
+        detail = [*map(_fault, wrong[:_SHOWN]), *faults, *([place] if place else [])]
         return Check(_NAME, "fail", "; ".join(detail))
     if left_out or not compared.outputs:
         return Check(_NAME, "info", "; ".join([*map(_agreement, compared.outputs[:_SHOWN]), *left_out]))
