@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
+
 from bot_onnx.errors import ResampleError
 from bot_onnx.graph.reader import Source
 from bot_onnx.surgery.lineage import Axes, Lineage, read_lineage
@@ -12,6 +14,7 @@ from bot_onnx.surgery.types import Promise
 from bot_onnx.verify.carrying import Carrier
 from bot_onnx.verify.comparison import Way
 from bot_onnx.verify.feeding import Feeds, Shape
+from bot_onnx.verify.outputs import is_float
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +75,10 @@ class Descent:
         made: Feeds = {}
         for name, array in given.items():
             axes, factor = self.input_axes(name), self._factor(name)
-            if self.partner(name) is None or (not axes and factor == 1.0):
+            if self.partner(name) is None:  # of an added layer: zeros are what a grown activation can be in any case
+                made[name] = np.zeros_like(array) if is_float(array) else array
+                continue
+            if not axes and factor == 1.0:
                 made[name] = array
                 continue
             carried = self.carrier.carry(array, axes)

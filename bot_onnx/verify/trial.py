@@ -17,7 +17,7 @@ from bot_onnx.graph.tensor_protos import one_line
 from bot_onnx.verify.carrying import Incomparable, Mismatch
 from bot_onnx.verify.comparison import compare
 from bot_onnx.verify.descent import UNKNOWN, Descent
-from bot_onnx.verify.feeding import Feeds, batches, candidate_shapes, index_ranges
+from bot_onnx.verify.feeding import Feeds, Shape, batches, candidate_shapes, index_ranges
 from bot_onnx.verify.outputs import OutputAxes
 from bot_onnx.verify.runner import Runner
 from bot_onnx.verify.types import Check, OutputComparison
@@ -27,11 +27,15 @@ _RANGE_OF_MASKS = 2
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """Inputs of both runs and what came out, by name; ``given`` are the inputs that the source is given for them."""
+    """Inputs of both runs and what came out, by name.
+
+    ``given`` are the inputs that the source is given for them; ``ungiven`` says why it cannot be given any.
+    """
 
     feeds: list[Feeds]
     given: list[Feeds]
     results: list[dict[str, Any]]
+    ungiven: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,14 +114,28 @@ def _first_that_runs(
         for shapes in candidate_shapes(specs, observed, baked_lengths(graph)):
             for chosen in (ranges, _narrow(specs, ranges)):
                 try:
-                    given = batches(specs, [descent.shapes_before(entry) for entry in shapes], chosen, seed)
-                    fed = [descent.feeds(feeds) for feeds in given]
-                    return Trial(fed, given, [runner.run(feeds) for feeds in fed]), ""
+                    given, fed, ungiven = _inputs(specs, shapes, chosen, seed, descent)
+                    return Trial(fed, given, [runner.run(feeds) for feeds in fed], ungiven), ""
                 except Exception as error:
                     failure = failure or error
     except Exception as error:  # inputs that are no tensors
         failure = failure or error
     return None, "no input size to try" if failure is None else one_line(failure)
+
+
+def _inputs(
+    specs: Sequence[InputSpec],
+    shapes: Sequence[Mapping[str, Shape]],
+    ranges: Mapping[str, int],
+    seed: int,
+    descent: Descent,
+) -> tuple[list[Feeds], list[Feeds], str | None]:
+    """Inputs for the source, the same for the model, and why there are none for the source."""
+    try:
+        given = batches(specs, [descent.shapes_before(entry) for entry in shapes], ranges, seed)
+        return given, [descent.feeds(feeds) for feeds in given], None
+    except Incomparable as why:
+        return [], batches(specs, shapes, ranges, seed), f"an input is of another size: {why}"
 
 
 def _narrow(specs: Sequence[InputSpec], ranges: Mapping[str, int]) -> dict[str, int]:
@@ -142,7 +160,7 @@ def compare_with(
     """
     if trial is None:
         return Compared(skipped="the model does not run")
-    reason = _incompatible(input_specs(graph), reference.proto.graph, descent)
+    reason = trial.ungiven or _incompatible(input_specs(graph), reference.proto.graph, descent)
     if reason is not None:
         return Compared(skipped=reason)
     try:
