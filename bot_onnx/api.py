@@ -29,7 +29,7 @@ from bot_onnx.spec import TargetSpec
 from bot_onnx.surgery.execute import Progress, produce
 from bot_onnx.surgery.planner import Origin, prepare
 from bot_onnx.surgery.requantise import check_requantisable
-from bot_onnx.surgery.types import Plan
+from bot_onnx.surgery.types import Plan, Promise
 from bot_onnx.surgery.writer import check_output, write_model
 from bot_onnx.verify import (
     Expected,
@@ -305,7 +305,9 @@ def resize(
             sizes = (prepared.plan.size_bytes[0], size)
             cosines = ", ".join(f"{e.output} {e.cosine:.4f}" for e in report.comparisons if e.cosine is not None)
             told = f"Quantised again, as the source was ({scheme.kind}): cosine with its floats {cosines}."
-            prepared.plan = replace(prepared.plan, size_bytes=sizes, notes=(*prepared.plan.notes, told))
+            open_again = Promise(why="quantised again")  # the floats were held against the source, not what rounds them
+            notes = (*prepared.plan.notes, told)
+            prepared.plan = replace(prepared.plan, size_bytes=sizes, notes=notes, promise=open_again)
     return Result(prepared.plan, reports[0], out, time.perf_counter() - started)
 
 

@@ -13,6 +13,7 @@ import onnx
 import pytest
 from onnx import TensorProto, numpy_helper
 
+import bot_onnx
 from bot_onnx import api
 from bot_onnx.errors import VerifyError
 from bot_onnx.graph.opening import Scheme
@@ -227,3 +228,16 @@ def test_a_quantised_source_is_held_to_its_floats(source: Path, tmp_path: Path) 
     assert max((entry.max_difference or 0) / (entry.scale or 1) for entry in report.comparisons) < 1e-4
     _tampered(path, "encoder.layer.0.intermediate.dense.bias", 0.5)
     assert failed(api.verify(path, against=packed)) == {"comparison"}
+
+
+@pytest.mark.usefixtures("promised")
+def test_weights_that_were_brought_in_end_the_promise(source: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "large.onnx", tmp_path / "trained.onnx"
+    api.resize(source, WIDE, path)
+    weights = {name: values + 1 for name, values in bot_onnx.state_dict(path).items()}
+    bot_onnx.import_weights(path, weights, out)
+    check = comparison(api.verify(out, against=source))
+    assert check.status == "info"
+    assert check.detail.startswith(
+        "nothing is promised of the outputs: weights brought in since; last_hidden_state cos"
+    )
