@@ -9,12 +9,15 @@ import numpy as np
 
 from bot_onnx.errors import ResampleError
 from bot_onnx.graph.reader import Source
+from bot_onnx.resample.axes import leaves
 from bot_onnx.surgery.lineage import Axes, Lineage, read_lineage
 from bot_onnx.surgery.types import Promise
 from bot_onnx.verify.carrying import Carrier
 from bot_onnx.verify.comparison import Way
 from bot_onnx.verify.feeding import Feeds, Shape
 from bot_onnx.verify.outputs import is_float
+
+_SCALED = "head_dim"  #: queries and keys take a factor where it changes
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +60,20 @@ class Descent:
             self._factor(name),
             self.lineage.tolerance if promise.kept else None,
         )
+
+    def given(self, drawn: Feeds) -> Feeds:
+        """What the source is given of inputs that were drawn at its sizes (under the file's names).
+
+        An input whose factor is not known (keys in a cache, where head_dim changes) is zero, which has every factor.
+        """
+        return {name: np.zeros_like(array) if self._open(name) else array for name, array in drawn.items()}
+
+    def _open(self, name: str) -> bool:
+        axes = self.input_axes(name)
+        if self.lineage is None or not axes or name in dict(self.lineage.promise.factors):
+            return False
+        turned = (leaf.role == _SCALED and leaf.source != leaf.target for axis in axes if axis for leaf in leaves(axis))
+        return any(turned) or bool(self.lineage.promise.factors)
 
     def shapes_before(self, shapes: Mapping[str, Shape]) -> dict[str, Shape]:
         """Shapes of the inputs that the source is given, by the names of the file."""

@@ -132,7 +132,8 @@ def _inputs(
 ) -> tuple[list[Feeds], list[Feeds], str | None]:
     """Inputs for the source, the same for the model, and why there are none for the source."""
     try:
-        given = batches(specs, [descent.shapes_before(entry) for entry in shapes], ranges, seed)
+        drawn = batches(specs, [descent.shapes_before(entry) for entry in shapes], ranges, seed)
+        given = [descent.given(feeds) for feeds in drawn]
         return given, [descent.feeds(feeds) for feeds in given], None
     except Incomparable as why:
         return [], batches(specs, shapes, ranges, seed), f"an input is of another size: {why}"

@@ -215,11 +215,11 @@ def test_an_aligned_axis_that_shrank_is_not_comparable(tmp_path: Path) -> None:
 
 
 def test_an_input_that_is_resized_is_fed_through_its_operator(tmp_path: Path) -> None:
-    """A cache of 2 heads x 2, grown to 3 heads x 4: x and y both are ``[batch, heads x head_dim]``."""
+    """A memory of 2 heads x 2, grown to 3 heads x 4: x and y both are ``[batch, heads x head_dim]``."""
     out = np.kron(operator("bot", 2, 3), operator("bot", 2, 4))
     dual = np.kron(operator("bot", 2, 3, direction="in"), operator("bot", 2, 4, direction="in"))
     weight = RNG.normal(size=(4, 4))
-    axis = composite("product", leaf(2, 3, "heads"), leaf(2, 4, "head_dim", "d1"))
+    axis = composite("product", leaf(2, 3, "heads"), leaf(2, 4, "state", "d1"))
     source = save_linear(tmp_path / "source.onnx", weight)
     told: dict[str, Any] = {"inputs": {"x": [None, axis]}, "outputs": {"y": [None, axis]}}
     path = say_made_from(save_linear(tmp_path / "new.onnx", dual @ weight @ out.T), source, **told)
