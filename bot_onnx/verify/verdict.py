@@ -22,10 +22,11 @@ def judge(compared: Compared, promise: Promise | None, locate: Callable[[Sequenc
     """
     if compared.skipped is not None:
         return Check(_NAME, "skip", compared.skipped)
+    shown = sorted(compared.outputs, key=lambda entry: entry.cosine is None)[:_SHOWN]  # floats say more
     left_out = [f"not compared: {reason}" for reason in (*compared.faults, *compared.left_out)[:_SHOWN]]
     if promise is None or not promise.kept:
         told = _without_promise(promise)
-        return Check(_NAME, "info", "; ".join([told, *map(_closeness, compared.outputs[:_SHOWN]), *left_out]))
+        return Check(_NAME, "info", "; ".join([told, *map(_closeness, shown), *left_out]))
     wrong = [entry for entry in compared.outputs if not entry.agrees]
     if wrong or compared.faults:
         place = locate([entry.output for entry in wrong]) if wrong else None
@@ -33,9 +34,9 @@ def judge(compared: Compared, promise: Promise | None, locate: Callable[[Sequenc
         detail = [*map(_fault, wrong[:_SHOWN]), *faults, *([place] if place else [])]
         return Check(_NAME, "fail", "; ".join(detail))
     if left_out or not compared.outputs:
-        return Check(_NAME, "info", "; ".join([*map(_agreement, compared.outputs[:_SHOWN]), *left_out]))
+        return Check(_NAME, "info", "; ".join([*map(_agreement, shown), *left_out]))
     more = len(compared.outputs) - _SHOWN
-    told = "; ".join(map(_agreement, compared.outputs[:_SHOWN])) + (f"; and {more} more" if more > 0 else "")
+    told = "; ".join(map(_agreement, shown)) + (f"; and {more} more" if more > 0 else "")
     return Check(_NAME, "pass", told)
 
 

@@ -156,5 +156,5 @@ def test_outputs_without_a_partner_are_named(tmp_path: Path) -> None:
     check = comparison(verify_model(new, against=source))
     assert check.status == "info"
     assert check.detail.endswith(
-        "not compared: 'y': the source has no such output; not compared: 'logits': the model has no such output"
+        "not compared: 'logits': the model has no such output; not compared: 'y': the source has no such output"
     )
