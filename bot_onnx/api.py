@@ -29,6 +29,7 @@ from bot_onnx.resample.devices import namespace
 from bot_onnx.spec import TargetSpec
 from bot_onnx.surgery.execute import Progress, produce
 from bot_onnx.surgery.planner import Origin, Prepared, prepare, refuse_quantised
+from bot_onnx.surgery.proven import Promise
 from bot_onnx.surgery.requantise import check_requantisable
 from bot_onnx.surgery.types import Plan
 from bot_onnx.surgery.writer import check_output, write_model
@@ -252,7 +253,7 @@ def resize(
         external: store the weights beside the model; None: as the source does.
         device: ``auto``, ``cpu`` or ``cuda``.
         allow_nonfinite: accept NaN and infinite weights.
-        against: also compare the outputs with the source's.
+        against: also compare the outputs with the source's; those that the plan promises to keep must agree.
         requantize: quantise the result in the scheme of the source, which must be a quantised one without calibrated
             activation scales; otherwise a quantised source gives a floating-point result.
         progress: called with (what, bytes done, bytes in all).
@@ -295,6 +296,7 @@ def resize(
                 readable=readable,
                 expected=expected,
                 against=model if against else None,
+                against_sha256=digest.result(),
                 allow_nonfinite=allow_nonfinite,
             )
             raise_unless_passed(report)
@@ -322,9 +324,11 @@ def resize(
             )
             reports[0] = report
             sizes = (prepared.plan.size_bytes[0], size)
-            cosines = ", ".join(f"{entry.output} {entry.cosine or 0.0:.4f}" for entry in report.comparisons)
+            cosines = ", ".join(f"{e.output} {e.cosine:.4f}" for e in report.comparisons if e.cosine is not None)
             told = f"Quantised again, as the source was ({scheme.kind}): cosine with its floats {cosines}."
-            prepared.plan = replace(prepared.plan, size_bytes=sizes, notes=(*prepared.plan.notes, told))
+            open_again = Promise(why="quantised again")  # the floats were held against the source, not what rounds them
+            notes = (*prepared.plan.notes, told)
+            prepared.plan = replace(prepared.plan, size_bytes=sizes, notes=notes, promise=open_again)
     return Result(prepared.plan, reports[0], out, time.perf_counter() - started)
 
 
@@ -333,7 +337,9 @@ def verify(model: PathOrName, *, spec: SpecLike | None = None, against: PathOrNa
 
     Args:
         model: path of the file.
-        spec: what its sizes should be. against: a model to compare its outputs with.
+        spec: what its sizes should be.
+        against: a model to compare its outputs with. Where the file says that it was resized from that very model and
+            keeps its outputs, a check fails unless they agree; otherwise the comparison is for information.
 
     Raises:
         GraphError: the file cannot be opened at all. Failed checks are in the report.

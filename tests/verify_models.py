@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -11,8 +15,17 @@ from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.synthetic import BertConfig, bert
+from bot_onnx.surgery.planner import Prepared, prepare
+from bot_onnx.surgery.proven import Promise
 
 BERT = BertConfig(layers=4, hidden=32, heads=4, intermediate=96, vocab=61, positions=24, std=0.2)
+
+
+def promising(promise: Promise) -> Callable[..., Prepared]:
+    """``prepare`` with another promise than the one that was settled."""
+    return lambda analysis, spec, settled, *rest, **more: prepare(
+        analysis, spec, replace(settled, promise=promise), *rest, **more
+    )
 
 
 def save_bert(path: Path, config: BertConfig = BERT) -> Path:
@@ -91,3 +104,50 @@ def change(path: Path, name: str, array: ArrayLike) -> None:
     tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
     tensor.CopyFrom(numpy_helper.from_array(np.asarray(array, np.float32), name))
     onnx.save(model, path)
+
+
+Told = dict[str, Any]
+
+
+def leaf(source: int, target: int, role: str = "free", dim: str = "d0") -> Told:
+    """A leaf axis as files tell of it."""
+    return {"kind": "leaf", "role": role, "dim": dim, "source": source, "target": target}
+
+
+def composite(kind: str, *parts: Told | None) -> Told:
+    """A product or concat of axes as files tell of it; None: a part that is set at run time."""
+    runtime = leaf(0, 0, "runtime", "")
+    return {"kind": kind, "role": "free", "dim": "d9", "parts": [runtime if part is None else part for part in parts]}
+
+
+def say_made_from(
+    path: Path,
+    source: Path,
+    *,
+    kept: bool | None = True,
+    why: str = "",
+    factors: Mapping[str, float] | None = None,
+    tolerance: float = 1e-4,
+    **told: Any,
+) -> Path:
+    """Write into a file that it was resized from ``source``, and what is promised of its outputs."""
+    promise = {"kept": kept, "why": why, "factors": list((factors or {}).items()), "tolerance": tolerance}
+    entries = {
+        "source_sha256": hashlib.sha256(source.read_bytes()).hexdigest(),
+        "method": "bot",
+        "options": {},
+        "seed": 0,
+        "align": "none",
+        "promise": {**promise, "quantised": False},
+        "inputs": {},
+        "outputs": {},
+        "partners": {},
+        "sizes": {},
+        "layers": [],
+        **told,
+    }
+    model = onnx.load(path)
+    del model.metadata_props[:]
+    model.metadata_props.append(onnx.StringStringEntryProto(key="bot_onnx", value=json.dumps(entries)))
+    onnx.save(model, path)
+    return path

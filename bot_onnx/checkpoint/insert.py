@@ -18,6 +18,7 @@ from bot_onnx.checkpoint.types import Array, Checkpoint
 from bot_onnx.errors import CheckpointError
 from bot_onnx.graph.reader import Source
 from bot_onnx.surgery.emit import PROVENANCE, skeleton, weight_slots
+from bot_onnx.surgery.lineage import unpromised
 from bot_onnx.surgery.writer import check_output, write_model
 from bot_onnx.verify import raise_unless_passed, verify_model
 
@@ -74,7 +75,7 @@ def insert_file(
 
     for key in assignment.claims:
         digest.update(np.ascontiguousarray(weights.read(key)).reshape(-1).view(np.uint8).data)
-    provenance = {**known, "weights_sha256": digest.hexdigest()}
+    provenance = {**unpromised(known, "weights brought in since"), "weights_sha256": digest.hexdigest()}
     proto = skeleton(analysis, {}, set(slots), provenance)
 
     def check(readable: str) -> None:

@@ -11,7 +11,7 @@ from bot_onnx.proof.promise import Growth, Way
 from bot_onnx.proof.prover import Proven
 from bot_onnx.resample import make_options
 from bot_onnx.spec import Solution
-from bot_onnx.surgery.proven import Gain, Promise, PromisedOutput
+from bot_onnx.surgery.proven import Gain, Promise
 
 _DUPLICATION = "net2net"  #: the method that copies at any ratio
 
@@ -68,16 +68,16 @@ def _promise(growth: Growth, way: Way, gains: tuple[Gain, ...]) -> Promise:
         return Promise(None, why=str(error))
     except Exception as error:  # onnxruntime's errors have no public base class
         return Promise(None, why=f"the grown miniature does not run: {type(error).__name__}")
-    outputs = []
-    for name, (source, relation, resized) in found.items():
+    factors: list[tuple[str, float]] = []
+    for name, (relation, resized) in found.items():
         if relation.difference:
             return Promise(False, why=f"output {name} of a miniature is {relation.difference}")
         if relation.odd and not resized:
             return Promise(False, why=f"output {name} of a miniature becomes {relation.factor:.4g} times as large")
-        outputs.append(PromisedOutput(name, source, relation.factor if relation.odd and relation.factor else 1.0))
-    if not outputs:
+        factors += [(name, relation.factor)] if relation.odd and relation.factor else []
+    if not found:
         return Promise(None, why="no output belongs to the network as a whole")
-    return Promise(True, outputs=tuple(outputs))
+    return Promise(True, factors=tuple(factors), outputs=tuple(found))
 
 
 def _with_way_out(promise: Promise, growth: Growth, way: Way) -> Promise:

@@ -87,11 +87,11 @@ class Growth:
         planned = {ident: small[ident] * -(-size // small[ident]) for ident, size in self._planned.items()}
         return Growth(self._mini, self._solution, self._formulas, planned)
 
-    def outputs(self, way: Way, gains: tuple[Gain, ...]) -> dict[str, tuple[str, Relation, bool]]:
+    def outputs(self, way: Way, gains: tuple[Gain, ...]) -> dict[str, tuple[Relation, bool]]:
         """Relation per output of the target that the source has as well.
 
         Returns:
-            By name: the name in the source, how the two lie, whether an axis is resized.
+            By name: how the two lie, whether an axis is resized.
         """
         analysis = self._analysis
         ratios = {ident: size / self._mini.sizes.small[ident] for ident, size in self._planned.items()}
@@ -103,21 +103,22 @@ class Growth:
             patch_sizes(analysis, self._sizes.large)
             self._mini.patch_all_scales(self._sizes.large, self._formulas, layers=self._solution.layers)
             depths = {c.name: _count(analysis, c.name) + self._layers[c.name] - c.count for c in self._structure.chains}
-            targets, origins = resize_depth(analysis, depths)
+            depth = resize_depth(analysis, depths)
+            origins = depth.origins
             excerpt = Excerpt(analysis)
-            weights = self._weights(way, numbers, targets)
+            weights = self._weights(way, numbers, depth.targets)
             shown = [value for value in excerpt.outputs.values() if value.producer() is not None]
             feeds = self._feeds(excerpt, origins, way, quiet)
             proto = excerpt.proto(analysis, weights, shown)
             found = dict(zip(shown, session(proto.SerializeToString()).run(None, feeds), strict=True))
             inside = self._inside_of_grown()
-            relations: dict[str, tuple[str, Relation, bool]] = {}
+            relations: dict[str, tuple[Relation, bool]] = {}
             for name, value in excerpt.outputs.items():
                 origin = origins.get(name, name)
                 source = small.get(sources.get(origin, ""))
                 if source is not None and value in found and value.producer() not in inside:
                     relation = self._relation(source, value, found[value], way)
-                    relations[name] = origin, relation, found[value].shape != source.shape
+                    relations[name] = relation, found[value].shape != source.shape
             return relations
 
     def _inputs_of_layers(self) -> frozenset[str]:

@@ -14,6 +14,7 @@ from bot_onnx.recover.network import Network
 from bot_onnx.recover.trainable import Trainable
 from bot_onnx.recover.types import Array
 from bot_onnx.surgery.emit import PROVENANCE, skeleton, weight_slots
+from bot_onnx.surgery.lineage import unpromised
 from bot_onnx.surgery.writer import write_model
 
 
@@ -53,7 +54,7 @@ def write_trained(
     for name in sorted(values):
         digest.update(values[name].reshape(-1).view(np.uint8).data)
     known = json.loads(network.analysis.model.metadata_props.get(PROVENANCE, "{}"))
-    provenance = {**known, "recovered": dict(told), "weights_sha256": digest.hexdigest()}
+    provenance = {**unpromised(known, "trained since"), "recovered": dict(told), "weights_sha256": digest.hexdigest()}
 
     def produce() -> Iterator[tuple[str, Array]]:
         for name in slots:

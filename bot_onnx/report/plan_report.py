@@ -45,21 +45,20 @@ def proof_text(proof: Proof) -> str:
     )
 
 
-def promise_text(promise: Promise) -> str:
-    """Whether the function stays, in a sentence."""
-    if promise.kept:
-        scaled = [f"{one.name} x {one.factor:.4g}" for one in promise.outputs if one.factor != 1.0]
-        return " ".join(["kept", *([f"({', '.join(scaled)})"] if scaled else [])])
-    if promise.kept is None:
-        return f"nothing is known: {promise.why}" if promise.why else "nothing is known"
-    return f"not kept: {promise.why}" + (f"; it would be with {promise.way}" if promise.way else "")
-
-
 def method_text(plan: Plan) -> str:
     """The method with its options, as one writes them."""
     options = ", ".join(f"{key}={_option(value)}" for key, value in plan.options.items() if value is not None)
     aligned = "" if plan.align == "none" else f", aligned: {plan.align}"
     return f"{plan.method}{f' ({options})' if options else ''}{aligned}, seed {plan.seed}"
+
+
+def promise_text(promise: Promise) -> str:
+    """What the outputs are to the source's, in a line."""
+    state = {True: "kept: the source's, at the new sizes", False: "not kept, as planned", None: "nothing is promised"}
+    factors = ", ".join(f"{name} times {factor:g}" for name, factor in promise.factors)
+    told = state[promise.kept] + (f": {promise.why}" if promise.why and not promise.kept else "")
+    told += f"; it would be with {promise.way}" if promise.way else ""
+    return f"{told} ({factors})" if promise.kept and factors else told
 
 
 def _option(value: object) -> str:
@@ -72,6 +71,7 @@ def _header(plan: Plan) -> RenderableType:
             "source": plan.source,
             "spec": plan.name or None,
             "method": method_text(plan),
+            "outputs": promise_text(plan.promise),
             "weights": "in a file beside the model" if plan.external else "inside the model file",
         }
     )

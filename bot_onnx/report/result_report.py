@@ -6,7 +6,7 @@ from rich.console import Group
 from rich.text import Text
 
 from bot_onnx.report.layout import cell, facts
-from bot_onnx.report.plan_report import changes, method_text
+from bot_onnx.report.plan_report import changes, method_text, promise_text
 from bot_onnx.report.units import seconds
 from bot_onnx.report.verify_report import tables
 from bot_onnx.report.views import ResultView
@@ -31,6 +31,7 @@ def result_report(result: ResultView) -> Group:
             "output": result.output,
             "spec": plan.name or None,
             "method": method_text(plan),
+            "outputs": promise_text(plan.promise),
         }
     )
     closing = [Text(RETRAIN, style="yellow")] if shrinks(plan) else []

@@ -7,9 +7,9 @@ from rich.text import Text
 
 from bot_onnx.report.layout import cell, facts, table
 from bot_onnx.report.units import count, number, size
-from bot_onnx.verify.types import VerifyReport
+from bot_onnx.verify.types import OutputComparison, VerifyReport
 
-_STYLES = {"pass": "green", "fail": "bold red", "skip": "dim"}
+_STYLES = {"pass": "green", "fail": "bold red", "skip": "dim", "info": "yellow"}
 
 
 def verify_report(report: VerifyReport) -> Group:
@@ -40,9 +40,11 @@ def verdict(report: VerifyReport) -> Text:
         return cell(f"FAILED: {', '.join(failed)}", "bold red")
     done = sum(check.status == "pass" for check in report.checks)
     skipped = sum(check.status == "skip" for check in report.checks)
+    told = sum(check.status == "info" for check in report.checks)
     if not done:
         return Text("Nothing was checked.", style="yellow")
-    return Text(f"All {done} checks passed{f', {skipped} skipped' if skipped else ''}.", style="green")
+    rest = (f", {skipped} skipped" if skipped else "") + (f", {told} for information" if told else "")
+    return Text(f"All {done} checks passed{rest}.", style="green")
 
 
 def _checks(report: VerifyReport) -> RenderableType:
@@ -53,9 +55,11 @@ def _checks(report: VerifyReport) -> RenderableType:
 
 
 def _comparisons(report: VerifyReport) -> RenderableType:
-    columns = ["output", "shape", "cosine>", "max diff>", "scale>", "KL (nats)>"]
+    promised = any(entry.agrees is not None for entry in report.comparisons)
     mapped = any(entry.mapped for entry in report.comparisons)
-    made = table("Compared with the source, on the same inputs", [*columns, *(["source mapped by"] if mapped else [])])
+    columns = ["output", "shape", "cosine>", "max diff>", "scale>", "KL (nats)>"]
+    columns += [*(["as promised!"] if promised else []), *(["source mapped by"] if mapped else [])]
+    made = table("Compared with the source, on the same inputs", columns)
     for entry in report.comparisons:
         cells: list[RenderableType] = [
             cell(entry.output),
@@ -65,5 +69,13 @@ def _comparisons(report: VerifyReport) -> RenderableType:
             number(entry.scale),
             number(entry.divergence),
         ]
+        if promised:
+            cells.append(_agrees(entry))
         made.add_row(*cells, *([cell(entry.mapped or "same shape")] if mapped else []))
     return made
+
+
+def _agrees(entry: OutputComparison) -> Text:
+    if entry.agrees is None:
+        return Text("-")
+    return Text("yes", style="green") if entry.agrees else Text("NO", style="bold red")

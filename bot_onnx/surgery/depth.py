@@ -20,7 +20,7 @@ from bot_onnx.surgery.ports import Ports
 
 def resize_chain(
     graph: ir.Graph, chain: LayerChain, name: str, target: int, stacked: dict[str, list[str]], taken: set[str]
-) -> dict[str, str]:
+) -> Ports | None:
     """Give ``chain`` ``target`` layers, in place; inputs and outputs that belong to single layers follow.
 
     Args:
@@ -32,21 +32,20 @@ def resize_chain(
         taken: names in use, or promised to tensors that are yet to come; extended.
 
     Returns:
-        For every input and output of the graph by its name now, the name in the source of it or of the one that it is
-        made after. Empty where the depth stays.
+        What became of the graph's inputs and outputs. None where the depth stays.
 
     Raises:
         GraphError: something outside a removed layer uses what it computes, or what is given to it.
     """
     count = len(chain.layers)
     if target == count:
-        return {}
+        return None
     ports = Ports(graph, chain)
     if target < count:
         _remove(graph, chain, name, target, ports)
     else:
         _append(graph, chain, name, target - count, stacked, ports, taken)
-    return ports.origins
+    return ports
 
 
 def _remove(graph: ir.Graph, chain: LayerChain, name: str, target: int, ports: Ports) -> None:

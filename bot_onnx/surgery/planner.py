@@ -22,6 +22,7 @@ from bot_onnx.resample import MethodOptions, get_method
 from bot_onnx.spec import TargetSpec
 from bot_onnx.surgery.emit import initializer_order, skeleton
 from bot_onnx.surgery.framing import Layout, TensorSlot, layout
+from bot_onnx.surgery.lineage import describe, tolerance_of
 from bot_onnx.surgery.proven import Settled
 from bot_onnx.surgery.scales import check_branches, patch_scales
 from bot_onnx.surgery.sizes import patch_sizes
@@ -89,7 +90,7 @@ def prepare(
         SpecError, DimError, GraphError, ResampleError: the target cannot be had; nothing was written.
     """
     structure = analysis.structure
-    solution = settled.solution
+    solution, promise = settled.solution, settled.promise
     wanted: Kind = get_method(method).default_alignment(options) if align is None else align
     alignment = plan_alignment(wanted, structure, solution.sizes, find_facts(analysis, samples))
     tensors = {n: v.const_value for n, v in analysis.model.graph.initializers.items() if v.const_value is not None}
@@ -99,7 +100,8 @@ def prepare(
         *patch_sizes(analysis, solution.sizes),
         *patch_scales(analysis, solution.sizes, solution.layers, given),
     ]
-    targets, _ = resize_depth(analysis, solution.layers)
+    depth = resize_depth(analysis, solution.layers)
+    targets = depth.targets
     used = set(initializer_order(analysis.model.graph))  # a table of its own may go with the layer that read it
     stacks = [
         StackPlan(
@@ -126,7 +128,15 @@ def prepare(
         "seed": seed,
         "align": alignment.kind,
         "proof": settled.proof.status,
-    } | ({} if samples is None else {"calibration_sha256": samples.digest()})
+        **({} if samples is None else {"calibration_sha256": samples.digest()}),
+        **describe(
+            analysis,
+            solution,
+            depth.partners,
+            promise,
+            tolerance_of(analysis, (stack.dtype for stack in structure.stacks)),
+        ),
+    }
     restore_casts(analysis.model.graph, written)
     proto = skeleton(analysis, solution.sizes, written, provenance)
     slots = _slots(analysis, stacks)
@@ -147,7 +157,7 @@ def prepare(
         size_bytes=(origin.size_bytes, placed.total_bytes),
         external=placed.data_name is not None,
         proof=settled.proof,
-        promise=settled.promise,
+        promise=promise,
     )
     return Prepared(plan, proto, slots, tensors, alignment)
 

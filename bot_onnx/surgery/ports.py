@@ -59,6 +59,8 @@ class Ports:
         families: in the order of their first members.
         origins: filled by :meth:`restore`: name of a port now -> name in the source of it, or of the one it is
             made after.
+        layered: filled by :meth:`restore`: name of a port now -> the layer that it belongs to, and the names of such
+            ports in the source, by layer.
     """
 
     def __init__(self, graph: ir.Graph, chain: LayerChain) -> None:
@@ -68,6 +70,7 @@ class Ports:
         self._names = {id(port): port.name or "" for ports in self._old.values() for port in ports}
         self.families = _find_families(chain, self._old)
         self.origins: dict[str, str] = {}
+        self.layered: dict[str, tuple[int, dict[int, str]]] = {}
         self._members = {id(value): family for family in self.families for value in family.members}
         for kind, ports in self._lists.items():
             _replace(ports, [value for value in self._old[kind] if id(value) not in self._members])
@@ -130,7 +133,22 @@ class Ports:
                     if id(value) not in self._members:
                         value.shape, value.type = model.shape, model.type
                     origin = self._names.get(id(value), self._names[id(model)])
-                    yield value, family.numbering.name(layer), origin
+                    name = family.numbering.name(layer)
+                    known = {family.first + i: self._names[id(member)] for i, member in enumerate(family.members)}
+                    self.layered[name] = (layer, known)
+                    yield value, name, origin
+
+    def partners(self, picks: Sequence[int | None]) -> dict[str, str | None]:
+        """Name of a port now -> name of the same thing in the source, None where it has none.
+
+        Args:
+            picks: per layer now, the layer of the source that it is; None for one that was added.
+        """
+        found: dict[str, str | None] = dict(self.origins)
+        for name, (layer, known) in self.layered.items():
+            pick = picks[layer]
+            found[name] = None if pick is None else known.get(pick)
+        return found
 
     def _blocks(self, kind: Kind) -> list[list[Family]]:
         """Families grouped by overlapping places among the ports."""

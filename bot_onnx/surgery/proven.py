@@ -91,35 +91,28 @@ class Proof:
 
 
 @dataclass(frozen=True, slots=True)
-class PromisedOutput:
-    """An output of the target that is an output of the source, along the operators of its axes.
-
-    Attributes:
-        name: in the target. source: its name in the source.
-        factor: the target's is so many times the source's (a unit vector of twice the length).
-    """
-
-    name: str
-    source: str
-    factor: float = 1.0
-
-
-@dataclass(frozen=True, slots=True)
 class Promise:
-    """What the outputs of the target are to those of the source, as planned.
+    """What the target's outputs are to the source's, as planned.
 
     Attributes:
-        kept: True: equal through the operators of the axes; False: another function, as planned; None: nothing is
-            known.
+        kept: True: equal through the operators of the axes; False: another function, as planned (shrinking, or growth
+            that cannot be exact); None: nothing is known.
         why: where it is not kept: the reason, for people.
+        factors: (output name, number): outputs that are the source's times a number (a unit vector of twice the
+            length).
+        outputs: names of the outputs that are kept; None: all of them.
         way: what would keep it, for people; empty if nothing is known.
-        outputs: those that are promised.
     """
 
     kept: bool | None = None
     why: str = ""
+    factors: tuple[tuple[str, float], ...] = ()
+    outputs: tuple[str, ...] | None = None
     way: str = ""
-    outputs: tuple[PromisedOutput, ...] = ()
+
+    def keeps(self, output: str) -> bool:
+        """Whether an output is kept."""
+        return self.kept is True and (self.outputs is None or output in self.outputs)
 
 
 @dataclass(frozen=True, slots=True)

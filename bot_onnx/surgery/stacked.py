@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.nodes import fresh_name, names_in
 from bot_onnx.surgery.depth import resize_chain, successor
 
 
-def resize_depth(analysis: Analysis, layers: Mapping[str, int]) -> tuple[dict[str, tuple[str, ...]], dict[str, str]]:
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """What a change of depth made.
+
+    Attributes:
+        targets: names of the tensors to write, per stack.
+        origins: for inputs and outputs that belong to layers: the name in the source of each, or of the one that it is
+            made after.
+        partners: for inputs and outputs that were named anew: their names in the source, None: it has no such thing.
+    """
+
+    targets: dict[str, tuple[str, ...]]
+    origins: dict[str, str]
+    partners: dict[str, str | None]
+
+
+def resize_depth(analysis: Analysis, layers: Mapping[str, int]) -> Depth:
     """Change the depth of every chain, in place.
 
     Args:
         analysis: of the graph.
         layers: new depth by name of the chain.
-
-    Returns:
-        The names of the tensors to write, per stack; and for inputs and outputs that belong to layers the name in the
-        source of each, or of the one that it is made after.
 
     Raises:
         GraphError: something outside a removed layer uses its inside.
@@ -26,7 +39,8 @@ def resize_depth(analysis: Analysis, layers: Mapping[str, int]) -> tuple[dict[st
     graph = analysis.model.graph
     taken = names_in(graph)
     targets: dict[str, tuple[str, ...]] = {}
-    ports: dict[str, str] = {}
+    origins: dict[str, str] = {}
+    partners: dict[str, str | None] = {}
     stacked = {chain.name: layers[chain.name] - chain.leading for chain in analysis.structure.chains}
     for stack in analysis.structure.stacks:
         if stack.chain is None or stack.shared:
@@ -43,8 +57,20 @@ def resize_depth(analysis: Analysis, layers: Mapping[str, int]) -> tuple[dict[st
             for stack in analysis.structure.stacks
             if stack.chain in (info.name, info.follows) and stack.chain is not None and not stack.shared
         }
-        origins = resize_chain(graph, chain, info.name, stacked[info.name], added, taken)
-        axes = analysis.context.axes
-        axes.update({name: axes[origin] for name, origin in origins.items() if origin in axes})
-        ports |= origins
-    return targets, ports
+        ports = resize_chain(graph, chain, info.name, stacked[info.name], added, taken)
+        if ports is not None:
+            axes = analysis.context.axes
+            axes.update({name: axes[origin] for name, origin in ports.origins.items() if origin in axes})
+            origins |= ports.origins
+            # Names before this chain may be new as well, made by the chains before it.
+            found = ports.partners(_picks(info.stacked, stacked[info.name]))
+            partners |= {name: old and partners.get(old, old) for name, old in found.items()}
+    return Depth(targets, origins, partners)
+
+
+def _picks(source: int, target: int) -> list[int | None]:
+    """Which layer of the source every layer is: where layers are added, they stand behind those they are made of."""
+    if target <= source:
+        return list(range(target))
+    picks = [k * source // target for k in range(target)]
+    return [pick if k == 0 or picks[k - 1] != pick else None for k, pick in enumerate(picks)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx_ir as ir
 
 from bot_onnx.errors import GraphError
-from bot_onnx.graph.analysis import Analysis
+from bot_onnx.graph.analysis import Analysis, analyse
 from bot_onnx.graph.normalise import scheme_of
 from bot_onnx.graph.quantised import quantised_weight
 from bot_onnx.graph.reader import Source, open_model
@@ -37,16 +38,16 @@ def check_dequantised(
     Raises:
         GraphError: one of them does not run, or their outputs differ by more than rounding explains.
     """
-    with tempfile.TemporaryDirectory(prefix="bot_onnx_") as folder:
-        path = Path(folder) / "float.onnx"
-        ir.save(model, path, external_data="float.onnx.data", size_threshold_bytes=1024)
-        with open_model(path) as plain:
-            trial, checks = run_model(plain, str(path), observed=observed, reference=source, seed=0)
-            told, compared = compare_with(source, str(source.path), trial, plain.proto.graph, {}, None)
+    with _saved(model) as plain:
+        trial, checks = run_model(plain, str(plain.path), observed=observed, reference=source, seed=0)
+        found = compare_with(source, str(source.path), trial, plain.proto.graph, {})
     failed = [check.detail for check in checks if check.status == "fail"]
-    if failed or not compared:
+    failed += [reason for reason in (found.skipped, *found.faults, *found.left_out) if reason]
+    compared = tuple(entry for entry in found.outputs if entry.cosine is not None)
+    if not compared:
+        why = [*failed, "it has no output of floats"][0]
         raise GraphError(
-            f"{source.path} was dequantised, but cannot be held against the result: {(failed or [told.detail])[0]}; "
+            f"{source.path} was dequantised, but cannot be held against the result: {why}; "
             "resize the floating-point model, or do not compare with the source (--no-compare)"
         )
     worst = min(compared, key=lambda entry: entry.cosine or 0.0)
@@ -57,6 +58,27 @@ def check_dequantised(
             "much; resize the floating-point model, or do not compare with the source (--no-compare)"
         )
     return compared
+
+
+@contextmanager
+def _saved(model: ir.Model) -> Iterator[Source]:
+    """The floating-point form of a quantised file, as a file that is gone afterwards."""
+    with tempfile.TemporaryDirectory(prefix="bot_onnx_") as folder:
+        path = Path(folder) / "float.onnx"
+        ir.save(model, path, external_data="float.onnx.data", size_threshold_bytes=1024)
+        with open_model(path) as plain:
+            yield plain
+
+
+@contextmanager
+def floating(source: Source) -> Iterator[Source]:
+    """A quantised file in floating point: what is resized in its stead.
+
+    Raises:
+        GraphError: it cannot be read or run.
+    """
+    with _saved(analyse(source.model()).model) as plain:
+        yield plain
 
 
 def check_quantised(analysis: Analysis, source: Source) -> tuple[str, ...]:

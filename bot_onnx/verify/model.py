@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from bot_onnx.errors import BotError, MissingRuntimeError, VerifyError
 from bot_onnx.graph.analysis import Analysis, analyse
 from bot_onnx.graph.reader import Source, open_model
 from bot_onnx.graph.tensor_protos import one_line
 from bot_onnx.graph.types import Structure
-from bot_onnx.verify.comparison import AxisMapping
+from bot_onnx.verify.dequantised import floating
+from bot_onnx.verify.descent import UNKNOWN, Descent, find_descent
 from bot_onnx.verify.expected import Expected, spec_dims
+from bot_onnx.verify.locate import first_difference
 from bot_onnx.verify.outputs import check_outputs, output_axes
 from bot_onnx.verify.prediction import check_prediction
-from bot_onnx.verify.trial import compare_with, run_model
-from bot_onnx.verify.types import Check, OutputComparison, VerifyReport
+from bot_onnx.verify.trial import Compared, Trial, compare_with, run_model
+from bot_onnx.verify.types import Check, VerifyReport
 from bot_onnx.verify.validity import check_validity, check_weights
+from bot_onnx.verify.verdict import judge
 
 StrPath = str | os.PathLike[str]
 
@@ -27,8 +31,8 @@ def verify_model(
     *,
     expected: Expected | Callable[[Structure], Expected] | None = None,
     against: StrPath | None = None,
+    against_sha256: str | None = None,
     readable: str | bytes | os.PathLike[str] | None = None,
-    mapping: AxisMapping | None = None,
     deep_shapes: bool = True,
     allow_nonfinite: bool = False,
     seed: int = 0,
@@ -38,11 +42,10 @@ def verify_model(
     Args:
         path: of the model, as the report names it.
         expected: predictions to hold it against, or a function that makes them from the file's own structure.
-        against: a model to compare outputs with, on the same inputs.
+        against: a model to compare outputs with, on the same inputs. Where the file says that it was made from it, its
+            outputs must be what was promised, through the operators of the axes.
+        against_sha256: of that model's files, where it is known already.
         readable: path that opens the file where it has not got its name yet; None: ``path`` does.
-        mapping: ``(output, axis, source size, target size)`` to the operator ``[target, source]`` that brings a
-            source's output to the new size, or None where there is none. Without it whole ratios are mapped by means
-            or copies of neighbours.
         deep_shapes: also run strict shape inference with data propagation.
         allow_nonfinite: let NaN and infinite weights and outputs pass.
         seed: of the inputs.
@@ -63,18 +66,36 @@ def verify_model(
         if expected is not None:
             checks += _prediction(expected, structure, source)
         observed = None if analysis is None else analysis.context.observed.shapes
-        trial, ran = run_model(source, opened, observed=observed, reference=reference, seed=seed)
+        descent = UNKNOWN if reference is None else find_descent(source, reference, against_sha256)
+        trial, ran = run_model(source, opened, observed=observed, reference=reference, seed=seed, descent=descent)
         checks += ran
-        if trial is not None:
-            checks += check_outputs(trial.feeds, trial.results, inferred, allow_nonfinite=allow_nonfinite)
-        comparisons: tuple[OutputComparison, ...] = ()
-        if reference is not None and against is not None:
+        compared = Compared()
+        compared_with = None if against is None else os.fspath(against)
+        if reference is not None and descent.held_in_floats:
+            reference = stack.enter_context(floating(reference))
+            compared_with = os.fspath(reference.path)
+        if reference is not None and compared_with is not None:
             axes = {} if analysis is None else output_axes(analysis)
-            compared, comparisons = compare_with(
-                reference, os.fspath(against), trial, source.proto.graph, axes, mapping
-            )
-            checks.append(compared)
-        return _report(os.fspath(path), source, structure, checks, comparisons)
+            compared = compare_with(reference, compared_with, trial, source.proto.graph, axes, descent)
+        if trial is not None:
+            alike = {entry.output for entry in compared.outputs if entry.nonfinite_alike}
+            checks += check_outputs(trial.feeds, trial.results, inferred, allow_nonfinite=allow_nonfinite, alike=alike)
+        if reference is not None and compared_with is not None:
+            where = partial(_where, source, opened, reference, compared_with, trial, descent)
+            checks.append(judge(compared, descent.promise, where))
+        return _report(os.fspath(path), source, structure, checks, compared, descent)
+
+
+def _where(
+    source: Source,
+    opened: str,
+    reference: Source,
+    against: str,
+    trial: Trial | None,
+    descent: Descent,
+    wrong: Sequence[str],
+) -> str | None:
+    return None if trial is None else first_difference(source, opened, reference, against, trial, descent, wrong)
 
 
 def raise_unless_passed(report: VerifyReport) -> None:
@@ -97,12 +118,14 @@ def _report(
     source: Source,
     structure: Structure | None,
     checks: list[Check],
-    comparisons: tuple[OutputComparison, ...],
+    compared: Compared,
+    descent: Descent,
 ) -> VerifyReport:
     return VerifyReport(
         path=path,
         checks=tuple(checks),
-        comparisons=comparisons,
+        comparisons=compared.outputs,
+        promise=descent.promise,
         parameters=0 if structure is None else structure.parameters,
         size_bytes=source.size_bytes,
         layers={} if structure is None else {chain.name: chain.count for chain in structure.chains},

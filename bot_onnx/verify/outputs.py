@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import onnx_ir as ir
@@ -25,12 +25,10 @@ class OutputAxes:
 
     Attributes:
         roles: role per axis, None where no weight has the axis (batch, sequence).
-        composite: per axis, whether it is made of parts.
         logits: the last axis holds logits: a ``vocab`` or ``out`` dim without a function that bounds it.
     """
 
     roles: tuple[str | None, ...]
-    composite: tuple[bool, ...]
     logits: bool
 
 
@@ -44,9 +42,8 @@ def output_axes(analysis: Analysis) -> dict[str, OutputAxes]:
             for axis in analysis.context.of(value)
         ]
         roles = tuple(None if dim is None else dim.role for dim in found)
-        composite = tuple(dim is not None and dim.kind != "leaf" for dim in found)
         logits = bool(roles) and roles[-1] in ("vocab", "out") and _last_op(value) not in _BOUNDED
-        described[value.name or ""] = OutputAxes(roles, composite, logits)
+        described[value.name or ""] = OutputAxes(roles, logits)
     return described
 
 
@@ -58,9 +55,20 @@ def _last_op(value: ir.Value) -> str | None:
 
 
 def check_outputs(
-    feeds: Sequence[Feeds], results: Sequence[Mapping[str, Any]], inferred: Shapes, *, allow_nonfinite: bool
+    feeds: Sequence[Feeds],
+    results: Sequence[Mapping[str, Any]],
+    inferred: Shapes,
+    *,
+    allow_nonfinite: bool,
+    alike: Container[str] = (),
 ) -> list[Check]:
-    """Two checks: all outputs finite (unless allowed otherwise); shapes as inferred."""
+    """Two checks: all outputs finite (unless allowed otherwise); shapes as inferred.
+
+    Args:
+        feeds, results: of the runs. inferred: shapes by output.
+        allow_nonfinite: let NaN and infinities pass.
+        alike: outputs that are NaN or infinite where the source's are, on the same inputs: no fault of the file.
+    """
     infinite = {
         name: int(array.size - np.isfinite(array).sum())
         for outputs in results
@@ -70,8 +78,11 @@ def check_outputs(
     sizes = " and ".join(_shape(next(iter(fed.values())).shape) for fed in feeds if fed) or "no inputs"
     if infinite:
         told = ", ".join(f"{name!r} ({count})" for name, count in list(infinite.items())[:_SHOWN])
-        status: Literal["skip", "fail"] = "skip" if allow_nonfinite else "fail"
-        finite = Check("outputs", status, f"NaN or infinite values in {told}, at input sizes {sizes}")
+        where = f"NaN or infinite values in {told}, at input sizes {sizes}"
+        if all(name in alike for name in infinite):
+            finite = Check("outputs", "info", f"{where}: the source's outputs have the same")
+        else:
+            finite = Check("outputs", "skip" if allow_nonfinite else "fail", where)
     else:
         finite = Check("outputs", "pass", f"{len(results[0])} outputs finite at input sizes {sizes}")
     return [finite, _shapes(results, inferred)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import tempfile
@@ -18,7 +19,9 @@ from bot_onnx.errors import VerifyError
 from bot_onnx.graph.analysis import analyse
 from bot_onnx.graph.opening import Scheme
 from bot_onnx.graph.reader import Source, open_model
+from bot_onnx.surgery.emit import PROVENANCE
 from bot_onnx.surgery.framing import TensorSlot
+from bot_onnx.surgery.lineage import unpromised
 from bot_onnx.surgery.requantise import requantise
 from bot_onnx.surgery.writer import write_model
 from bot_onnx.verify.dequantised import check_quantised
@@ -95,9 +98,12 @@ def _check_packed(readable: str) -> None:
 
 
 def _apart(source: Source) -> tuple[onnx.ModelProto, list[TensorSlot]]:
-    """The message without its large tensors, and their places."""
+    """The message without its large tensors, and their places; it promises nothing: what rounding costs is open."""
     proto = onnx.ModelProto()
     proto.CopyFrom(source.proto)
+    for entry in proto.metadata_props:
+        if entry.key == PROVENANCE:
+            entry.value = json.dumps(unpromised(json.loads(entry.value), "quantised again"), sort_keys=True)
     kept = [tensor for tensor in proto.graph.initializer if source.tensors[tensor.name].file is None]
     slots = [
         TensorSlot(tensor.name, stored.dtype, stored.shape)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -34,16 +34,19 @@ class Runner:
         source: the model.
         readable: path that opens its file.
         mapped: do not load the weights, whatever the file's length.
+        show: inner values to give instead of the outputs.
 
     Raises:
         Exception: whatever onnxruntime raises on a model that it refuses; its errors have no public base class.
     """
 
-    def __init__(self, source: Source, readable: str, *, mapped: bool = False) -> None:
-        self._source = source
+    def __init__(self, source: Source, readable: str, *, mapped: bool = False, show: Sequence[str] = ()) -> None:
+        self._source, self._show = source, show
         source.release()  # what the checks before have looked at
         self._weights: dict[str, NDArray[np.generic]] = {}
-        if (mapped or source.size_bytes > WHOLE_BYTES) and _mappable(source):
+        if show and not _mappable(source):
+            raise ValueError("a model whose weights cannot be fed shows no inner values")
+        if (mapped or show or source.size_bytes > WHOLE_BYTES) and _mappable(source):
             if not mapped and os.stat(readable).st_size <= WHOLE_BYTES:
                 _session(readable)  # finds the weights in the data files, and reads none
             try:
@@ -53,6 +56,8 @@ class Runner:
                 raise
             except Exception:  # an op that wants its weight constant: the file as it is will do
                 self._weights = {}
+                if show:
+                    raise
         self._session = _session(readable)
 
     @property
@@ -88,6 +93,9 @@ class Runner:
                 graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
         del graph.initializer[:]
         graph.initializer.extend(kept)
+        if self._show:
+            del graph.output[:]
+            graph.output.extend(onnx.ValueInfoProto(name=name) for name in self._show)
         return _session(proto.SerializeToString())
 
 

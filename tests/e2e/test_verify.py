@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
+import bot_onnx
 from bot_onnx import api
+from bot_onnx.errors import VerifyError
+from bot_onnx.graph.opening import Scheme
+from bot_onnx.surgery.lineage import TOLERANCES
+from bot_onnx.surgery.proven import Promise
+from bot_onnx.surgery.requantise import requantise
 from bot_onnx.surgery.types import Plan
-from bot_onnx.verify import VerifyReport, expected_from_plan, verify_model
-from tests.verify_models import save_bert
+from bot_onnx.verify import Check, VerifyReport, expected_from_plan, verify_model
+from tests.verify_models import promising, save_bert
 
 SHRUNK = {"layers": 2, "hidden": 16, "heads": 2, "intermediate": 48}
 
@@ -84,22 +92,152 @@ def test_a_tensor_changed_afterwards_is_found(shrunk: tuple[Path, Plan]) -> None
     assert failed(report) == {"weights", "outputs"}
 
 
+WIDE = {"hidden": 64, "heads": 8, "intermediate": 192}
+
+
+@pytest.fixture
+def promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Plans that promise to keep the outputs."""
+    monkeypatch.setattr(api, "prepare", promising(Promise(kept=True)))
+
+
+def comparison(report: VerifyReport) -> Check:
+    return next(check for check in report.checks if check.name == "comparison")
+
+
 def test_growth_in_width_is_exact(source: Path, tmp_path: Path) -> None:
     """Haar in the value convention keeps a post-norm network's function: only rounding may differ."""
     options = {"wavelet": "haar", "convention": "value", "details": "zero"}
     path = tmp_path / "large.onnx"
-    wide = {"hidden": 64, "heads": 8, "intermediate": 192}
-    api.resize(source, wide, path, method="bot", options=options)
+    api.resize(source, WIDE, path, method="bot", options=options)
     hidden, pooled = verify_model(path, against=source).comparisons
-    assert hidden.mapped == "axis 2: 32 to 64 by copies of neighbours"
+    assert hidden.mapped == "axis 2: 32 to 64 by the operator of bot"
     assert hidden.cosine == pytest.approx(1.0, abs=1e-6)
     assert hidden.max_difference is not None and hidden.scale is not None
     assert hidden.max_difference < 1e-4 * hidden.scale
     assert pooled.output == "pooler_output"
 
 
-def test_random_weights_are_seen_as_such(source: Path, tmp_path: Path) -> None:
+def test_random_weights_have_no_counterpart(source: Path, tmp_path: Path) -> None:
     path = tmp_path / "large.onnx"
-    api.resize(source, {"hidden": 64, "heads": 8, "intermediate": 192}, path, method="scratch")
-    hidden, _ = verify_model(path, against=source).comparisons
-    assert hidden.cosine is not None and abs(hidden.cosine) < 0.5
+    check = comparison(api.resize(source, WIDE, path, method="scratch").report)
+    assert check.status == "info" and "there is no operator from 32 to 64" in check.detail
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [WIDE, {**WIDE, "layers": 7}, {"layers": 5}, {"head_dim": 16}, {"vocab": 80}, {"heads": 8}],
+    ids=str,
+)
+@pytest.mark.usefixtures("promised")
+def test_a_promise_that_is_kept(source: Path, tmp_path: Path, spec: dict[str, int]) -> None:
+    path = tmp_path / "large.onnx"
+    result = api.resize(source, spec, path)
+    assert result.plan.promise == Promise(kept=True)
+    assert comparison(result.report).status == "pass"
+    report = api.verify(path, against=source)
+    assert comparison(report).status == "pass" and report.promise == Promise(kept=True)
+    assert all(entry.agrees and entry.tolerance == 1e-4 for entry in report.comparisons)
+
+
+@pytest.mark.usefixtures("promised")
+def test_a_promise_that_is_broken_leaves_no_file(source: Path, tmp_path: Path) -> None:
+    path = tmp_path / "small.onnx"
+    with pytest.raises(VerifyError, match=r"output 'last_hidden_state' is off by .* the first value that differs is"):
+        api.resize(source, {"intermediate": 48}, path)
+    assert not list(tmp_path.iterdir())
+    assert api.resize(source, {"intermediate": 48}, path, against=False).report.comparisons == ()
+    assert failed(api.verify(path, against=source)) == {"comparison"}
+
+
+def _tampered(path: Path, name: str, off: float) -> str:
+    """Move one element of an initializer; returns the name of the node that reads it."""
+    model = onnx.load(path)
+    tensor = next(tensor for tensor in model.graph.initializer if tensor.name == name)
+    values = numpy_helper.to_array(tensor).copy()
+    values.flat[3] += off
+    tensor.CopyFrom(numpy_helper.from_array(values, name))
+    onnx.save(model, path)
+    return next(node.name for node in model.graph.node if name in node.input)
+
+
+@pytest.mark.parametrize("depth", [{}, {"layers": 7}], ids=["width", "depth"])
+@pytest.mark.usefixtures("promised")
+def test_a_tampered_weight_is_found_and_named(source: Path, tmp_path: Path, depth: dict[str, int]) -> None:
+    path = tmp_path / "large.onnx"
+    api.resize(source, {**WIDE, **depth}, path)
+    node = _tampered(path, "encoder.layer.0.intermediate.dense.bias", 0.5)
+    report = api.verify(path, against=source)
+    check = comparison(report)
+    assert check.status == "fail" and failed(report) == {"comparison"}
+    assert f"(node {node!r}), whose inputs agree" in check.detail
+    ran = subprocess.run(
+        [sys.executable, "-m", "bot_onnx", "verify", str(path), "--against", str(source)],
+        capture_output=True,
+        text=True,
+    )
+    assert ran.returncode == 1 and "FAILED: comparison" in ran.stdout
+
+
+def test_an_unpromised_file_never_passes_the_comparison(source: Path, tmp_path: Path) -> None:
+    path = tmp_path / "out.onnx"
+    for method, told in (("bot", "not kept, as planned: it shrinks (hidden 32 -> 16); last_hidden"), ("scratch", "")):
+        check = comparison(api.resize(source, {"hidden": 16, "heads": 2}, path, method=method, force=True).report)
+        assert check.status == "info" and check.detail.startswith(told)
+        _tampered(path, "encoder.layer.0.intermediate.dense.bias", 9.0)
+        assert api.verify(path, against=source).passed
+
+
+def _halved(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same network in half precision throughout."""
+    constants = [attribute.t for node in model.graph.node for attribute in node.attribute if attribute.name == "value"]
+    for tensor in (*model.graph.initializer, *constants):
+        if tensor.data_type == TensorProto.FLOAT:
+            values = numpy_helper.to_array(tensor).clip(-65504, 65504).astype(np.float16)
+            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+    for node in model.graph.node:
+        for attribute in node.attribute:
+            if node.op_type == "Cast" and attribute.i == TensorProto.FLOAT:
+                attribute.i = TensorProto.FLOAT16
+    for port in model.graph.output:
+        port.type.tensor_type.elem_type = TensorProto.FLOAT16
+    del model.graph.value_info[:]
+    return model
+
+
+@pytest.mark.usefixtures("promised")
+def test_half_precision_is_held_to_its_own_tolerance(source: Path, tmp_path: Path) -> None:
+    half, path = tmp_path / "half.onnx", tmp_path / "large.onnx"
+    onnx.save(_halved(onnx.load(source)), half)
+    report = api.resize(half, WIDE, path).report
+    assert {entry.tolerance for entry in report.comparisons} == {TOLERANCES["FLOAT16"]}
+    worst = max((entry.max_difference or 0) / (entry.scale or 1) for entry in report.comparisons)
+    assert 1e-4 < worst < TOLERANCES["FLOAT16"]
+    _tampered(path, "encoder.layer.0.intermediate.dense.bias", 2.0)
+    assert failed(api.verify(path, against=half)) == {"comparison"}
+
+
+@pytest.mark.usefixtures("promised")
+def test_a_quantised_source_is_held_to_its_floats(source: Path, tmp_path: Path) -> None:
+    """Its own outputs are off by a tenth of their scale, for it rounds its activations: no measure of a resize."""
+    packed, path = tmp_path / "packed.onnx", tmp_path / "large.onnx"
+    requantise(Scheme("dynamic", ("INT8",), (("MatMulInteger", 1),), False), source, packed)
+    report = api.resize(packed, WIDE, path).report
+    assert comparison(report).status == "pass"
+    assert {entry.tolerance for entry in report.comparisons} == {TOLERANCES["QUANTISED"]}
+    assert max((entry.max_difference or 0) / (entry.scale or 1) for entry in report.comparisons) < 1e-4
+    _tampered(path, "encoder.layer.0.intermediate.dense.bias", 0.5)
+    assert failed(api.verify(path, against=packed)) == {"comparison"}
+
+
+@pytest.mark.usefixtures("promised")
+def test_weights_that_were_brought_in_end_the_promise(source: Path, tmp_path: Path) -> None:
+    path, out = tmp_path / "large.onnx", tmp_path / "trained.onnx"
+    api.resize(source, WIDE, path)
+    weights = {name: values + 1 for name, values in bot_onnx.state_dict(path).items()}
+    bot_onnx.import_weights(path, weights, out)
+    check = comparison(api.verify(out, against=source))
+    assert check.status == "info"
+    assert check.detail.startswith(
+        "nothing is promised of the outputs: weights brought in since; last_hidden_state cos"
+    )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 
 import bot_onnx
@@ -12,6 +13,7 @@ from bot_onnx.errors import GraphError
 from bot_onnx.graph.normalise import normalise, scheme_of
 from bot_onnx.graph.opening import Scheme
 from bot_onnx.graph.reader import open_model
+from bot_onnx.surgery.lineage import read_lineage
 from tests.forms import blocks_4bit, channel_pairs, dynamic_int8, static_int8
 from tests.zoo.architectures import base_size
 from tests.zoo.export import cached_export
@@ -59,10 +61,13 @@ def test_in_the_scheme_of_the_source(case: str, tmp_path: Path) -> None:
     for name in ("kind", "types", "block", "per_channel", "symmetric"):
         assert getattr(ours, name) == getattr(theirs, name), name
     assert {name for name, _ in ours.ops} == {name for name, _ in theirs.ops}
-    assert min(entry.cosine or 0 for entry in result.report.comparisons) >= least
+    assert min(entry.cosine for entry in result.report.comparisons if entry.cosine is not None) >= least
     assert result.plan.size_bytes[1] == out.stat().st_size < 0.6 * plain.stat().st_size
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out.onnx", "plain.onnx", "q.onnx"]
     assert bot_onnx.verify(out, spec=spec).passed
+    lineage = read_lineage({entry.key: entry.value for entry in onnx.load(out).metadata_props})
+    assert lineage is not None and (lineage.promise.kept, lineage.promise.why) == (None, "quantised again")
+    assert result.plan.promise == lineage.promise
 
 
 def test_what_needs_data_is_refused_by_name(tmp_path: Path) -> None:

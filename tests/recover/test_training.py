@@ -16,6 +16,7 @@ from bot_onnx.demo import accuracy, held_out
 from bot_onnx.errors import OutputError, RecoverError
 from bot_onnx.recover.jobs import Recovery, Settings, recover
 from bot_onnx.runtime import session
+from bot_onnx.surgery.lineage import read_lineage
 from tests.recover.samples import SMALL, folder
 from tests.zoo.architectures import base_size
 from tests.zoo.export import cached_export
@@ -68,6 +69,8 @@ def test_the_digits_classifier_is_back_within_two_points(tmp_path: Path) -> None
     assert weights(tmp_path / "out.onnx").keys() == weights(here / "small.onnx").keys()
     told = {entry.key: entry.value for entry in onnx.load(tmp_path / "out.onnx").metadata_props}["bot_onnx"]
     assert json.loads(told)["recovered"]["steps"] == 240
+    lineage = read_lineage({"bot_onnx": told})
+    assert lineage is not None and (lineage.promise.kept, lineage.promise.why) == (None, "trained since")
 
 
 def test_a_killed_run_goes_on_to_the_very_same_weights(tmp_path: Path) -> None:

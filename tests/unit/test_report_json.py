@@ -11,6 +11,7 @@ import pytest
 
 from bot_onnx.graph.types import Dim
 from bot_onnx.report import inspection_json, plain, plan_json, result_json, verify_json
+from bot_onnx.surgery.proven import Promise
 from bot_onnx.surgery.types import Plan
 from tests.report_samples import inspected, plan, report, resized
 
@@ -40,6 +41,18 @@ def test_a_result_says_where_it_is_and_whether_it_passed() -> None:
     assert data["output"] == "small.onnx" and data["seconds"] == 2.5
     assert data["report"]["passed"] is True and data["plan"]["shrinks"] is False
     assert verify_json(report(failing=True))["passed"] is False
+
+
+def test_promises_and_how_far_they_are_kept_are_fields() -> None:
+    promise = Promise(kept=True, factors=(("logits", 2.0),))
+    told = {"kept": True, "why": "", "factors": [["logits", 2.0]]}
+    assert plan_json(replace(plan(), promise=promise))["promise"] == told
+    data = verify_json(replace(report(), promise=promise))
+    assert data["promise"] == told
+    assert {"agrees", "tolerance", "differing", "factor", "nonfinite", "nonfinite_alike"} <= data["comparisons"][
+        0
+    ].keys()
+    assert verify_json(report())["promise"] is None
 
 
 def test_numbers_that_json_lacks_are_null() -> None:

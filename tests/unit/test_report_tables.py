@@ -23,6 +23,7 @@ from bot_onnx.report.dims import composition, fixed_reason
 from bot_onnx.report.layout import cell
 from bot_onnx.report.verify_report import verdict
 from bot_onnx.spec import list_specs
+from bot_onnx.surgery.proven import Promise
 from bot_onnx.verify.types import Check, VerifyReport
 from tests.report_samples import inspected, plan, report, resized, row, text
 from tests.spec_structures import gpt2, llama, structure, vit
@@ -114,6 +115,23 @@ def test_a_plan_says_what_changes_and_what_stays() -> None:
     assert "bot (wavelet=haar, tie_correction=on), aligned: permute, seed 7" in printed
 
 
+@pytest.mark.parametrize(
+    ("promise", "line"),
+    [
+        (Promise(kept=True), "kept: the source's, at the new sizes"),
+        (Promise(kept=True, factors=(("norm", 2.0),)), "kept: the source's, at the new sizes (norm times 2)"),
+        (Promise(kept=False, why="hidden shrinks"), "not kept, as planned: hidden shrinks"),
+        (Promise(), "nothing is promised"),
+    ],
+)
+def test_plans_and_results_say_in_one_line_what_was_promised(promise: Promise, line: str) -> None:
+    assert re.fullmatch(
+        rf"outputs +{re.escape(line)} *", row(text(plan_report(replace(plan(), promise=promise))), "outputs")
+    )
+    result = replace(resized(), plan=replace(plan(), promise=promise))
+    assert re.search(rf"^outputs +{re.escape(line)} *$", text(result_report(result)), re.MULTILINE)
+
+
 def test_a_plan_gives_equal_constants_once_with_their_number() -> None:
     printed = text(plan_report(plan()))
     assert re.search(r"/0/shape +2 +192 +96 +size of an axis", printed)
@@ -147,6 +165,24 @@ def test_comparisons_show_what_was_measured_and_what_was_not() -> None:
     printed = text(verify_report(report()))
     assert re.search(r"logits +2 x 1000 +0\.9877 +0\.125 +14\.5 +0\.031 +same shape", printed)
     assert re.search(r"features +2 x 96 +nan +- +- +- +low band along hidden", printed)
+
+
+def test_what_is_for_information_is_neither_passed_nor_failed() -> None:
+    checks = (Check("run", "pass", "runs"), Check("comparison", "info", "not kept, as planned: hidden shrinks"))
+    printed = text(verify_report(VerifyReport("m", checks)))
+    assert "All 1 checks passed, 1 for information." in printed
+    assert re.search(r"comparison +info +not kept, as planned: hidden shrinks", printed)
+    assert "Nothing was checked" in verdict(VerifyReport("m", checks[1:])).plain
+
+
+def test_promised_outputs_are_marked() -> None:
+    entries = [
+        replace(entry, agrees=agrees, tolerance=1e-4)
+        for entry, agrees in zip(report().comparisons, (True, False), strict=True)
+    ]
+    printed = text(verify_report(replace(report(), comparisons=tuple(entries))))
+    assert re.search(r"logits .* yes +same shape", printed) and re.search(r"features .* NO +low band", printed)
+    assert "as promised" not in text(verify_report(report()))
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,9 @@ def test_a_good_model_passes_everything(bert: Path) -> None:
     assert [check.name for check in report.checks] == [
         "checker", "shapes", "weights", "structure", "layers", "load", "run", "outputs", "output shapes", "comparison",
     ]  # fmt: skip
-    assert {check.status for check in report.checks} == {"pass"}
+    # Nothing says how a file that was not resized came from another.
+    assert {check.name for check in report.checks if check.status != "pass"} == {"comparison"}
+    assert report.checks[-1].status == "info"
     assert report.passed
     assert report.path == str(bert)
     assert report.size_bytes == bert.stat().st_size
