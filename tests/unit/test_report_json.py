@@ -33,7 +33,8 @@ def test_a_plan_keeps_all_its_fields() -> None:
     assert data["shrinks"] is True
     for field in fields(Plan):
         assert field.name in data
-    assert {key: data[key] for key in data if key != "shrinks"} == json.loads(plan().to_json())
+    del data["shrinks"], data["proof"]["seconds"]  # a saved plan is the same every time
+    assert data == json.loads(plan().to_json())
 
 
 def test_a_result_says_where_it_is_and_whether_it_passed() -> None:
@@ -45,7 +46,7 @@ def test_a_result_says_where_it_is_and_whether_it_passed() -> None:
 
 def test_promises_and_how_far_they_are_kept_are_fields() -> None:
     promise = Promise(kept=True, factors=(("logits", 2.0),))
-    told = {"kept": True, "why": "", "factors": [["logits", 2.0]]}
+    told = {"kept": True, "why": "", "factors": [["logits", 2.0]], "outputs": None, "way": ""}
     assert plan_json(replace(plan(), promise=promise))["promise"] == told
     data = verify_json(replace(report(), promise=promise))
     assert data["promise"] == told
