@@ -87,7 +87,7 @@ class Miniature:
             known = len(dims) == array.ndim and growth.shape(dims) == array.shape
             copies = growth.grown(array, dims) if known else array
             axes = [axis for axis, dim in enumerate(dims) if known and self._is_composite(dim)]
-            relations[name] = relate(copies, large[name], axes)
+            relations[name] = relate(copies, large[name], axes, ratios.values())
         return relations
 
     def _is_composite(self, dim: MaybeDim) -> bool:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 TOLERANCE = 3e-4  #: of the largest element: what single precision leaves of a few layers
 _TINY = 1e-30
+_QUARTERS = 8  #: the highest power, in quarters
 _MOST_FACTORS = 3  #: queries, keys and values
 _SAME = 5e-3  #: how far the logarithms of one factor are apart, at most
 
@@ -35,12 +36,16 @@ class Relation:
         return self.mixed or (self.factor is not None and abs(self.factor - 1.0) > TOLERANCE)
 
 
-def relate(copies: NDArray[np.generic], grown: NDArray[np.generic], axes: Iterable[int] = ()) -> Relation:
+def relate(
+    copies: NDArray[np.generic], grown: NDArray[np.generic], axes: Iterable[int] = (), ratios: Iterable[int] = ()
+) -> Relation:
     """Hold a value against the copies that it should be.
 
     Args:
         copies: what the small network computes, duplicated. grown: what the grown one computes.
         axes: along which some indices may have another factor than others.
+        ratios: how many times dims grew. Ops leave powers of these (a sum the first, a length its root); a value that
+            is any other multiple of the copies is so by chance. Without ratios any factor will do.
     """
     if copies.shape != grown.shape:
         return Relation(difference=f"shape {_shape(grown)} where {_shape(copies)} was to be expected")
@@ -57,12 +62,22 @@ def relate(copies: NDArray[np.generic], grown: NDArray[np.generic], axes: Iterab
         return Relation() if not scale else Relation(difference=f"up to {scale:.2g} where the copies are zero")
     factor = float(wanted @ found) / max(float(wanted @ wanted), _TINY)
     error = float(np.abs(found - factor * wanted).max()) / max(scale, _TINY)
-    if error > TOLERANCE or factor <= 0:
+    if error > TOLERANCE or factor <= 0 or not _is_power(factor, frozenset(ratios)):
         if finite.all() and any(_mixed(copies, grown, axis, scale) for axis in axes):
             return Relation(mixed=True)
         plain = float(np.abs(found - wanted).max() / np.abs(wanted).max())
         return Relation(difference=f"off by {plain:.2g} of its scale")
     return Relation(factor)
+
+
+def _is_power(factor: float, ratios: frozenset[int]) -> bool:
+    """Whether a factor is a product of powers of the ratios, in quarters."""
+    if not ratios:
+        return True
+    sums = np.zeros(1)
+    for ratio in ratios - {1}:
+        sums = np.add.outer(sums, np.arange(-_QUARTERS, _QUARTERS + 1) / 4 * np.log(ratio)).reshape(-1)
+    return bool(np.abs(sums - np.log(factor)).min() < TOLERANCE)
 
 
 def _mixed(copies: NDArray[Any], grown: NDArray[Any], axis: int, scale: float) -> bool:

@@ -54,6 +54,25 @@ def test_one_over_n_behind_a_sum_follows_the_dim(number: float, kind: str, width
     assert patched == pytest.approx([1 / (12 * width) if kind == "Mul" else 12 * width])
 
 
+def variance_by_sums(hidden: int = 12) -> onnx.ModelProto:
+    """A norm whose variance is the mean of the squares less the square of the mean, not below zero."""
+    b = GraphBuilder()
+    share = b.constant(np.float32(1 / hidden))
+    channels = b.op("Relu", b.op("MatMul", "x", b.weight(5, hidden)))
+    mean = b.op("Mul", b.op("ReduceSum", channels, b.ints(1), keepdims=1), share)
+    squares = b.op("Mul", b.op("ReduceSum", b.op("Mul", channels, channels), b.ints(1), keepdims=1), share)
+    variance = b.op("Max", b.op("Sub", squares, b.op("Mul", mean, mean)), b.constant(np.float32(0)))
+    spread = b.op("Sqrt", b.op("Add", variance, b.constant(np.float32(1e-6))))
+    normed = b.op("Div", b.op("Sub", channels, mean), spread)
+    return b.model([("x", ["n", 5])], [b.op("MatMul", normed, b.weight(hidden, 3))])
+
+
+def test_every_place_of_one_constant_follows(tmp_path: Path) -> None:
+    """With one of the two means wrong the variance is below zero, and cut off: nothing may hide behind that."""
+    plan, far = grown(variance_by_sums(), tmp_path, {"width": 2})
+    assert [formula.formula for formula in plan.proof.formulas] == ["1/n", "1/n"] and far < EXACT
+
+
 def test_one_over_n_follows_a_network_that_shrinks(tmp_path: Path) -> None:
     plan = bot_onnx.plan(save(mean_by_sum(1 / 12), tmp_path), {"width": 0.5})
     assert [patch.new for patch in plan.constants if patch.place.startswith("Mul")] == pytest.approx([1 / 6])
