@@ -121,6 +121,8 @@ class Row:
         proof: ``native``: the outputs of a native export with the same weights; ``growth``: the file passes its
             checks, and grown by exact duplication the network computes what it did.
         distance: largest relative difference of outputs, where there is one.
+        proven: what the plan's own proof says: ``proven``, ``failed``, ``nothing to prove``; empty where there was no
+            plan. kept: whether the plan promises to keep the function; None: nothing is known.
         seconds: processor time of resize and comparison. export_seconds: that of exports that were not cached.
         engine: hash of bot_onnx's source.
     """
@@ -133,6 +135,8 @@ class Row:
     detail: str = ""
     proof: str = ""
     distance: float | None = None
+    proven: str = ""
+    kept: bool | None = None
     seconds: float = 0.0
     export_seconds: float = 0.0
     engine: str = ""

@@ -88,7 +88,8 @@ def _outcome(bench: _Bench, row: Row, target: Target) -> Row:
     """Resize and compare; every error becomes a row."""
     out = bench.scratch / "resized.onnx"
     try:
-        bot_onnx.resize(bench.source, _spec(bench.source, target), out)
+        plan = bot_onnx.resize(bench.source, _spec(bench.source, target), out).plan
+        row = replace(row, proven=plan.proof.status, kept=plan.promise.kept)
     except DimError as error:
         frozen = "frozen" in str(error)
         return replace(row, status="frozen" if frozen else "refused", detail=_short(error))

@@ -36,6 +36,7 @@ at two batch and sequence sizes.
   Nothing is written in either case but what the file then says of itself.
 * **wrong**: a file came out that computes something else. **failed**: an error that nobody planned, or one that
   bot-onnx's own verification caught before the file got its name.
+* **proven**: cells whose plan was proven before anything was written (see proof.md), of those that were planned.
 * **not exportable**: PyTorch cannot export the network, or onnxruntime cannot run the export. These do not count.
 """
 
@@ -99,8 +100,8 @@ def render(rows: Sequence[Row], *, command: str, environment: Mapping[str, objec
 
 def _shares(rows: Sequence[Row]) -> str:
     lines = [
-        f"| suite | cells | {' | '.join(STATUSES)} | share equal | families equal |",
-        "|---|" + "---:|" * (len(STATUSES) + 3),
+        f"| suite | cells | {' | '.join(STATUSES)} | share equal | families equal | proven |",
+        "|---|" + "---:|" * (len(STATUSES) + 4),
     ]
     for suite, found in _by_suite(rows).items():
         counts = Counter(row.status for row in found)
@@ -112,9 +113,15 @@ def _shares(rows: Sequence[Row]) -> str:
         figures = " | ".join(str(counts[status]) for status in STATUSES)
         lines.append(
             f"| {_TITLES[suite]} | {len(found)} | {figures} | {_percent(right, counted)} "
-            f"| {len(whole)} of {len(names)} ({_percent(len(whole), len(names))}) |"
+            f"| {len(whole)} of {len(names)} ({_percent(len(whole), len(names))}) | {_proven(found)} |"
         )
     return "\n".join(lines) + "\n"
+
+
+def _proven(rows: Sequence[Row]) -> str:
+    """How many plans were proven, of those that had something to prove."""
+    planned = [row for row in rows if row.proven not in ("", "nothing to prove")]
+    return f"{sum(row.proven == 'proven' for row in planned)} of {len(planned)}"
 
 
 def _cells(rows: Sequence[Row]) -> str:
