@@ -28,10 +28,25 @@ def residual_writers(chain: LayerChain) -> set[str]:
         for before, joint in zip(layer.joints, layer.joints[1:], strict=False):
             if is_sum(joint):
                 walk = _Writers(before)
-                found = [writers for value in joint.inputs if (writers := walk.of(value))]
-                # With two branches the layer does not end where it begins: there is nothing to leave as it is.
-                names |= found[0] if len(found) == 1 else set()
+                found = [walk.of(value) for value in _terms(joint, before)]
+                # One term is the stream. With branches alone the layer does not end where it begins: there is nothing
+                # to leave as it is; with more terms that no weight writes there is no saying what they hold.
+                names |= set().union(*found) if sum(not writers for writers in found) == 1 else set()
     return names
+
+
+def _terms(joint: ir.Node, before: ir.Node) -> list[ir.Value]:
+    """What a sum of activations adds up, the terms of sums in it instead of these."""
+    terms: list[ir.Value] = []
+    pending = [value for value in reversed(joint.inputs) if value is not None]
+    while pending:
+        value = pending.pop()
+        node = value.producer()
+        if node is not None and node is not before and is_sum(node):
+            pending.extend(inner for inner in reversed(node.inputs) if inner is not None)
+        else:
+            terms.append(value)
+    return terms
 
 
 def is_sum(node: ir.Node) -> bool:

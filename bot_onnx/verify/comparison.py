@@ -156,7 +156,7 @@ def _value_operator(axis: int, before: int, size: int, role: str | None, axes: O
     if max(before, size) % min(before, size):
         raise Incomparable(f"{where}, which is no whole ratio")
     try:
-        matrix = operator("bot", before, size, direction="out", convention="value", wavelet="haar")
+        matrix = operator("bot", before, size, direction="out", convention="value")
     except ResampleError as error:
         raise Incomparable(f"{where}: {error}") from error
     return matrix, "means of neighbours" if size < before else "copies of neighbours"

@@ -60,7 +60,7 @@ def test_grown_signals_are_read_as_before_with_any_filter(wavelet: str, n: int, 
     )
     assert np.abs(down - plain).std() > 0.1
     if wavelet == "haar":
-        matrix = operator("bot", n, m, mode=mode)  # value: copies
+        matrix = operator("bot", n, m, wavelet=wavelet, mode=mode)  # value: copies
         np.testing.assert_allclose((down - plain) @ matrix, 0, atol=1e-12)
 
 
