@@ -20,7 +20,7 @@ from bot_onnx.graph.names import chain_names, name_dims, stack_name
 from bot_onnx.graph.nodes import op_key
 from bot_onnx.graph.normalise import is_literal
 from bot_onnx.graph.opening import stored_type
-from bot_onnx.graph.parameters import Parameter, is_linear, is_variance
+from bot_onnx.graph.parameters import Parameter, is_linear, is_variance, offset_of
 from bot_onnx.graph.residual import last_norm, norms_before, residual_kind, residual_writers
 from bot_onnx.graph.roles import Roles
 from bot_onnx.graph.rules import Context
@@ -317,6 +317,7 @@ class _Stacks:
             closed_form=self._closed_form(names),
             positive=parameter is not None and any(is_variance(node, slot) for node, slot in parameter.uses),
             norm_position=self._norm_position(chain, names[0], parameter),
+            offset=offset_of(value),
         )
 
     def _closed_form(self, names: tuple[str, ...]) -> str | None:

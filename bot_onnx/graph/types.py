@@ -103,6 +103,7 @@ class Stack:
             embedding); its values are that stack's, transposed.
         positive: no value may become zero or less: the variances of a batch normalisation.
         norm_position: for a norm inside a layer, ``last`` if it is the layer's last one, else ``inner``.
+        offset: what is added to the tensor wherever it is used: the 1 of norms that scale by 1 + w.
         closed_form: name of the formula that recomputes the tensor at another size (``arange``, ``inv_freq:10000``,
             …) or None.
     """
@@ -124,6 +125,7 @@ class Stack:
     twin_of: str | None = None
     positive: bool = False
     norm_position: Literal["inner", "last"] | None = None
+    offset: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)

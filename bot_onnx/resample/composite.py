@@ -31,9 +31,9 @@ def axis_matrix(axis: Axis, method: str = "bot", options: MethodOptions | None =
 
     def matrix(part: Axis) -> NDArray[np.float64]:
         if part.kind == "product":
-            whole = np.ones((1, 1))
+            whole: NDArray[np.float64] = np.ones((1, 1))
             for inner in part.parts:
-                whole = np.kron(whole, matrix(inner))
+                whole = np.asarray(np.kron(whole, matrix(inner)), dtype=np.float64)
             return whole
         if part.kind == "concat":
             return _along_diagonal([matrix(inner) for inner in part.parts])

@@ -139,13 +139,23 @@ class InBandNoise:
             if contracted and direction == "in" and grows(axis)
         ]
 
+    @property
+    def level(self) -> float:
+        """√(2/c) where the contracted axes grow c-fold, 1 up to doubling.
+
+        What rounding makes of copies that should be equal is read by the noise, over c·n indices. At a fixed spread it
+        would be amplified from layer to layer, the more the larger c; so it is amplified as by doubling at most.
+        """
+        ratio = prod(axis.target / axis.source for _, axis in self._axes)
+        return min(1.0, sqrt(2.0 / ratio))
+
     def __bool__(self) -> bool:
         """Whether there is any: it needs a contracted axis that grows."""
         return bool(self._axes)
 
     def draw(self, rng: np.random.Generator, sigma: float, dtype: str, xp: Namespace) -> Array:
         """N (I - P_i), ``task.target_shape``, in working precision ``dtype``."""
-        drawn = Noise(rng, "gaussian", sigma).draw(self.task.target_shape, dtype)
+        drawn = Noise(rng, "gaussian", sigma * self.level).draw(self.task.target_shape, dtype)
         noise = xp.asarray(drawn)
         seen = noise
         for index, axis in self._axes:

@@ -24,9 +24,10 @@ from bot_onnx.spec import Solution, TargetSpec, solve
 from bot_onnx.surgery.depth import resize_chain, successor
 from bot_onnx.surgery.emit import initializer_order, skeleton
 from bot_onnx.surgery.framing import Layout, TensorSlot, layout
+from bot_onnx.surgery.laws import find_laws, patch_epsilons
 from bot_onnx.surgery.scales import check_branches, patch_scales
 from bot_onnx.surgery.sizes import patch_sizes
-from bot_onnx.surgery.tasks import build_task
+from bot_onnx.surgery.tasks import EVEN, build_task
 from bot_onnx.surgery.types import DimChange, LayerChange, Plan, StackPlan
 
 
@@ -94,7 +95,9 @@ def prepare(
     tensors = {n: v.const_value for n, v in analysis.model.graph.initializers.items() if v.const_value is not None}
     given = spec.constants or {}
     scaled = check_branches(analysis, solution.layers, given)
+    laws = find_laws(analysis, solution.sizes) if get_method(method).keeps_function(options) else EVEN
     constants = [
+        *patch_epsilons(analysis, solution.sizes, laws),
         *patch_sizes(analysis, solution.sizes),
         *patch_scales(analysis, solution.sizes, solution.layers, given),
     ]
@@ -102,7 +105,7 @@ def prepare(
     used = set(initializer_order(analysis.model.graph))  # a table of its own may go with the layer that read it
     stacks = [
         StackPlan(
-            build_task(alignment.structure, stack, solution.sizes, solution.layers),
+            build_task(alignment.structure, stack, solution.sizes, solution.layers, laws),
             stack.tensors,
             targets[stack.id],
             stack.dtype,
@@ -139,7 +142,7 @@ def prepare(
         layers=tuple(LayerChange(c.name, c.count, solution.layers[c.name], c.leading) for c in structure.chains),
         constants=tuple(constants),
         stacks=tuple(_placed(stack, placed) for stack in stacks),
-        notes=(*solution.notes, *scaled, *alignment.notes),
+        notes=(*solution.notes, *scaled, *alignment.notes, *laws.notes),
         parameters=(structure.parameters, _parameters(stacks)),
         size_bytes=(origin.size_bytes, placed.total_bytes),
         external=placed.data_name is not None,
