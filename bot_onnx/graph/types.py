@@ -98,7 +98,8 @@ class Stack:
         score_parts: for an ``out`` axis that carries queries or keys into attention scores: the indices of its
             top-level concat parts that do (``(0, 1)`` for a fused qkv, ``(0,)`` for a separate query matrix). Empty
             for all others.
-        before_tied_head: the tensor is the scale or bias of the last norm before a head tied to the embedding.
+        before_tied_head: the tensor (of the last layer, in a chain) is the scale or bias of the last norm before a
+            head tied to the embedding.
         twin_of: id of the stack of which this one is the transpose (a head that an exporter folded away from its
             embedding); its values are that stack's, transposed.
         positive: no value may become zero or less: the variances of a batch normalisation.
@@ -129,6 +130,14 @@ class Stack:
 
 
 @dataclass(frozen=True, slots=True)
+class TiedHead:
+    """A head that has its weight from an embedding: both names, the norm's by its scale and bias (none: no norm)."""
+
+    embedding: str
+    norm: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Structure:
     """The whole analysis, without the graph: what ``inspect`` prints and the solver reads."""
 
@@ -141,3 +150,4 @@ class Structure:
     parameters: int = 0
     nodes: int = 0
     notes: tuple[str, ...] = field(default=())
+    tied_heads: tuple[TiedHead, ...] = ()

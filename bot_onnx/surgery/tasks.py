@@ -50,7 +50,7 @@ def build_task(
         residual=next((c.residual for c in structure.chains if c.name == stack.chain), structure.residual),
         norm_position=stack.norm_position,
         offset=stack.offset,
-        gain=laws.gain(stack, sizes, {dim.id: dim.size for dim in structure.dims.values()}),
+        gain=laws.gain(stack),
     )
 
 
