@@ -7,64 +7,31 @@ See :mod:`bot_onnx.graph.widening` for what it is good for.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import onnx_ir as ir
 
 from bot_onnx.graph.analysis import Analysis
+from bot_onnx.graph.channel_labels import (
+    ELEMENTWISE,
+    FORM,
+    FROM_ZERO,
+    REDUCTIONS,
+    RMS,
+    Epsilon,
+    Label,
+    State,
+    WalkedNorm,
+    WideningLaw,
+)
 from bot_onnx.graph.dims import Dim
 from bot_onnx.graph.nodes import op_key
 from bot_onnx.graph.normalise import FLOATS, node_inputs
 from bot_onnx.graph.parameters import is_linear, is_parameter
 
-WideningLaw = Literal["zeros", "means"]
-
-_FORM = frozenset(
-    "Cast Dropout Expand Flatten Identity Reshape Slice Split Squeeze Tile Transpose Unsqueeze Neg".split()
-)
-#: Functions that give 0 for 0.
-_FROM_ZERO = frozenset(
-    "Relu LeakyRelu Elu Selu Celu PRelu Gelu Tanh Erf Sin Swish HardSwish Mish Abs Softsign Sqrt ThresholdedRelu "
-    "com.microsoft::FastGelu com.microsoft::QuickGelu com.microsoft::BiasGelu".split()
-)
-#: Functions of every element by itself that may give anything for 0.
-_ELEMENTWISE = frozenset("Sigmoid HardSigmoid Softplus Exp Log Cos Reciprocal Pow".split())
-_RMS = frozenset({"RMSNormalization", "SimplifiedLayerNormalization"})
-_REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL2", "ReduceMax", "ReduceMin"})
-
-#: What the new channels of a value hold. ``weight``: it is (made of) weights. ``zero``, ``mean``: by themselves.
-#: ``any``: whatever. ``average``: no channels, the mean over them. ``squares``: squares of zeros. ``spread``: what is
-#: made of their mean. ``scaled``: a norm's scale over the spread. ``same``: what every channel holds (a mask).
-_State = Literal["weight", "zero", "mean", "any", "average", "squares", "spread", "scaled", "same"]
-
-
-@dataclass(frozen=True, slots=True)
-class Epsilon:
-    """A norm's epsilon: input ``slot`` of ``node``, or its attribute ``slot``."""
-
-    node: ir.Node
-    slot: int | str
-
 
 class _Misfit(Exception):
     """An op that does not keep to the law."""
-
-
-@dataclass(slots=True)
-class _Label:
-    state: _State
-    names: tuple[str, ...] = ()
-    norm: int = -1  # of a value right behind a norm: its number
-
-
-@dataclass(slots=True)
-class WalkedNorm:
-    """A norm: names of its scale and bias, and whether its result is (part of) a stream."""
-
-    scale: tuple[str, ...]
-    bias: str | None = None
-    streams: bool = False
 
 
 class ChannelWalk:
@@ -77,8 +44,8 @@ class ChannelWalk:
 
     def __init__(self, analysis: Analysis, hidden: Dim, law: WideningLaw) -> None:
         self._graph, self._context, self._hidden, self.law = analysis.model.graph, analysis.context, hidden, law
-        self._base: _State = "zero" if law == "zeros" else "mean"
-        self._labels: dict[int, _Label] = {}
+        self._base: State = "zero" if law == "zeros" else "mean"
+        self._labels: dict[int, Label] = {}
         self.norms: list[WalkedNorm] = []
         self.epsilons: list[Epsilon] = []
         self.nearly: list[str] = []
@@ -97,7 +64,7 @@ class ChannelWalk:
     def _run(self) -> None:
         for value in self._graph.initializers.values():
             if is_parameter(value) and self._carries(value):
-                self._labels[id(value)] = _Label("weight", (value.name or "",))
+                self._labels[id(value)] = Label("weight", (value.name or "",))
         for value in self._graph.inputs:
             if self._carries(value):
                 raise _Misfit(f"input '{value.name}' carries it")
@@ -110,7 +77,7 @@ class ChannelWalk:
             if label is not None and label.state == "zero" and not self._is_stream(label):
                 self.shown.add(output.name or "")
 
-    def _is_stream(self, label: _Label) -> bool:
+    def _is_stream(self, label: Label) -> bool:
         return label.norm >= 0 and self.norms[label.norm].streams
 
     # -- facts of values ---------------------------------------------------------------------------------------
@@ -124,10 +91,10 @@ class ChannelWalk:
             raise _Misfit(f"value '{value.name}' has it as a part of an axis")
         return False
 
-    def _label(self, value: ir.Value | None) -> _Label | None:
+    def _label(self, value: ir.Value | None) -> Label | None:
         return None if value is None else self._labels.get(id(value))
 
-    def _put(self, node: ir.Node, label: _Label) -> None:
+    def _put(self, node: ir.Node, label: Label) -> None:
         for output in node.outputs:
             if label.state in ("average", "spread") or self._carries(output):
                 self._labels[id(output)] = label
@@ -146,7 +113,7 @@ class ChannelWalk:
         if op in ("Shape", "Size"):
             return
         if not found and op in ("Expand", "ConstantOfShape"):
-            self._put(node, _Label("same"))
+            self._put(node, Label("same"))
         elif found and all(label.state == "same" for label in found):
             self._same(node)
         elif not found:
@@ -154,20 +121,20 @@ class ChannelWalk:
                 raise _Misfit(f"{_place(node)} makes values along it without a weight")
         elif is_linear(node) or op_key(node) in ("com.microsoft::FusedMatMul", "Einsum"):
             self._linear(node, labels)
-        elif op == "LayerNormalization" or op in _RMS:
+        elif op == "LayerNormalization" or op in RMS:
             self._norm(node, labels)
         elif op in ("Add", "Sub"):
             self._sum(node, labels)
         elif op in ("Mul", "Div"):
             self._product(node, labels)
-        elif op in _REDUCTIONS:
+        elif op in REDUCTIONS:
             self._reduction(node, found[0])
         elif op in ("Concat", "Where", "Max", "Min"):
             self._join(node, labels)
         else:
             self._element(node, labels)
 
-    def _element(self, node: ir.Node, labels: list[_Label | None]) -> None:
+    def _element(self, node: ir.Node, labels: list[Label | None]) -> None:
         """Ops on one value: changes of form, and functions of every element."""
         label, op = labels[0], node.op_type
         if label is None:
@@ -175,36 +142,38 @@ class ChannelWalk:
         state = label.state
         if op == "Gather":
             if state == "weight":
-                label = _Label(self._base)
+                label = Label(self._base)
             if not self._carries(node.outputs[0]):
+                if all(usage.node.op_type in ("Shape", "Size") for usage in node.outputs[0].uses()):
+                    return  # it is only measured
                 raise _Misfit(f"{_place(node)} picks channels of it")
             self._put(node, label)
-        elif op in _FORM:
+        elif op in FORM:
             if state not in ("average", "spread") and not all(self._carries(output) for output in node.outputs):
                 raise _Misfit(f"{_place(node)} takes it apart")
             self._put(node, label)
         elif state == "spread" and op in ("Sqrt", "Reciprocal", "Pow"):
             self._put(node, label)
         elif op == "Pow" and state in ("zero", "mean") and _number(node.inputs[1]) == 2.0:
-            self._put(node, _Label("squares" if state == "zero" else "any"))
-        elif op_key(node) in _FROM_ZERO and state in ("zero", "mean"):
+            self._put(node, Label("squares" if state == "zero" else "any"))
+        elif op_key(node) in FROM_ZERO and state in ("zero", "mean"):
             if state == "mean":
                 self._near(f"{_place(node)} works on the stream element by element")
-            self._put(node, _Label(state))
-        elif op in _ELEMENTWISE and state in ("zero", "mean", "any"):
-            self._put(node, _Label("any"))
+            self._put(node, Label(state))
+        elif op in ELEMENTWISE and state in ("zero", "mean", "any"):
+            self._put(node, Label("any"))
         else:
             raise _Misfit(f"{_place(node)} works on the stream in a way that is not understood")
 
     def _same(self, node: ir.Node) -> None:
         """Ops on what every channel holds alike: none of them tells channels apart but a count of them."""
-        if node.op_type in _REDUCTIONS and self._gone(node) and node.op_type in ("ReduceSum", "ReduceSumSquare"):
+        if node.op_type in REDUCTIONS and self._gone(node) and node.op_type in ("ReduceSum", "ReduceSumSquare"):
             raise _Misfit(f"{_place(node)} counts channels")
         if is_linear(node):
             raise _Misfit(f"{_place(node)} reads what is no stream")
-        self._put(node, _Label("same"))
+        self._put(node, Label("same"))
 
-    def _join(self, node: ir.Node, labels: list[_Label | None]) -> None:
+    def _join(self, node: ir.Node, labels: list[Label | None]) -> None:
         """Pieces along another axis, or a choice between them."""
         pieces = labels[1:] if node.op_type == "Where" else labels
         if any(label is None for label in pieces) or (node.op_type == "Where" and labels[0] is not None):
@@ -212,53 +181,53 @@ class ChannelWalk:
         found = [label for label in pieces if label is not None]
         states = {label.state for label in found}
         if states == {"weight"} or (states <= {"weight", self._base} and not self._normed(found)):
-            self._put(node, _Label("weight" if states == {"weight"} else self._base))
+            self._put(node, Label("weight" if states == {"weight"} else self._base))
         elif states <= {"zero", "mean", "weight"}:
             self._put(node, self._streams(node, found))
         else:
             raise _Misfit(f"{_place(node)} joins values of different kinds")
 
-    def _normed(self, labels: list[_Label]) -> bool:
+    def _normed(self, labels: list[Label]) -> bool:
         return any(label.norm >= 0 for label in labels)
 
-    def _streams(self, node: ir.Node, labels: list[_Label]) -> _Label:
+    def _streams(self, node: ir.Node, labels: list[Label]) -> Label:
         """What a norm gave becomes (part of) the stream."""
         if self.law == "zeros":
-            return _Label("zero")
+            return Label("zero")
         for label in labels:
             if label.norm >= 0:
                 self.norms[label.norm].streams = True
         self._near(f"what a norm gives is part of the stream ({_place(node)})")
-        return _Label("mean")
+        return Label("mean")
 
-    def _sum(self, node: ir.Node, labels: list[_Label | None]) -> None:
+    def _sum(self, node: ir.Node, labels: list[Label | None]) -> None:
         found = [label for label in labels if label is not None and label.state != "same"]
         states = sorted(label.state for label in found)
         if len(found) < 2:
             self._sum_with_number(node, labels, found[0])
         elif states == ["weight", "weight"]:
-            self._put(node, _Label("weight"))
+            self._put(node, Label("weight"))
         elif node.op_type == "Sub" and states == ["average", "mean"]:
-            self._put(node, _Label("zero"))
+            self._put(node, Label("zero"))
         elif states == ["weight", "zero"] and self._is_bias(found):
             normed = next(label for label in found if label.norm >= 0)
             self.norms[normed.norm].bias = next(label.names[0] for label in found if label.state == "weight")
             self._put(node, normed)
         elif set(states) <= {"weight", "zero", "mean"}:
             if self.law == "zeros" or "zero" not in states:
-                self._put(node, _Label(self._base))
+                self._put(node, Label(self._base))
             else:
                 self._put(node, self._streams(node, found))
         else:
             raise _Misfit(f"{_place(node)} adds up values of different kinds")
 
-    def _is_bias(self, found: list[_Label]) -> bool:
+    def _is_bias(self, found: list[Label]) -> bool:
         """Whether a sum adds a norm's bias to what it scaled, the first that is added."""
         normed = next((label for label in found if label.norm >= 0), None)
         weight = next(label for label in found if label.state == "weight")
         return normed is not None and self.norms[normed.norm].bias is None and len(weight.names) == 1
 
-    def _sum_with_number(self, node: ir.Node, labels: list[_Label | None], label: _Label) -> None:
+    def _sum_with_number(self, node: ir.Node, labels: list[Label | None], label: Label) -> None:
         other = next(value for value, known in zip(node.inputs, labels, strict=True) if known is not label)
         scalar = other is not None and other.const_value is not None and other.const_value.size == 1
         if label.state == "spread" and scalar and other is not None:
@@ -267,53 +236,53 @@ class ChannelWalk:
         elif label.state == "weight" and scalar:  # norms that scale by 1 + w
             self._put(node, label)
         elif label.state in ("mean", "any"):
-            self._put(node, _Label(label.state))
+            self._put(node, Label(label.state))
         else:
             raise _Misfit(f"{_place(node)} adds the same to every channel")
 
-    def _product(self, node: ir.Node, labels: list[_Label | None]) -> None:
+    def _product(self, node: ir.Node, labels: list[Label | None]) -> None:
         found = [label for label in labels if label is not None and label.state != "same"]
         states = sorted(label.state for label in found)
         if len(found) == 1:
             self._scaled_by_number(node, labels, found[0])
         elif states == ["weight", "weight"]:
-            self._put(node, _Label("weight"))
+            self._put(node, Label("weight"))
         elif states == ["spread", "zero"]:
-            self._put(node, _Label("zero", norm=self._new_norm(())))
+            self._put(node, Label("zero", norm=self._new_norm(())))
         elif states == ["spread", "weight"]:
-            self._put(node, _Label("scaled", next(label.names for label in found if label.state == "weight")))
+            self._put(node, Label("scaled", next(label.names for label in found if label.state == "weight")))
         elif states == ["scaled", "zero"]:
             names = next(label.names for label in found if label.state == "scaled")
-            self._put(node, _Label("zero", norm=self._new_norm(self._scale(node, names))))
+            self._put(node, Label("zero", norm=self._new_norm(self._scale(node, names))))
         elif states == ["weight", "zero"] and node.op_type == "Mul":
             self._put(node, self._scale_of_norm(node, found))
         elif states == ["zero", "zero"] and node.inputs[0] is node.inputs[1]:
-            self._put(node, _Label("squares"))
+            self._put(node, Label("squares"))
         elif "zero" in states and set(states) <= {"weight", "zero", "mean", "any"} and node.op_type == "Mul":
-            self._put(node, _Label("zero"))
+            self._put(node, Label("zero"))
         elif states == ["mean", "weight"]:
             self._near(f"{_place(node)} scales the stream element by element")
-            self._put(node, _Label("mean"))
+            self._put(node, Label("mean"))
         else:
             raise _Misfit(f"{_place(node)} multiplies values of the stream")
 
-    def _scale_of_norm(self, node: ir.Node, found: list[_Label]) -> _Label:
+    def _scale_of_norm(self, node: ir.Node, found: list[Label]) -> Label:
         """0 times a weight is 0; right behind a norm that has none yet it is the norm's scale."""
         zero = next(label for label in found if label.state == "zero")
         names = next(label.names for label in found if label.state == "weight")
         if zero.norm < 0 or self.norms[zero.norm].scale:
-            return _Label("zero")
+            return Label("zero")
         self.norms[zero.norm].scale = self._scale(node, names)
         return zero
 
-    def _scaled_by_number(self, node: ir.Node, labels: list[_Label | None], label: _Label) -> None:
+    def _scaled_by_number(self, node: ir.Node, labels: list[Label | None], label: Label) -> None:
         if node.op_type == "Div" and labels[0] is not label and label.state not in ("spread", "any"):
             raise _Misfit(f"{_place(node)} divides by the stream")
         if label.state in ("squares", "average", "scaled"):
             raise _Misfit(f"{_place(node)} is a norm of an unknown kind")
         self._put(node, label)
 
-    def _reduction(self, node: ir.Node, label: _Label) -> None:
+    def _reduction(self, node: ir.Node, label: Label) -> None:
         gone = self._gone(node)
         if not gone:
             if label.state not in ("zero", "mean") or node.op_type not in ("ReduceMean", "ReduceSum"):
@@ -322,9 +291,9 @@ class ChannelWalk:
         elif gone == "others":
             raise _Misfit(f"{_place(node)} reduces more than channels")
         elif label.state == "mean" and node.op_type == "ReduceMean":
-            self._put(node, _Label("average"))
+            self._put(node, Label("average"))
         elif label.state == "squares" and node.op_type == "ReduceMean":
-            self._put(node, _Label("spread"))
+            self._put(node, Label("spread"))
         elif label.state in ("zero", "squares") and node.op_type in ("ReduceSum", "ReduceSumSquare", "ReduceL2"):
             return  # zeros add nothing
         elif label.state == "zero" and node.op_type == "ReduceMean":
@@ -342,7 +311,7 @@ class ChannelWalk:
             return ""
         return "hidden" if len(gone) == 1 else "others"
 
-    def _norm(self, node: ir.Node, labels: list[_Label | None]) -> None:
+    def _norm(self, node: ir.Node, labels: list[Label | None]) -> None:
         value = node.inputs[0]
         dims = self._context.of(value)
         last = dims[-1] if dims else None
@@ -362,7 +331,7 @@ class ChannelWalk:
         if len(labels) > 2 and labels[2] is not None:
             self.norms[number].bias = labels[2].names[0]
         self.epsilons.append(Epsilon(node, "epsilon"))
-        self._labels[id(node.outputs[0])] = _Label("zero", norm=number)
+        self._labels[id(node.outputs[0])] = Label("zero", norm=number)
 
     def _new_norm(self, scale: tuple[str, ...]) -> int:
         self.norms.append(WalkedNorm(scale))
@@ -373,7 +342,7 @@ class ChannelWalk:
             raise _Misfit(f"{_place(node)} is a norm without a scale of its own")
         return names
 
-    def _linear(self, node: ir.Node, labels: list[_Label | None]) -> None:
+    def _linear(self, node: ir.Node, labels: list[Label | None]) -> None:
         """A map that reads the stream, writes into it, or mixes positions of it."""
         inner = self._context.contracted.get(node)
         reads = inner is not None and self._context.table.find(inner) == self._hidden
@@ -387,11 +356,11 @@ class ChannelWalk:
         if moving and not reads:  # weights of attention times the stream, or a filter of its own for every channel
             if any(label is not None and label.state == "weight" for label in labels[:2]) and moving[0].state == "mean":
                 raise _Misfit(f"{_place(node)} filters every channel by itself")
-            self._put(node, _Label(moving[0].state))
+            self._put(node, Label(moving[0].state))
             return
-        self._put(node, _Label(self._base))
+        self._put(node, Label(self._base))
 
-    def _read_means(self, node: ir.Node, labels: list[_Label | None], moving: list[_Label]) -> None:
+    def _read_means(self, node: ir.Node, labels: list[Label | None], moving: list[Label]) -> None:
         """Two activations, or a weight that is written into the stream too, multiply mean by mean."""
         weights = [label for label in labels[:2] if label is not None and label.state == "weight"]
         tied = any(name in self._written for label in weights for name in label.names)

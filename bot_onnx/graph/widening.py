@@ -14,7 +14,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bot_onnx.graph.analysis import Analysis
-from bot_onnx.graph.new_channels import ChannelWalk, Epsilon, WideningLaw
+from bot_onnx.graph.channel_labels import REDUCTIONS, RMS, Epsilon, WideningLaw
+from bot_onnx.graph.new_channels import ChannelWalk
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,23 @@ class Widening:
     def exact(self) -> bool:
         """Whether the function stays at any size."""
         return not self.reason
+
+
+def normalised_dims(analysis: Analysis) -> frozenset[str]:
+    """Ids of the dims that a norm or another mean or sum is taken over."""
+    table = analysis.context.table
+    found: set[str] = set()
+    for node in analysis.model.graph:
+        if node.op_type in REDUCTIONS:
+            after = {table.find(dim) for dim in analysis.context.of(node.outputs[0]) if dim is not None}
+            before = [table.find(dim) for dim in analysis.context.of(node.inputs[0]) if dim is not None]
+            gone = [dim for dim in before if dim not in after]
+        elif node.op_type == "LayerNormalization" or node.op_type in RMS:
+            gone = [table.find(dim) for dim in analysis.context.of(node.inputs[0])[-1:] if dim is not None]
+        else:
+            continue
+        found.update(analysis.ids[dim] for dim in gone if dim in analysis.ids)
+    return frozenset(found)
 
 
 def find_widening(analysis: Analysis, identity: str) -> Widening:

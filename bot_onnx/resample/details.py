@@ -3,7 +3,7 @@
 ``gaussian`` and ``uniform`` fill the detail bands of every axis that grows. ``in-band`` draws a matrix at the target
 size and takes out of it, along its contracted axes, everything that a grown activation can reach:
 
-    W' = R_o W (rho_i R~_i)ᵀ + N (I - P_i),   P_i = R_i (rho_i R~_i)ᵀ,   N ~ Normal(0, (e·sigma)²)
+    W' = R_o W (rho_i R~_i)ᵀ + N (I - P_i),   P_i = R_i (rho_i R~_i)ᵀ,   N ~ Normal(0, rho_i (e·sigma)²)
 
 P_i projects onto the signals that growth produces (for Haar: U_i U_iᵀ, U_i the orthonormal synthesis), so
 (I - P_i) R_i = 0: the noise acts on nothing, while no two rows or columns of W' are equal any more.
@@ -141,13 +141,14 @@ class InBandNoise:
 
     @property
     def level(self) -> float:
-        """√(2/c) where the contracted axes grow c-fold, 1 up to doubling.
+        """1/√c where the contracted axes grow c-fold.
 
-        What rounding makes of copies that should be equal is read by the noise, over c·n indices. At a fixed spread it
-        would be amplified from layer to layer, the more the larger c; so it is amplified as by doubling at most.
+        What rounding leaves between copies that should be equal is read by the noise, over c·n indices. At the weights'
+        own spread it would be amplified from layer to layer, the more the larger c, until a deep network no longer
+        computes what it did; at 1/√c of it the noise carries as much as the weights do over n, and weight and noise
+        together, W/c + N(I - P), have the spread that fan-in asks for.
         """
-        ratio = prod(axis.target / axis.source for _, axis in self._axes)
-        return min(1.0, sqrt(2.0 / ratio))
+        return 1.0 / sqrt(prod(axis.target / axis.source for _, axis in self._axes))
 
     def __bool__(self) -> bool:
         """Whether there is any: it needs a contracted axis that grows."""

@@ -1,14 +1,14 @@
 """Which law every dim grows by, what its tensors need for it, and what the graph's constants do.
 
-Where a dim of role hidden grows by no whole multiple, copies of its channels would come in different numbers, and the
-norms over it would see other means and spreads. It is then given further channels instead, if the graph allows that
-(:mod:`bot_onnx.graph.widening`). All other dims grow evenly: see :mod:`bot_onnx.resample.growth`.
+Where a dim that a norm is taken over grows by no whole multiple, copies of its channels would come in different
+numbers, and the norm would see another mean and spread. It is then given further channels instead, if the graph allows
+that (:mod:`bot_onnx.graph.widening`). All other dims grow evenly: see :mod:`bot_onnx.resample.growth`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import sqrt
 
 import onnx_ir as ir
@@ -18,7 +18,7 @@ from bot_onnx.graph.closed_forms import SCALES
 from bot_onnx.graph.parameters import parameter_behind
 from bot_onnx.graph.residual import norms_before
 from bot_onnx.graph.types import Dim, Stack, Structure
-from bot_onnx.graph.widening import Widening, find_widening
+from bot_onnx.graph.widening import Widening, find_widening, normalised_dims
 from bot_onnx.stack.types import Law
 from bot_onnx.surgery.scales import write_number
 from bot_onnx.surgery.types import ConstantPatch
@@ -73,17 +73,21 @@ def find_laws(analysis: Analysis, sizes: Mapping[str, int]) -> Laws:
     widened: dict[str, Widening] = {}
     notes: list[str] = []
     gains: dict[str, float] = {}
+    candidates = normalised_dims(analysis)
     for dim in structure.dims.values():
         new = sizes[dim.id]
         bare = _bare_head(structure, dim.id) if new > dim.size else ""
-        if dim.role != "hidden" or new <= dim.size or (new % dim.size == 0 and not bare):
+        if new <= dim.size or dim.id not in candidates or (new % dim.size == 0 and not bare):
             if bare:
                 notes.append(_of_bare_head(dim, new, bare))
             continue
         widening = find_widening(analysis, dim.id)
-        if new % dim.size == 0 and not (widening.law and widening.exact):
-            notes.append(_of_bare_head(dim, new, bare))
-            continue
+        if not (widening.law and widening.exact):
+            if new % dim.size == 0:
+                notes.append(_of_bare_head(dim, new, bare))
+                continue
+            if dim.role != "hidden":
+                widening = replace(widening, law=None)
         if widening.law is not None:
             widened[dim.id] = widening
             gains.update(dict.fromkeys(widening.scales, sqrt(dim.size / new)))
