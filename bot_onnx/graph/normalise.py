@@ -26,6 +26,7 @@ from bot_onnx.graph.opening import (
     read_scheme,
 )
 from bot_onnx.graph.recurrent import drop_zero_states
+from bot_onnx.graph.sums import write_out_sums
 
 #: Integer initializers up to this many elements are cloned per use: exporters share equal small tensors (shape
 #: constants) between unrelated consumers, and a shared tensor would tie dims that have nothing to do with each other.
@@ -50,7 +51,8 @@ def normalise(model: ir.Model) -> ir.Model:
 
     Afterwards: no function calls, no Constant nodes, Identity nodes only where a value is an output under two names, no
     unused nodes, bodies of control flow laid open, nodes in topological order, no small initializer with more than one
-    use, no initial states that are zero anyway, no fused sums, no second copies of a weight, and no quantised
+    use, no initial states that are zero anyway, no sums of
+    other than two operands, no fused ones, no second copies of a weight, and no quantised
     ops but those that cannot be followed.
     """
     if model.functions:
@@ -59,6 +61,7 @@ def normalise(model: ir.Model) -> ir.Model:
     _lift_tensor_constants(model.graph)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)  # constants of other kinds
     _unwrap_single_operands(model.graph)
+    write_out_sums(model.graph)
     _unwrap_repeated_casts(model.graph)
     _drop_identities(model.graph)
     drop_zero_states(model.graph)

@@ -120,6 +120,24 @@ def parameter_behind(value: ir.Value | None) -> ir.Value | None:
     return found if found is not None and is_parameter(found) else None
 
 
+def offset_of(value: ir.Value) -> float:
+    """The number that every op adds to a weight before its use (norms that scale by 1 + w); 0: there is none."""
+    found: set[float] = set()
+    pending = [value]
+    while pending:
+        for usage in pending.pop().uses():
+            node = usage.node
+            if node.op_type in ("Cast", "Identity", "Unsqueeze", "Reshape") and usage.idx == 0:
+                pending.extend(node.outputs)
+                continue
+            other = node.inputs[1 - usage.idx] if node.op_type == "Add" and len(node.inputs) == 2 else None
+            tensor = other.const_value if other is not None else None
+            if tensor is None or tensor.size != 1 or tensor.dtype not in FLOATS:
+                return 0.0
+            found.add(float(tensor.numpy().reshape(-1)[0]))
+    return found.pop() if len(found) == 1 else 0.0
+
+
 def _uses(value: ir.Value) -> list[tuple[ir.Node, int]]:
     uses: list[tuple[ir.Node, int]] = []
     pending = [value]

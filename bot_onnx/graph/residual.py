@@ -28,10 +28,25 @@ def residual_writers(chain: LayerChain) -> set[str]:
         for before, joint in zip(layer.joints, layer.joints[1:], strict=False):
             if is_sum(joint):
                 walk = _Writers(before)
-                found = [writers for value in joint.inputs if (writers := walk.of(value))]
-                # With two branches the layer does not end where it begins: there is nothing to leave as it is.
-                names |= found[0] if len(found) == 1 else set()
+                found = [walk.of(value) for value in _terms(joint, before)]
+                # One term is the stream. With branches alone the layer does not end where it begins: there is nothing
+                # to leave as it is; with more terms that no weight writes there is no saying what they hold.
+                names |= set().union(*found) if sum(not writers for writers in found) == 1 else set()
     return names
+
+
+def _terms(joint: ir.Node, before: ir.Node) -> list[ir.Value]:
+    """What a sum of activations adds up, the terms of sums in it instead of these."""
+    terms: list[ir.Value] = []
+    pending = [value for value in reversed(joint.inputs) if value is not None]
+    while pending:
+        value = pending.pop()
+        node = value.producer()
+        if node is not None and node is not before and is_sum(node):
+            pending.extend(inner for inner in reversed(node.inputs) if inner is not None)
+        else:
+            terms.append(value)
+    return terms
 
 
 def is_sum(node: ir.Node) -> bool:
@@ -115,31 +130,43 @@ def last_norm(chain: LayerChain, parameters: dict[str, Parameter], order: dict[i
 
 
 def norms_before(nodes: list[ir.Node]) -> set[str]:
-    """Names of the norm parameters applied directly before each of the given linear nodes (tied heads)."""
+    """Names of the norm parameters applied directly before each of the given nodes (tied heads, factors)."""
+    return set().union(*map(_norm_before, nodes))
+
+
+def _norm_before(head: ir.Node) -> set[str]:
+    """The scale that was multiplied last before a node, and the bias added since; none where there is no scale."""
     names: set[str] = set()
-    for head in nodes:
-        value: ir.Value | None = next((v for v in head.inputs if v is not None and not _is_weight(v)), None)
-        while value is not None:
-            node = value.producer()
-            if node is None:
-                break
-            parameters = [v.name or "" for v in node.inputs if v is not None and is_parameter(v)]
-            if node.op_type in ("LayerNormalization", "RMSNormalization"):
-                names |= set(parameters)
-                break
-            if node.op_type not in ("Add", "Mul", "Cast", "Reshape", "Identity", "Squeeze", "Gather"):
-                break
-            names |= set(parameters)
-            if node.op_type == "Mul":
-                break
-            rest = [v for v in node.inputs if v is not None and v.const_value is None]
-            value = rest[0] if rest else None
-    return names
+    value: ir.Value | None = next((v for v in head.inputs if v is not None and not _is_weight(v)), None)
+    while value is not None and (node := value.producer()) is not None:
+        scales = {found.name or "" for found in map(_scale_behind, node.inputs) if found is not None}
+        if node.op_type in ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"):
+            return names | scales
+        if node.op_type not in ("Add", "Mul", "Div", "Cast", "Reshape", "Identity", "Squeeze", "Gather"):
+            return set()
+        names |= scales
+        if node.op_type == "Mul" and scales:
+            return names
+        rest = [v for v in node.inputs if v is not None and not _is_weight(v)]
+        if len(rest) != 1 and node.op_type != "Gather":
+            return set()
+        value = rest[0] if rest else None
+    return set()
+
+
+def _scale_behind(value: ir.Value | None) -> ir.Value | None:
+    """The parameter that an operand is, whatever number is added to it (norms that scale by 1 + w)."""
+    while value is not None and not is_parameter(value):
+        node = value.producer()
+        if node is None or node.op_type not in ("Add", "Cast", "Identity", "Unsqueeze") or not _is_weight(value):
+            return None
+        value = next((v for v in node.inputs if v is not None and (v.const_value is None or is_parameter(v))), None)
+    return value
 
 
 def _is_weight(value: ir.Value) -> bool:
     node = value.producer()
     return value.const_value is not None or (
-        node is not None and node.op_type in ("Transpose", "Cast") and node.inputs[0] is not None
-        and _is_weight(node.inputs[0])
+        node is not None and node.op_type in ("Transpose", "Cast", "Add", "Unsqueeze")
+        and all(v is not None and _is_weight(v) for v in node.inputs)
     )  # fmt: skip

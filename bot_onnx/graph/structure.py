@@ -22,14 +22,14 @@ from bot_onnx.graph.nodes import op_key
 from bot_onnx.graph.normalise import is_literal
 from bot_onnx.graph.opening import stored_type
 from bot_onnx.graph.outputs import Interface, find_interface
-from bot_onnx.graph.parameters import Parameter, is_linear, is_variance
+from bot_onnx.graph.parameters import Parameter, is_linear, is_variance, offset_of
 from bot_onnx.graph.residual import last_norm, norms_before, residual_kind, residual_writers
 from bot_onnx.graph.role_store import Roles
 from bot_onnx.graph.rules import Context
 from bot_onnx.graph.rules.attention import ROTARY_CACHES
 from bot_onnx.graph.sinusoids import recognise_sinusoids
 from bot_onnx.graph.ties import find_twins, tied_places
-from bot_onnx.graph.types import Chain, Direction, Stack, Structure
+from bot_onnx.graph.types import Chain, Direction, Stack, Structure, TiedHead
 
 #: What a norm without weights of its own has for them, where its op asks for some.
 _UNTRAINED: dict[str, int] = {"norm_scale": 1, "norm_bias": 0}
@@ -87,6 +87,7 @@ def build_structure(
         residual=residuals[_largest(chains)] if residuals else "none",
         parameters=sum(tensor.size for p in parameters.values() if (tensor := p.value.const_value) is not None),
         nodes=len(graph),
+        tied_heads=builder.tied_heads,
     )
     return structure, ids
 
@@ -220,6 +221,7 @@ class _Stacks:
         post = [chain for chain in chains if residual_kind(chain) == "post-norm"]
         self._last = {name for chain in post for name in last_norm(chain, parameters, order)}
         self._before_head = norms_before(self._tied_heads())
+        self.tied_heads = self._heads_by_embedding()
         self._scores = self._score_parts(attentions)
         self.axes: dict[str, tuple[MaybeDim, ...]] = {}
 
@@ -300,10 +302,11 @@ class _Stacks:
             shared=shared,
             writes_residual=names[0] in self._writers,
             score_parts=tuple(sorted(self._scores.get(names[0], ()))),
-            before_tied_head=names[0] in self._before_head,
+            before_tied_head=names[-1] in self._before_head,
             closed_form=self._closed_form(names),
             positive=parameter is not None and any(is_variance(node, slot) for node, slot in parameter.uses),
             norm_position=self._norm_position(chain, names[0], parameter),
+            offset=offset_of(value),
         )
 
     def _closed_form(self, names: tuple[str, ...]) -> str | None:
@@ -329,6 +332,15 @@ class _Stacks:
             if parameter.name in self._twins or parameter.kind == "embedding":
                 heads += [node for node, _ in parameter.uses if is_linear(node)]
         return heads
+
+    def _heads_by_embedding(self) -> tuple[TiedHead, ...]:
+        return tuple(
+            TiedHead(self._twins.get(parameter.name, parameter.name), tuple(sorted(norms_before([node]))))
+            for parameter in self._parameters.values()
+            if parameter.name in self._twins or parameter.kind == "embedding"
+            for node, _ in parameter.uses
+            if is_linear(node)
+        )
 
     def _score_parts(self, attentions: list[Attention]) -> dict[str, set[int]]:
         """Which parts of which parameters carry queries or keys."""

@@ -101,11 +101,13 @@ class Stack:
         score_parts: for an ``out`` axis that carries queries or keys into attention scores: the indices of its
             top-level concat parts that do (``(0, 1)`` for a fused qkv, ``(0,)`` for a separate query matrix). Empty
             for all others.
-        before_tied_head: the tensor is the scale or bias of the last norm before a head tied to the embedding.
+        before_tied_head: the tensor (of the last layer, in a chain) is the scale or bias of the last norm before a
+            head tied to the embedding.
         twin_of: id of the stack of which this one is the transpose (a head that an exporter folded away from its
             embedding); its values are that stack's, transposed.
         positive: no value may become zero or less: the variances of a batch normalisation.
         norm_position: for a norm inside a layer, ``last`` if it is the layer's last one, else ``inner``.
+        offset: what is added to the tensor wherever it is used: the 1 of norms that scale by 1 + w.
         closed_form: name of the formula that recomputes the tensor at another size (``arange``, ``inv_freq:10000``,
             …) or None.
     """
@@ -127,6 +129,15 @@ class Stack:
     twin_of: str | None = None
     positive: bool = False
     norm_position: Literal["inner", "last"] | None = None
+    offset: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TiedHead:
+    """A head that has its weight from an embedding: both names, the norm's by its scale and bias (none: no norm)."""
+
+    embedding: str
+    norm: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,3 +153,4 @@ class Structure:
     parameters: int = 0
     nodes: int = 0
     notes: tuple[str, ...] = field(default=())
+    tied_heads: tuple[TiedHead, ...] = ()

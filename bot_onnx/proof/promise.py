@@ -6,8 +6,9 @@ the small one's, through the operators of their axes.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,13 @@ from bot_onnx.proof.relation import Relation, relate
 from bot_onnx.resample import MethodOptions, get_method
 from bot_onnx.runtime import session
 from bot_onnx.spec import Solution
+from bot_onnx.stack.types import Axis, Law
 from bot_onnx.surgery.execute import resampled
+from bot_onnx.surgery.laws import Laws, find_laws, patch_epsilons
 from bot_onnx.surgery.proven import Formula, Gain
 from bot_onnx.surgery.sizes import patch_sizes
 from bot_onnx.surgery.stacked import resize_depth
-from bot_onnx.surgery.tasks import build_task
+from bot_onnx.surgery.tasks import EVEN, build_task
 from bot_onnx.surgery.types import StackPlan
 
 Array = NDArray[Any]
@@ -43,6 +46,11 @@ class Way:
     method: str
     options: MethodOptions
     seed: int = 0
+
+
+def laws_of(analysis: Analysis, sizes: Mapping[str, int], way: Way) -> Laws:
+    """How dims grow to new sizes: a method that keeps the function may take a law of its own for each."""
+    return find_laws(analysis, sizes) if get_method(way.method).keeps_function(way.options) else EVEN
 
 
 class Growth:
@@ -98,17 +106,19 @@ class Growth:
         numbers = {gain.stack: factor(gain, ratios) for gain in gains if gain.stack}
         quiet = self._inputs_of_layers()
         small = self._mini.values(self._formulas, quiet)
+        laws = laws_of(replace(analysis, structure=self._sizes.structure), self._sizes.large, way)
         sources = {name: value.name or "" for name, value in self._mini.excerpt.outputs.items()}
         with unchanged(analysis):
+            patch_epsilons(replace(analysis, structure=self._sizes.structure), self._sizes.large, laws)
             patch_sizes(analysis, self._sizes.large)
             self._mini.patch_all_scales(self._sizes.large, self._formulas, layers=self._solution.layers)
             depths = {c.name: _count(analysis, c.name) + self._layers[c.name] - c.count for c in self._structure.chains}
             depth = resize_depth(analysis, depths)
             origins = depth.origins
             excerpt = Excerpt(analysis)
-            weights = self._weights(way, numbers, depth.targets)
+            weights = self._weights(way, laws, numbers, depth.targets)
             shown = [value for value in excerpt.outputs.values() if value.producer() is not None]
-            feeds = self._feeds(excerpt, origins, way, quiet)
+            feeds = self._feeds(excerpt, origins, way, laws, quiet)
             proto = excerpt.proto(analysis, weights, shown)
             found = dict(zip(shown, session(proto.SerializeToString()).run(None, feeds), strict=True))
             inside = self._inside_of_grown()
@@ -117,7 +127,7 @@ class Growth:
                 origin = origins.get(name, name)
                 source = small.get(sources.get(origin, ""))
                 if source is not None and value in found and value.producer() not in inside:
-                    relation = self._relation(source, value, found[value], way)
+                    relation = self._relation(source, value, found[value], way, laws)
                     relations[name] = relation, found[value].shape != source.shape
             return relations
 
@@ -148,7 +158,7 @@ class Growth:
         }
 
     def _weights(
-        self, way: Way, gains: Mapping[str, float], targets: Mapping[str, tuple[str, ...]]
+        self, way: Way, laws: Laws, gains: Mapping[str, float], targets: Mapping[str, tuple[str, ...]]
     ) -> dict[str, Array]:
         contents: dict[str, Array] = {}
         held = self._mini.weights
@@ -161,42 +171,44 @@ class Growth:
             if stack.twin_of is not None and originals[stack.twin_of] in contents:
                 contents[names[0]] = np.ascontiguousarray(contents[originals[stack.twin_of]].T)
                 continue
-            task = build_task(self._structure, stack, self._sizes.large, self._layers)
+            task = build_task(self._structure, stack, self._sizes.large, self._layers, laws)
             plan = StackPlan(task, sources, names, "FLOAT", stack.closed_form, stack.positive, gains.get(stack.id, 1.0))
             made = resampled(plan, way.method, way.seed, way.options, held.__getitem__, np)
             for name, array in zip(names, made, strict=True):
                 contents[name] = np.asarray(array).astype(held[sources[0]].dtype, copy=False)
         return contents
 
-    def _feeds(self, excerpt: Excerpt, origins: Mapping[str, str], way: Way, quiet: frozenset[str]) -> dict[str, Array]:
+    def _feeds(
+        self, excerpt: Excerpt, origins: Mapping[str, str], way: Way, laws: Laws, quiet: frozenset[str]
+    ) -> dict[str, Array]:
         given = self._mini.quieted(quiet)
         feeds: dict[str, Array] = {}
         for value in [*self._analysis.model.graph.inputs, *excerpt.random]:
             name = value.name or ""
             source = given[origins.get(name, name)]
-            feeds[name] = self._brought(source, self._analysis.context.of(value), way)
+            feeds[name] = self._brought(source, name, self._analysis.context.of(value), way, laws)
         return feeds
 
-    def _relation(self, source: Array, value: ir.Value, array: Array, way: Way) -> Relation:
+    def _relation(self, source: Array, value: ir.Value, array: Array, way: Way, laws: Laws) -> Relation:
         dims = self._analysis.context.of(value)
         if array.shape == source.shape:
             return relate(source, array)
         try:
-            return relate(self._brought(source, dims, way).astype(source.dtype), array)
+            return relate(self._brought(source, value.name or "", dims, way, laws).astype(source.dtype), array)
         except ResampleError as error:
             return Relation(difference=str(error))
 
-    def _brought(self, array: Array, dims: tuple[MaybeDim, ...], way: Way) -> Array:
+    def _brought(self, array: Array, name: str, dims: tuple[MaybeDim, ...], way: Way, laws: Laws) -> Array:
         """An array of the small network at the new sizes, by the operator of every axis."""
         if len(dims) != array.ndim or self._sizes.shape(dims) != array.shape:
             return array
         for axis, dim in enumerate(dims):
-            matrix = None if dim is None else self._matrix(dim, way)
+            matrix = None if dim is None else self._matrix(dim, way, partial(laws.of_output, name))
             if matrix is not None:
                 array = np.moveaxis(np.tensordot(matrix, array, axes=(1, axis)), 0, axis)
         return np.ascontiguousarray(array)
 
-    def _matrix(self, dim: Dim, way: Way) -> NDArray[np.float32] | None:
+    def _matrix(self, dim: Dim, way: Way, law: Callable[[str], Law]) -> NDArray[np.float32] | None:
         table = self._analysis.context.table
         root = table.find(dim)
         before, after = self._sizes.shape([root])[0], self._sizes.shape([root], large=True)[0]
@@ -204,8 +216,10 @@ class Growth:
         if composite is None:
             if before == after:
                 return None
-            return get_method(way.method).axis_operator(before, after, way.options).astype(np.float32)
-        parts = [self._matrix(part, way) for part in composite.parts]
+            ident = self._analysis.ids.get(root, "")
+            axis = Axis("leaf", before, after, self._role(ident), dim=ident, law=law(ident))
+            return get_method(way.method).leaf_matrix(axis, way.options).astype(np.float32)
+        parts = [self._matrix(part, way, law) for part in composite.parts]
         if all(part is None for part in parts):
             return None
         sizes = self._sizes.shape(composite.parts)
@@ -214,6 +228,10 @@ class Growth:
         for one in full[1:]:
             whole = np.kron(whole, one) if composite.kind == "product" else _beside(whole, one)
         return whole
+
+    def _role(self, ident: str) -> str:
+        known = self._structure.dims.get(ident)
+        return "free" if known is None else known.role
 
 
 def _beside(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -8,11 +8,12 @@ from bot_onnx.errors import DimError, ProofError, SpecError
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.proof.keeping import keeping
 from bot_onnx.proof.miniature import scales_of
-from bot_onnx.proof.promise import Way
+from bot_onnx.proof.promise import Way, laws_of
 from bot_onnx.proof.prover import prove
 from bot_onnx.spec import Solution, TargetSpec, solve
-from bot_onnx.surgery.proven import Fault, Settled
+from bot_onnx.surgery.proven import Fault
 from bot_onnx.surgery.scales import check_scales
+from bot_onnx.surgery.settled import Settled
 
 _ROUNDS = 6  #: times that dims are kept and the rest is tried again
 
@@ -55,7 +56,7 @@ def settle(analysis: Analysis, spec: TargetSpec, way: Way, *, unproven: bool = F
     proof = replace(proven.proof, kept=tuple(kept))
     analysis.scales.extend(scale for formula in proof.formulas for scale in scales_of(analysis, formula))
     promise, gains = keeping(analysis, solution, proven, way)
-    return Settled(solution, proof, promise, gains)
+    return Settled(solution, proof, promise, laws_of(analysis, solution.sizes, way), gains)
 
 
 def _culprits(analysis: Analysis, fault: Fault, solution: Solution) -> list[str]:

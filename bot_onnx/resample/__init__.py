@@ -4,6 +4,7 @@ Import the public face from here; ``filters``, ``operators``, ``width`` and ``de
 A method is one file in ``methods/``.
 """
 
+from bot_onnx.resample.composite import axis_matrix
 from bot_onnx.resample.registry import (
     Method,
     MethodOptions,
@@ -18,6 +19,7 @@ __all__ = [
     "Method",
     "MethodOptions",
     "all_methods",
+    "axis_matrix",
     "get_method",
     "make_options",
     "operator",

@@ -18,6 +18,8 @@ from bot_onnx.stack.types import Axis, StackTask
 FIXED_ROLES = frozenset({"count", "io", "spatial"})
 #: Axes that are looked up rather than summed over: their operators take no gain.
 LOOKED_UP_ROLES = frozenset({"positions", "vocab"})
+#: What a score contracts.
+HEAD_DIM_ROLES = frozenset({"head_dim", "half_head_dim"})
 #: Kinds of tensors whose ``in`` axes are contracted with activations.
 CONTRACTED_KINDS = frozenset({"matrix", "kernel", "other"})
 
@@ -151,6 +153,22 @@ def _concat(x: Array, axis: Axis, leaf: LeafFunction, xp: Namespace, after: Leaf
         pieces.append(walk(x[:, start : start + part.source, :], part, leaf, xp, after))
         start += part.source
     return xp.concat(pieces, axis=1)
+
+
+def mark_scores(axis: Axis) -> Axis:
+    """The axis with the leaves marked that are the head_dim, or its parts, of an axis of queries or keys.
+
+    Their ``head_dim`` is left out: the correction of the whole axis is made once, where the mark was.
+    """
+    if not axis.parts:
+        return axis
+    return replace(axis, parts=tuple(_marked(part, inside=axis.score) for part in axis.parts))
+
+
+def _marked(axis: Axis, *, inside: bool) -> Axis:
+    if not axis.parts:
+        return replace(axis, score=True) if inside and axis.role in HEAD_DIM_ROLES and not axis.score else axis
+    return replace(axis, parts=tuple(_marked(part, inside=inside or axis.score) for part in axis.parts))
 
 
 def only_growing(axis: Axis) -> Axis:

@@ -12,6 +12,7 @@ from bot_onnx.resample.amplitude import Convention
 from bot_onnx.resample.boundary import BoundaryMode
 from bot_onnx.resample.depth import LayerAxis
 from bot_onnx.resample.details import Details
+from bot_onnx.resample.filters import COPIES
 from bot_onnx.resample.operators import Filters
 from bot_onnx.resample.registry import MethodOptions
 
@@ -24,7 +25,8 @@ class BotOptions(MethodOptions):
 
     wavelet: str | None = Field(
         None,
-        description="Discrete wavelet of PyWavelets along width (and along filtered layers); by default haar.",
+        description="Discrete wavelet of PyWavelets along width (and along filtered layers); by default haar; "
+        "axes then grow by copies of neighbours, which is haar over powers of two and exact at any other ratio too.",
     )
     preset: Literal["paper"] | None = Field(
         None,
@@ -113,4 +115,11 @@ class BotOptions(MethodOptions):
     def filters(self) -> Filters:
         """The operators of the width axes, the preset considered."""
         shrinking, growing = (PAPER_SHRINKING, PAPER_GROWING) if self.preset == "paper" else ("haar", "haar")
-        return Filters(self.wavelet or shrinking, self.wavelet or growing, self.mode, self.level)
+        growing = COPIES if self.keeps_function else self.wavelet or growing
+        return Filters(self.wavelet or shrinking, growing, self.mode, self.level)
+
+    @property
+    def keeps_function(self) -> bool:
+        """Whether growth is by whole indices, exact at any ratio: no filter, boundary or amplitude was asked for."""
+        plain = self.preset is None and self.wavelet is None and self.mode == "periodization" and self.level is None
+        return plain and self.convention in (None, "value") and self.detail_kind in ("zero", "in-band")

@@ -3,7 +3,7 @@
 ``gaussian`` and ``uniform`` fill the detail bands of every axis that grows. ``in-band`` draws a matrix at the target
 size and takes out of it, along its contracted axes, everything that a grown activation can reach:
 
-    W' = R_o W (rho_i R~_i)ᵀ + N (I - P_i),   P_i = R_i (rho_i R~_i)ᵀ,   N ~ Normal(0, (e·sigma)²)
+    W' = R_o W (rho_i R~_i)ᵀ + N (I - P_i),   P_i = R_i (rho_i R~_i)ᵀ,   N ~ Normal(0, rho_i (e·sigma)²)
 
 P_i projects onto the signals that growth produces (for Haar: U_i U_iᵀ, U_i the orthonormal synthesis), so
 (I - P_i) R_i = 0: the noise acts on nothing, while no two rows or columns of W' are equal any more.
@@ -11,7 +11,7 @@ P_i projects onto the signals that growth produces (for Haar: U_i U_iᵀ, U_i th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import prod, sqrt
@@ -22,9 +22,14 @@ import numpy as np
 from bot_onnx.resample.arrays import Array, Floats, Namespace, dtype_name, normal, uniform
 from bot_onnx.resample.axes import CONTRACTED_KINDS, grows, only_growing, reverse, walk
 from bot_onnx.resample.boundary import margin, synthesise
-from bot_onnx.resample.filters import Matrix, dct_resize, grow_level, synthesis, taps
+from bot_onnx.resample.devices import to_numpy
+from bot_onnx.resample.filters import COPIES, Matrix, dct_resize, grow_level, synthesis, taps
+from bot_onnx.resample.growth import seen_when_extended, sum_copies
 from bot_onnx.resample.operators import Filters, LeafOperator
 from bot_onnx.stack.types import Axis, StackTask
+
+#: Median of |x| of a standard normal distribution, and how many standard deviations make an outlier.
+_MEDIAN_OF_NORMAL, _OUTLYING = 0.6745, 6.0
 
 Details = Literal["zero", "gaussian", "uniform", "in-band"]
 
@@ -103,6 +108,25 @@ def dual_name(wavelet: str) -> str:
     return "rbio" + wavelet[4:] if wavelet.startswith("bior") else wavelet
 
 
+def robust_spread(layers: Iterable[Array]) -> float:
+    """Standard deviation of a stack of weights without its outliers.
+
+    Values beyond six times what the median deviation of their layer says (σ = median |w| / 0.6745 of a normal
+    distribution; Hampel 1974) count as that much, and a layer as four times the median layer at most. Noise of this
+    size then cancels to the rounding of common weights, however large a few of them are.
+    """
+    spreads: list[float] = []
+    for layer in layers:
+        values = np.abs(to_numpy(layer)).reshape(-1)
+        if not values.size:
+            continue
+        scale = float(np.median(values)) / _MEDIAN_OF_NORMAL or float(values.mean())
+        spreads.append(float(np.std(np.clip(to_numpy(layer), -_OUTLYING * scale, _OUTLYING * scale))))
+    if not spreads:
+        return 0.0
+    return float(np.sqrt(np.mean(np.square(np.minimum(spreads, 4.0 * float(np.median(spreads)))))))
+
+
 class InBandNoise:
     """Noise for one stack that the network's function does not see."""
 
@@ -115,24 +139,38 @@ class InBandNoise:
             if contracted and direction == "in" and grows(axis)
         ]
 
+    @property
+    def level(self) -> float:
+        """1/√c where the contracted axes grow c-fold.
+
+        What rounding leaves between copies that should be equal is read by the noise, over c·n indices. At the weights'
+        own spread it would be amplified from layer to layer, the more the larger c, until a deep network no longer
+        computes what it did; at 1/√c of it the noise carries as much as the weights do over n, and weight and noise
+        together, W/c + N(I - P), have the spread that fan-in asks for.
+        """
+        return 1.0 / sqrt(prod(axis.target / axis.source for _, axis in self._axes))
+
     def __bool__(self) -> bool:
         """Whether there is any: it needs a contracted axis that grows."""
         return bool(self._axes)
 
     def draw(self, rng: np.random.Generator, sigma: float, dtype: str, xp: Namespace) -> Array:
         """N (I - P_i), ``task.target_shape``, in working precision ``dtype``."""
-        drawn = Noise(rng, "gaussian", sigma).draw(self.task.target_shape, dtype)
+        drawn = Noise(rng, "gaussian", sigma * self.level).draw(self.task.target_shape, dtype)
         noise = xp.asarray(drawn)
         seen = noise
         for index, axis in self._axes:
+            if axis.law != "even":
+                seen = self._along(seen, index, axis, self._extended, xp)
+                continue
             seen = self._along(seen, index, reverse(axis), self._read, xp)
-        for index, axis in self._axes:
             seen = self._along(seen, index, axis, self._write, xp)
         return noise - seen
 
     def _along(
         self, x: Array, index: int, axis: Axis, leaf: Callable[[Array, Axis, Namespace], Array], xp: Namespace
     ) -> Array:
+        """``leaf`` of every leaf of an axis that changes."""
         shape = tuple(x.shape)
         x = xp.reshape(x, (prod(shape[:index]), shape[index], prod(shape[index + 1 :])))
         x = walk(x, axis, lambda part, which: leaf(part, which, xp), xp)
@@ -141,9 +179,15 @@ class InBandNoise:
     def _read(self, x: Array, axis: Axis, xp: Namespace) -> Array:
         """R_iᵀ on a leaf that goes back from the grown size."""
         operator = self.filters.operator(axis.target, axis.source, "unit")
+        if operator.wavelet == COPIES and not operator.is_haar:
+            return sum_copies(x, COPIES, axis.target, xp)
         if operator.is_haar:  # sums of neighbours are what the dual form of shrinking is
             return replace(operator, source=axis.source, target=axis.target, form="dual").apply(x, xp)
         return xp.matmul(_transposed(operator, xp, dtype_name(x)), x)
+
+    def _extended(self, x: Array, axis: Axis, xp: Namespace) -> Array:
+        """P_i on a leaf that is extended, from its grown size to the same."""
+        return seen_when_extended(x, axis.law, axis.source, xp)
 
     def _write(self, x: Array, axis: Axis, xp: Namespace) -> Array:
         """rho_i R~_i on a leaf that grows."""

@@ -26,6 +26,8 @@ Form = Literal["unit", "sqrt", "dual"]
 HAAR_NAMES = frozenset({"haar", "db1", "bior1.1", "rbio1.1"})
 #: In place of a wavelet's name: the DCT resize for every ratio.
 DCT = "dct"
+#: In place of a wavelet's name where an axis grows: the laws of :mod:`bot_onnx.resample.growth`.
+COPIES, ZEROS, MEANS = "copies", "zeros", "means"
 
 
 @lru_cache(maxsize=128)

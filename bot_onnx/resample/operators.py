@@ -1,20 +1,21 @@
 """Fast application of one leaf axis' operator, on any array namespace, in the array's own precision.
 
-Arrays come as ``[pre, n, post]`` with the axis in the middle, a view of the tensor. Three engines, all equal to
+Arrays come as ``[pre, n, post]`` with the axis in the middle, a view of the tensor. Four engines, all equal to
 :func:`bot_onnx.resample.filters.axis_matrix` up to rounding:
 
-* Haar over a power of two: sums of strided slices, copies when growing;
+* Haar over a power of two: sums of strided slices, copies when growing, over any whole ratio;
+* other ways to grow by whole indices (:mod:`bot_onnx.resample.growth`): picked, or put beside the old ones;
 * other filters: the matrix product in blocks of rows, each over the columns its taps touch (a wavelet's matrix is a
   band, so the cost is linear in the axis); dense operators are the case of one block;
 * the vocabulary: selection. Token ids are looked up, so no two tokens are ever mixed.
 
-The first two are written for any namespace, and once more for NumPy: in tiles that stay in cache, shared among
-threads. ``docs/speed.md`` has the measurements behind the choice.
+The first and the third are written for any namespace, and once more for NumPy: in tiles that stay in cache, shared
+among threads. ``docs/speed.md`` has the measurements behind the choice.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -23,8 +24,10 @@ from numpy.typing import NDArray
 from bot_onnx.resample.arrays import Array, Floats, Namespace, dtype_name
 from bot_onnx.resample.banded import Piece, block_rows, multiply, pieces_of
 from bot_onnx.resample.boundary import BoundaryMode
-from bot_onnx.resample.filters import HAAR_NAMES, Form, Matrix, axis_matrix
+from bot_onnx.resample.filters import COPIES, HAAR_NAMES, Form, Matrix, axis_matrix
+from bot_onnx.resample.growth import AGAIN, LAWS, grow, growth_matrix
 from bot_onnx.resample.neighbours import copy_into, copy_neighbours, sum_into, sum_neighbours
+from bot_onnx.stack.types import Axis
 
 #: Output rows per block of a banded product: large enough for BLAS, small enough for the band to pay.
 BLOCK_ROWS = 128
@@ -38,7 +41,7 @@ class LeafOperator:
     """The operator of one leaf axis.
 
     Attributes:
-        wavelet: name of a discrete wavelet, or ``dct``.
+        wavelet: name of a discrete wavelet, ``dct``, or a law of growth.
         source: size in the source.
         target: size in the target.
         form: ``unit`` R (unit row sums); ``sqrt`` √rho·R; ``dual`` rho·R~; rho = source / target.
@@ -57,6 +60,8 @@ class LeafOperator:
     def is_haar(self) -> bool:
         """Haar over a power of two: blocks of neighbours, which no boundary mode reaches beyond."""
         small, large = sorted((self.source, self.target))
+        if self.wavelet == COPIES:
+            return large % small == 0
         if self.wavelet not in HAAR_NAMES or not _is_power_of_two_times(large, small):
             return False
         return self.max_level is None or self.max_level >= (large // small).bit_length() - 1
@@ -64,12 +69,16 @@ class LeafOperator:
     @property
     def matrix(self) -> Matrix:
         """The float64 reference, ``[target, source]``, read-only."""
+        if self.wavelet in LAWS:
+            return growth_matrix(self.wavelet, self.source, self.target, self.form)
         return axis_matrix(self.wavelet, self.source, self.target, self.form, self.mode, self.max_level)
 
     def apply(self, x: Array, xp: Namespace) -> Array:
         """``[pre, source, post]`` to ``[pre, target, post]``."""
         if self.source == self.target:
             return x
+        if self.wavelet in LAWS and not self.is_haar:
+            return grow(x, self.wavelet, self.target, self.form, xp)
         if isinstance(x, np.ndarray):
             return self._on_numpy(x)
         if not self.is_haar:
@@ -99,7 +108,7 @@ class Filters:
     """What the operators of a run have in common.
 
     Attributes:
-        shrinking, growing: wavelet (or ``dct``) of axes that shrink, and of those that grow.
+        shrinking, growing: wavelet (or ``dct``) of axes that shrink, and of those that grow, or ``copies``.
         mode: how a signal goes on beyond its ends.
         max_level: DWT levels of an axis at most; None: as many as its ratio has.
     """
@@ -114,8 +123,18 @@ class Filters:
         return self.shrinking if target < source else self.growing
 
     def operator(self, source: int, target: int, form: Form) -> LeafOperator:
-        """The operator of a leaf axis."""
+        """The operator of a leaf of these sizes."""
         return LeafOperator(self.wavelet(source, target), source, target, form, self.mode, self.max_level)
+
+    def of_axis(self, axis: Axis, form: Form) -> LeafOperator:
+        """The operator of a leaf axis: its law where it grows by one of its own."""
+        operator = self.operator(axis.source, axis.target, form)
+        if axis.target > axis.source:
+            if axis.law != "even":
+                return replace(operator, wavelet=axis.law)
+            if axis.role == "positions" and operator.wavelet == COPIES:
+                return replace(operator, wavelet=AGAIN)
+        return operator
 
 
 def _is_power_of_two_times(large: int, small: int) -> bool:

@@ -22,7 +22,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bot_onnx.errors import ResampleError
 from bot_onnx.resample.arrays import Array, Namespace
-from bot_onnx.stack.types import StackTask
+from bot_onnx.stack.types import Axis, StackTask
 
 AxisDirection = Literal["out", "in"]
 
@@ -87,6 +87,18 @@ class Method(ABC, Generic[OptionsT]):
     def default_alignment(self, options: OptionsT) -> Literal["auto", "none"]:
         """How the source is aligned unless the user says so: ``auto`` or ``none``."""
         return "none"
+
+    def keeps_function(self, options: OptionsT) -> bool:
+        """Whether growth shall keep the function at any ratio: work orders then say how each dim does that."""
+        return False
+
+    def leaf_matrix(self, axis: Axis, options: OptionsT) -> NDArray[np.float64]:
+        """The float64 matrix ``[target, source]`` that a leaf axis of the results of a network takes.
+
+        Raises:
+            ResampleError: the method has no such matrix.
+        """
+        return self.axis_operator(axis.source, axis.target, options)
 
     def axis_operator(
         self, n_source: int, n_target: int, options: OptionsT, *, direction: AxisDirection = "out"

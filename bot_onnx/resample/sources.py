@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from bot_onnx.errors import ResampleError
 from bot_onnx.resample.arrays import Array, Moments, Namespace, is_floating, to_working, working_dtype
@@ -100,9 +100,14 @@ class SourceLayers:
     def moments(self) -> Moments:
         """Mean and standard deviation of the whole source stack; reads every layer, holds none."""
         moments = Moments()
-        for layer in range(len(self.source)):
-            moments.add(to_working(self.raw(layer), self.xp, self.place(layer)), self.xp)
+        for array in self.working_layers():
+            moments.add(array, self.xp)
         return moments
+
+    def working_layers(self) -> Iterator[Array]:
+        """Every source layer as it is, in working precision, one after the other."""
+        for layer in range(len(self.source)):
+            yield to_working(self.raw(layer), self.xp, self.place(layer))
 
     def full(self, k: int, value: float) -> Array:
         """A constant target layer, in the working precision of layer ``k``'s source."""
@@ -126,5 +131,5 @@ def neutral_value(task: StackTask, layers: LayerMap, k: int) -> float | None:
     followed = k + 1 < len(added) and added[k + 1]
     moved = task.norm_position == "last" and followed
     if moved or (task.norm_position == "inner" and added[k]):
-        return 1.0 if task.kind == "norm_scale" else 0.0
+        return task.gain - task.offset if task.kind == "norm_scale" else 0.0
     return None

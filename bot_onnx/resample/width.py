@@ -17,8 +17,10 @@ from math import prod
 
 from bot_onnx.graph.types import Direction
 from bot_onnx.resample.amplitude import Convention, chosen_convention, leaf_form
-from bot_onnx.resample.arrays import Array, Namespace
-from bot_onnx.resample.axes import changes, walk
+from bot_onnx.resample.arrays import Array, Namespace, dtype_name
+from bot_onnx.resample.axes import HEAD_DIM_ROLES, changes, mark_scores, walk
+from bot_onnx.resample.filters import COPIES
+from bot_onnx.resample.growth import uneven_score_gain
 from bot_onnx.resample.operators import Filters, LeafOperator, select_vocabulary
 from bot_onnx.stack.types import Axis, StackTask
 
@@ -55,7 +57,7 @@ class WidthTransform:
         ratios = [self.task.axes[i].target / shape[i] for i in range(len(shape))]
         order = sorted(range(len(shape)), key=lambda i: (ratios[i], i if ratios[i] < 1 else -i))
         for index in order:
-            axis, direction = self.task.axes[index], self.task.directions[index]
+            axis, direction = mark_scores(self.task.axes[index]), self.task.directions[index]
             if not changes(axis) and self._score_gain(axis) == 1.0:
                 continue
             x = xp.reshape(x, (prod(shape[:index]), shape[index], prod(shape[index + 1 :])))
@@ -71,8 +73,11 @@ class WidthTransform:
                 return select_vocabulary(x, axis.target, xp)
             convention = chosen_convention(self.convention, axis.source, axis.target)
             form = leaf_form(self.task.kind, direction, axis.role, convention)
-            operator = self.filters.operator(axis.source, axis.target, form)
+            operator = self.filters.of_axis(axis, form)
             y = operator.apply(x, xp)
+            if operator.wavelet == COPIES and axis.score and axis.role in HEAD_DIM_ROLES and self.head_dim_correction:
+                gain = uneven_score_gain(axis)
+                y = y if gain is None else y * xp.asarray(gain.astype(dtype_name(y)))[None, :, None]
             added = addition(operator, x) if addition is not None and axis.target > axis.source else None
             return y if added is None else y + xp.asarray(added)
 
@@ -83,7 +88,7 @@ class WidthTransform:
         return x if gain == 1.0 else x * gain
 
     def _score_gain(self, axis: Axis) -> float:
-        if not (self.head_dim_correction and axis.score and axis.head_dim):
+        if not (self.head_dim_correction and axis.score and axis.head_dim):  # leaves are marked without their sizes
             return 1.0
         source, target = axis.head_dim
         if chosen_convention(self.convention, source, target) != "value":

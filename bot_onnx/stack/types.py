@@ -10,6 +10,9 @@ from typing import Literal
 
 from bot_onnx.graph.types import Direction, Residual, TensorKind
 
+#: How a leaf grows: see :class:`Axis`.
+Law = Literal["even", "zeros", "means"]
+
 
 @dataclass(frozen=True, slots=True)
 class Axis:
@@ -24,6 +27,9 @@ class Axis:
             the head_dim correction applies. ``head_dim`` gives (source, target) of the contracted axis.
         head_dim: (source, target) of head_dim where ``score`` is set, else None.
         dim: id of the dim, the same on every tensor that carries it; empty where a task is made by hand.
+        law: how a leaf grows: ``even``, all its indices alike (the method's own way); ``zeros``, by indices that hold
+            0; ``means``, by indices that hold the mean of the others. Only a method that keeps the function is given
+            the last two.
     """
 
     kind: Literal["leaf", "product", "concat"]
@@ -34,6 +40,7 @@ class Axis:
     score: bool = False
     head_dim: tuple[int, int] | None = None
     dim: str = ""
+    law: Law = "even"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,8 @@ class StackTask:
         total_layers: (source, target) depth of the chain the stack belongs to (or of the deepest chain of the model).
         residual: the kind of the chain's residual stream, or outside of chains the model's.
         norm_position: for a norm inside a layer, ``last`` if it is the layer's last one, else ``inner``; None else.
+        offset: what the graph adds to the tensor before it is used (the 1 of norms that scale by 1 + w).
+        gain: what the values, with their offset, are multiplied with to keep the function at the target's sizes.
     """
 
     stack: str
@@ -62,6 +71,8 @@ class StackTask:
     before_tied_head: bool = False
     residual: Residual = "none"
     norm_position: Literal["inner", "last"] | None = None
+    offset: float = 0.0
+    gain: float = 1.0
 
     @property
     def source_shape(self) -> tuple[int, ...]:

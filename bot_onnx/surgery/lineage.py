@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import isfinite, prod
-from typing import Any, Final
+from typing import Any, Final, get_args
 
 import onnx_ir as ir
 
@@ -18,10 +18,11 @@ from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.normalise import scheme_of
 from bot_onnx.resample.axes import changes
-from bot_onnx.spec import Solution
-from bot_onnx.stack.types import Axis
+from bot_onnx.stack.types import Axis, Law
 from bot_onnx.surgery.emit import PROVENANCE
+from bot_onnx.surgery.laws import Laws
 from bot_onnx.surgery.proven import Promise
+from bot_onnx.surgery.settled import Settled
 
 #: How far an output that is kept may be from the source's, as a part of the source's largest value, by the coarsest
 #: arithmetic of the source. Half precision rounds at 2^-11, bfloat16 at 2^-8, and a network rounds some hundred times
@@ -87,16 +88,17 @@ def tolerance_of(analysis: Analysis, dtypes: Iterable[str]) -> float:
 
 
 def describe(
-    analysis: Analysis, solution: Solution, partners: Mapping[str, str | None], promise: Promise, tolerance: float
+    analysis: Analysis, settled: Settled, partners: Mapping[str, str | None], tolerance: float
 ) -> dict[str, Any]:
     """The entries of the metadata that say how axes changed and what was promised.
 
     Args:
         analysis: of the source, its graph changed already.
-        solution: the sizes.
+        settled: sizes, laws and promise.
         partners: see :class:`Lineage`.
-        promise, tolerance: of the outputs.
+        tolerance: how far outputs may be off that are kept.
     """
+    solution, promise = settled.solution, settled.promise
     graph, structure = analysis.model.graph, analysis.structure
     told: dict[str, Any] = {
         "promise": {
@@ -109,7 +111,11 @@ def describe(
         }
     }
     for key, values in (("inputs", graph.inputs), ("outputs", graph.outputs)):
-        found = {value.name or "": value_axes(analysis, value, solution.sizes) for value in values}
+        found = {
+            name: tuple(_lawful(axis, name, settled.laws) for axis in value_axes(analysis, value, solution.sizes))
+            for value in values
+            if (name := value.name or "")
+        }
         told[key] = {name: [_to_json(axis) for axis in axes] for name, axes in found.items() if any(axes)}
     told["partners"] = {name: origin for name, origin in partners.items() if name != origin}
     leaves = (dim for dim in structure.dims.values() if not dim.parts)
@@ -127,6 +133,14 @@ def value_axes(analysis: Analysis, value: ir.Value, sizes: Mapping[str, int]) ->
     """
     axes = (_axis(analysis, dim, sizes) for dim in analysis.context.of(value))
     return tuple(axis if axis is not None and changes(axis) else None for axis in axes)
+
+
+def _lawful(axis: Axis | None, name: str, laws: Laws) -> Axis | None:
+    """An axis of the input or output called ``name`` with the law that each of its leaves grows by."""
+    if axis is None:
+        return None
+    parts = tuple(one for part in axis.parts if (one := _lawful(part, name, laws)) is not None)
+    return replace(axis, parts=parts, law="even" if parts else laws.of_output(name, axis.dim))
 
 
 def _axis(analysis: Analysis, dim: MaybeDim, sizes: Mapping[str, int]) -> Axis | None:
@@ -165,7 +179,7 @@ def _to_json(axis: Axis | None) -> dict[str, Any] | None:
     told: dict[str, Any] = {"kind": axis.kind, "role": axis.role, "dim": axis.dim}
     if axis.parts:
         return told | {"parts": [_to_json(part) for part in axis.parts]}
-    return told | {"source": axis.source, "target": axis.target}
+    return told | {"source": axis.source, "target": axis.target, "law": axis.law}
 
 
 def _from_json(told: Any) -> Axis | None:
@@ -173,7 +187,10 @@ def _from_json(told: Any) -> Axis | None:
         return None
     kind, role, identity = str(told["kind"]), str(told["role"]), str(told["dim"])
     if kind == "leaf":
-        return Axis("leaf", int(told["source"]), int(told["target"]), role, dim=identity)
+        law: Law = told.get("law", "even")
+        if law not in get_args(Law):
+            raise ValueError(law)
+        return Axis("leaf", int(told["source"]), int(told["target"]), role, dim=identity, law=law)
     if kind not in ("product", "concat"):
         raise ValueError(kind)
     parts = tuple(axis for part in told["parts"] if (axis := _from_json(part)) is not None)

@@ -22,9 +22,10 @@ from bot_onnx.resample import MethodOptions, get_method
 from bot_onnx.spec import TargetSpec
 from bot_onnx.surgery.emit import initializer_order, skeleton
 from bot_onnx.surgery.framing import Layout, TensorSlot, layout
+from bot_onnx.surgery.laws import patch_epsilons
 from bot_onnx.surgery.lineage import describe, tolerance_of
-from bot_onnx.surgery.proven import Settled
 from bot_onnx.surgery.scales import check_branches, patch_scales
+from bot_onnx.surgery.settled import Settled
 from bot_onnx.surgery.sizes import patch_sizes
 from bot_onnx.surgery.stacked import resize_depth
 from bot_onnx.surgery.tasks import build_task
@@ -90,13 +91,14 @@ def prepare(
         SpecError, DimError, GraphError, ResampleError: the target cannot be had; nothing was written.
     """
     structure = analysis.structure
-    solution, promise = settled.solution, settled.promise
+    solution = settled.solution
     wanted: Kind = get_method(method).default_alignment(options) if align is None else align
     alignment = plan_alignment(wanted, structure, solution.sizes, find_facts(analysis, samples))
     tensors = {n: v.const_value for n, v in analysis.model.graph.initializers.items() if v.const_value is not None}
     given = spec.constants or {}
     scaled = check_branches(analysis, solution.layers, given)
     constants = [
+        *patch_epsilons(analysis, solution.sizes, settled.laws),
         *patch_sizes(analysis, solution.sizes),
         *patch_scales(analysis, solution.sizes, solution.layers, given),
     ]
@@ -105,7 +107,7 @@ def prepare(
     used = set(initializer_order(analysis.model.graph))  # a table of its own may go with the layer that read it
     stacks = [
         StackPlan(
-            build_task(alignment.structure, stack, solution.sizes, solution.layers),
+            build_task(alignment.structure, stack, solution.sizes, solution.layers, settled.laws),
             stack.tensors,
             targets[stack.id],
             stack.dtype,
@@ -129,13 +131,7 @@ def prepare(
         "align": alignment.kind,
         "proof": settled.proof.status,
         **({} if samples is None else {"calibration_sha256": samples.digest()}),
-        **describe(
-            analysis,
-            solution,
-            depth.partners,
-            promise,
-            tolerance_of(analysis, (stack.dtype for stack in structure.stacks)),
-        ),
+        **describe(analysis, settled, depth.partners, tolerance_of(analysis, (s.dtype for s in structure.stacks))),
     }
     restore_casts(analysis.model.graph, written)
     proto = skeleton(analysis, solution.sizes, written, provenance)
@@ -152,12 +148,12 @@ def prepare(
         layers=tuple(LayerChange(c.name, c.count, solution.layers[c.name], c.leading) for c in structure.chains),
         constants=tuple(constants),
         stacks=tuple(_placed(stack, placed) for stack in stacks),
-        notes=(*solution.notes, *scaled, *alignment.notes),
+        notes=(*solution.notes, *scaled, *alignment.notes, *settled.laws.notes),
         parameters=(structure.parameters, _parameters(stacks)),
         size_bytes=(origin.size_bytes, placed.total_bytes),
         external=placed.data_name is not None,
         proof=settled.proof,
-        promise=promise,
+        promise=settled.promise,
     )
     return Prepared(plan, proto, slots, tensors, alignment)
 

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
-
-from bot_onnx.spec import Solution
 
 Status = Literal["proven", "failed", "nothing to prove"]
 
@@ -113,23 +110,6 @@ class Promise:
     def keeps(self, output: str) -> bool:
         """Whether an output is kept."""
         return self.kept is True and (self.outputs is None or output in self.outputs)
-
-
-@dataclass(frozen=True, slots=True)
-class Settled:
-    """Sizes with what is known of them.
-
-    Attributes:
-        solution: size of every dim, depth of every chain.
-        proof: of the sizes.
-        promise: of the outputs.
-        gains: factor per stack id that its weights take so that the function stays.
-    """
-
-    solution: Solution
-    proof: Proof
-    promise: Promise
-    gains: Mapping[str, float]
 
 
 UNTRIED = Proof("nothing to prove")

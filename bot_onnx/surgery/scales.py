@@ -240,7 +240,13 @@ def _value(node: ir.Node, slot: int | str) -> float:
 
 
 def _write(analysis: Analysis, node: ir.Node, slot: int | str, number: float, reason: str) -> ConstantPatch:
-    old = _value(node, slot)
+    return write_number(analysis, node, slot, _value(node, slot), number, reason)
+
+
+def write_number(
+    analysis: Analysis, node: ir.Node, slot: int | str, old: float, number: float, reason: str
+) -> ConstantPatch:
+    """Put a number into an input or attribute of a node, in place."""
     if isinstance(slot, str):
         node.attributes[slot] = ir.AttrFloat32(slot, number)
         return ConstantPatch(f"{node.name}.{slot}", old, number, reason)

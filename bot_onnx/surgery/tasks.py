@@ -8,17 +8,28 @@ from math import prod
 
 from bot_onnx.graph.types import Dim, Stack, Structure
 from bot_onnx.stack.types import Axis, StackTask
+from bot_onnx.surgery.laws import Laws
+
+#: Every dim grows in the method's own way.
+EVEN = Laws()
 
 _UNIT = Axis("leaf", 1, 1, "count")
 
 
-def build_task(structure: Structure, stack: Stack, sizes: Mapping[str, int], layers: Mapping[str, int]) -> StackTask:
+def build_task(
+    structure: Structure,
+    stack: Stack,
+    sizes: Mapping[str, int],
+    layers: Mapping[str, int],
+    laws: Laws = EVEN,
+) -> StackTask:
     """The work order of one stack.
 
     Args:
         structure: of the source.
         stack: one of its stacks.
         sizes: new size per dim id. layers: new depth per chain name.
+        laws: how dims grow.
     """
     counts = {chain.name: (chain.stacked, layers[chain.name] - chain.leading) for chain in structure.chains}
     deepest = max(counts.values(), default=(1, 1))
@@ -27,7 +38,10 @@ def build_task(structure: Structure, stack: Stack, sizes: Mapping[str, int], lay
         stack=stack.id,
         name=stack.name,
         kind=stack.kind,
-        axes=tuple(_top_axis(structure, stack, identity, sizes) for identity in stack.axes),
+        axes=tuple(
+            _UNIT if identity is None else _lawful(_top_axis(structure, stack, identity, sizes), stack, laws)
+            for identity in stack.axes
+        ),
         directions=stack.directions,
         layers=inside,
         total_layers=counts[stack.chain] if stack.chain is not None else deepest,
@@ -35,7 +49,29 @@ def build_task(structure: Structure, stack: Stack, sizes: Mapping[str, int], lay
         before_tied_head=stack.before_tied_head,
         residual=next((c.residual for c in structure.chains if c.name == stack.chain), structure.residual),
         norm_position=stack.norm_position,
+        offset=stack.offset,
+        gain=laws.gain(stack),
     )
+
+
+def build_axis(
+    structure: Structure, identity: str, sizes: Mapping[str, int], *, output: str = "", laws: Laws = EVEN
+) -> Axis:
+    """A dim as an axis of activations, to hold the output called ``output`` against the source's."""
+
+    def lawful(axis: Axis) -> Axis:
+        parts = tuple(map(lawful, axis.parts))
+        return replace(axis, parts=parts, law="even" if parts else laws.of_output(output, axis.dim))
+
+    return lawful(_axis(structure, identity, sizes))
+
+
+def _lawful(axis: Axis, stack: Stack, laws: Laws) -> Axis:
+    if not laws.widened:
+        return axis
+    if not axis.parts:
+        return replace(axis, law=laws.of(stack, axis.dim))
+    return replace(axis, parts=tuple(_lawful(part, stack, laws) for part in axis.parts))
 
 
 def _axis(structure: Structure, identity: str, sizes: Mapping[str, int]) -> Axis:
@@ -50,10 +86,8 @@ def _axis(structure: Structure, identity: str, sizes: Mapping[str, int]) -> Axis
     return Axis(dim.kind, dim.size, sizes[identity], dim.role, parts, dim=identity)
 
 
-def _top_axis(structure: Structure, stack: Stack, identity: str | None, sizes: Mapping[str, int]) -> Axis:
+def _top_axis(structure: Structure, stack: Stack, identity: str, sizes: Mapping[str, int]) -> Axis:
     """An axis of the stack, with the parts marked that carry queries or keys."""
-    if identity is None:
-        return _UNIT
     axis = _axis(structure, identity, sizes)
     head_dim = _head_dim(structure, identity, sizes) if stack.score_parts else None
     if head_dim is None:

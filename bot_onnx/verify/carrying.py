@@ -109,7 +109,7 @@ class Carrier:
             if mapping is not None:  # drawn by the seed and the dim
                 rule = partial(duplicate, mapping=mapping, seed=self._lineage.seed)
                 return selection_matrix(leaf, rule, contracted=False)
-            return method.axis_operator(leaf.source, leaf.target, options, direction="out")
+            return method.leaf_matrix(leaf, options)
         except Exception as error:  # whatever a file says of sizes and options
             raise Incomparable(f"there is no operator from {leaf.source} to {leaf.target}: {error}") from error
 

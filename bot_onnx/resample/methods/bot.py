@@ -24,11 +24,11 @@ from bot_onnx.resample.arrays import Array, Moments, Namespace, dtype_name, stre
 from bot_onnx.resample.axes import check_axes, grows, place_of
 from bot_onnx.resample.bot_options import BotOptions
 from bot_onnx.resample.depth import LayerMap, layer_map
-from bot_onnx.resample.details import InBandNoise, Noise
+from bot_onnx.resample.details import InBandNoise, Noise, robust_spread
 from bot_onnx.resample.registry import AxisDirection, Method
 from bot_onnx.resample.sources import SourceLayers, check_readers, neutral_value
 from bot_onnx.resample.width import WidthTransform
-from bot_onnx.stack.types import StackTask
+from bot_onnx.stack.types import Axis, StackTask
 
 
 class Bot(Method[BotOptions]):
@@ -71,6 +71,15 @@ class Bot(Method[BotOptions]):
             place=place_of(task),
         )
         return _Resampling(task, source, options, xp, seed, layers).run()
+
+    def keeps_function(self, options: BotOptions) -> bool:
+        """Unless filters or amplitudes are asked for."""
+        return options.keeps_function
+
+    def leaf_matrix(self, axis: Axis, options: BotOptions) -> NDArray[np.float64]:
+        """Matrix of a leaf by its law; see :meth:`Method.leaf_matrix`."""
+        convention = chosen_convention(options.amplitudes, axis.source, axis.target)
+        return options.filters.of_axis(axis, leaf_form("bias", "out", axis.role, convention)).matrix
 
     def axis_operator(
         self, n_source: int, n_target: int, options: BotOptions, *, direction: AxisDirection = "out"
@@ -127,8 +136,10 @@ class _Resampling:
         if self.mix_first:
             noise = self._noise(rng, float(self.xp.std(x))) if self.banded else None
             x = self.width.apply(x, self.xp, noise.fill if noise else None)
-        gain = self._tie_gain() if k == self.task.layers[1] - 1 else 1.0
-        return x if gain == 1.0 else x * gain
+        gain = self.task.gain * (self._tie_gain() if k == self.task.layers[1] - 1 else 1.0)
+        if gain == 1.0:
+            return x
+        return x * gain if self.task.offset == 0.0 else x * gain + self.task.offset * (gain - 1.0)
 
     def _noise(self, rng: np.random.Generator, sigma: float) -> Noise | None:
         kind = self.options.detail_kind
@@ -139,7 +150,11 @@ class _Resampling:
         if not self.in_band:
             return x
         rng = stream(self.seed, self.task.stack, k)
-        return x + self.in_band.draw(rng, self.options.noise_scale * self._source_std, dtype_name(x), self.xp)
+        return x + self.in_band.draw(rng, self.options.noise_scale * self._spread, dtype_name(x), self.xp)
+
+    @cached_property
+    def _spread(self) -> float:
+        return robust_spread(self.source.working_layers())
 
     @cached_property
     def _source_std(self) -> float:
@@ -166,6 +181,8 @@ class _Resampling:
         if not (self.options.tie_correction and self.task.before_tied_head):
             return 1.0
         hidden = self.task.axes[-1]
+        if hidden.law != "even":  # the new indices add nothing to the logits
+            return 1.0
         convention = chosen_convention(self.options.amplitudes, hidden.source, hidden.target)
         return hidden.source / hidden.target if convention == "value" else 1.0
 
