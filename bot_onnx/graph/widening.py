@@ -5,8 +5,7 @@ A stream of n channels grows to m by channels that hold 0 (``zeros``), as an RMS
 the norm divides by is spread over more channels, so that its scale takes √(n/m), and its epsilon n/m. Which law
 a graph admits, :mod:`bot_onnx.graph.new_channels` finds.
 
-Evci et al., GradMax (2022), and Wang et al., LEMON (ICLR 2024), grow transformers without loss as well, the latter
-with norms whose scale and epsilon are corrected.
+These are the zero and the average expansion of LEMON (Wang et al., ICLR 2024).
 """
 
 from __future__ import annotations
