@@ -82,6 +82,8 @@ def _is_constant(parameter: Parameter) -> bool:
 def _is_table(array: NDArray[Any]) -> bool:
     """Whether a matrix is a table. A few rows and columns show of nearly every trained one that it is none."""
     sides = [(side, side[np.linspace(0, len(side) - 1, _SAMPLE).astype(int)]) for side in (array, array.T)]
+    if not all(np.isfinite(few).all() for _, few in sides):
+        return False  # damaged weights, which are named when they are read
     if all(few.min() >= 0 for _, few in sides):
         values = array.astype(np.float64)
         return _is_selection(values) or _is_filterbank(values)
@@ -98,7 +100,7 @@ def _values(tensor: ir.TensorProtocol) -> Array:
 def _is_progression(values: Array) -> bool:
     """Whether a vector is evenly spaced: 0, 1, 2 … or any other such bins."""
     flat = values.reshape(-1)
-    if flat.size < _FEWEST_BINS:
+    if flat.size < _FEWEST_BINS or not np.isfinite(flat).all():
         return False
     step = (flat[-1] - flat[0]) / (flat.size - 1)
     even = flat[0] + step * np.arange(flat.size)

@@ -81,7 +81,7 @@ def test_everything_given_reaches_the_api(recorded: dict[str, Any], tmp_path: Pa
         "--layers encoder=6,decoder=4 --hidden 384 --heads 6 --kv-heads 2 --head-dim 64 --intermediate 1000 "
         "--vocab 999 --positions 77 --width 0.5 --round-to 8 --dim d3=5 --dim a=b=7 --constant /x/Div=1/sqrt(head_dim) "
         "--wavelet db2 --convention value --layer-axis identity --no-head-dim-correction --seed 9 "
-        "--align permute --calibration s.npz --device cpu --external --force --allow-nonfinite --no-compare "
+        "--align permute --calibration s.npz --device cpu --external --force --allow-nonfinite --unproven --no-compare "
         "--requantize"
     )
     result = run("resize", str(model), *line.split(), "-o", str(tmp_path / "o.onnx"))
@@ -113,6 +113,7 @@ def test_everything_given_reaches_the_api(recorded: dict[str, Any], tmp_path: Pa
         "seed": 9,
         "align": "permute",
         "calibration": Path("s.npz"),
+        "unproven": True,
         "force": True,
         "external": True,
         "device": "cpu",
