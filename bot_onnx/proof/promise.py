@@ -23,7 +23,8 @@ from bot_onnx.graph.types import Structure
 from bot_onnx.proof.graphs import KEPT_LAYERS, Excerpt, unchanged
 from bot_onnx.proof.miniature import Miniature, factor
 from bot_onnx.proof.relation import Relation, relate
-from bot_onnx.resample import MethodOptions, get_method
+from bot_onnx.resample import MethodOptions, axis_matrix, get_method
+from bot_onnx.resample.axes import changes
 from bot_onnx.runtime import session
 from bot_onnx.spec import Solution
 from bot_onnx.stack.types import Axis, Law
@@ -194,7 +195,7 @@ class Growth:
         if array.shape == source.shape:
             return relate(source, array)
         try:
-            return relate(self._brought(source, value.name or "", dims, way, laws).astype(source.dtype), array)
+            return relate(self._brought(source, value.name or "", dims, way, laws), array)
         except ResampleError as error:
             return Relation(difference=str(error))
 
@@ -202,44 +203,28 @@ class Growth:
         """An array of the small network at the new sizes, by the operator of every axis."""
         if len(dims) != array.ndim or self._sizes.shape(dims) != array.shape:
             return array
+        kind = array.dtype
         for axis, dim in enumerate(dims):
-            matrix = None if dim is None else self._matrix(dim, way, partial(laws.of_output, name))
-            if matrix is not None:
+            changing = None if dim is None else self._axis(dim, partial(laws.of_output, name))
+            if changing is not None and changes(changing):
+                matrix = axis_matrix(changing, way.method, way.options, way.seed)
                 array = np.moveaxis(np.tensordot(matrix, array, axes=(1, axis)), 0, axis)
-        return np.ascontiguousarray(array)
+        return np.ascontiguousarray(array.astype(kind))
 
-    def _matrix(self, dim: Dim, way: Way, law: Callable[[str], Law]) -> NDArray[np.float32] | None:
+    def _axis(self, dim: Dim, law: Callable[[str], Law]) -> Axis:
+        """How a dim of the miniature changes."""
         table = self._analysis.context.table
         root = table.find(dim)
         before, after = self._sizes.shape([root])[0], self._sizes.shape([root], large=True)[0]
-        composite = table.composite(root)
+        ident, composite = self._analysis.ids.get(root, ""), table.composite(root)
         if composite is None:
-            if before == after:
-                return None
-            ident = self._analysis.ids.get(root, "")
-            axis = Axis("leaf", before, after, self._role(ident), dim=ident, law=law(ident))
-            return get_method(way.method).leaf_matrix(axis, way.options).astype(np.float32)
-        parts = [self._matrix(part, way, law) for part in composite.parts]
-        if all(part is None for part in parts):
-            return None
-        sizes = self._sizes.shape(composite.parts)
-        full = [np.eye(size, dtype=np.float32) if one is None else one for one, size in zip(parts, sizes, strict=True)]
-        whole = full[0]
-        for one in full[1:]:
-            whole = np.kron(whole, one) if composite.kind == "product" else _beside(whole, one)
-        return whole
+            return Axis("leaf", before, after, self._role(ident), dim=ident, law=law(ident))
+        parts = tuple(self._axis(part, law) for part in composite.parts)
+        return Axis(composite.kind, before, after, self._role(ident), parts, dim=ident)
 
     def _role(self, ident: str) -> str:
         known = self._structure.dims.get(ident)
         return "free" if known is None else known.role
-
-
-def _beside(a: NDArray[np.float32], b: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Block diagonal of two matrices."""
-    whole = np.zeros((a.shape[0] + b.shape[0], a.shape[1] + b.shape[1]), np.float32)
-    whole[: a.shape[0], : a.shape[1]] = a
-    whole[a.shape[0] :, a.shape[1] :] = b
-    return whole
 
 
 def _few_layers(structure: Structure) -> Structure:

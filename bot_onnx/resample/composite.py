@@ -2,14 +2,31 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from numpy.typing import NDArray
 
+from bot_onnx.resample.mapping import duplicate, selection_matrix
 from bot_onnx.resample.registry import MethodOptions, get_method, make_options
 from bot_onnx.stack.types import Axis
 
 
-def axis_matrix(axis: Axis, method: str = "bot", options: MethodOptions | None = None) -> NDArray[np.float64]:
+def leaf_matrix(leaf: Axis, method: str, options: MethodOptions, seed: int = 0) -> NDArray[np.float64]:
+    """What ``method`` does along a leaf of activations, ``[target, source]``; copies are drawn by the seed and the dim.
+
+    Raises:
+        ResampleError: the method applies no linear operator.
+    """
+    mapping = getattr(options, "mapping", None)
+    if mapping is not None:
+        return selection_matrix(leaf, partial(duplicate, mapping=mapping, seed=seed), contracted=False)
+    return get_method(method).leaf_matrix(leaf, options)
+
+
+def axis_matrix(
+    axis: Axis, method: str = "bot", options: MethodOptions | None = None, seed: int = 0
+) -> NDArray[np.float64]:
     """What ``method`` does along an axis of activations: source values times this are the target's.
 
     A product takes the Kronecker product of its parts' matrices, a concatenation each part's own along the diagonal; a
@@ -19,6 +36,7 @@ def axis_matrix(axis: Axis, method: str = "bot", options: MethodOptions | None =
         axis: of a work order, or of :func:`bot_onnx.surgery.tasks.build_axis`.
         method: name of the method.
         options: of the method; None: its defaults.
+        seed: of the run.
 
     Returns:
         float64 array of shape ``[axis.target, axis.source]``, gain 1 under the conventions that keep the function.
@@ -26,7 +44,6 @@ def axis_matrix(axis: Axis, method: str = "bot", options: MethodOptions | None =
     Raises:
         ResampleError: the method applies no linear operator.
     """
-    chosen = get_method(method)
     given = make_options(method) if options is None else options
 
     def matrix(part: Axis) -> NDArray[np.float64]:
@@ -43,7 +60,7 @@ def axis_matrix(axis: Axis, method: str = "bot", options: MethodOptions | None =
             kept = np.eye(part.target, part.source)
             kept[part.source :] = 1.0 / part.source
             return kept
-        return chosen.leaf_matrix(part, given)
+        return leaf_matrix(part, method, given, seed)
 
     return matrix(axis)
 

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import lru_cache, partial
+from functools import lru_cache
 from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bot_onnx.resample import get_method, make_options
+from bot_onnx.resample import make_options
 from bot_onnx.resample.axes import changes, leaves, walk
 from bot_onnx.resample.axes import reverse as _reversed
-from bot_onnx.resample.mapping import duplicate, selection_matrix
+from bot_onnx.resample.composite import leaf_matrix
 from bot_onnx.stack.types import Axis
 from bot_onnx.surgery.lineage import RUNTIME, Axes, Lineage
 
@@ -103,13 +103,8 @@ class Carrier:
 
     def _leaf_matrix(self, leaf: Axis) -> Floats:
         """The one place that says which matrix a leaf was resized by, ``[target, source]``."""
-        method, options = get_method(self._lineage.method), self._options
-        mapping = getattr(options, "mapping", None)
         try:
-            if mapping is not None:  # drawn by the seed and the dim
-                rule = partial(duplicate, mapping=mapping, seed=self._lineage.seed)
-                return selection_matrix(leaf, rule, contracted=False)
-            return method.leaf_matrix(leaf, options)
+            return leaf_matrix(leaf, self._lineage.method, self._options, self._lineage.seed)
         except Exception as error:  # whatever a file says of sizes and options
             raise Incomparable(f"there is no operator from {leaf.source} to {leaf.target}: {error}") from error
 
