@@ -194,7 +194,7 @@ def checkpoint_files(path: Path) -> list[Path]:
         return [path]
     try:
         names = dict.fromkeys(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, RecursionError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is no index of safetensors files: it has no 'weight_map'") from error
     outside = [name for name in names if not isinstance(name, str) or Path(name).name != name]
     if outside:

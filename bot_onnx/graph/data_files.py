@@ -62,9 +62,9 @@ def check_seal(location: str, file: WeightFile, place: str) -> None:
     end = file.read(file.size - SEAL_BYTES, SEAL_BYTES).tobytes()
     if end.startswith(_MARK) and not end[len(_MARK) :].hex().startswith(named["digits"]):
         raise GraphError(
-            f"{place} keeps its values in {location!r}, but that file holds the weights of another model "
-            f"({data_name('', end[len(_MARK) :].hex())} at its end): the two do not belong together; copy the data "
-            "file of this model, or write the pair again"
+            f"{place} keeps its values in {location!r}, but that file holds the weights of another model (SHA-256 "
+            f"{end[len(_MARK) :].hex()[:_DIGITS]}…): the two do not belong together; copy the data file of this model, "
+            "or write the pair again"
         )
 
 
