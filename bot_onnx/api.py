@@ -324,11 +324,14 @@ def resize(
 @contextmanager
 def _scratch(out: Path) -> Iterator[Path]:
     """A folder beside the output for floats of quantised models: gone afterwards, or with the next run."""
-    with worded(out):
-        scratch = Scratch(out.absolute().parent, out.name)
-    with scratch as folder:
-        (folder / "floats").mkdir()
-        yield folder / "floats"
+    scratch = Scratch(out.absolute().parent, out.name)
+    try:
+        with worded(out):
+            floats = scratch.make() / "floats"
+            floats.mkdir()
+        yield floats
+    finally:
+        scratch.close()
 
 
 def verify(model: PathOrName, *, spec: SpecLike | None = None, against: PathOrName | None = None) -> VerifyReport:

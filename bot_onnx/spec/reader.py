@@ -23,7 +23,7 @@ def read_text(path: Path) -> str:
         status = path.stat()
         size = status.st_size
         if not stat.S_ISREG(status.st_mode):
-            raise SpecError(f"{path}: not a regular file; give a JSON spec or a config.json.")
+            raise SpecError(f"{path}: the spec cannot be read (not a regular file); give a JSON spec or a config.json.")
         if size > MAX_BYTES:
             raise SpecError(f"{path}: {size} bytes are too many for a spec; is this the model? Give the JSON file.")
         with open(path, "rb") as stream:

@@ -26,33 +26,52 @@ _ATTEMPTS: Final = 100
 
 
 class Scratch:
-    """A folder that is in use for as long as the block runs.
+    """A folder that is in use for as long as the block runs, or from :meth:`make` to :meth:`close`.
 
     Args:
         folder: where it is made.
         label: part of its name.
-
-    Raises:
-        OSError: it cannot be made.
     """
 
     def __init__(self, folder: Path, label: str) -> None:
-        short = os.fsencode(label)[:200].decode("utf-8", "ignore")  # file names end at 255 bytes
+        self._folder = folder
+        self._label = os.fsencode(label)[:200].decode("utf-8", "ignore")  # file names end at 255 bytes
+        self._descriptor: int | None = None
+        self.path = self._new()
+
+    def make(self) -> Path:
+        """Make it and return its path.
+
+        Raises:
+            OSError: it cannot be made.
+        """
         for _ in range(_ATTEMPTS):
-            self.path = folder / f".{short}.{secrets.token_hex(6)}.partial"
-            descriptor = _take(self.path)
-            if descriptor is not None:
-                self._descriptor = descriptor
-                return
-        raise OSError(f"no folder for unfinished files can be made in {folder}")
+            with contextlib.suppress(FileExistsError):
+                self.path.mkdir(mode=0o700)
+                self._descriptor = _lock_new(self.path / _LOCK)
+                if self._descriptor is not None:
+                    return self.path
+            self.path = self._new()
+        raise OSError(f"no folder for unfinished files can be made in {self._folder}")
 
     def close(self) -> None:
-        """Settle what was begun and remove the folder."""
-        _clear(self.path, self._descriptor)
+        """Settle what was begun and remove the folder; one that was not finished making as well."""
+        if self._descriptor is not None:
+            _clear(self.path, self._descriptor)
+            self._descriptor = None
+        else:
+            _remove(self.path)
+
+    def _new(self) -> Path:
+        return self._folder / f".{self._label}.{secrets.token_hex(6)}.partial"
 
     def __enter__(self) -> Path:
-        """Return its path."""
-        return self.path
+        """Make it; a signal that ends the process in here leaves nothing behind either."""
+        try:
+            return self.make()
+        except BaseException:
+            self.close()
+            raise
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -85,19 +104,15 @@ def sweep_beside(*files: str | os.PathLike[str]) -> None:
         sweep(folder)
 
 
-def _take(path: Path) -> int | None:
-    """Make the folder and lock it; None where another run took it for left behind in between."""
+def _lock_new(lock: Path) -> int | None:
+    """Make the lock; None where another run took the folder for left behind in between."""
     try:
-        path.mkdir(mode=0o700)
-    except FileExistsError:
-        return None
-    try:
-        descriptor = os.open(path / _LOCK, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
     except (FileExistsError, FileNotFoundError):
         return None
     os.write(descriptor, _MARK)
     with contextlib.suppress(OSError):
-        if try_lock(descriptor) is not False and os.path.samestat(os.fstat(descriptor), os.stat(path / _LOCK)):
+        if try_lock(descriptor) is not False and os.path.samestat(os.fstat(descriptor), os.stat(lock)):
             return descriptor
     os.close(descriptor)
     return None
@@ -125,6 +140,11 @@ def _clear(path: Path, descriptor: int) -> None:
             else:
                 entry.unlink()
     os.close(descriptor)  # Windows removes no open file
+    _remove(path)
+
+
+def _remove(path: Path) -> None:
+    """Remove a folder that holds its lock at most."""
     with contextlib.suppress(OSError):
-        (path / _LOCK).unlink()
+        (path / _LOCK).unlink(missing_ok=True)
         path.rmdir()

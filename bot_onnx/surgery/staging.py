@@ -226,7 +226,7 @@ class Staging:
         """The folder of the new files in the scratch folder."""
         if self._scratch is None:
             self._scratch = Scratch(self.path.parent, self.path.name)
-            (self._scratch.path / STAGED).mkdir()
+            (self._scratch.make() / STAGED).mkdir()
         return self._scratch.path / STAGED
 
     def _clean(self) -> None:

@@ -160,7 +160,9 @@ def _check_target(path: Path, force: bool, sources: Sequence[StrPath]) -> None:
         raise OutputError(f"{path} is no regular file: choose another name")
     for source in sources:
         if os.path.exists(source) and os.path.samefile(path, source):
-            raise OutputError(f"{path} is the source itself ({source}), which is never written to: choose another name")
+            raise OutputError(
+                f"{path} is a source of this command ({source}), which is never written to: choose another name"
+            )
     if not force:
         raise OutputError(f"{path} exists already: choose another name, or replace it with --force (force=True)")
 

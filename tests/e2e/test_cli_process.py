@@ -79,7 +79,7 @@ def writing(process: subprocess.Popen[str], folder: Path) -> bool:
     for descriptor in Path(f"/proc/{process.pid}/fd").iterdir():
         with contextlib.suppress(OSError):  # closed in the meantime
             name = os.readlink(descriptor)
-            if name.startswith(f"{folder}/") and "vit.onnx" not in name and descriptor.stat().st_size:
+            if name.startswith(f"{folder}/") and not name.endswith(("vit.onnx", "/lock")) and descriptor.stat().st_size:
                 return True
     return False
 

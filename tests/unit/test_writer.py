@@ -447,12 +447,12 @@ def test_outputs_that_may_not_be_written(tmp_path: Path) -> None:
     before = {file: os.lstat(file).st_ino for file in tmp_path.iterdir()}
     files = (source, data)
     for name, external, force, match in [
-        ("source.onnx", False, True, "is the source itself"),
-        ("folder.onnx/../source.onnx", False, True, "is the source itself"),
-        ("hard.onnx", False, True, "is the source itself"),
-        ("soft.onnx", False, True, "is the source itself"),
-        (data.name, False, True, "is the source itself"),
-        ("source.onnx", False, False, "is the source itself"),
+        ("source.onnx", False, True, "is a source of this command"),
+        ("folder.onnx/../source.onnx", False, True, "is a source of this command"),
+        ("hard.onnx", False, True, "is a source of this command"),
+        ("soft.onnx", False, True, "is a source of this command"),
+        (data.name, False, True, "is a source of this command"),
+        ("source.onnx", False, False, "is a source of this command"),
         ("taken.onnx.data", False, False, "exists already"),
         ("dangling.onnx", False, False, "exists already"),
         ("folder.onnx", False, True, "is a folder"),
