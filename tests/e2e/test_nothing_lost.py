@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -208,3 +209,20 @@ def test_quantised_models_leave_nothing_among_temporary_files(tmp_path: Path, mo
 def test_errors_are_ours(model: Path) -> None:
     with pytest.raises(BotError):
         bot_onnx.resize(model, {"hidden": 32}, "/dev/null", force=True)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGBUS"), reason="no such signal")
+def test_a_map_that_loses_its_file_ends_in_a_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(1 << 16))
+    code = (
+        "import mmap, numpy, os\n"
+        "from bot_onnx.cli.lost_pages import explain_lost_pages\n"
+        "explain_lost_pages()\n"
+        f"file = open({str(tmp_path / 'file')!r}, 'r+b')\n"
+        "shown = numpy.frombuffer(mmap.mmap(file.fileno(), 0), numpy.uint8)\n"
+        "file.truncate(0)\n"
+        "print(shown.sum())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: a file became shorter") and done.stderr.count("\n") == 1
