@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -31,12 +31,13 @@ from bot_onnx.surgery.execute import Progress, produce
 from bot_onnx.surgery.planner import Origin, Prepared, prepare, refuse_quantised
 from bot_onnx.surgery.proven import Promise
 from bot_onnx.surgery.requantise import check_requantisable
+from bot_onnx.surgery.scratch import Scratch, sweep_beside
+from bot_onnx.surgery.staging import worded
 from bot_onnx.surgery.types import Plan
 from bot_onnx.surgery.writer import check_output, write_model
 from bot_onnx.verify import (
     Expected,
     VerifyReport,
-    beside,
     check_quantised,
     expected_from_plan,
     expected_from_spec,
@@ -92,6 +93,7 @@ def inspect(model: PathOrName) -> Inspection:
     Raises:
         GraphError: it cannot be read or run.
     """
+    sweep_beside(model)
     with open_model(model) as source:
         loaded = source.model()
         analysis = analyse(loaded)
@@ -118,6 +120,7 @@ def energy(model: PathOrName) -> tuple[EnergyTable, ...]:
     Raises:
         GraphError: it cannot be read or run.
     """
+    sweep_beside(model)
     with open_model(model) as source:
         loaded = source.model()
         analysis = analyse(loaded)
@@ -139,6 +142,11 @@ def energy(model: PathOrName) -> tuple[EnergyTable, ...]:
 def _port(value: ir.Value) -> Port:
     shape = tuple(dim if isinstance(dim, int) else str(dim.value or "?") for dim in value.shape or ())
     return value.name or "", value.dtype.name if value.dtype else "?", shape
+
+
+def _files_among(*given: SpecLike | None) -> list[PathOrName]:
+    """Those of the arguments that name files that exist."""
+    return [name for name in given if isinstance(name, str | PathLike) and Path(name).is_file()]
 
 
 def _spec(spec: SpecLike) -> TargetSpec:
@@ -182,6 +190,7 @@ def plan(
     """
     target = _spec(spec)
     chosen = make_options(method, **dict(options or {}))
+    sweep_beside(model)
     with open_model(model) as source, ThreadPoolExecutor(1) as reader:
         digest = reader.submit(source.sha256)
         analysis = analyse(source.model())
@@ -266,9 +275,11 @@ def resize(
     out = Path(output)
     chosen = make_options(method, **dict(options or {}))
     xp = namespace(device)
+    sweep_beside(model, out)
     with open_model(model) as source, ThreadPoolExecutor(1) as reader, ExitStack() as files:
         in_data = source.uses_external_data if external is None else external
-        check_output(out, external=in_data, force=force, sources=source.files)
+        read_only = (*source.files, *_files_among(spec, calibration))
+        check_output(out, external=in_data, force=force, sources=read_only)
         # Reading every byte (for NaN, for the hash) overlaps with the analysis, which reads none.
         finite = reader.submit(source.check, allow_nonfinite=allow_nonfinite)
         digest = reader.submit(source.sha256)
@@ -277,7 +288,8 @@ def resize(
         if requantize:
             check_requantisable(scheme, str(source.path))
         finite.result()
-        quantised = check_quantised(analysis, source) if against else ()
+        folder = files.enter_context(_scratch(out)) if scheme is not None else out.parent
+        quantised = check_quantised(analysis, source, folder) if against else ()
         way = Way(method, chosen, seed)
         prepared = _prepared(
             source, analysis, target, way, digest, align, calibration, unproven, external=in_data, name=out.name
@@ -285,10 +297,10 @@ def resize(
         prepared.plan = replace(prepared.plan, notes=(*prepared.plan.notes, *quantised))
         del analysis  # verification makes one of the output: not both at a time
         reports: list[VerifyReport] = []
-        folder = files.enter_context(beside(out)) if requantize else None
-        written = out if folder is None else folder / out.name
+        written = folder / out.name if requantize else out
 
         def check(readable: str) -> None:
+            source.check_unchanged()
             source.release()
             expected = expected_from_plan(prepared.plan)
             report = verify_model(
@@ -300,6 +312,7 @@ def resize(
                 allow_nonfinite=allow_nonfinite,
             )
             raise_unless_passed(report)
+            source.check_unchanged()
             reports.append(report)
 
         write_model(
@@ -309,7 +322,7 @@ def resize(
             written,
             external=in_data,
             force=force,
-            sources=source.files,
+            sources=read_only,
             before_publish=check,
         )
         if requantize and scheme is not None:
@@ -319,7 +332,7 @@ def resize(
                 out,
                 external=in_data,
                 force=force,
-                sources=source.files,
+                sources=read_only,
                 allow_nonfinite=allow_nonfinite,
             )
             reports[0] = report
@@ -330,6 +343,19 @@ def resize(
             notes = (*prepared.plan.notes, told)
             prepared.plan = replace(prepared.plan, size_bytes=sizes, notes=notes, promise=open_again)
     return Result(prepared.plan, reports[0], out, time.perf_counter() - started)
+
+
+@contextmanager
+def _scratch(out: Path) -> Iterator[Path]:
+    """A folder beside the output for floats of quantised models: gone afterwards, or with the next run."""
+    scratch = Scratch(out.absolute().parent, out.name)
+    try:
+        with worded(out):
+            floats = scratch.make() / "floats"
+            floats.mkdir()
+        yield floats
+    finally:
+        scratch.close()
 
 
 def verify(model: PathOrName, *, spec: SpecLike | None = None, against: PathOrName | None = None) -> VerifyReport:
@@ -345,6 +371,7 @@ def verify(model: PathOrName, *, spec: SpecLike | None = None, against: PathOrNa
         GraphError: the file cannot be opened at all. Failed checks are in the report.
     """
     wanted = None if spec is None else _spec(spec)
+    sweep_beside(model)
 
     def expected(structure: Structure) -> Expected:
         assert wanted is not None

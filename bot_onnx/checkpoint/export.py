@@ -20,6 +20,7 @@ from bot_onnx.errors import CheckpointError
 from bot_onnx.graph.analysis import Analysis, analyse
 from bot_onnx.graph.quantised import quantised_weight
 from bot_onnx.graph.reader import Source
+from bot_onnx.graph.weight_files import shown
 from bot_onnx.spec.reader import parse_object, read_text
 from bot_onnx.surgery.writer import check_output
 
@@ -94,7 +95,7 @@ def collect(analysis: Analysis, hints: Hints) -> tuple[Assignment, dict[str, Arr
     def read(name: str) -> Array:
         tensor = analysis.model.graph.initializers[name].const_value
         assert tensor is not None
-        return tensor.numpy()
+        return shown(tensor)  # all are held until they are written
 
     arrays = dict(gather(assignment, read))
     if hints.like is not None:  # a count of batches seen: one number, whatever the network's sizes
@@ -131,7 +132,7 @@ def export_file(
     if config is not None and beside is not None:
         written = resized_config(_load(config), analysis.structure, assignment, os.fspath(config))
         text = beside.name, json.dumps(written, indent=2, ensure_ascii=False) + "\n"
-    save(output, arrays, force=force, sources=protected, beside=text)
+    save(output, arrays, force=force, sources=protected, beside=text, before_publish=source.check_unchanged)
     return Transfer(
         output,
         beside,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +56,7 @@ class SafetensorsFile:
         self._homes: dict[str, Any] = {}
         whole: set[str] = set()
         safe_open = _library().safe_open
-        for file in _files(Path(path)):
+        for file in checkpoint_files(Path(path)):
             try:
                 opened = safe_open(file, framework="np")
                 with opened as handle:
@@ -113,6 +113,7 @@ def save(
     force: bool,
     sources: Sequence[str | os.PathLike[str]] = (),
     beside: tuple[str, str] | None = None,
+    before_publish: Callable[[], None] | None = None,
 ) -> None:
     """Write arrays as a safetensors file, which appears whole or not at all.
 
@@ -122,6 +123,7 @@ def save(
         force: replace an existing file.
         sources: files that it must not be.
         beside: name and text of a file that goes into the same folder; both appear, or neither.
+        before_publish: called when the file is whole. If it raises, nothing appears.
 
     Raises:
         OutputError: the path may not or cannot be written.
@@ -133,7 +135,7 @@ def save(
     header, offsets = _frame(arrays)
     end = len(header) + sum(values.nbytes for values in arrays.values())
     text = b"" if beside is None else beside[1].encode()
-    with Staging(path, None if beside is None else path.parent / beside[0]) as staging:
+    with Staging(path, second=None if beside is None else path.parent / beside[0]) as staging:
         staging.reserve(end, len(text))
         if staging.data is not None:
             staging.data.write_at(0, text)
@@ -145,6 +147,8 @@ def save(
         staging.model.sync()
         with safe_open(os.fspath(staging.readable()), framework="np") as written:  # the library checks what it opens
             assert set(written.keys()) == set(arrays)
+        if before_publish is not None:
+            before_publish()
         staging.publish(force=force)
 
 
@@ -171,8 +175,12 @@ def _library() -> Any:
     return safetensors
 
 
-def _files(path: Path) -> list[Path]:
-    """The safetensors files that a path stands for."""
+def checkpoint_files(path: Path) -> list[Path]:
+    """The safetensors files that a path stands for.
+
+    Raises:
+        CheckpointError: it stands for none.
+    """
     if path.is_dir():
         inside = [path / name for name in ("model.safetensors", _INDEX) if (path / name).is_file()]
         if not inside:
@@ -186,7 +194,7 @@ def _files(path: Path) -> list[Path]:
         return [path]
     try:
         names = dict.fromkeys(json.loads(path.read_text(encoding="utf-8"))["weight_map"].values())
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, RecursionError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path} is no index of safetensors files: it has no 'weight_map'") from error
     outside = [name for name in names if not isinstance(name, str) or Path(name).name != name]
     if outside:

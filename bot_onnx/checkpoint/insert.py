@@ -79,6 +79,7 @@ def insert_file(
     proto = skeleton(analysis, {}, set(slots), provenance)
 
     def check(readable: str) -> None:
+        source.check_unchanged()
         raise_unless_passed(verify_model(output, readable=readable))
 
     write_model(

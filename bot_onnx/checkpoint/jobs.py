@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from os import PathLike
 from pathlib import Path
@@ -12,11 +12,13 @@ import numpy as np
 
 from bot_onnx.checkpoint.assign import Hints
 from bot_onnx.checkpoint.export import Transfer, analysed, collect, export_file
-from bot_onnx.checkpoint.files import ArrayCheckpoint, SafetensorsFile
+from bot_onnx.checkpoint.files import ArrayCheckpoint, SafetensorsFile, checkpoint_files
 from bot_onnx.checkpoint.insert import insert_file
 from bot_onnx.checkpoint.types import Array, Checkpoint
+from bot_onnx.graph.data_files import locations
 from bot_onnx.graph.reader import open_model
 from bot_onnx.spec.reader import parse_object, read_text
+from bot_onnx.surgery.scratch import sweep_beside
 
 __all__ = ["Transfer", "export_weights", "import_weights", "state_dict"]
 
@@ -49,6 +51,7 @@ def state_dict(
         CheckpointError: a tensor's key is not certain.
         GraphError: a model cannot be read or run.
     """
+    sweep_beside(model)
     with ExitStack() as stack:
         opened = stack.enter_context(open_model(model))
         hints = _hints(stack, like, source, names, strip, partial)
@@ -78,10 +81,11 @@ def export_weights(
     Raises:
         BotError: something was refused or failed; nothing was left behind.
     """
+    sweep_beside(model, output)
     with ExitStack() as stack:
         opened = stack.enter_context(open_model(model))
         hints = _hints(stack, like, source, names, strip, partial)
-        given = tuple(Path(path) for path in (like, source, names) if isinstance(path, str | PathLike))
+        given = _files_of(like, others=(source, names, config))
         beside = None if config is None else Path(config)
         return export_file(opened, hints, Path(output), config=beside, force=force, read_only=given)
 
@@ -116,10 +120,11 @@ def import_weights(
     Raises:
         BotError: something was refused or failed; no output was left behind.
     """
+    sweep_beside(model, output)
     with ExitStack() as stack:
         opened = stack.enter_context(open_model(model))
         hints = _hints(stack, like, source, names, strip, partial)
-        given = tuple(Path(path) for path in (weights, like, source, names) if isinstance(path, str | PathLike))
+        given = _files_of(weights, like, others=(source, names))
         return insert_file(
             opened,
             _checkpoint(weights),
@@ -134,6 +139,16 @@ def import_weights(
 
 def _checkpoint(weights: WeightsLike) -> Checkpoint:
     return ArrayCheckpoint(weights) if isinstance(weights, Mapping) else SafetensorsFile(weights)
+
+
+def _files_of(*checkpoints: Any, others: Sequence[Any] = ()) -> tuple[Path, ...]:
+    """The files that paths among the arguments stand for: a folder's, an index's, and the data files of a model."""
+    files: list[Path] = []
+    for path in (Path(entry) for entry in checkpoints if isinstance(entry, str | PathLike)):
+        files += [path, *checkpoint_files(path)]
+    for path in (Path(entry) for entry in others if isinstance(entry, str | PathLike)):
+        files += [path, path / "config.json", *(path.with_name(name) for name in locations(path))]
+    return tuple(file for file in files if file.is_file())
 
 
 def _hints(

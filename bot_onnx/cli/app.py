@@ -14,7 +14,8 @@ from typing import Any, NoReturn
 import click
 
 from bot_onnx import __version__
-from bot_onnx.cli.failures import guarded
+from bot_onnx.cli.failures import guarded, guarded_help
+from bot_onnx.cli.lost_pages import explain_lost_pages
 
 #: Command name -> what it does, for the overview: only the command that runs is imported.
 COMMANDS = {
@@ -74,12 +75,29 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
         argv: arguments after the program's name; None for those of the process.
     """
     _leave_cleanly()
+    _open_standard_streams()
+    explain_lost_pages()
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's encoding lacks is shown by its code: no reason to fail.
         with suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
-    cli.main(args=None if argv is None else list(argv), prog_name="bot-onnx")
+    with guarded_help():
+        cli.main(args=None if argv is None else list(argv), prog_name="bot-onnx")
     raise AssertionError("click's main ends the process")
+
+
+def _open_standard_streams() -> None:
+    """Give streams that the parent has closed a descriptor, lest the next file that is opened becomes one of them.
+
+    The one for stdout takes nothing: what cannot be shown is an error.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY)  # takes the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - open for as long as the process
 
 
 def _leave_cleanly() -> None:

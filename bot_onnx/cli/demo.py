@@ -71,8 +71,13 @@ def _folder(keep: Path | None) -> Iterator[Path]:
         OutputError: the folder to keep already holds models.
     """
     if keep is None:
-        with tempfile.TemporaryDirectory(prefix="bot-onnx-demo-") as folder:
-            yield Path(folder)
+        from bot_onnx.surgery.scratch import Scratch, sweep
+
+        temporary = Path(tempfile.gettempdir())
+        sweep(temporary)
+        with Scratch(temporary, "bot-onnx-demo") as folder:
+            (folder / "models").mkdir()
+            yield folder / "models"
         return
     keep.mkdir(parents=True, exist_ok=True)
     there = sorted(entry.name for entry in keep.glob("*.onnx"))

@@ -11,6 +11,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 import click
 
@@ -25,8 +26,8 @@ def guarded() -> Iterator[None]:
     """Run a command so that none of its errors becomes a traceback, unless ``BOT_ONNX_DEBUG=1`` asks for it."""
     try:
         yield
-        # What is still buffered meets a closed pipe here, not at the interpreter's end.
-        sys.stdout.flush()
+        with named_stdout():  # what is still buffered meets a closed pipe or a full disk here, not at the very end
+            pass
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
     except BotError as error:
@@ -50,6 +51,43 @@ def guarded() -> Iterator[None]:
         )
 
 
+@contextmanager
+def guarded_help() -> Iterator[None]:
+    """Around everything: help and versions are printed before a command begins."""
+    try:
+        yield
+    except OSError as error:
+        _close_quietly()
+        _say(f"error: stdout: {error.strerror or error}")
+        raise SystemExit(REFUSED) from None
+
+
+@contextmanager
+def standing(*outputs: Path | None) -> Iterator[None]:
+    """Tell of a job that is done: whatever goes wrong with that, the files that it has written are there."""
+    try:
+        yield
+        with named_stdout():
+            pass
+    except BaseException:
+        names = " and ".join(str(output) for output in outputs if output is not None)
+        _say(f"{names}: written and whole all the same; what failed came after")
+        raise
+
+
+@contextmanager
+def named_stdout() -> Iterator[None]:
+    """Print in this block: what stdout does not take, at once or at the flush, is an error that names it."""
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _close_quietly()
+        raise OSError(error.errno, error.strerror, "stdout") from error
+
+
 def _fail(message: str) -> None:
     if os.environ.get(DEBUG_VARIABLE) not in (None, "", "0"):
         traceback.print_exc()
@@ -67,6 +105,7 @@ def _say(message: str) -> None:
 def _close_quietly() -> None:
     """Point stdout at the null device: the interpreter flushes it once more at its end."""
     with suppress(OSError, ValueError, AttributeError):
+        number = sys.stdout.fileno()
         null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, sys.stdout.fileno())
+        os.dup2(null, number)
         os.close(null)

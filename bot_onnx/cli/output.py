@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bot_onnx.cli.failures import named_stdout
+
 if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.progress import Progress, TaskID
@@ -24,14 +26,21 @@ def show(renderable: RenderableType) -> None:
     """Print a result: as wide as the terminal, or 160 columns (or ``COLUMNS``) where there is none."""
     from rich.console import Console
 
+    class Piped(Console):
+        def on_broken_pipe(self) -> None:  # rich would end the process
+            raise BrokenPipeError
+
     wide = not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdigit()
-    console = Console(file=sys.stdout, width=PIPE_WIDTH if wide else None, highlight=False, markup=False, emoji=False)
-    console.print(renderable)
+    console = Piped(file=sys.stdout, width=PIPE_WIDTH if wide else None, highlight=False, markup=False, emoji=False)
+    with named_stdout():
+        console.print(renderable)
 
 
 def show_json(value: Any) -> None:
     """Print a value as JSON."""
-    click.echo(json.dumps(value, indent=2, allow_nan=False))
+    text = json.dumps(value, indent=2, allow_nan=False)
+    with named_stdout():
+        click.echo(text)
 
 
 class Activity:

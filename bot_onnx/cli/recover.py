@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bot_onnx.cli.failures import standing
 from bot_onnx.cli.output import Activity, activity, show, show_json
 from bot_onnx.cli.parameters import OUTPUT, SectionedCommand, model_argument, model_output, option, shown_options
 
@@ -173,10 +174,11 @@ def command(model: Path, teacher: Path, data: Path, output: Path | None, **value
                     err=True,
                 )
             raise
-    if values["as_json"]:
-        show_json(recover_json(recovery))
-    elif not values["quiet"]:
-        show(recover_report(recovery))
+    with standing(recovery.output):
+        if values["as_json"]:
+            show_json(recover_json(recovery))
+        elif not values["quiet"]:
+            show(recover_report(recovery))
 
 
 class _Told:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from bot_onnx.cli.failures import standing
 from bot_onnx.cli.output import activity, show, show_json
 from bot_onnx.cli.parameters import OUTPUT, SHOWN, SectionedCommand, model_argument, model_output, option, shown_options
 from bot_onnx.cli.target import default_output, target_options, target_spec
@@ -128,9 +131,9 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
         values["unproven"],
         values["plan_out"],
     )
-    _check_plan_out(job, values["force"])
+    _check_files(job, {**values, "spec": spec})
     if values["dry_run"]:
-        _dry_run(job, as_json=values["as_json"], quiet=values["quiet"])
+        _dry_run(job, force=values["force"], as_json=values["as_json"], quiet=values["quiet"])
     else:
         _resize(job, values)
 
@@ -141,24 +144,38 @@ _TARGET_KEYS = (
 )  # fmt: skip
 
 
-def _check_plan_out(job: _Job, force: bool) -> None:
-    """Refuse, before any work, a plan file that would replace something.
+def _check_files(job: _Job, values: dict[str, Any]) -> None:
+    """Refuse, before any work, outputs that would replace what the command reads, or one another.
 
     Raises:
-        OutputError: it exists and ``force`` is off, its folder does not, or it is a model.
+        OutputError: one of them may not be written.
     """
-    path = job.plan_out
-    if path is None:
+    from bot_onnx.surgery.writer import check_output
+
+    given = [Path(name) for name in (values["spec"], job.calibration) if name is not None and Path(name).is_file()]
+    if job.output.exists() and not values["dry_run"]:
+        check_output(job.output, force=values["force"], sources=given)
+    if job.plan_out is None:
         return
-    if path.resolve() in (job.model.resolve(), job.output.resolve()):
-        raise OutputError(f"--plan-out {path}: that is a model of this command; give the plan a file of its own.")
-    if not path.absolute().parent.is_dir():
-        raise OutputError(f"--plan-out {path}: the folder does not exist; make it first.")
-    if path.exists() and not force:
-        raise OutputError(f"--plan-out {path}: the file exists; give another name, or --force to replace it.")
+    if os.path.realpath(job.plan_out) == os.path.realpath(job.output):
+        raise OutputError(f"--plan-out {job.plan_out}: that is the output's name; give the plan a file of its own")
+    _check_plan_out(job, given, values["force"])
 
 
-def _dry_run(job: _Job, *, as_json: bool, quiet: bool) -> None:
+def _check_plan_out(job: _Job, given: Sequence[Path], force: bool) -> None:
+    from bot_onnx.graph.data_files import locations
+    from bot_onnx.surgery.writer import check_output
+
+    assert job.plan_out is not None
+    models = [job.model, job.output]
+    data = [path.with_name(name) for path in models for name in locations(path)]
+    try:
+        check_output(job.plan_out, force=force, sources=[*models, *data, *given])
+    except OutputError as error:
+        raise OutputError(f"--plan-out: {error}") from error
+
+
+def _dry_run(job: _Job, *, force: bool, as_json: bool, quiet: bool) -> None:
     from bot_onnx import api
     from bot_onnx.report import plan_json, plan_report
 
@@ -174,7 +191,7 @@ def _dry_run(job: _Job, *, as_json: bool, quiet: bool) -> None:
             external=job.external,
             unproven=job.unproven,
         )
-    _save_plan(job, plan.to_json())
+    _save_plan(job, plan.to_json(), force=force)
     if as_json:
         show_json(plan_json(plan))
     elif not quiet:
@@ -205,13 +222,18 @@ def _resize(job: _Job, values: dict[str, Any]) -> None:
             requantize=values["requantize"],
             progress=bar.update if bar is not None else None,
         )
-    _save_plan(job, result.plan.to_json())
-    if values["as_json"]:
-        show_json(result_json(result))
-    elif not values["quiet"]:
-        show(result_report(result))
+    with standing(job.output):
+        _save_plan(job, result.plan.to_json(), force=values["force"])
+        if values["as_json"]:
+            show_json(result_json(result))
+        elif not values["quiet"]:
+            show(result_report(result))
 
 
-def _save_plan(job: _Job, text: str) -> None:
-    if job.plan_out is not None:
-        job.plan_out.write_text(text + "\n", encoding="utf-8")
+def _save_plan(job: _Job, text: str, *, force: bool) -> None:
+    if job.plan_out is None:
+        return
+    from bot_onnx.surgery.writer import write_text
+
+    _check_plan_out(job, (), force)  # against the output that is there now
+    write_text(job.plan_out, text + "\n", force=force)

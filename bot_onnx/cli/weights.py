@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bot_onnx.cli.failures import standing
 from bot_onnx.cli.output import show, show_json
 from bot_onnx.cli.parameters import F, option
 
@@ -46,7 +47,8 @@ def show_transfer(transfer: Transfer, values: dict[str, Any]) -> None:
     """Print what was done, as the options say."""
     from bot_onnx.report import transfer_json, transfer_report
 
-    if values["as_json"]:
-        show_json(transfer_json(transfer))
-    elif not values["quiet"]:
-        show(transfer_report(transfer))
+    with standing(transfer.output, transfer.config):
+        if values["as_json"]:
+            show_json(transfer_json(transfer))
+        elif not values["quiet"]:
+            show(transfer_report(transfer))

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.graph.tensor_protos import held_proto
+from bot_onnx.graph.weight_files import shown
 
 LARGE = 1024  #: elements from which an initializer is fed
 _WIDE = "//wide"  #: ends the name of an input that is bfloat16 in the graph, which NumPy lacks
@@ -72,9 +73,9 @@ def zeros(weights: Forms) -> dict[str, Array]:
 
 
 def values(weights: Forms, tensors: Mapping[str, Any]) -> dict[str, Array]:
-    """The weights themselves, by input; ``tensors`` have a ``numpy()``."""
+    """The weights themselves, by input, from the source's tensors by name."""
     return {
-        name: np.ascontiguousarray(tensors[name.removesuffix(_WIDE)].numpy(), dtype=kind.numpy())
+        name: np.ascontiguousarray(shown(tensors[name.removesuffix(_WIDE)]), dtype=kind.numpy())
         for name, (kind, _) in weights.items()
     }
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from bot_onnx.errors import GraphError
 from bot_onnx.graph import finite, wire
+from bot_onnx.graph.data_files import check_seal
 from bot_onnx.graph.finite import NonFinite
 from bot_onnx.graph.tensor_protos import (
     all_tensors,
@@ -77,9 +78,9 @@ class StoredTensor:
     nbytes: int
 
     def numpy(self) -> NDArray[np.generic]:
-        """Show the values, read-only; a view of the file wherever the data type allows."""
+        """Show the values, read-only; a view of the file's map wherever the data type allows."""
         if self.file is not None:
-            return view(self.file, self.offset, self.dtype, self.shape)
+            return view(self.file, self.offset, self.dtype, self.shape, mapped=True)
         if self.dtype == ir.DataType.STRING:
             array = np.array(list(self.proto.string_data), dtype=object).reshape(self.shape)
         else:
@@ -155,10 +156,10 @@ class Source:
         return model
 
     def tensor(self, name: str) -> NDArray[np.generic]:
-        """Show the values of a tensor, read-only; a view of the file wherever the data type allows.
+        """Show the values of a tensor, read-only; a view of the file's map wherever the data type allows.
 
         Raises:
-            GraphError: there is no tensor of this name.
+            GraphError: there is no tensor of this name, or the file has become shorter.
         """
         try:
             return self.tensors[name].numpy()
@@ -191,6 +192,15 @@ class Source:
                 f"tensor {found.name!r} of {self.path} has {found.count} NaN or infinite values: "
                 "train or export the model again, or allow non-finite weights"
             )
+
+    def check_unchanged(self) -> None:
+        """Compare the files with what they were on opening.
+
+        Raises:
+            GraphError: one of them was written to, replaced or removed.
+        """
+        for file in {self._model_file, *self._by_location.values()}:
+            file.check_unchanged()
 
     def sha256(self) -> str:
         """Hex digest of the model file, followed by its external data files in the order of their locations."""
@@ -268,6 +278,7 @@ class Source:
         real = resolve(self.path, location, tensor)
         same = next((file for file in self._by_location.values() if file.path == real), None)
         self._by_location[location] = same or WeightFile(real)
+        check_seal(location, self._by_location[location], f"tensor {tensor!r} of {self.path}")
         return self._by_location[location]
 
 
@@ -298,7 +309,7 @@ def _existing(path: Path) -> Path:
 
 def _skeleton(file: WeightFile, path: Path, location: str) -> onnx.ModelProto:
     """Parse the model without its large tensors' values."""
-    head = bytes(file.buffer[:512])
+    head = file.read(0, min(file.size, 512)).tobytes()
     for position, magic, what in _MAGIC:
         if head[position : position + len(magic)] == magic:
             raise GraphError(f"{path} is not an ONNX model: it is {what}")
@@ -357,8 +368,7 @@ def _set_apart(model: onnx.ModelProto) -> None:
 def _inlined(stored: StoredTensor) -> StoredTensor:
     """Take a small tensor's values into its message: shape arithmetic needs them at hand."""
     assert stored.file is not None
-    end = stored.offset + stored.nbytes
-    stored.proto.raw_data = bytes(stored.file.buffer[stored.offset : end])
+    stored.proto.raw_data = stored.file.read(stored.offset, stored.nbytes).tobytes()
     stored.proto.ClearField("external_data")
     stored.proto.ClearField("data_location")
     return StoredTensor(stored.proto, stored.dtype, stored.shape, None, 0, stored.nbytes)

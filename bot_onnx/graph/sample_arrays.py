@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,14 +70,7 @@ def read_samples(path: Path, specs: Sequence[InputSpec], rows: Mapping[str, int]
     Raises:
         DataError: it is no such file, or does not suit the model.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in archive.files if name in {spec.name for spec in specs}}
-            others = [name for name in archive.files if name not in arrays]
-    except FileNotFoundError:
-        raise DataError(f"there is no file {path}: give an .npz file with an array per input of the model") from None
-    except (AttributeError, ValueError, OSError, zipfile.BadZipFile) as error:
-        raise DataError(f"{path} is no .npz file of plain arrays: {error}") from error
+    arrays, others = _loaded(path, {spec.name for spec in specs})
     missing = [spec.name for spec in specs if spec.name not in arrays]
     if missing:
         raise DataError(
@@ -94,6 +86,32 @@ def read_samples(path: Path, specs: Sequence[InputSpec], rows: Mapping[str, int]
     notes = (f"arrays of {path.name} that are no inputs: {', '.join(others)}",) if others else ()
     chunk = next((size for spec in specs if spec.shape and isinstance(size := spec.shape[0], int)), None)
     return Samples(batched, {spec.name: checked[spec.name] for spec in specs if not spec.shape}, chunk, notes)
+
+
+def _loaded(path: Path, wanted: set[str]) -> tuple[dict[str, Array], list[str]]:
+    """The arrays of a file that are wanted, and the names of the others."""
+    if not path.exists():
+        raise DataError(f"there is no file {path}: give an .npz file with an array per input of the model")
+    if not path.is_file():
+        raise DataError(f"{path} is no regular file: give an .npz file with an array per input of the model")
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if isinstance(loaded, np.ndarray):
+            raise DataError(
+                f"{path} is one array without a name (.npy): save arrays by input name, np.savez(path, "
+                f"{', '.join(sorted(wanted))}=…)"
+            )
+        with loaded as archive:
+            arrays = {name: archive[name] for name in archive.files if name in wanted}
+            odd = next((name for name, array in arrays.items() if not isinstance(array, np.ndarray)), None)
+            if odd is not None:
+                raise DataError(f"{odd!r} in {path} is no array: save the file with np.savez")
+            return arrays, [name for name in archive.files if name not in arrays]
+    except DataError:
+        raise
+    except Exception as error:  # NumPy and zipfile raise whatever a damaged file makes them meet
+        told = " ".join(str(error).split()) or type(error).__name__
+        raise DataError(f"{path} is no .npz file of plain arrays: {told[:200]}") from error
 
 
 def samples_for(model: ir.Model, path: Path) -> Samples:

@@ -1,8 +1,9 @@
-"""Where the values of a tensor lie: memory maps of the model file and of its external data files.
+"""Where the values of a tensor lie: the model file and its external data files, read or mapped.
 
-A map costs address space, not memory: pages come in when they are read and can be handed back
-(:meth:`WeightFile.release`). Tensors that are looked at one after the other hand them back by themselves: a pass over
-all weights takes little more memory than the largest of them.
+Values are read into memory of their own, tensor by tensor: a file that becomes shorter meanwhile is then an error, not
+the end of the process, which is what touching a map beyond the end of its file is. Only where all weights are at hand
+at once (a running model, an export) they are maps. A map costs address space, not memory: pages come in when they are
+read and can be handed back (:meth:`WeightFile.release`), and are after every 32 MiB shown.
 External data must stay in the model's folder, as the ONNX specification demands, links included; for a model that is
 itself a link (download caches keep the files elsewhere) the folder of the real file counts as well.
 """
@@ -14,6 +15,7 @@ import math
 import mmap
 import os
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final
@@ -30,7 +32,7 @@ RESIDENT_BYTES: Final = 1 << 25
 
 
 class WeightFile:
-    """One file, open for reading: mapped for random access, streamed for single passes.
+    """One file, open for reading: at any place into memory, as a stream for single passes, and as a map.
 
     Attributes:
         path: the real path, links resolved.
@@ -46,7 +48,10 @@ class WeightFile:
             self._stream = open(path, "rb", buffering=0)  # noqa: SIM115 - closed by close()
         except OSError as error:
             raise GraphError(f"cannot read {path}: {error.strerror}; check the path and its permissions") from error
-        self.size = os.fstat(self._stream.fileno()).st_size
+        self._named = path
+        self._state = _state(os.fstat(self._stream.fileno()))
+        self.size = self._state[2]
+        self._seeking = threading.Lock()
         self._map = mmap.mmap(self._stream.fileno(), 0, access=mmap.ACCESS_READ) if self.size else None
         self._shown = 0
 
@@ -60,21 +65,60 @@ class WeightFile:
 
         Unlike the map this leaves no pages behind in the process, and every chunk starts aligned.
         """
-        self._stream.seek(offset)
         left = nbytes
         while left:
             window = scratch[: min(left, scratch.size)]
-            filled = 0
-            while filled < window.size:
-                count = self._stream.readinto(window[filled:].data)
-                if not count:
-                    raise GraphError(f"{self.path} became shorter while it was read: leave it alone during the run")
-                filled += count
+            self._fill(offset + nbytes - left, window)
             left -= window.size
             yield window
 
+    def read(self, offset: int, nbytes: int) -> NDArray[np.uint8]:
+        """Copy ``nbytes`` from ``offset`` on.
+
+        Raises:
+            GraphError: the file has become shorter.
+        """
+        values = np.empty(nbytes, np.uint8)
+        self._fill(offset, values)
+        return values
+
+    def check_unchanged(self) -> None:
+        """Compare length, time of change and identity of the file with those at the opening.
+
+        Raises:
+            GraphError: they differ: what was read before and after need not be of one piece.
+        """
+        try:
+            now = _state(os.fstat(self._stream.fileno()))
+            named = _state(os.stat(self._named))
+        except OSError as error:
+            raise GraphError(f"{self.path} is gone ({error.strerror}): leave it alone during the run") from error
+        if now != self._state or named != self._state:
+            raise GraphError(f"{self.path} was changed while it was read: leave it alone during the run, and try again")
+
+    def _fill(self, offset: int, window: NDArray[np.uint8]) -> None:
+        filled = 0
+        while filled < window.size:
+            count = self._read_into(offset + filled, window[filled:])
+            if not count:
+                raise _shorter(self.path)
+            filled += count
+
+    def _read_into(self, offset: int, window: NDArray[np.uint8]) -> int:
+        if hasattr(os, "preadv"):
+            return os.preadv(self._stream.fileno(), [window.data], offset)
+        with self._seeking:
+            self._stream.seek(offset)
+            return self._stream.readinto(window.data) or 0
+
     def show(self, nbytes: int) -> mmap.mmap | bytes:
-        """The whole file, of which ``nbytes`` will be looked at; pages of what was shown before may go."""
+        """The whole file, of which ``nbytes`` will be looked at; pages of what was shown before may go.
+
+        Raises:
+            GraphError: the file has become shorter.
+        """
+        if os.fstat(self._stream.fileno()).st_size < self.size:
+            raise _shorter(self.path)
         if self._shown > RESIDENT_BYTES:
             self.release()
         self._shown += nbytes
@@ -94,22 +138,40 @@ class WeightFile:
                 self._map.close()
 
 
-def view(file: WeightFile, offset: int, dtype: ir.DataType, shape: tuple[int, ...]) -> NDArray[np.generic]:
-    """Show the values at ``offset`` as a read-only array, without a copy where ``dtype`` fills whole bytes.
+def _state(status: os.stat_result) -> tuple[int, int, int, int]:
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
-    The array's start need not be a multiple of its item size: NumPy copes, foreign code may want a copy.
+
+def _shorter(path: Path) -> GraphError:
+    return GraphError(f"{path} became shorter while it was read: leave it alone during the run")
+
+
+def view(
+    file: WeightFile, offset: int, dtype: ir.DataType, shape: tuple[int, ...], *, mapped: bool = False
+) -> NDArray[np.generic]:
+    """Give the values at ``offset`` as a read-only array.
+
+    Args:
+        file, offset, dtype, shape: where they are and what they mean.
+        mapped: show them in the file's map, without a copy where ``dtype`` fills whole bytes; the array's start need
+            then not be a multiple of its item size: NumPy copes, foreign code may want a copy.
+
+    Raises:
+        GraphError: the file has become shorter since it was opened.
     """
     count = math.prod(shape)
     if dtype.bitwidth % 8:
-        nbytes = -(-count * dtype.bitwidth // 8)
-        packed = bytes(memoryview(file.buffer)[offset : offset + nbytes])
+        packed = file.read(offset, -(-count * dtype.bitwidth // 8)).tobytes()
         array = _unpacked(packed, dtype, shape)
     elif count == 0:
         array = np.empty(shape, dtype.numpy())
     else:
         stored = np.dtype(dtype.numpy()).newbyteorder("<")
-        shown = file.show(count * stored.itemsize)
-        array = np.frombuffer(shown, dtype=stored, count=count, offset=offset).reshape(shape)
+        nbytes = count * stored.itemsize
+        if mapped:
+            array = np.frombuffer(file.show(nbytes), dtype=stored, count=count, offset=offset).reshape(shape)
+        else:
+            array = file.read(offset, nbytes).view(stored).reshape(shape)
     array.flags.writeable = False
     return array
 
@@ -120,7 +182,7 @@ def _unpacked(packed: bytes, dtype: ir.DataType, shape: tuple[int, ...]) -> NDAr
 
 
 class MappedTensor(ir.ExternalTensor):
-    """An external tensor that reads through its source's map.
+    """An external tensor that reads through its source's open file.
 
     onnx-ir maps the file anew for each tensor and refuses files with several links, which package managers and
     download caches produce; the path was judged when the source was opened.
@@ -143,8 +205,12 @@ class MappedTensor(ir.ExternalTensor):
         self._file = file
 
     def numpy(self) -> NDArray[np.generic]:
-        """Show the values as a read-only view of the file."""
+        """Read the values."""
         return view(self._file, self.offset or 0, self.dtype, self.shape.numpy())
+
+    def mapped(self) -> NDArray[np.generic]:
+        """Show the values as a read-only view of the file's map."""
+        return view(self._file, self.offset or 0, self.dtype, self.shape.numpy(), mapped=True)
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
         """Convert for NumPy."""
@@ -152,14 +218,16 @@ class MappedTensor(ir.ExternalTensor):
 
     def tobytes(self) -> bytes:
         """Copy the values as they stand in the file."""
-        start = self.offset or 0
-        return bytes(memoryview(self._file.buffer)[start : start + self.nbytes])
+        return self._file.read(self.offset or 0, self.nbytes).tobytes()
 
     def tofile(self, file: object) -> None:
         """Write the values to a binary file-like object."""
-        start = self.offset or 0
-        with memoryview(self._file.buffer)[start : start + self.nbytes] as values:
-            file.write(values)  # type: ignore[attr-defined]
+        file.write(self._file.read(self.offset or 0, self.nbytes).data)  # type: ignore[attr-defined]
+
+
+def shown(tensor: ir.TensorProtocol) -> NDArray[Any]:
+    """The values of a tensor, for who holds those of many: in the map of their file, where they lie in one."""
+    return tensor.mapped() if isinstance(tensor, MappedTensor) else tensor.numpy()
 
 
 def resolve(model: Path, location: str, tensor: str) -> Path:

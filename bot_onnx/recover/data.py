@@ -56,6 +56,9 @@ def read_data(
         grey = any(1 in spec.shape[1:] for spec in specs) and options.mean == MEAN and options.deviation == DEVIATION
         mean, deviation = ((0.5,), (0.5,)) if grey else (options.mean, options.deviation)
         return read_images(path, specs, options.image_size, mean, deviation)
+    for given in (path, options.tokenizer):
+        if given is not None and given.exists() and not given.is_file():
+            raise RecoverError(f"{given} is no regular file: pipes and devices are not read")
     if zipfile.is_zipfile(path):
         return _read_arrays(path, specs, rows)
     tokenizer = options.tokenizer

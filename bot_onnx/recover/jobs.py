@@ -24,10 +24,12 @@ from bot_onnx.recover.quality import got_worse, measure
 from bot_onnx.recover.savepoint import SUFFIX, Savepoint
 from bot_onnx.recover.student import first_run, make_student
 from bot_onnx.recover.teacher import Teacher
+from bot_onnx.recover.text import TOKENIZER
 from bot_onnx.recover.trainable import Trainable, find_trainable
 from bot_onnx.recover.training import Progress, Training, as_tensors, mask_of
 from bot_onnx.recover.types import Array, OutputQuality, Recovery, Settings
 from bot_onnx.recover.writing import write_trained
+from bot_onnx.surgery.scratch import sweep_beside
 from bot_onnx.surgery.writer import check_output
 from bot_onnx.verify import raise_unless_passed, verify_model
 from bot_onnx.verify.feeding import index_ranges
@@ -81,10 +83,11 @@ def recover(
     options = options if isinstance(options, DataOptions) else DataOptions(**(options or {}))
     out, origin = Path(output), Path(data)
     converter()
+    sweep_beside(student, teacher, out)
     with ExitStack() as stack:
         sources = [stack.enter_context(open_model(path)) for path in (student, teacher)]
         in_data = sources[0].uses_external_data if external is None else external
-        read_only = [*sources[0].files, *sources[1].files, *([origin] if origin.is_file() else [])]
+        read_only = [*sources[0].files, *sources[1].files, *_files_read(origin, options, (student, teacher), out)]
         check_output(out, external=in_data, force=force, sources=read_only)
         kept = out.with_name(out.name + SUFFIX)
         check_output(kept, force=True, sources=read_only)
@@ -100,6 +103,8 @@ def recover(
         after: list[tuple[OutputQuality, ...]] = []
 
         def check(readable: str) -> None:
+            for source in sources:
+                source.check_unchanged()
             raise_unless_passed(verify_model(out, readable=readable))
             after.append(job.quality(job.opened(readable)))
 
@@ -118,6 +123,15 @@ def recover(
         resumed = 0 if state is None else len(state["losses"])
         made = _recovery(job, training, losses, (before, after[0]), resumed, out)
         return replace(made, seconds=time.perf_counter() - started)
+
+
+def _files_read(origin: Path, options: DataOptions, models: Sequence[PathOrName], out: Path) -> list[Path]:
+    """Files besides the models that the output must not replace: the data, an image among them, and tokenizers."""
+    files = [origin] if origin.is_file() else []
+    if out.exists() and out.resolve().is_relative_to(origin.resolve()):
+        files.append(out)
+    tokenizers = [Path(model).parent / TOKENIZER for model in models]
+    return files + [path for path in (options.tokenizer, *tokenizers) if path is not None and path.is_file()]
 
 
 @contextmanager

@@ -66,7 +66,7 @@ class Savepoint:
         """
         buffer = io.BytesIO()
         torch().save({**state, "fingerprint": json.dumps(self._fingerprint)}, buffer)
-        with Staging(self.path.absolute(), None) as staging, buffer.getbuffer() as content:
+        with Staging(self.path.absolute()) as staging, buffer.getbuffer() as content:
             staging.reserve(len(content), 0)
             staging.model.write_at(0, content)
             staging.model.sync()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import stat
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,16 +14,20 @@ MAX_BYTES = 16 * 1024 * 1024
 
 
 def read_text(path: Path) -> str:
-    """Read a UTF-8 file of at most :data:`MAX_BYTES`.
+    """Read a UTF-8 file of at most :data:`MAX_BYTES`; pipes and devices, which may never end, are no files.
 
     Raises:
         SpecError: the file is missing, unreadable, too large, or not text.
     """
     try:
-        size = path.stat().st_size
+        status = path.stat()
+        size = status.st_size
+        if not stat.S_ISREG(status.st_mode):
+            raise SpecError(f"{path}: the spec cannot be read (not a regular file); give a JSON spec or a config.json.")
         if size > MAX_BYTES:
             raise SpecError(f"{path}: {size} bytes are too many for a spec; is this the model? Give the JSON file.")
-        return path.read_bytes().decode("utf-8-sig")
+        with open(path, "rb") as stream:
+            return stream.read(MAX_BYTES).decode("utf-8-sig")
     except OSError as error:
         reason = error.strerror or type(error).__name__
         raise SpecError(f"{path}: the spec cannot be read ({reason}); check the path.") from error

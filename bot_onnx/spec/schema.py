@@ -29,15 +29,18 @@ from bot_onnx.spec.reader import parse_object, read_text
 #: No dim of a real network is larger; the bound keeps products of sizes far from int64's end.
 MAX_SIZE = 2**31 - 1
 
+#: The deepest published networks have a thousand layers; every layer costs nodes to make, check and run.
+MAX_LAYERS = 2048
+
 Size = Annotated[int, Field(strict=True, gt=0, le=MAX_SIZE)]
 RoleKey = Literal["hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "positions"]
 
 
-def _count(value: object, place: str) -> None:
+def _layer_count(value: object, place: str) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise ValueError(f"{place}must be a whole number, not {value!r:.80}")
-    if not 0 < value <= MAX_SIZE:
-        raise ValueError(f"{place}must be above 0 and at most {MAX_SIZE}, not {value!r:.80}")
+    if not 0 < value <= MAX_LAYERS:
+        raise ValueError(f"{place}must be above 0 and at most {MAX_LAYERS} (the ceiling for layers), not {value!r:.80}")
 
 
 def _check_layers(value: object) -> object:
@@ -47,13 +50,13 @@ def _check_layers(value: object) -> object:
         if not value:
             raise ValueError("is empty; give a number, a list in graph order or an object by chain name")
         for key, count in items:
-            _count(count, f"entry '{key}' " if isinstance(value, dict) else f"entry {key} ")
+            _layer_count(count, f"entry '{key}' " if isinstance(value, dict) else f"entry {key} ")
     elif value is not None:
         if not isinstance(value, int) or isinstance(value, bool):
             raise ValueError(
                 f"must be a whole number, a list of them in graph order, or an object by chain name, not {value!r:.80}"
             )
-        _count(value, "")
+        _layer_count(value, "")
     return value
 
 

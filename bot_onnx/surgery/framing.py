@@ -16,6 +16,7 @@ import onnx
 import onnx_ir as ir
 
 from bot_onnx.errors import OutputError
+from bot_onnx.graph.data_files import UNKNOWN, data_name, seal
 from bot_onnx.graph.tensor_protos import all_tensors
 from bot_onnx.graph.wire import external_entries, length_prefix
 
@@ -64,6 +65,7 @@ class Layout:
         framing: ``(offset, bytes)`` of everything else in the model file.
         model_bytes, data_bytes: sizes of the two files; ``data_bytes`` is 0 where all weights are inline.
         data_name: name of the data file beside the model file, or None.
+        seal: what stands at the end of the data file.
     """
 
     slots: dict[str, TensorSlot]
@@ -72,6 +74,7 @@ class Layout:
     model_bytes: int
     data_bytes: int
     data_name: str | None
+    seal: bytes
 
     @property
     def total_bytes(self) -> int:
@@ -79,14 +82,17 @@ class Layout:
         return self.model_bytes + self.data_bytes
 
 
-def layout(proto: onnx.ModelProto, slots: Sequence[TensorSlot], name: str, *, external: bool = False) -> Layout:
-    """Plan the bytes of an output.
+def layout(
+    proto: onnx.ModelProto, slots: Sequence[TensorSlot], name: str, *, external: bool = False, digest: str = UNKNOWN
+) -> Layout:
+    """Plan the bytes of an output. No place and no length depends on the digest.
 
     Args:
         proto: the model without the tensors in ``slots``; initializers that it holds itself are kept as they are.
         slots: the initializers to write, in the order in which they shall stand in the file.
-        name: file name of the output; external data goes to ``<name>.data``.
+        name: file name of the output; external data goes to a file named after it and its digest.
         external: put the weights there even if one file could hold them all; more than 2 GiB always go there.
+        digest: hex SHA-256 of the weights in the data file, once they are known.
 
     Raises:
         OutputError: a name occurs twice, a slot has no fixed length, ``proto`` still refers to values in another
@@ -94,10 +100,10 @@ def layout(proto: onnx.ModelProto, slots: Sequence[TensorSlot], name: str, *, ex
     """
     _check(proto, slots)
     if not external:
-        plan = _lay_out(proto, slots, None)
+        plan = _lay_out(proto, slots, None, digest)
         if plan.model_bytes <= INLINE_LIMIT:
             return plan
-    plan = _lay_out(proto, slots, f"{name}.data")
+    plan = _lay_out(proto, slots, data_name(name, digest), digest)
     if plan.model_bytes > INLINE_LIMIT:
         raise OutputError(
             f"{name} would have {plan.model_bytes} bytes without its weights, more than an ONNX file can hold: "
@@ -119,13 +125,13 @@ def _check(proto: onnx.ModelProto, slots: Sequence[TensorSlot]) -> None:
             raise OutputError(f"tensor {name!r} of the output still refers to the source's values: give it a slot")
 
 
-def _lay_out(proto: onnx.ModelProto, slots: Sequence[TensorSlot], data_name: str | None) -> Layout:
+def _lay_out(proto: onnx.ModelProto, slots: Sequence[TensorSlot], location: str | None, digest: str) -> Layout:
     placements: dict[str, Placement] = {}
     headers: list[bytes] = []
     graph = proto.graph.SerializeToString(deterministic=True)
     graph_bytes, data_bytes = len(graph), 0
     for slot in slots:
-        inline = data_name is None or slot.nbytes < SMALL_BYTES
+        inline = location is None or slot.nbytes < SMALL_BYTES
         if inline:
             header = _tensor(slot) + length_prefix(_RAW_DATA, slot.nbytes)
             header = length_prefix(_INITIALIZER, len(header) + slot.nbytes) + header
@@ -133,7 +139,7 @@ def _lay_out(proto: onnx.ModelProto, slots: Sequence[TensorSlot], data_name: str
             graph_bytes += len(header) + slot.nbytes
         else:
             offset = -(-data_bytes // ALIGNMENT) * ALIGNMENT
-            header = _tensor(slot) + external_entries(str(data_name), offset, slot.nbytes)
+            header = _tensor(slot) + external_entries(str(location), offset, slot.nbytes)
             header = length_prefix(_INITIALIZER, len(header)) + header
             placements[slot.name] = Placement("data", offset, slot.nbytes)
             graph_bytes += len(header)
@@ -150,8 +156,10 @@ def _lay_out(proto: onnx.ModelProto, slots: Sequence[TensorSlot], data_name: str
         if (place := placements[slot.name]).file == "model":
             placements[slot.name] = Placement("model", len(start) + place.offset, place.nbytes)
             position += slot.nbytes
-    used = data_name if data_bytes else None
-    return Layout({slot.name: slot for slot in slots}, placements, tuple(framing), position, data_bytes, used)
+    used = location if data_bytes else None
+    end = seal(digest) if data_bytes else b""
+    whole = data_bytes + len(end)
+    return Layout({slot.name: slot for slot in slots}, placements, tuple(framing), position, whole, used, end)
 
 
 def _tensor(slot: TensorSlot) -> bytes:

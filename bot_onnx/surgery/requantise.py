@@ -7,6 +7,8 @@ activations were calibrated on data at the source's sizes, and are worth nothing
 from __future__ import annotations
 
 import logging
+import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,6 +20,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx.errors import GraphError
+from bot_onnx.graph.data_files import locations
 from bot_onnx.graph.opening import Scheme
 
 #: Ops whose weights a dynamic quantiser packs, by an op that such a file then has.
@@ -55,14 +58,15 @@ def requantise(scheme: Scheme, source: Path, target: Path) -> None:
     """Write a quantised copy of a floating-point model; weights of large models go to ``<target>.data``.
 
     Args:
-        scheme: of the model that ``source`` was made from. source: the resized model. target: the copy.
+        scheme: of the model that ``source`` was made from. source: the resized model. target: the copy; what the
+            quantisers need meanwhile lies beside it.
 
     Raises:
         GraphError: the quantiser fails.
     """
     writers = {"dynamic": _dynamic, "blocks": _blocks, "weights": _weights}
     try:
-        with _quiet():
+        with _quiet(), _temporary_files_in(target.parent):
             writers[scheme.kind](scheme, source, target)
     except GraphError:
         raise
@@ -79,6 +83,16 @@ def _quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(level)
+
+
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """The quantisers write copies of the model wherever ``tempfile`` says: where they are removed with the rest."""
+    before, tempfile.tempdir = tempfile.tempdir, os.fspath(folder)
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 def _dynamic(scheme: Scheme, source: Path, target: Path) -> None:
@@ -114,7 +128,8 @@ def _blocks(scheme: Scheme, source: Path, target: Path) -> None:
 
 
 def _is_large(source: Path) -> bool:
-    return sum(path.stat().st_size for path in (source, Path(f"{source}.data")) if path.exists()) > 1 << 30
+    files = [source, *(source.with_name(name) for name in locations(source))]
+    return sum(path.stat().st_size for path in files) > 1 << 30
 
 
 def _weights(scheme: Scheme, source: Path, target: Path) -> None:

@@ -1,8 +1,9 @@
 """Output that appears whole or not at all.
 
 Files are written without a name where the system can do that (``O_TMPFILE`` on Linux: should the process be killed,
-they are simply gone), else under a hidden name beside the target, ``.<name>.<pid>.partial``. They get their names when
-everything is written, synced and checked. What a killed process left behind is removed by the next write.
+they are simply gone), else in a scratch folder beside the target (:mod:`bot_onnx.surgery.scratch`). They get their
+names when everything is written, synced and checked; two files get them as one (:mod:`bot_onnx.surgery.journal`). What
+a killed process left behind is removed by the next run in that folder.
 """
 
 from __future__ import annotations
@@ -11,16 +12,20 @@ import contextlib
 import errno
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Final
 
 from bot_onnx.errors import OutputError
+from bot_onnx.graph.data_files import own_data
+from bot_onnx.surgery.journal import ASIDE, STAGED, Journal, rename_new, settle, sync_folder
+from bot_onnx.surgery.locks import alone_in
+from bot_onnx.surgery.scratch import Scratch, sweep
 
 _FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
-# Hidden paths in use by this process: an own process id alone proves nothing, ids are reused.
+# Targets that this process is writing.
 _ACTIVE: Final[set[Path]] = set()
 
 
@@ -32,16 +37,16 @@ class StagedFile:
         hidden: its present path, or None as long as it has no name.
     """
 
-    def __init__(self, target: Path, hidden: Path, *, anonymous: bool) -> None:
+    def __init__(self, target: Path, hidden: Path | None) -> None:
+        """Create it at ``hidden``, or without a name in the target's folder."""
         self.target = target
-        self.hidden: Path | None = None
+        self.hidden = hidden
         flags = os.O_RDWR | getattr(os, "O_BINARY", 0)
         with worded(target):
-            if anonymous:
+            if hidden is None:
                 descriptor = os.open(target.parent, flags | os.O_TMPFILE, 0o666)
             else:
                 descriptor = os.open(hidden, flags | os.O_CREAT | os.O_EXCL, 0o666)
-                self.hidden = hidden
         self._file = os.fdopen(descriptor, "r+b", buffering=0)
         self._nbytes = 0
 
@@ -69,63 +74,64 @@ class StagedFile:
         """A path under which this and other processes can open the file as it is now."""
         return self.hidden or Path(f"/proc/{os.getpid()}/fd/{self._file.fileno()}")
 
-    def name(self, path: Path) -> None:
-        """Give the file a name that is not taken; a hidden name it had is dropped.
+    def hide(self, folder: Path) -> None:
+        """Give the file, which is written, its target's name in a scratch folder."""
+        hidden = folder / self.target.name
+        if self.hidden is None:
+            _link_anonymous(self._file.fileno(), hidden)
+        elif self.hidden != hidden:
+            self._file.close()  # Windows renames no open file
+            os.rename(self.hidden, hidden)
+        self.hidden = hidden
+
+    def place(self, *, force: bool) -> None:
+        """Give the file its target's name; with ``force``, for which it must be hidden, in place of another file.
 
         Raises:
-            FileExistsError: the name is taken.
+            FileExistsError: the name is taken, and ``force`` is off.
         """
         if self.hidden is None:
-            _link_anonymous(self._file.fileno(), path)
-        else:
-            _rename_new(self.hidden, path)
-        self.hidden = path
-
-    def replace(self, path: Path, hidden: Path) -> None:
-        """Give the file a name, in one step if another file has it; ``hidden`` is a free path to go through."""
-        if self.hidden is None:
-            self.name(hidden)
-        assert self.hidden is not None
-        os.replace(self.hidden, path)
-        self.hidden = path
-
-    def discard(self) -> None:
-        """Close the file and remove it if it has a hidden name still."""
+            _link_anonymous(self._file.fileno(), self.target)
+            return
         self._file.close()
-        if self.hidden is not None and self.hidden != self.target:
-            with contextlib.suppress(OSError):
-                self.hidden.unlink()
+        if force:
+            os.replace(self.hidden, self.target)
+        else:
+            rename_new(self.hidden, self.target)
+
+    def close(self) -> None:
+        """Close the file; one without a name is gone."""
+        self._file.close()
 
 
 class Staging:
     """The files of one output. Leaving the block without :meth:`publish` leaves the folder as it was.
 
     Args:
-        path: the model file to be.
-        data: the data file to be beside it, or None.
+        path: the file to be.
+        data: whether a data file belongs to it, whose :attr:`StagedFile.target` is set when its content is known.
+        second: a file under a fixed name that belongs to it, or None.
     """
 
-    def __init__(self, path: Path, data: Path | None) -> None:
+    def __init__(self, path: Path, *, data: bool = False, second: Path | None = None) -> None:
         self.path = path
-        short = os.fsdecode(os.fsencode(path.name)[:200])  # file names end at 255 bytes
-        self._prefix = f".{short}."
-        self._hidden = path.parent / f"{self._prefix}{os.getpid()}.partial"
-        self._targets = [path] if data is None else [data, path]
+        self._second = second
+        self._other = path.with_name(f"{path.name}.data") if data else second
+        self._scratch: Scratch | None = None
         self._files: list[StagedFile] = []
 
     def __enter__(self) -> Staging:
         """Create the files."""
-        self._remove_stale()
-        if self._hidden in _ACTIVE:
+        if self.path in _ACTIVE:
             raise OutputError(f"{self.path} is being written already: wait for it or choose another name")
-        _ACTIVE.add(self._hidden)
+        _ACTIVE.add(self.path)
         try:
-            anonymous = _can_be_anonymous(self._hidden)
-            if not anonymous and len(self._targets) > 1:
-                self._folder()
-            for target in self._targets:
-                hidden = self._hidden / target.name if len(self._targets) > 1 else self._hidden
-                self._files.append(StagedFile(target, hidden, anonymous=anonymous))
+            with worded(self.path):
+                sweep(self.path.parent)
+                anonymous = _can_be_anonymous(self.path.parent)
+                for number, target in enumerate(filter(None, (self.path, self._other))):
+                    hidden = None if anonymous else self._folder() / f"{number}.unfinished"
+                    self._files.append(StagedFile(target, hidden))
         except BaseException:
             self._clean()
             raise
@@ -139,13 +145,13 @@ class Staging:
 
     @property
     def model(self) -> StagedFile:
-        """The model file."""
-        return self._files[-1]
+        """The file at :attr:`path`."""
+        return self._files[0]
 
     @property
     def data(self) -> StagedFile | None:
-        """The data file, if there is one."""
-        return self._files[0] if len(self._files) > 1 else None
+        """The other file, if there is one."""
+        return self._files[1] if len(self._files) > 1 else None
 
     def reserve(self, model_bytes: int, data_bytes: int) -> None:
         """Set the lengths of the files, after a check that there is room for both."""
@@ -162,62 +168,73 @@ class Staging:
     def readable(self) -> Path:
         """Return a path that opens the unpublished model; its data file, if any, lies beside it."""
         if len(self._files) > 1:
-            with worded(self.path):
-                for file in self._files:
-                    if file.hidden is None:
-                        file.name(self._folder() / file.target.name)
+            self._hide()
         return self.model.readable
 
-    def publish(self, *, force: bool) -> None:
-        """Give the files their names, the data file first; where the second fails, the first is taken back.
+    def publish(self, *, force: bool, keep: Sequence[str | os.PathLike[str]] = ()) -> None:
+        """Give the files their names, both or none; data files that only the old model read go with it.
+
+        Args:
+            force: replace files that exist. keep: files that stay whatever happens.
 
         Raises:
             OutputError: a name is taken and ``force`` is off, or the system refuses.
         """
-        undo: list[tuple[Path, Path | None]] = []
-        try:
+        with worded(self.path), alone_in(self.path.parent):
+            old = {name for name in own_data(self.path) if not _is_one_of(self.path.with_name(name), keep)}
+            if self.data is None and not old:
+                if force:
+                    self._hide()
+                self.model.place(force=force)
+            else:
+                self._publish_noted(old, force=force)
+        sync_folder(self.path.parent)
+
+    def _publish_noted(self, old: set[str], *, force: bool) -> None:
+        self._hide()
+        scratch = self._folder().parent
+        made = self.data if self._second is None else None
+        shared = made is not None and _same_bytes(made)
+        for file in (self.data, self.model):
+            if file is not None and not (force or (file is made and shared)) and os.path.lexists(file.target):
+                raise OutputError(_taken(file.target))
+        obsolete = old - ({made.target.name} if made is not None else set())
+        Journal(
+            self.path.name,
+            made.target.name if made is not None and not shared else None,
+            tuple(sorted(obsolete)),
+            None if self._second is None else self._second.name,
+        ).write(scratch)
+        if made is not None and not shared:
+            with worded(made.target):
+                made.place(force=force)
+        if self._second is not None and os.path.lexists(self._second):
+            os.replace(self._second, scratch / ASIDE)
+        sync_folder(self.path.parent)
+        self.model.place(force=force)
+        sync_folder(self.path.parent)
+        if self.data is not None:
+            self.data.close()
+        settle(scratch)
+
+    def _hide(self) -> None:
+        with worded(self.path):
             for file in self._files:
-                with worded(file.target):
-                    old = self._keep_old(file.target) if force and file is not self.model else None
-                    if force:
-                        spare = self._folder() / "new" if len(self._files) > 1 else self._hidden
-                        file.replace(file.target, spare)
-                    else:
-                        file.name(file.target)
-                    undo.append((file.target, old))
-        except BaseException:
-            if self.model.hidden != self.model.target:
-                for target, old in undo:
-                    with contextlib.suppress(OSError):
-                        target.unlink() if old is None else os.replace(old, target)
-            raise
-        _sync_folder(self.path.parent)
+                file.hide(self._folder())
 
     def _folder(self) -> Path:
-        self._hidden.mkdir(exist_ok=True)
-        return self._hidden
-
-    def _keep_old(self, target: Path) -> Path | None:
-        if not os.path.lexists(target):
-            return None
-        kept = self._folder() / "old"
-        os.link(target, kept, follow_symlinks=False)
-        return kept
+        """The folder of the new files in the scratch folder."""
+        if self._scratch is None:
+            self._scratch = Scratch(self.path.parent, self.path.name)
+            (self._scratch.make() / STAGED).mkdir()
+        return self._scratch.path / STAGED
 
     def _clean(self) -> None:
         for file in self._files:
-            file.discard()
-        _remove(self._hidden)
-        _ACTIVE.discard(self._hidden)
-
-    def _remove_stale(self) -> None:
-        with contextlib.suppress(OSError):
-            for entry in self.path.parent.iterdir():
-                if not (entry.name.startswith(self._prefix) and entry.name.endswith(".partial")):
-                    continue
-                process = entry.name[len(self._prefix) : -len(".partial")]
-                if process.isascii() and process.isdigit() and entry not in _ACTIVE and not _alive(int(process)):
-                    _remove(entry)
+            file.close()
+        if self._scratch is not None:
+            self._scratch.close()
+        _ACTIVE.discard(self.path)
 
 
 @contextlib.contextmanager
@@ -226,9 +243,7 @@ def worded(path: Path, needed: int | None = None) -> Iterator[None]:
     try:
         yield
     except FileExistsError as error:
-        raise OutputError(
-            f"{path} exists already: choose another name, or replace it with --force (force=True)"
-        ) from error
+        raise OutputError(_taken(path)) from error
     except OSError as error:
         if error.errno in _FULL:
             amount = f" ({needed} bytes needed)" if needed else ""
@@ -238,17 +253,40 @@ def worded(path: Path, needed: int | None = None) -> Iterator[None]:
         raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
 
 
-def _can_be_anonymous(probe: Path) -> bool:
+def _taken(path: Path) -> str:
+    return f"{path} exists already: choose another name, or replace it with --force (force=True)"
+
+
+def _is_one_of(path: Path, files: Sequence[str | os.PathLike[str]]) -> bool:
+    return any(os.path.exists(file) and os.path.samefile(path, file) for file in files)
+
+
+def _same_bytes(file: StagedFile) -> bool:
+    """Whether the target is there already, with the very same content: it may be another model's as well."""
+    assert file.hidden is not None
+    try:
+        if file.target.is_symlink() or file.target.stat().st_size != file.hidden.stat().st_size:
+            return False
+        with open(file.target, "rb") as theirs, open(file.hidden, "rb") as ours:
+            while (block := ours.read(1 << 20)) == theirs.read(1 << 20):
+                if not block:
+                    return True
+    except OSError:
+        return False
+    return False
+
+
+def _can_be_anonymous(folder: Path) -> bool:
     """Whether files in this folder can be written without a name and be named later: tried with an empty one."""
     if not hasattr(os, "O_TMPFILE"):
         return False
     try:
-        descriptor = os.open(probe.parent, os.O_RDWR | os.O_TMPFILE, 0o600)
+        descriptor = os.open(folder, os.O_RDWR | os.O_TMPFILE, 0o600)
     except OSError:
         return False
     try:
-        _link_anonymous(descriptor, probe)
-        probe.unlink()
+        with Scratch(folder, "probe") as scratch:
+            _link_anonymous(descriptor, scratch / "probe")
     except OSError:
         return False
     finally:
@@ -263,47 +301,3 @@ def _link_anonymous(descriptor: int, path: Path) -> None:
         os.link(f"self/fd/{descriptor}", path, src_dir_fd=folder, follow_symlinks=True)
     finally:
         os.close(folder)
-
-
-def _rename_new(old: Path, new: Path) -> None:
-    """Rename a file, but never over another one."""
-    try:
-        os.link(old, new)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links
-        if os.path.lexists(new):
-            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(new)) from None
-        os.rename(old, new)
-    else:
-        old.unlink()
-
-
-def _alive(process: int) -> bool:
-    if process == os.getpid():
-        return False  # not this one's: those in use are known
-    try:
-        os.kill(process, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    return True
-
-
-def _remove(path: Path) -> None:
-    with contextlib.suppress(OSError):
-        if path.is_dir() and not path.is_symlink():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
-def _sync_folder(folder: Path) -> None:
-    # Not every system lets a folder be opened or synced; the files themselves are safe by now.
-    with contextlib.suppress(OSError):
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

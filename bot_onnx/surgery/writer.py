@@ -2,11 +2,12 @@
 
 The file is laid out first (:mod:`bot_onnx.surgery.framing`), values are written at their offsets in whatever order
 they come, and the output appears under its name only when it is complete and verified
-(:mod:`bot_onnx.surgery.staging`).
+(:mod:`bot_onnx.surgery.staging`). A data file is named after the weights in it (:mod:`bot_onnx.graph.data_files`).
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
@@ -18,10 +19,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx.errors import OutputError
+from bot_onnx.graph.data_files import UNKNOWN, data_name
 from bot_onnx.surgery.framing import Layout, Placement, TensorSlot, layout
 from bot_onnx.surgery.staging import StagedFile, Staging
 
-__all__ = ["Layout", "Placement", "TensorSlot", "check_output", "layout", "write_model"]
+__all__ = ["Layout", "Placement", "TensorSlot", "check_output", "layout", "write_model", "write_text"]
 
 StrPath = str | os.PathLike[str]
 
@@ -45,9 +47,10 @@ def write_model(
         produce: yields ``(name, values)``, tensors in any order. A tensor may come in pieces along its first axis,
             one piece after the other; pieces of different tensors may alternate. Each array has the slot's data type
             (NumPy's or ml_dtypes'; any byte order) and is written before the next one is asked for.
-        path: the output. ``<path>.data`` stands beside it if the weights are external.
+        path: the output. ``<path>.<12 digits of their SHA-256>.data`` stands beside it if the weights are external.
         external: store weights as external data; models above 2 GiB always do.
-        force: replace an existing output; the old one stays until the new one is complete.
+        force: replace an existing output; the old one stays until the new one is complete. A data file that only the
+            old one read goes with it.
         sources: files that the output must not be, whatever name it goes by (the source and its external data).
         before_publish: called with a path that opens the finished file (its data file lies beside it), before the
             output has its name. If it raises, the output never appears.
@@ -62,21 +65,44 @@ def write_model(
     path = Path(path).absolute()
     check_output(path, external=external, force=force, sources=sources)
     plan = layout(proto, slots, path.name, external=external)
-    data = None if plan.data_name is None else path.parent / plan.data_name
-    if data is not None:
-        _check_target(data, force, sources)
-    with Staging(path, data) as staging:
+    with Staging(path, data=plan.data_name is not None) as staging:
         files = {"model": staging.model, "data": staging.data}
         staging.reserve(plan.model_bytes, plan.data_bytes)
+        plan = layout(proto, slots, path.name, external=external, digest=_fill(plan, produce, files))
         for offset, framing in plan.framing:
             staging.model.write_at(offset, framing)
-        _fill(plan, produce, files)
+        if staging.data is not None:
+            staging.data.target = path.parent / str(plan.data_name)
+            _check_target(staging.data.target, True, sources)
+            staging.data.write_at(plan.data_bytes - len(plan.seal), plan.seal)
         for file in filter(None, files.values()):
             file.sync()
         if before_publish is not None:
             before_publish(os.fspath(staging.readable()))
-        staging.publish(force=force)
+        staging.publish(force=force, keep=sources)
     return plan
+
+
+def write_text(path: StrPath, text: str, *, force: bool = False, sources: Sequence[StrPath] = ()) -> None:
+    """Write a text file, which appears whole or not at all, with the checks that a model's output has.
+
+    Args:
+        path: of the file.
+        text: its content, written as UTF-8.
+        force: replace an existing file.
+        sources: files that it must not be, whatever name it goes by.
+
+    Raises:
+        OutputError: it may not or cannot be written; what was there before is untouched.
+    """
+    path = Path(path).absolute()
+    check_output(path, force=force, sources=sources)
+    content = text.encode()
+    with Staging(path) as staging:
+        staging.reserve(len(content), 0)
+        staging.model.write_at(0, content)
+        staging.model.sync()
+        staging.publish(force=force)
 
 
 def check_output(
@@ -98,14 +124,23 @@ def check_output(
     except UnicodeEncodeError:
         raise OutputError(f"{str(path)!r} is not UTF-8, which ONNX demands of names: choose another") from None
     folder = path.parent
+    if _is_of_the_system(folder):
+        raise OutputError(f"{path} is no regular file: name a file on a disk, for example small.onnx")
     if not folder.is_dir():
         what = "is not a folder" if folder.exists() else "does not exist"
         raise OutputError(f"cannot write {path}: {folder} {what}; create it or choose another")
     _check_target(path, force, sources)
     if external:
-        _check_target(folder / f"{path.name}.data", force, sources)
+        _check_target(folder / data_name(path.name, UNKNOWN), True, sources)  # that the name is not too long
     if not os.access(folder, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write {path}: no permission to create files in {folder}; choose another folder")
+
+
+def _is_of_the_system(folder: Path) -> bool:
+    """Whether what lies in a folder are devices, streams and processes: ``/dev/stdout`` may well look like a file."""
+    real = Path(os.path.realpath(folder))
+    systems = real.is_relative_to("/dev") or real.is_relative_to("/proc") or real.is_relative_to("/sys")
+    return systems and not real.is_relative_to("/dev/shm")
 
 
 def _check_target(path: Path, force: bool, sources: Sequence[StrPath]) -> None:
@@ -125,15 +160,17 @@ def _check_target(path: Path, force: bool, sources: Sequence[StrPath]) -> None:
         raise OutputError(f"{path} is no regular file: choose another name")
     for source in sources:
         if os.path.exists(source) and os.path.samefile(path, source):
-            raise OutputError(f"{path} is the source itself ({source}), which is never written to: choose another name")
+            raise OutputError(
+                f"{path} is a source of this command ({source}), which is never written to: choose another name"
+            )
     if not force:
         raise OutputError(f"{path} exists already: choose another name, or replace it with --force (force=True)")
 
 
-def _fill(
-    plan: Layout, produce: Iterable[tuple[str, NDArray[np.generic]]], files: dict[str, StagedFile | None]
-) -> None:
+def _fill(plan: Layout, produce: Iterable[tuple[str, NDArray[np.generic]]], files: dict[str, StagedFile | None]) -> str:
+    """Write the values; give the digest of the data file: of its tensors' digests, in file order."""
     written = dict.fromkeys(plan.slots, 0)
+    digests = {name: hashlib.sha256() for name, place in plan.placements.items() if place.file == "data"}
     for name, values in produce:
         slot = plan.slots.get(name)
         if slot is None:
@@ -146,9 +183,12 @@ def _fill(
         assert file is not None
         file.write_at(place.offset + written[name], raw)
         written[name] += len(raw)
+        if name in digests:
+            digests[name].update(raw)
     missing = [name for name, count in written.items() if count < plan.placements[name].nbytes]
     if missing:
         raise OutputError(f"no or too few values were produced for tensor {missing[0]!r}; nothing was written")
+    return hashlib.sha256(b"".join(digest.digest() for digest in digests.values())).hexdigest()
 
 
 def _raw_bytes(values: NDArray[np.generic], slot: TensorSlot) -> memoryview:

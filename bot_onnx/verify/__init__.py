@@ -7,7 +7,7 @@ from here; the other modules are this folder's own.
 from bot_onnx.verify.dequantised import check_quantised
 from bot_onnx.verify.expected import Expected, expected_from_plan, expected_from_spec
 from bot_onnx.verify.model import raise_unless_passed, verify_model
-from bot_onnx.verify.requantised import beside, publish_requantised
+from bot_onnx.verify.requantised import publish_requantised
 from bot_onnx.verify.types import Check, OutputComparison, VerifyReport
 
 __all__ = [
@@ -15,7 +15,6 @@ __all__ = [
     "Expected",
     "OutputComparison",
     "VerifyReport",
-    "beside",
     "check_quantised",
     "expected_from_plan",
     "expected_from_spec",

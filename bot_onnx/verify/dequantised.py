@@ -14,6 +14,7 @@ from bot_onnx.graph.analysis import Analysis, analyse
 from bot_onnx.graph.normalise import scheme_of
 from bot_onnx.graph.quantised import quantised_weight
 from bot_onnx.graph.reader import Source, open_model
+from bot_onnx.surgery.staging import worded
 from bot_onnx.verify.trial import compare_with, run_model
 from bot_onnx.verify.types import OutputComparison
 
@@ -23,7 +24,7 @@ LEAST_COSINE = 0.9
 
 
 def check_dequantised(
-    model: ir.Model, source: Source, observed: Mapping[str, tuple[tuple[int, int], ...]]
+    model: ir.Model, source: Source, observed: Mapping[str, tuple[tuple[int, int], ...]], folder: Path
 ) -> tuple[OutputComparison, ...]:
     """Run the floating-point ``model`` and the quantised ``source`` on the same inputs.
 
@@ -31,14 +32,16 @@ def check_dequantised(
         model: normalised, as nothing has changed it yet.
         source: the quantised file.
         observed: sizes at which the analysis ran the model.
+        folder: a scratch folder that takes the floats while they run.
 
     Returns:
         How close every output is.
 
     Raises:
         GraphError: one of them does not run, or their outputs differ by more than rounding explains.
+        OutputError: there is no room for the floats.
     """
-    with _saved(model) as plain:
+    with _saved(model, folder) as plain:
         trial, checks = run_model(plain, str(plain.path), observed=observed, reference=source, seed=0)
         found = compare_with(source, str(source.path), trial, plain.proto.graph, {})
     failed = [check.detail for check in checks if check.status == "fail"]
@@ -61,11 +64,12 @@ def check_dequantised(
 
 
 @contextmanager
-def _saved(model: ir.Model) -> Iterator[Source]:
-    """The floating-point form of a quantised file, as a file that is gone afterwards."""
-    with tempfile.TemporaryDirectory(prefix="bot_onnx_") as folder:
-        path = Path(folder) / "float.onnx"
-        ir.save(model, path, external_data="float.onnx.data", size_threshold_bytes=1024)
+def _saved(model: ir.Model, folder: Path | None = None) -> Iterator[Source]:
+    """The floating-point form of a quantised file, in ``folder`` (None: the system's) until the end of the block."""
+    with tempfile.TemporaryDirectory(prefix="bot_onnx_", dir=folder) as inner:
+        path = Path(inner) / "float.onnx"
+        with worded(path):
+            ir.save(model, path, external_data="float.onnx.data", size_threshold_bytes=1024)
         with open_model(path) as plain:
             yield plain
 
@@ -81,14 +85,16 @@ def floating(source: Source) -> Iterator[Source]:
         yield plain
 
 
-def check_quantised(analysis: Analysis, source: Source) -> tuple[str, ...]:
+def check_quantised(analysis: Analysis, source: Source, folder: Path) -> tuple[str, ...]:
     """Hold a quantised source against the floats that are resized in its stead; says how close they are.
+
+    The floats lie in ``folder``, a scratch folder, while they run.
 
     Raises:
         GraphError: they are not the same network.
     """
     if scheme_of(analysis.model) is None or quantised_weight(analysis.model.graph) is not None:
         return ()
-    compared = check_dequantised(analysis.model, source, analysis.context.observed.shapes)
+    compared = check_dequantised(analysis.model, source, analysis.context.observed.shapes, folder)
     told = ", ".join(f"{entry.output} {entry.cosine or 0.0:.4f}" for entry in compared)
     return (f"The source is quantised; its weights in floating point give its outputs with cosine {told}.",)

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
-import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -31,16 +28,6 @@ from bot_onnx.verify.types import VerifyReport
 StrPath = str | os.PathLike[str]
 
 
-@contextmanager
-def beside(out: Path) -> Iterator[Path]:
-    """A folder on the output's disk that is gone afterwards."""
-    folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.absolute().parent))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def publish_requantised(
     scheme: Scheme,
     plain: Path,
@@ -54,7 +41,8 @@ def publish_requantised(
     """Quantise ``plain`` and write it to ``out`` once it has been held against ``plain``.
 
     Args:
-        scheme: to quantise in. plain: the resized model in floating point, verified. out: the output.
+        scheme: to quantise in. plain: the resized model in floating point, verified, in a scratch folder. out: the
+            output.
         external, force, sources: see :func:`bot_onnx.surgery.writer.write_model`.
         allow_nonfinite: let NaN and infinite weights and outputs pass.
 
@@ -71,7 +59,7 @@ def publish_requantised(
     def check(readable: str) -> None:
         report = verify_model(out, readable=readable, against=plain, deep_shapes=False, allow_nonfinite=allow_nonfinite)
         raise_unless_passed(report)
-        _check_packed(readable)
+        _check_packed(readable, plain.parent)
         reports.append(report)
 
     with open_model(packed) as source:
@@ -89,11 +77,11 @@ def publish_requantised(
     return reports[0], plan.total_bytes
 
 
-def _check_packed(readable: str) -> None:
-    """What was packed must be there, and compute what it stands for."""
+def _check_packed(readable: str, folder: Path) -> None:
+    """What was packed must be there, and compute what it stands for; its floats lie in ``folder`` meanwhile."""
     with open_model(readable) as made:
         analysis = analyse(made.model())
-        if not check_quantised(analysis, made):
+        if not check_quantised(analysis, made, folder):
             raise VerifyError("no weight of the result could be quantised as the source's are: leave requantize")
 
 

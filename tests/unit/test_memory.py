@@ -50,7 +50,7 @@ def test_a_pass_over_the_weights_leaves_few_pages(tmp_path: Path) -> None:
     file = WeightFile(path)
     held = []
     for offset in range(0, 4 * RESIDENT_BYTES, 4 * length):
-        held.append(view(file, offset, ir.DataType.FLOAT, (length,)))
+        held.append(view(file, offset, ir.DataType.FLOAT, (length,), mapped=True))
         assert not held[-1].any()
     assert 0 < resident(path) <= RESIDENT_BYTES + 8 * length
     file.release()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -21,8 +22,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bot_onnx.errors import GraphError, OutputError
+from bot_onnx.graph import data_files
 from bot_onnx.graph.reader import open_model
 from bot_onnx.surgery import framing, staging
+from bot_onnx.surgery.scratch import Scratch
 from bot_onnx.surgery.writer import TensorSlot, check_output, layout, write_model
 
 Arrays = dict[str, np.ndarray]
@@ -75,12 +78,17 @@ def listing(folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in folder.iterdir()}
 
 
+def pair(folder: Path, external: bool = True) -> list[str]:
+    """What the folder must hold: the model, and the data file that it names."""
+    return sorted(["out.onnx", *(data_files.locations(folder / "out.onnx") if external else ())])
+
+
 @pytest.fixture(params=["anonymous", "named"])
 def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """With and without files that have no name until they are published."""
     if request.param == "named":
-        monkeypatch.setattr(staging, "_can_be_anonymous", lambda probe: False)
-    elif not staging._can_be_anonymous(tmp_path / "probe"):
+        monkeypatch.setattr(staging, "_can_be_anonymous", lambda folder: False)
+    elif not staging._can_be_anonymous(tmp_path):
         pytest.skip("the temporary folder's file system cannot hold anonymous files")
     return str(request.param)
 
@@ -89,7 +97,7 @@ def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_
 def test_round_trip(tmp_path: Path, either: str, external: bool) -> None:
     path, expected = tmp_path / "out.onnx", weights()
     plan = write(path, external=external)
-    assert sorted(listing(tmp_path)) == ["out.onnx", "out.onnx.data"][: 1 + external]
+    assert sorted(listing(tmp_path)) == pair(tmp_path, external)
     onnx.checker.check_model(path, full_check=True)
     loaded = {tensor.name: tensor for tensor in onnx.load(path).graph.initializer}
     with open_model(path) as source:
@@ -97,7 +105,7 @@ def test_round_trip(tmp_path: Path, either: str, external: bool) -> None:
             assert numpy_helper.to_array(loaded[name]).tobytes() == array.tobytes()
             assert source.tensor(name).tobytes() == array.tobytes()
             place = plan.placements[name]
-            stored = path if place.file == "model" else tmp_path / "out.onnx.data"
+            stored = path if place.file == "model" else tmp_path / str(plan.data_name)
             raw = stored.read_bytes()[place.offset : place.offset + place.nbytes]
             assert raw == ir.Tensor(array).tobytes()
             assert place.file == ("data" if external and place.nbytes >= 1024 else "model")
@@ -148,7 +156,9 @@ def test_too_large_for_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     inline = layout(structure(), slots(arrays), "out.onnx")
     assert inline.data_name is None
     monkeypatch.setattr(framing, "INLINE_LIMIT", inline.model_bytes - 1)
-    assert write(tmp_path / "out.onnx").data_name == "out.onnx.data"
+    name = write(tmp_path / "out.onnx").data_name
+    assert name is not None and re.fullmatch(r"out\.onnx\.[0-9a-f]{12}\.data", name)
+    assert name != data_files.data_name("out.onnx", data_files.UNKNOWN)
     onnx.checker.check_model(tmp_path / "out.onnx", full_check=True)
     monkeypatch.setattr(framing, "INLINE_LIMIT", 100)
     with pytest.raises(OutputError, match="choose a smaller target"):
@@ -157,7 +167,7 @@ def test_too_large_for_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_three_gigabytes_are_laid_out_beside_the_model() -> None:
     plan = layout(structure(), [TensorSlot(f"t{i}", ir.DataType.FLOAT, (2**28 - 1,)) for i in range(3)], "out.onnx")
-    assert plan.data_bytes == plan.placements["t2"].offset + 4 * (2**28 - 1)
+    assert plan.data_bytes == plan.placements["t2"].offset + 4 * (2**28 - 1) + len(plan.seal)
     assert [place.offset for place in plan.placements.values()] == [0, 2**30, 2**31]
 
 
@@ -178,7 +188,7 @@ def test_what_is_verified_is_what_is_published(tmp_path: Path, either: str, exte
     with open_model(tmp_path / "out.onnx") as source:
         assert source.sha256() == seen["hash"]
     assert os.stat(tmp_path / "out.onnx").st_ino == seen["inode"]
-    assert sorted(listing(tmp_path)) == ["out.onnx", "out.onnx.data"][: 1 + external]
+    assert sorted(listing(tmp_path)) == pair(tmp_path, external)
     assert all(file.stat().st_nlink == 1 for file in tmp_path.iterdir())
 
 
@@ -198,8 +208,7 @@ def test_any_exception_leaves_the_folder_as_it_was(
     path, arrays = tmp_path / "out.onnx", weights()
     (tmp_path / "other").write_bytes(b"other")
     if force:
-        path.write_bytes(b"old model")
-        (tmp_path / "out.onnx.data").write_bytes(b"old data")
+        write(path, arrays | {"w": -arrays["w"]}, external=True)
     before = listing(tmp_path)
 
     def produce() -> Iterator[tuple[str, np.ndarray]]:
@@ -212,15 +221,14 @@ def test_any_exception_leaves_the_folder_as_it_was(
         if when == "verify":
             raise error
 
-    def fails_for_the_model(file: staging.StagedFile, target: Path, *rest: Path) -> None:
-        if target == path:
+    def fails_for_the_model(file: staging.StagedFile, *, force: bool) -> None:
+        if file.target == path:
             raise error
-        original(file, target, *rest)
+        original(file, force=force)
 
     if when == "publish":
-        method = "replace" if force else "name"
-        original: Callable[..., None] = getattr(staging.StagedFile, method)
-        monkeypatch.setattr(staging.StagedFile, method, fails_for_the_model)
+        original: Callable[..., None] = staging.StagedFile.place
+        monkeypatch.setattr(staging.StagedFile, "place", fails_for_the_model)
     with pytest.raises(error):
         write_model(structure(), slots(arrays), produce(), path, external=external, force=force, before_publish=verify)
     assert listing(tmp_path) == before
@@ -237,7 +245,7 @@ def test_force_replaces_whole_files(tmp_path: Path, either: str, external: bool)
         np.testing.assert_array_equal(held, weights()["w"])  # the old file lives on for who has it open
     with open_model(path) as source:
         np.testing.assert_array_equal(source.tensor("w"), changed["w"])
-    assert sorted(listing(tmp_path)) == ["out.onnx", "out.onnx.data"]
+    assert sorted(listing(tmp_path)) == pair(tmp_path, external)
 
 
 def test_an_output_that_appears_meanwhile_is_kept(tmp_path: Path, either: str) -> None:
@@ -277,21 +285,25 @@ def killed_write(path: Path, external: bool, stage: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
-def test_a_killed_write_leaves_nothing_that_stays(tmp_path: Path) -> None:
+@pytest.mark.parametrize("following", ["same", "other"])
+def test_a_killed_write_leaves_nothing_that_stays(tmp_path: Path, following: str) -> None:
     path = tmp_path / "out.onnx"
-    anonymous = staging._can_be_anonymous(tmp_path / "probe")
+    anonymous = staging._can_be_anonymous(tmp_path)
     killed_write(path, False, "produce")
     assert not anonymous or listing(tmp_path) == {}
     killed_write(path, True, "verify")  # both files need a name for a while here
     assert not path.exists()
-    left = list(tmp_path.iterdir())
-    assert all(file.name.startswith(".out.onnx.") and file.name.endswith(".partial") for file in left)
-    living = tmp_path / f".out.onnx.{os.getppid()}.partial"
-    living.touch()
-    (tmp_path / f".out.onnx.{os.getpid()}.partial").touch()  # of an earlier process with the same id
-    (tmp_path / ".out.onnx.notes.partial").touch()
-    write(path)
-    assert {file.name for file in tmp_path.iterdir()} == {"out.onnx", living.name, ".out.onnx.notes.partial"}
+    assert [re.sub("[0-9a-f]{12}", "#", file.name) for file in tmp_path.iterdir()] == [".out.onnx.#.partial"]
+    mine = tmp_path / ".mine.0123456789ab.partial"  # the name is one of ours, the content is not
+    mine.mkdir()
+    (mine / "notes").touch()
+    (tmp_path / ".out.onnx.0123456789ab.partial.txt").touch()
+    written = tmp_path / ("out.onnx" if following == "same" else "another.onnx")
+    with Scratch(tmp_path, "out.onnx") as living:
+        write(written)
+        kept = {written.name, living.name, mine.name, ".out.onnx.0123456789ab.partial.txt"}
+        assert {file.name for file in tmp_path.iterdir()} == kept
+    assert {file.name for file in tmp_path.iterdir()} == kept - {living.name}
 
 
 def test_two_writes_of_one_output_at_a_time(tmp_path: Path) -> None:
@@ -319,7 +331,7 @@ def test_the_disk_fills_up_meanwhile(tmp_path: Path, either: str) -> None:
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         import test_writer as t
         if {either!r} == "named":
-            t.staging._can_be_anonymous = lambda probe: False
+            t.staging._can_be_anonymous = lambda folder: False
         arrays = t.weights(64, 9000)
         size = t.layout(t.structure(), t.slots(arrays), "out.onnx").model_bytes
         from pathlib import Path
@@ -426,25 +438,22 @@ def test_layouts_that_cannot_be(tmp_path: Path) -> None:
 def test_outputs_that_may_not_be_written(tmp_path: Path) -> None:
     source = tmp_path / "source.onnx"
     write(source, external=True)
-    data = tmp_path / "source.onnx.data"
+    (data,) = tmp_path.glob("source.onnx.*.data")
     os.link(source, tmp_path / "hard.onnx")
     (tmp_path / "soft.onnx").symlink_to(source)
-    os.link(data, tmp_path / "new.onnx.data")
     (tmp_path / "dangling.onnx").symlink_to(tmp_path / "gone")
     (tmp_path / "folder.onnx").mkdir()
     (tmp_path / "taken.onnx.data").touch()
     before = {file: os.lstat(file).st_ino for file in tmp_path.iterdir()}
     files = (source, data)
     for name, external, force, match in [
-        ("source.onnx", False, True, "is the source itself"),
-        ("folder.onnx/../source.onnx", False, True, "is the source itself"),
-        ("hard.onnx", False, True, "is the source itself"),
-        ("soft.onnx", False, True, "is the source itself"),
-        ("source.onnx.data", False, True, "is the source itself"),
-        ("new.onnx", True, True, "is the source itself"),
-        ("source.onnx", False, False, "is the source itself"),
+        ("source.onnx", False, True, "is a source of this command"),
+        ("folder.onnx/../source.onnx", False, True, "is a source of this command"),
+        ("hard.onnx", False, True, "is a source of this command"),
+        ("soft.onnx", False, True, "is a source of this command"),
+        (data.name, False, True, "is a source of this command"),
+        ("source.onnx", False, False, "is a source of this command"),
         ("taken.onnx.data", False, False, "exists already"),
-        ("taken.onnx", True, False, "taken.onnx.data exists already"),
         ("dangling.onnx", False, False, "exists already"),
         ("folder.onnx", False, True, "is a folder"),
         ("none/out.onnx", False, False, "none does not exist"),
@@ -452,6 +461,7 @@ def test_outputs_that_may_not_be_written(tmp_path: Path) -> None:
         ("", False, True, "is a folder"),
         ("a\0b", False, False, "no file name"),
         ("n" * 300, False, False, "cannot write"),
+        ("n" * 240, True, False, "cannot write"),
     ]:
         with pytest.raises(OutputError, match=match):
             check_output(tmp_path / name, external=external, force=force, sources=files)
