@@ -237,5 +237,5 @@ def unpromised(provenance: Mapping[str, Any], why: str) -> dict[str, Any]:
     """The metadata of a file whose weights are not those of the resize any more: nothing is promised of its outputs."""
     changed = dict(provenance)
     if isinstance(changed.get("promise"), dict):
-        changed["promise"] = {**changed["promise"], "kept": None, "why": why, "factors": []}
+        changed["promise"] = {**changed["promise"], "kept": None, "why": why, "factors": [], "outputs": None}
     return changed
