@@ -29,6 +29,7 @@ SIGNAL_SIZES = ((256, 288), (1024, 1152), (16000, 17600))
 EVEN = (2, 4)
 #: Factors by which lengths become longer, for networks that halve them, or that cover some steps at once.
 LONGER = (2, 4, 16)
+TEXT = "0"  #: what is fed where strings are asked for
 MAX_TRIALS = 40  #: guesses at which length is the sum of others
 
 
@@ -219,7 +220,7 @@ def _evaluate(formula: ast.expr | None, sizes: dict[str, int]) -> int:
 
 
 def feeds(specs: Sequence[InputSpec], sizes: dict[str, int], seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
-    """Random inputs at ``sizes``: floats from Normal(0, 1), integers and booleans from {0, 1}.
+    """Random inputs at ``sizes``: floats from Normal(0, 1), integers and booleans from {0, 1}, strings all the same.
 
     Integers stay in {0, 1} because every table and every mask admits them. A mask must leave something to attend to,
     so the first element along the last axis is 1.
@@ -228,7 +229,9 @@ def feeds(specs: Sequence[InputSpec], sizes: dict[str, int], seed: int = 0) -> d
     values: dict[str, np.ndarray[Any, Any]] = {}
     for spec in specs:
         shape = tuple(dim if isinstance(dim, int) else sizes[dim] for dim in spec.shape)
-        if np.issubdtype(spec.dtype, np.integer) or spec.dtype == np.bool_:
+        if spec.dtype == np.object_:
+            values[spec.name] = np.full(shape, TEXT, object)
+        elif np.issubdtype(spec.dtype, np.integer) or spec.dtype == np.bool_:
             array = rng.integers(0, spec.values, shape)
             if array.ndim:
                 array[..., 0] = spec.values - 1

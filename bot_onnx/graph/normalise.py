@@ -25,6 +25,7 @@ from bot_onnx.graph.opening import (
     open_quantised,
     read_scheme,
 )
+from bot_onnx.graph.reader import REPAIRS
 from bot_onnx.graph.recurrent import drop_zero_states
 
 #: Integer initializers up to this many elements are cloned per use: exporters share equal small tensors (shape
@@ -89,7 +90,7 @@ def scheme_of(model: ir.Model) -> Scheme | None:
 
 def form_notes(model: ir.Model) -> tuple[str, ...]:
     """What was changed in the form of a normalised model, in sentences."""
-    notes: list[str] = []
+    notes: list[str] = [*model.meta.get(REPAIRS, ())]
     scheme = scheme_of(model)
     if scheme is not None:
         notes.append(f"Quantised: {scheme.describe()}. The analysis is that of the weights in floating point.")

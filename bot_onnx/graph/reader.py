@@ -23,18 +23,23 @@ from numpy.typing import NDArray
 from bot_onnx.errors import GraphError
 from bot_onnx.graph import finite, wire
 from bot_onnx.graph.finite import NonFinite
+from bot_onnx.graph.limits import check_functions, check_ports
+from bot_onnx.graph.repairs import repair
 from bot_onnx.graph.tensor_protos import (
     all_tensors,
+    check_typed,
     expected,
     external_place,
     holds_values,
-    names_are_text,
     one_line,
     wrong_length,
 )
+from bot_onnx.graph.texts import names_are_text
 from bot_onnx.graph.weight_files import MappedTensor, WeightFile, resolve, view
 
 T = TypeVar("T")
+
+REPAIRS: Final = "bot_onnx.repairs"  #: key in the metadata of a model under which its repairs are told
 
 _HASH_BYTES: Final = 1 << 20
 
@@ -102,6 +107,7 @@ class Source:
 
     Attributes:
         path: the file as it was named.
+        repairs: what was mended in ``proto``, in sentences (see :mod:`bot_onnx.graph.repairs`).
         proto: the model without the values of large tensors: those have ``data_location = EXTERNAL`` and name a file
             in the model's folder (the model file itself for values stored inline), an offset and a length.
         uses_external_data: whether any values lie outside the model file.
@@ -111,17 +117,20 @@ class Source:
             their node's output; what lives in a subgraph or function and shares a name gets a suffix ``#2``, ``#3``…
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, name: Path | None = None) -> None:
+        self.path = name or path
+        self._opened = path
         self._by_location: dict[str, WeightFile] = {}
         self._model_file = WeightFile(_existing(path))
         try:
             # Names that are not UTF-8 cannot stand in a message; this one is only a key.
             own = os.fsencode(path.name).decode("utf-8", "replace")
             self._by_location[own] = self._model_file
-            self.proto = _skeleton(self._model_file, path, own)
+            self.proto = _skeleton(self._model_file, self.path, own)
+            check_functions(self.proto, str(self.path))
+            self.repairs = repair(self.proto)
             self.tensors = self._index()
-            _check_structure(self.proto, path)
+            _check_structure(self.proto, self.path)
         except BaseException:
             self.close()
             raise
@@ -140,6 +149,7 @@ class Source:
             model = ir.serde.deserialize_model(self.proto)
         except Exception as error:  # onnx-ir wraps whatever it meets
             raise GraphError(f"{self.path} cannot be understood: {one_line(error)}; export it again") from error
+        model.meta[REPAIRS] = self.repairs
         roots: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
         for graph in (model.graph, *(inner for root in roots for inner in root.subgraphs())):
             for value in graph.initializers.values():
@@ -168,7 +178,8 @@ class Source:
     def find_nonfinite(self) -> NonFinite | None:
         """Search all weights for NaN and infinity, in the order of :attr:`tensors`, and return the first find.
 
-        What holds such values on purpose is passed over: attention masks (0 and -inf only) and single bounds.
+        What holds such values on purpose is passed over: masks (infinities, and one other number throughout) and
+        infinite bounds.
         """
         scratch = np.empty(finite.CHUNK_BYTES, np.uint8)
         for name, stored in self.tensors.items():
@@ -189,7 +200,7 @@ class Source:
         if not allow_nonfinite and (found := self.find_nonfinite()) is not None:
             raise GraphError(
                 f"tensor {found.name!r} of {self.path} has {found.count} NaN or infinite values: "
-                "train or export the model again, or allow non-finite weights"
+                "train or export the model again, or accept them with --allow-nonfinite (allow_nonfinite=True)"
             )
 
     def sha256(self) -> str:
@@ -245,6 +256,8 @@ class Source:
         if proto.data_location != onnx.TensorProto.EXTERNAL:
             if proto.HasField("raw_data") and len(proto.raw_data) != nbytes:
                 raise GraphError(wrong_length(place, proto, len(proto.raw_data), nbytes))
+            if not proto.HasField("raw_data"):
+                check_typed(proto, dtype, shape, place)
             return StoredTensor(proto, dtype, shape, None, 0, nbytes)
         if holds_values(proto):
             raise GraphError(f"{place} gives its values both inside and outside the message: export the model again")
@@ -265,24 +278,25 @@ class Source:
         return _inlined(stored) if nbytes <= wire.INLINE_BYTES else _normalised(stored, location)
 
     def _open(self, location: str, tensor: str) -> WeightFile:
-        real = resolve(self.path, location, tensor)
+        real = resolve(self._opened, location, tensor)
         same = next((file for file in self._by_location.values() if file.path == real), None)
         self._by_location[location] = same or WeightFile(real)
         return self._by_location[location]
 
 
-def open_model(path: str | os.PathLike[str]) -> Source:
+def open_model(path: str | os.PathLike[str], *, name: str | os.PathLike[str] | None = None) -> Source:
     """Open an ONNX model of any size in milliseconds.
 
     Args:
         path: the model file. It is only ever read.
+        name: what messages call it, where it has not got its name yet; None: ``path``.
 
     Raises:
         GraphError: the path is missing or no file; the file is empty, truncated, damaged or not ONNX; onnx.checker
             refuses the graph; a tensor's length does not fit its shape and type; external data is missing, too short
             or outside the model's folder.
     """
-    return Source(Path(path))
+    return Source(Path(path), None if name is None else Path(name))
 
 
 def _existing(path: Path) -> Path:
@@ -316,8 +330,7 @@ def _skeleton(file: WeightFile, path: Path, location: str) -> onnx.ModelProto:
         raise GraphError(f"{path}: {error}") from error
     if not proto.HasField("graph"):
         raise GraphError(f"{path} is not an ONNX model: it has no graph; name an .onnx file with a whole model")
-    bodies = [names_are_text(function.node) for function in proto.functions]
-    if not names_are_text(proto.graph.node, proto.graph) or not all(bodies):
+    if not names_are_text(proto):
         raise GraphError(f"{path} has names that are not UTF-8 text: the file is damaged; download or export it again")
     return proto
 
@@ -339,6 +352,7 @@ def _check_structure(proto: onnx.ModelProto, path: Path) -> None:
         onnx.checker.check_model(weightless)
     except Exception as error:  # the checker raises several types of its own
         raise GraphError(f"{path} is not a valid model: {one_line(error)}; export it again") from error
+    check_ports(proto, str(path))
     if proto.graph.sparse_initializer:
         name = proto.graph.sparse_initializer[0].values.name
         raise GraphError(f"sparse initializer {name!r} of {path} is not supported: export the model with dense weights")

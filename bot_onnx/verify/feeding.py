@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bot_onnx.graph.inputs import InputSpec, open_sizes
+from bot_onnx.graph.inputs import TEXT, InputSpec, open_sizes
 
 Feeds = dict[str, NDArray[Any]]
 Shape = tuple[int, ...]
@@ -53,6 +53,8 @@ def batches(
 
 
 def _values(spec: InputSpec, shape: Shape, ranges: Mapping[str, int], rng: np.random.Generator) -> NDArray[Any]:
+    if spec.dtype == np.object_:
+        return np.full(shape, TEXT, object)
     if spec.dtype.kind not in "iub":
         return rng.standard_normal(shape).astype(spec.dtype)
     rows = ranges.get(spec.name)

@@ -53,7 +53,7 @@ def verify_model(
     """
     opened = os.fsdecode(path if readable is None else readable)
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(open_model(opened))
+        source = stack.enter_context(open_model(opened, name=path))
         reference = None if against is None else stack.enter_context(open_model(against))
         checks, inferred = check_validity(source, deep_shapes=deep_shapes)
         checks.append(Check("weights", "skip", "NaN is allowed") if allow_nonfinite else check_weights(source))

@@ -68,7 +68,7 @@ def publish_requantised(
     def check(readable: str) -> None:
         report = verify_model(out, readable=readable, against=plain, deep_shapes=False, allow_nonfinite=allow_nonfinite)
         raise_unless_passed(report)
-        _check_packed(readable)
+        _check_packed(readable, out)
         reports.append(report)
 
     with open_model(packed) as source:
@@ -86,9 +86,9 @@ def publish_requantised(
     return reports[0], plan.total_bytes
 
 
-def _check_packed(readable: str) -> None:
+def _check_packed(readable: str, name: Path) -> None:
     """What was packed must be there, and compute what it stands for."""
-    with open_model(readable) as made:
+    with open_model(readable, name=name) as made:
         analysis = analyse(made.model())
         if not check_quantised(analysis, made):
             raise VerifyError("no weight of the result could be quantised as the source's are: leave requantize")

@@ -55,7 +55,8 @@ def run_model(
     except MissingRuntimeError:
         raise
     except Exception as error:  # onnxruntime's errors have no public base class
-        return None, [Check("load", "fail", f"onnxruntime refuses it: {one_line(error)}")]
+        told = one_line(error).replace(readable, str(source.path))
+        return None, [Check("load", "fail", f"onnxruntime refuses it: {told}")]
     try:
         loaded = Check("load", "pass", "onnxruntime loads it")
         trial, failure = _first_that_runs(runner, source.proto.graph, observed, reference, seed)
