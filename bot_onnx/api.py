@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -19,6 +19,7 @@ from bot_onnx.align.energy import EnergyTable, halved
 from bot_onnx.align.energy import energy as measure_energy
 from bot_onnx.errors import ResampleError
 from bot_onnx.graph.analysis import analyse
+from bot_onnx.graph.given import as_given
 from bot_onnx.graph.normalise import scheme_of
 from bot_onnx.graph.reader import open_model
 from bot_onnx.graph.sample_arrays import samples_for
@@ -55,6 +56,7 @@ __all__ = [
 
 PathOrName = str | PathLike[str]
 SpecLike = TargetSpec | Mapping[str, Any] | PathOrName
+InputsLike = Mapping[str, Any] | PathOrName  #: arrays by input, or an ``.npz`` file of them
 Port = tuple[str, str, tuple[int | str, ...]]  #: name, data type, shape of an input or output
 
 
@@ -81,16 +83,20 @@ class Result:
     seconds: float
 
 
-def inspect(model: PathOrName) -> Inspection:
+def inspect(
+    model: PathOrName, *, inputs: InputsLike | None = None, input_shapes: Mapping[str, Sequence[int]] | None = None
+) -> Inspection:
     """Analyse a model file.
 
     Args:
         model: path of the ONNX file.
+        inputs: what to run it on, where sizes cannot be guessed: arrays by input, or an ``.npz`` file of them.
+        input_shapes: shapes by input; what is fed is made up, or repeated from ``inputs``.
 
     Raises:
         GraphError: it cannot be read or run.
     """
-    with open_model(model) as source:
+    with open_model(model, given=as_given(inputs, input_shapes)) as source:
         loaded = source.model()
         analysis = analyse(loaded)
         return Inspection(
@@ -104,11 +110,14 @@ def inspect(model: PathOrName) -> Inspection:
         )
 
 
-def energy(model: PathOrName) -> tuple[EnergyTable, ...]:
+def energy(
+    model: PathOrName, *, inputs: InputsLike | None = None, input_shapes: Mapping[str, Sequence[int]] | None = None
+) -> tuple[EnergyTable, ...]:
     """Say how much of every stack's energy halving would keep, by each method that shrinks and under each alignment.
 
     Args:
         model: path of the ONNX file. All of its weights are read.
+        inputs, input_shapes: what to run it on, see :func:`inspect`.
 
     Returns:
         A table per method for ``none``, for ``permute``, and for ``rotate`` where the network admits it.
@@ -116,7 +125,7 @@ def energy(model: PathOrName) -> tuple[EnergyTable, ...]:
     Raises:
         GraphError: it cannot be read or run.
     """
-    with open_model(model) as source:
+    with open_model(model, given=as_given(inputs, input_shapes)) as source:
         loaded = source.model()
         analysis = analyse(loaded)
         structure, facts = analysis.structure, find_facts(analysis)
@@ -157,6 +166,8 @@ def plan(
     align: Kind | None = None,
     calibration: PathOrName | None = None,
     external: bool | None = None,
+    inputs: InputsLike | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Plan:
     """Say everything that a resize would do, without reading a weight.
 
@@ -171,13 +182,15 @@ def plan(
         calibration: an ``.npz`` file with an array per input of the source, samples along the first axis: alignment
             ``rotate`` then takes its basis from the stream on them, not from the weights.
         external: store the weights beside the model; None: as the source does.
+        inputs, input_shapes: what to run the models on, see :func:`inspect`.
 
     Raises:
         BotError: the source cannot be understood, or the target cannot be had.
     """
     target = _spec(spec)
     chosen = make_options(method, **dict(options or {}))
-    with open_model(model) as source, ThreadPoolExecutor(1) as reader:
+    with open_model(model, given=as_given(inputs, input_shapes)) as source, ThreadPoolExecutor(1) as reader:
+        source.check_resizable()
         digest = reader.submit(source.sha256)
         analysis = analyse(source.model())
         origin = Origin(str(source.path), digest.result(), source.size_bytes)
@@ -211,6 +224,8 @@ def resize(
     allow_nonfinite: bool = False,
     against: bool = True,
     requantize: bool = False,
+    inputs: InputsLike | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Resize a model and verify what was written.
@@ -218,7 +233,7 @@ def resize(
     The output appears under its name only when it is whole and has passed; the source is never written to.
 
     Args:
-        model, spec, method, options, seed, align, calibration: see :func:`plan`.
+        model, spec, method, options, seed, align, calibration, inputs, input_shapes: see :func:`plan`.
         output: path of the new model.
         force: replace an existing output.
         external: store the weights beside the model; None: as the source does.
@@ -237,9 +252,12 @@ def resize(
     out = Path(output)
     chosen = make_options(method, **dict(options or {}))
     xp = namespace(device)
-    with open_model(model) as source, ThreadPoolExecutor(1) as reader, ExitStack() as files:
+    given = as_given(inputs, input_shapes)
+    loose = None if given is None else replace(given, strict=False)  # what is resized may take other sizes
+    with open_model(model, given=given) as source, ThreadPoolExecutor(1) as reader, ExitStack() as files:
         in_data = source.uses_external_data if external is None else external
         check_output(out, external=in_data, force=force, sources=source.files)
+        source.check_resizable()
         # Reading every byte (for NaN, for the hash) overlaps with the analysis, which reads none.
         finite = reader.submit(source.check, allow_nonfinite=allow_nonfinite)
         digest = reader.submit(source.sha256)
@@ -276,6 +294,7 @@ def resize(
                 expected=expected,
                 against=model if against else None,
                 allow_nonfinite=allow_nonfinite,
+                given=loose,
             )
             raise_unless_passed(report)
             reports.append(report)
@@ -299,6 +318,7 @@ def resize(
                 force=force,
                 sources=source.files,
                 allow_nonfinite=allow_nonfinite,
+                given=loose,
             )
             reports[0] = report
             sizes = (prepared.plan.size_bytes[0], size)
@@ -308,12 +328,20 @@ def resize(
     return Result(prepared.plan, reports[0], out, time.perf_counter() - started)
 
 
-def verify(model: PathOrName, *, spec: SpecLike | None = None, against: PathOrName | None = None) -> VerifyReport:
+def verify(
+    model: PathOrName,
+    *,
+    spec: SpecLike | None = None,
+    against: PathOrName | None = None,
+    inputs: InputsLike | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+) -> VerifyReport:
     """Check a model file: structure, runtime, analysis, and how close its outputs are to another model's.
 
     Args:
         model: path of the file.
         spec: what its sizes should be. against: a model to compare its outputs with.
+        inputs, input_shapes: what to run the models on, see :func:`inspect`.
 
     Raises:
         GraphError: the file cannot be opened at all. Failed checks are in the report.
@@ -324,4 +352,5 @@ def verify(model: PathOrName, *, spec: SpecLike | None = None, against: PathOrNa
         assert wanted is not None
         return expected_from_spec(structure, wanted)
 
-    return verify_model(model, expected=None if wanted is None else expected, against=against)
+    given = as_given(inputs, input_shapes)
+    return verify_model(model, expected=None if wanted is None else expected, against=against, given=given)

@@ -9,7 +9,17 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bot_onnx.cli.output import activity, show, show_json
-from bot_onnx.cli.parameters import OUTPUT, SHOWN, SectionedCommand, model_argument, model_output, option, shown_options
+from bot_onnx.cli.parameters import (
+    OUTPUT,
+    SHOWN,
+    SectionedCommand,
+    input_options,
+    model_argument,
+    model_output,
+    option,
+    read_inputs,
+    shown_options,
+)
 from bot_onnx.cli.target import default_output, target_options, target_spec
 from bot_onnx.errors import OutputError
 
@@ -46,6 +56,7 @@ class _Job:
     calibration: Path | None
     external: bool | None
     plan_out: Path | None
+    given: dict[str, Any]
 
 
 @click.command(
@@ -98,6 +109,7 @@ class _Job:
 @option(OUTPUT, "--allow-nonfinite", is_flag=True, help="Accept a source with NaN or infinite weights.")
 @option(OUTPUT, "--no-compare", is_flag=True, help="Do not compare the outputs with the source's.")
 @option(OUTPUT, "--requantize", is_flag=True, help="Quantise the result as the source is; else it has float weights.")
+@input_options
 @option(SHOWN, "--dry-run", is_flag=True, help="Print the plan; read no weights, write no model.")
 @shown_options
 @click.pass_context
@@ -124,6 +136,7 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
         values["calibration"],
         values["external"],
         values["plan_out"],
+        read_inputs(values["inputs"], values["input_shapes"]),
     )
     _check_plan_out(job, values["force"])
     if values["dry_run"]:
@@ -169,6 +182,7 @@ def _dry_run(job: _Job, *, as_json: bool, quiet: bool) -> None:
             align=job.align,
             calibration=job.calibration,
             external=job.external,
+            **job.given,
         )
     _save_plan(job, plan.to_json())
     if as_json:
@@ -198,6 +212,7 @@ def _resize(job: _Job, values: dict[str, Any]) -> None:
             allow_nonfinite=values["allow_nonfinite"],
             against=not values["no_compare"],
             requantize=values["requantize"],
+            **job.given,
             progress=bar.update if bar is not None else None,
         )
     _save_plan(job, result.plan.to_json())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import onnx
+import onnx_ir as ir
 
 from bot_onnx.errors import GraphError
 
@@ -108,3 +109,26 @@ def _has_map(kind: onnx.TypeProto) -> bool:
     if which == "optional_type":
         return _has_map(kind.optional_type.elem_type)
     return bool(which == "map_type")
+
+
+def check_weights(model: onnx.ModelProto, sizes: Iterable[tuple[int, ir.DataType]], place: str) -> None:
+    """Refuse a model without weights: ensembles of trees and other classical models hold their numbers in attributes.
+
+    Args:
+        model: the model.
+        sizes: number of elements and data type of every tensor in it.
+        place: the file, for the message.
+
+    Raises:
+        GraphError: no tensor holds several numbers that could be resampled.
+    """
+    if any(count > 1 and _may_be_weight(dtype) for count, dtype in sizes):
+        return
+    classical = dict.fromkeys(node.op_type for node in model.graph.node if node.domain == "ai.onnx.ml")
+    why = f": {', '.join(list(classical)[:3])} hold their numbers in attributes" if classical else ""
+    raise GraphError(f"{place} has no weights to resize{why}; give a neural network")
+
+
+def _may_be_weight(dtype: ir.DataType) -> bool:
+    """Floating-point numbers, or the small integers that quantised weights are packed in."""
+    return dtype.is_floating_point() or (dtype != ir.DataType.STRING and dtype.is_integer() and dtype.bitwidth <= 8)

@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import Final, TypeVar
@@ -23,7 +24,8 @@ from numpy.typing import NDArray
 from bot_onnx.errors import GraphError
 from bot_onnx.graph import finite, wire
 from bot_onnx.graph.finite import NonFinite
-from bot_onnx.graph.limits import check_functions, check_ports
+from bot_onnx.graph.given import Given, attach
+from bot_onnx.graph.limits import check_functions, check_ports, check_weights
 from bot_onnx.graph.repairs import repair
 from bot_onnx.graph.tensor_protos import (
     all_tensors,
@@ -107,6 +109,7 @@ class Source:
 
     Attributes:
         path: the file as it was named.
+        given: what the model is to be run on; None: it is made up.
         repairs: what was mended in ``proto``, in sentences (see :mod:`bot_onnx.graph.repairs`).
         proto: the model without the values of large tensors: those have ``data_location = EXTERNAL`` and name a file
             in the model's folder (the model file itself for values stored inline), an offset and a length.
@@ -117,8 +120,9 @@ class Source:
             their node's output; what lives in a subgraph or function and shares a name gets a suffix ``#2``, ``#3``…
     """
 
-    def __init__(self, path: Path, name: Path | None = None) -> None:
+    def __init__(self, path: Path, name: Path | None = None, given: Given | None = None) -> None:
         self.path = name or path
+        self.given = given
         self._opened = path
         self._by_location: dict[str, WeightFile] = {}
         self._model_file = WeightFile(_existing(path))
@@ -150,6 +154,7 @@ class Source:
         except Exception as error:  # onnx-ir wraps whatever it meets
             raise GraphError(f"{self.path} cannot be understood: {one_line(error)}; export it again") from error
         model.meta[REPAIRS] = self.repairs
+        attach(model, self.given)
         roots: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
         for graph in (model.graph, *(inner for root in roots for inner in root.subgraphs())):
             for value in graph.initializers.values():
@@ -163,6 +168,15 @@ class Source:
                     elif attribute.type == ir.AttributeType.TENSORS and not attribute.is_ref():
                         node.attributes[name] = ir.AttrTensors(name, [*map(self._mapped, attribute.as_tensors())])
         return model
+
+    def check_resizable(self) -> None:
+        """Refuse a model without weights, before any time is spent on it.
+
+        Raises:
+            GraphError: no tensor holds several numbers that could be resampled.
+        """
+        sizes = ((prod(stored.shape), stored.dtype) for stored in self.tensors.values())
+        check_weights(self.proto, sizes, str(self.path))
 
     def tensor(self, name: str) -> NDArray[np.generic]:
         """Show the values of a tensor, read-only; a view of the file wherever the data type allows.
@@ -284,19 +298,22 @@ class Source:
         return self._by_location[location]
 
 
-def open_model(path: str | os.PathLike[str], *, name: str | os.PathLike[str] | None = None) -> Source:
+def open_model(
+    path: str | os.PathLike[str], *, name: str | os.PathLike[str] | None = None, given: Given | None = None
+) -> Source:
     """Open an ONNX model of any size in milliseconds.
 
     Args:
         path: the model file. It is only ever read.
         name: what messages call it, where it has not got its name yet; None: ``path``.
+        given: what the model is to be run on.
 
     Raises:
         GraphError: the path is missing or no file; the file is empty, truncated, damaged or not ONNX; onnx.checker
             refuses the graph; a tensor's length does not fit its shape and type; external data is missing, too short
             or outside the model's folder.
     """
-    return Source(Path(path), None if name is None else Path(name))
+    return Source(Path(path), None if name is None else Path(name), given)
 
 
 def _existing(path: Path) -> Path:

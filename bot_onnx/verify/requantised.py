@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bot_onnx.errors import VerifyError
 from bot_onnx.graph.analysis import analyse
+from bot_onnx.graph.given import Given
 from bot_onnx.graph.opening import Scheme
 from bot_onnx.graph.reader import Source, open_model
 from bot_onnx.surgery.framing import TensorSlot
@@ -47,6 +48,7 @@ def publish_requantised(
     force: bool,
     sources: Sequence[StrPath],
     allow_nonfinite: bool = False,
+    given: Given | None = None,
 ) -> tuple[VerifyReport, int]:
     """Quantise ``plain`` and write it to ``out`` once it has been held against ``plain``.
 
@@ -54,6 +56,7 @@ def publish_requantised(
         scheme: to quantise in. plain: the resized model in floating point, verified. out: the output.
         external, force, sources: see :func:`bot_onnx.surgery.writer.write_model`.
         allow_nonfinite: let NaN and infinite weights and outputs pass.
+        given: what to run the two on; None: inputs are made up.
 
     Returns:
         The report of the quantised file, compared with ``plain`` (how much the rounding costs), and its size in bytes.
@@ -66,7 +69,14 @@ def publish_requantised(
     reports: list[VerifyReport] = []
 
     def check(readable: str) -> None:
-        report = verify_model(out, readable=readable, against=plain, deep_shapes=False, allow_nonfinite=allow_nonfinite)
+        report = verify_model(
+            out,
+            readable=readable,
+            against=plain,
+            deep_shapes=False,
+            allow_nonfinite=allow_nonfinite,
+            given=given,
+        )
         raise_unless_passed(report)
         _check_packed(readable, out)
         reports.append(report)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import onnx
 
 from bot_onnx.errors import MissingRuntimeError
 from bot_onnx.graph.baked_lengths import baked_lengths
+from bot_onnx.graph.given import Given
 from bot_onnx.graph.inputs import InputSpec, input_specs
 from bot_onnx.graph.reader import Source
 from bot_onnx.graph.tensor_protos import one_line
@@ -59,7 +61,7 @@ def run_model(
         return None, [Check("load", "fail", f"onnxruntime refuses it: {told}")]
     try:
         loaded = Check("load", "pass", "onnxruntime loads it")
-        trial, failure = _first_that_runs(runner, source.proto.graph, observed, reference, seed)
+        trial, failure = _first_that_runs(runner, source, observed, reference, seed)
     finally:
         runner.close()
     if trial is None:
@@ -70,21 +72,23 @@ def run_model(
 
 def _first_that_runs(
     runner: Runner,
-    graph: onnx.GraphProto,
+    source: Source,
     observed: Mapping[str, tuple[tuple[int, int], ...]] | None,
     reference: Source | None,
     seed: int,
 ) -> tuple[Trial | None, str]:
     """Try real-looking inputs first, then integers from {0, 1}, which every table and mask admits."""
     failure: Exception | None = None
+    graph, given = source.proto.graph, source.given or Given()
     try:
-        specs = input_specs(graph)
+        specs = given.specs(input_specs(graph))
         ranges = index_ranges(graph)
         for name, rows in index_ranges(reference.proto.graph).items() if reference is not None else ():
             ranges[name] = min(rows, ranges.get(name, rows))
-        for shapes in candidate_shapes(specs, observed, baked_lengths(graph)):
+        guesses = (candidate_shapes(specs, observed, baked_lengths(graph), known) for known in given.sizes(specs))
+        for shapes in chain.from_iterable(guesses):
             for chosen in (ranges, _narrow(specs, ranges)):
-                fed = batches(specs, shapes, chosen, seed)
+                fed = [given.filled(feeds) for feeds in batches(specs, shapes, chosen, seed)]
                 try:
                     return Trial(fed, [runner.run(feeds) for feeds in fed]), ""
                 except Exception as error:
