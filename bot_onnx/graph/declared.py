@@ -13,7 +13,8 @@ _SHOWN = 3
 def correct_outputs(graph: ir.Graph, observed: Observation) -> tuple[str, ...]:
     """Give outputs that ran with another shape than they were declared with the shape that ran, in place.
 
-    An axis whose size differs between the runs is open, and keeps the name it was declared with.
+    So do outputs that were declared without a shape. An axis whose size differs between the runs is open, and keeps
+    the name it was declared with.
 
     Returns:
         A note, where there was such an output.
@@ -21,6 +22,8 @@ def correct_outputs(graph: ir.Graph, observed: Observation) -> tuple[str, ...]:
     wrong: list[str] = []
     for value in graph.outputs:
         seen = observed.shapes.get(value.name or "")
+        if seen is not None and value.shape is None:
+            value.shape = ir.Shape([a if a == b else None for a, b in seen])
         if seen is None or value.shape is None or _fits(value.shape, seen):
             continue
         declared = list(value.shape.dims) if len(value.shape) == len(seen) else [None] * len(seen)

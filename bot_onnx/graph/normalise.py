@@ -21,6 +21,7 @@ from bot_onnx.graph.opening import (
     fold_casts,
     fold_reshapes,
     keep_storage,
+    name_dequantisation,
     open_fused,
     open_quantised,
     read_scheme,
@@ -64,6 +65,7 @@ def normalise(model: ir.Model) -> ir.Model:
     _drop_identities(model.graph)
     drop_zero_states(model.graph)
     gather_rows(model.graph)
+    name_dequantisation(model.graph)
     model.meta[_SCHEME] = read_scheme(model.graph)
     fold_reshapes(model.graph)
     fold_casts(model.graph)

@@ -114,6 +114,14 @@ def test_an_output_that_is_not_what_was_declared(tmp_path: Path, declared: list[
     assert any(repr(name) in note and "declared" in note for note in notes)
 
 
+def test_an_output_without_a_shape(tmp_path: Path) -> None:
+    model = perceptron()
+    model.graph.output[0].type.tensor_type.ClearField("shape")
+    written, _ = halved(saved(tmp_path, model))
+    first, last = written.graph.output[0].type.tensor_type.shape.dim
+    assert not first.HasField("dim_value") and last.dim_value == 5
+
+
 def test_what_is_declared_rightly_is_not_noted(tmp_path: Path) -> None:
     assert not any("declared" in note for note in halved(saved(tmp_path, perceptron()))[1])
 
