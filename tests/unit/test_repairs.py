@@ -192,7 +192,9 @@ def _refusing(source: object, readable: str, **_: object) -> None:
     ("values", "meant"),
     [
         ([0.0, -np.inf, 0.0], True),
-        ([1.0, np.inf, 1.0], True),
+        ([1.0, np.inf, 1.0], False),
+        ([0.0, np.inf, 0.0], False),
+        ([1.0, -np.inf, 1.0], False),
         ([-np.inf, -np.inf, -np.inf], True),
         ([-np.inf, np.inf, np.inf], True),
         ([0.5, -np.inf, 0.25], False),
