@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -19,6 +19,7 @@ from bot_onnx.align.energy import EnergyTable, halved
 from bot_onnx.align.energy import energy as measure_energy
 from bot_onnx.errors import ResampleError
 from bot_onnx.graph.analysis import Analysis, analyse
+from bot_onnx.graph.given import as_given
 from bot_onnx.graph.normalise import scheme_of
 from bot_onnx.graph.reader import Source, open_model
 from bot_onnx.graph.sample_arrays import samples_for
@@ -58,6 +59,7 @@ __all__ = [
 
 PathOrName = str | PathLike[str]
 SpecLike = TargetSpec | Mapping[str, Any] | PathOrName
+InputsLike = Mapping[str, Any] | PathOrName  #: arrays by input, or an ``.npz`` file of them
 Port = tuple[str, str, tuple[int | str, ...]]  #: name, data type, shape of an input or output
 
 
@@ -84,17 +86,21 @@ class Result:
     seconds: float
 
 
-def inspect(model: PathOrName) -> Inspection:
+def inspect(
+    model: PathOrName, *, inputs: InputsLike | None = None, input_shapes: Mapping[str, Sequence[int]] | None = None
+) -> Inspection:
     """Analyse a model file.
 
     Args:
         model: path of the ONNX file.
+        inputs: what to run it on, where sizes cannot be guessed: arrays by input, or an ``.npz`` file of them.
+        input_shapes: shapes by input; what is fed is made up, or repeated from ``inputs``.
 
     Raises:
         GraphError: it cannot be read or run.
     """
     sweep_beside(model)
-    with open_model(model) as source:
+    with open_model(model, given=as_given(inputs, input_shapes)) as source:
         loaded = source.model()
         analysis = analyse(loaded)
         return Inspection(
@@ -108,11 +114,14 @@ def inspect(model: PathOrName) -> Inspection:
         )
 
 
-def energy(model: PathOrName) -> tuple[EnergyTable, ...]:
+def energy(
+    model: PathOrName, *, inputs: InputsLike | None = None, input_shapes: Mapping[str, Sequence[int]] | None = None
+) -> tuple[EnergyTable, ...]:
     """Say how much of every stack's energy halving would keep, by each method that shrinks and under each alignment.
 
     Args:
         model: path of the ONNX file. All of its weights are read.
+        inputs, input_shapes: what to run it on, see :func:`inspect`.
 
     Returns:
         A table per method for ``none``, for ``permute``, and for ``rotate`` where the network admits it.
@@ -121,7 +130,7 @@ def energy(model: PathOrName) -> tuple[EnergyTable, ...]:
         GraphError: it cannot be read or run.
     """
     sweep_beside(model)
-    with open_model(model) as source:
+    with open_model(model, given=as_given(inputs, input_shapes)) as source:
         loaded = source.model()
         analysis = analyse(loaded)
         structure, facts = analysis.structure, find_facts(analysis)
@@ -168,6 +177,8 @@ def plan(
     calibration: PathOrName | None = None,
     external: bool | None = None,
     unproven: bool = False,
+    inputs: InputsLike | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Plan:
     """Say everything that a resize would do, without reading a weight.
 
@@ -183,6 +194,7 @@ def plan(
             ``rotate`` then takes its basis from the stream on them, not from the weights.
         external: store the weights beside the model; None: as the source does.
         unproven: go on where the sizes cannot be proven right; the plan and the file say so.
+        inputs, input_shapes: what to run the models on, see :func:`inspect`.
 
     Raises:
         ProofError: the sizes cannot be proven right.
@@ -191,7 +203,8 @@ def plan(
     target = _spec(spec)
     chosen = make_options(method, **dict(options or {}))
     sweep_beside(model)
-    with open_model(model) as source, ThreadPoolExecutor(1) as reader:
+    with open_model(model, given=as_given(inputs, input_shapes)) as source, ThreadPoolExecutor(1) as reader:
+        source.check_resizable()
         digest = reader.submit(source.sha256)
         analysis = analyse(source.model())
         way = Way(method, chosen, seed)
@@ -249,6 +262,8 @@ def resize(
     allow_nonfinite: bool = False,
     against: bool = True,
     requantize: bool = False,
+    inputs: InputsLike | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
 ) -> Result:
     """Resize a model and verify what was written.
@@ -256,7 +271,7 @@ def resize(
     The output appears under its name only when it is whole and has passed; the source is never written to.
 
     Args:
-        model, spec, method, options, seed, align, calibration, unproven: see :func:`plan`.
+        model, spec, method, options, seed, align, calibration, unproven, inputs, input_shapes: see :func:`plan`.
         output: path of the new model.
         force: replace an existing output.
         external: store the weights beside the model; None: as the source does.
@@ -276,10 +291,13 @@ def resize(
     chosen = make_options(method, **dict(options or {}))
     xp = namespace(device)
     sweep_beside(model, out)
-    with open_model(model) as source, ThreadPoolExecutor(1) as reader, ExitStack() as files:
+    given = as_given(inputs, input_shapes)
+    loose = None if given is None else replace(given, strict=False)  # what is resized may take other sizes
+    with open_model(model, given=given) as source, ThreadPoolExecutor(1) as reader, ExitStack() as files:
         in_data = source.uses_external_data if external is None else external
         read_only = (*source.files, *_files_among(spec, calibration))
         check_output(out, external=in_data, force=force, sources=read_only)
+        source.check_resizable()
         # Reading every byte (for NaN, for the hash) overlaps with the analysis, which reads none.
         finite = reader.submit(source.check, allow_nonfinite=allow_nonfinite)
         digest = reader.submit(source.sha256)
@@ -310,6 +328,7 @@ def resize(
                 against=model if against else None,
                 against_sha256=digest.result(),
                 allow_nonfinite=allow_nonfinite,
+                given=loose,
             )
             raise_unless_passed(report)
             source.check_unchanged()
@@ -334,6 +353,7 @@ def resize(
                 force=force,
                 sources=read_only,
                 allow_nonfinite=allow_nonfinite,
+                given=loose,
             )
             reports[0] = report
             sizes = (prepared.plan.size_bytes[0], size)
@@ -358,7 +378,14 @@ def _scratch(out: Path) -> Iterator[Path]:
         scratch.close()
 
 
-def verify(model: PathOrName, *, spec: SpecLike | None = None, against: PathOrName | None = None) -> VerifyReport:
+def verify(
+    model: PathOrName,
+    *,
+    spec: SpecLike | None = None,
+    against: PathOrName | None = None,
+    inputs: InputsLike | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+) -> VerifyReport:
     """Check a model file: structure, runtime, analysis, and how close its outputs are to another model's.
 
     Args:
@@ -366,6 +393,7 @@ def verify(model: PathOrName, *, spec: SpecLike | None = None, against: PathOrNa
         spec: what its sizes should be.
         against: a model to compare its outputs with. Where the file says that it was resized from that very model and
             keeps its outputs, a check fails unless they agree; otherwise the comparison is for information.
+        inputs, input_shapes: what to run the models on, see :func:`inspect`.
 
     Raises:
         GraphError: the file cannot be opened at all. Failed checks are in the report.
@@ -377,4 +405,5 @@ def verify(model: PathOrName, *, spec: SpecLike | None = None, against: PathOrNa
         assert wanted is not None
         return expected_from_spec(structure, wanted)
 
-    return verify_model(model, expected=None if wanted is None else expected, against=against)
+    given = as_given(inputs, input_shapes)
+    return verify_model(model, expected=None if wanted is None else expected, against=against, given=given)

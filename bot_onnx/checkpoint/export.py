@@ -72,6 +72,7 @@ def analysed(source: Source) -> Analysis:
         GraphError: it does not run.
         CheckpointError: its weights are quantised.
     """
+    source.check_resizable()
     model = source.model()
     restore_zero_biases(model)
     analysis = analyse(model)

@@ -16,6 +16,7 @@ from bot_onnx.checkpoint.sites import Site, join, module_path, named_modules_kno
 from bot_onnx.checkpoint.types import Claim, Draft
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.normalise import FLOATS
+from bot_onnx.graph.parameters import is_setting
 
 _PATH = re.compile(r"[A-Za-z_]\w*|\w+(\.\w+)+")
 _GENERATED = re.compile(r"val_\d+(_\w+)?|onnx::.*|.*__layer_plus_\d+.*")
@@ -46,6 +47,9 @@ def recover_keys(analysis: Analysis) -> Draft:
         draft.shapes[name] = tuple(tensor.shape.numpy())
         if name in rotary:
             draft.left_out[name] = "a table that follows from the sizes, no parameter"
+            continue
+        if is_setting(value):
+            draft.left_out[name] = "scales of an op, no parameter"
             continue
         claims, why = names.claims(value)
         if claims:

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-OUTPUT, SHOWN = "Output", "Reporting"  #: headings that several commands have
+OUTPUT, SHOWN, INPUTS = "Output", "Reporting", "Inputs"  #: headings that several commands have
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -59,6 +59,36 @@ def model_output(unnamed: str) -> Callable[[F], F]:
         return command
 
     return add
+
+
+def input_options(command: F) -> F:
+    """Add ``--inputs`` and ``--input-shape``: what the models are run on."""
+    arrays = option(
+        INPUTS,
+        "--inputs",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE.npz",
+        help="An array per input of the model, to run it on; without it inputs are made up.",
+    )
+    shape = option(
+        INPUTS,
+        "--input-shape",
+        "input_shapes",
+        multiple=True,
+        metavar="NAME=2x3x64x64",
+        help="The shape to run an input at, where it cannot be guessed; may be given for several inputs.",
+    )
+    return arrays(shape(command))
+
+
+def read_inputs(inputs: Path | None, shapes: tuple[str, ...]) -> dict[str, Any]:
+    """The two options as keywords of the API."""
+    if inputs is None and not shapes:
+        return {}
+    from bot_onnx.graph.given import read_given
+
+    given = read_given(inputs, shapes)
+    return {"inputs": given.arrays, "input_shapes": given.shapes}
 
 
 def shown_options(command: F) -> F:

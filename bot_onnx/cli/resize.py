@@ -12,7 +12,17 @@ import click
 
 from bot_onnx.cli.failures import standing
 from bot_onnx.cli.output import activity, show, show_json
-from bot_onnx.cli.parameters import OUTPUT, SHOWN, SectionedCommand, model_argument, model_output, option, shown_options
+from bot_onnx.cli.parameters import (
+    OUTPUT,
+    SHOWN,
+    SectionedCommand,
+    input_options,
+    model_argument,
+    model_output,
+    option,
+    read_inputs,
+    shown_options,
+)
 from bot_onnx.cli.target import default_output, target_options, target_spec
 from bot_onnx.errors import OutputError
 
@@ -50,6 +60,7 @@ class _Job:
     external: bool | None
     unproven: bool
     plan_out: Path | None
+    given: dict[str, Any]
 
 
 @click.command(
@@ -103,6 +114,7 @@ class _Job:
 @option(OUTPUT, "--unproven", is_flag=True, help="Go on where the sizes cannot be proven right; the file says so.")
 @option(OUTPUT, "--no-compare", is_flag=True, help="Do not compare the outputs with the source's.")
 @option(OUTPUT, "--requantize", is_flag=True, help="Quantise the result as the source is; else it has float weights.")
+@input_options
 @option(SHOWN, "--dry-run", is_flag=True, help="Print the plan; read no weights, write no model.")
 @shown_options
 @click.pass_context
@@ -130,6 +142,7 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
         values["external"],
         values["unproven"],
         values["plan_out"],
+        read_inputs(values["inputs"], values["input_shapes"]),
     )
     _check_files(job, {**values, "spec": spec})
     if values["dry_run"]:
@@ -190,6 +203,7 @@ def _dry_run(job: _Job, *, force: bool, as_json: bool, quiet: bool) -> None:
             calibration=job.calibration,
             external=job.external,
             unproven=job.unproven,
+            **job.given,
         )
     _save_plan(job, plan.to_json(), force=force)
     if as_json:
@@ -220,6 +234,7 @@ def _resize(job: _Job, values: dict[str, Any]) -> None:
             allow_nonfinite=values["allow_nonfinite"],
             against=not values["no_compare"],
             requantize=values["requantize"],
+            **job.given,
             progress=bar.update if bar is not None else None,
         )
     with standing(job.output):

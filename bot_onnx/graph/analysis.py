@@ -14,12 +14,14 @@ from bot_onnx.graph.attention import Attention, Scalar, find_attentions, scalar_
 from bot_onnx.graph.axes import analyse_axes
 from bot_onnx.graph.closed_forms import match_scale
 from bot_onnx.graph.constants import find_constants, freeze_constants
+from bot_onnx.graph.declared import correct_outputs
 from bot_onnx.graph.dims import Dim, Pair
 from bot_onnx.graph.input_axes import release_inputs
 from bot_onnx.graph.layers import LayerChain, find_chains
 from bot_onnx.graph.normalise import form_notes, normalise
 from bot_onnx.graph.observe import observe, shape_values
 from bot_onnx.graph.parameters import find_parameters
+from bot_onnx.graph.reader import REPAIRS
 from bot_onnx.graph.roles import assign_roles
 from bot_onnx.graph.rules import Context
 from bot_onnx.graph.structure import build_structure
@@ -54,6 +56,7 @@ class Analysis:
         structure: dims, chains and stacks as plain values.
         ids: id in ``structure`` of every dim that has one.
         scales: scalar factors that follow a size.
+        repairs: what was wrong in the file and is right in what is written, in sentences.
     """
 
     model: ir.Model
@@ -62,6 +65,7 @@ class Analysis:
     structure: Structure
     ids: dict[Dim, str]
     scales: list[Scale]
+    repairs: tuple[str, ...] = ()
 
     def new_size(self, dim: Dim, sizes: dict[str, int]) -> Pair:
         """Size pair of ``dim`` when the leaves of the structure have the sizes given by id."""
@@ -87,6 +91,7 @@ def analyse(model: ir.Model) -> Analysis:
     normalise(model)
     graph = model.graph
     observed = observe(model)
+    declared = correct_outputs(graph, observed)
     context = analyse_axes(model, observed)
     chains = find_chains(graph, shape_values(graph))
     for chain in chains:
@@ -105,10 +110,10 @@ def analyse(model: ir.Model) -> Analysis:
         lambda interface: assign_roles(graph, context, chains, attentions, parameters, interface),
         constants,
     )
-    structure = replace(structure, notes=(*structure.notes, *form_notes(model)))
+    structure = replace(structure, notes=(*structure.notes, *form_notes(model), *declared))
     hidden = {dim for dim, identity in ids.items() if structure.dims[identity].role == "hidden"}
     scales = [*_scales(context, attentions), *_stream_scales(graph, context, chains, hidden)]
-    return Analysis(model, context, chains, structure, ids, scales)
+    return Analysis(model, context, chains, structure, ids, scales, (*model.meta.get(REPAIRS, ()), *declared))
 
 
 def _align(context: Context, chain: LayerChain) -> None:

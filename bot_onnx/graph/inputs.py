@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import ast
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
 import onnx
+
+from bot_onnx.errors import GraphError
+from bot_onnx.graph.demanded import demanded_sizes
 
 Pair = tuple[int, int]
 
@@ -29,6 +33,9 @@ SIGNAL_SIZES = ((256, 288), (1024, 1152), (16000, 17600))
 EVEN = (2, 4)
 #: Factors by which lengths become longer, for networks that halve them, or that cover some steps at once.
 LONGER = (2, 4, 16)
+_LONGEST_FORMULA = 200  #: characters of a symbol that is read as one; exporters write short sums
+_MOST_ELEMENTS = 1 << 31  #: of one input that is made up
+TEXT = "0"  #: what is fed where strings are asked for
 MAX_TRIALS = 40  #: guesses at which length is the sum of others
 
 
@@ -46,11 +53,13 @@ class InputSpec:
 
 
 def input_specs(graph: onnx.GraphProto) -> list[InputSpec]:
-    """Describe the inputs of ``graph`` that are no initializers."""
+    """Describe the inputs of ``graph`` that are no initializers; open axes whose size weights demand have that size."""
     initializers = {tensor.name for tensor in graph.initializer}
-    single = _single_row_lookups(graph)
+    single, demanded = _single_row_lookups(graph), demanded_sizes(graph)
     return [
-        _input_spec(value, 1 if value.name in single else 2) for value in graph.input if value.name not in initializers
+        _input_spec(value, 1 if value.name in single else 2, demanded)
+        for value in graph.input
+        if value.name not in initializers
     ]
 
 
@@ -66,12 +75,14 @@ def _single_row_lookups(graph: onnx.GraphProto) -> set[str]:
     return single
 
 
-def _input_spec(value: onnx.ValueInfoProto, values: int) -> InputSpec:
+def _input_spec(value: onnx.ValueInfoProto, values: int, demanded: Mapping[tuple[str, int], int]) -> InputSpec:
     tensor = value.type.tensor_type
     shape: list[int | str] = []
     for axis, dim in enumerate(tensor.shape.dim):
         if dim.HasField("dim_value") and dim.dim_value > 0:
             shape.append(int(dim.dim_value))
+        elif (value.name, axis) in demanded:
+            shape.append(demanded[value.name, axis])
         else:  # without a symbol: the first open axis is the batch, wherever it stands
             first = all(isinstance(size, int) for size in shape)
             shape.append(dim.dim_param or f"#{0 if first else axis}")
@@ -83,7 +94,7 @@ def _dtype(element: int) -> np.dtype[Any]:
 
 
 def open_sizes(
-    specs: Sequence[InputSpec], lengths: Iterable[int] = ()
+    specs: Sequence[InputSpec], lengths: Iterable[int] = (), known: Mapping[str, Pair] | None = None
 ) -> Iterator[tuple[dict[str, int], dict[str, int]]]:
     """Yield pairs of sizes (first run, second run) for every open symbol, most usual guess first.
 
@@ -91,34 +102,40 @@ def open_sizes(
         specs: the inputs.
         lengths: what the graph may have been traced at (see :mod:`bot_onnx.graph.baked_lengths`): tried in the end,
             the same in both runs.
+        known: sizes that are no guesses.
     """
+    for sizes in _guesses(specs, lengths):
+        yield _pair(specs, {**sizes, **(known or {})})
+
+
+def _guesses(specs: Sequence[InputSpec], lengths: Iterable[int]) -> Iterator[dict[str, Pair]]:
     symbols = open_symbols(specs)
     spatial = _spatial(specs)
     plain = [symbol for symbol in symbols if symbol not in spatial]
     distinct = {symbol: SIZES[min(place, len(SIZES) - 1)] for place, symbol in enumerate(plain)}
     images = IMAGE_SIZES if spatial else (SIZES[-1],)
     for image in images:
-        yield _pair(specs, {**dict.fromkeys(spatial, image), **distinct})
+        yield {**dict.fromkeys(spatial, image), **distinct}
     signals = _signals(specs)
     for length in SIGNAL_SIZES if signals else ():
-        yield _pair(specs, {**dict.fromkeys(spatial, images[0]), **distinct, **dict.fromkeys(signals, length)})
+        yield {**dict.fromkeys(spatial, images[0]), **distinct, **dict.fromkeys(signals, length)}
     for related in _related(specs, distinct):
-        yield _pair(specs, {**dict.fromkeys(spatial, images[0]), **related})
+        yield {**dict.fromkeys(spatial, images[0]), **related}
     # Symbols that differ by name may have to agree in size: one size per axis then.
     axes = {dim: axis for spec in specs for axis, dim in enumerate(spec.shape) if isinstance(dim, str)}
     by_axis = {symbol: SIZES[min(axes.get(symbol, 1), len(SIZES) - 1)] for symbol in symbols}
-    yield _pair(specs, by_axis)
+    yield by_axis
     for related in _related(specs, by_axis):
-        yield _pair(specs, related)
+        yield related
     batches = [symbol for symbol in symbols if not axes.get(symbol, 1)]
-    yield _pair(specs, {**by_axis, **dict.fromkeys(batches, EVEN)})
+    yield {**by_axis, **dict.fromkeys(batches, EVEN)}
     for factor in LONGER:
         longer = {symbol: (first * factor, second * factor) for symbol, (first, second) in by_axis.items()}
-        yield _pair(specs, {**longer, **{symbol: by_axis[symbol] for symbol in batches}})
+        yield {**longer, **{symbol: by_axis[symbol] for symbol in batches}}
     for traced in lengths:
         for batch in (SIZES[0], (1, 1), (traced, traced)):
-            yield _pair(specs, {**dict.fromkeys(symbols, (traced, traced)), **dict.fromkeys(batches, batch)})
-    yield _pair(specs, dict.fromkeys(symbols, (1, 1)))
+            yield {**dict.fromkeys(symbols, (traced, traced)), **dict.fromkeys(batches, batch)}
+    yield dict.fromkeys(symbols, (1, 1))
 
 
 def _spatial(specs: Sequence[InputSpec]) -> set[str]:
@@ -195,7 +212,7 @@ def _pair(specs: Sequence[InputSpec], sizes: dict[str, Pair]) -> tuple[dict[str,
 
 def _formula(symbol: str) -> ast.expr | None:
     """The arithmetic that a symbol such as ``past_length + 1`` spells out; None for a plain name."""
-    if not re.search(r"[+*-]", symbol):
+    if not re.search(r"[+*-]", symbol) or len(symbol) > _LONGEST_FORMULA:
         return None
     try:
         tree = ast.parse(symbol, mode="eval").body
@@ -219,7 +236,7 @@ def _evaluate(formula: ast.expr | None, sizes: dict[str, int]) -> int:
 
 
 def feeds(specs: Sequence[InputSpec], sizes: dict[str, int], seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
-    """Random inputs at ``sizes``: floats from Normal(0, 1), integers and booleans from {0, 1}.
+    """Random inputs at ``sizes``: floats from Normal(0, 1), integers and booleans from {0, 1}, strings all the same.
 
     Integers stay in {0, 1} because every table and every mask admits them. A mask must leave something to attend to,
     so the first element along the last axis is 1.
@@ -228,7 +245,14 @@ def feeds(specs: Sequence[InputSpec], sizes: dict[str, int], seed: int = 0) -> d
     values: dict[str, np.ndarray[Any, Any]] = {}
     for spec in specs:
         shape = tuple(dim if isinstance(dim, int) else sizes[dim] for dim in spec.shape)
-        if np.issubdtype(spec.dtype, np.integer) or spec.dtype == np.bool_:
+        if prod(shape) > _MOST_ELEMENTS:
+            told = "x".join(map(str, shape))
+            raise GraphError(
+                f"input {spec.name!r} would have the shape {told[:100]}: too large to run; export it again"
+            )
+        if spec.dtype == np.object_:
+            values[spec.name] = np.full(shape, TEXT, object)
+        elif np.issubdtype(spec.dtype, np.integer) or spec.dtype == np.bool_:
             array = rng.integers(0, spec.values, shape)
             if array.ndim:
                 array[..., 0] = spec.values - 1

@@ -21,10 +21,12 @@ from bot_onnx.graph.opening import (
     fold_casts,
     fold_reshapes,
     keep_storage,
+    name_dequantisation,
     open_fused,
     open_quantised,
     read_scheme,
 )
+from bot_onnx.graph.reader import REPAIRS
 from bot_onnx.graph.recurrent import drop_zero_states
 from bot_onnx.graph.sums import write_out_sums
 
@@ -66,6 +68,7 @@ def normalise(model: ir.Model) -> ir.Model:
     _drop_identities(model.graph)
     drop_zero_states(model.graph)
     gather_rows(model.graph)
+    name_dequantisation(model.graph)
     model.meta[_SCHEME] = read_scheme(model.graph)
     fold_reshapes(model.graph)
     fold_casts(model.graph)
@@ -92,7 +95,7 @@ def scheme_of(model: ir.Model) -> Scheme | None:
 
 def form_notes(model: ir.Model) -> tuple[str, ...]:
     """What was changed in the form of a normalised model, in sentences."""
-    notes: list[str] = []
+    notes: list[str] = [*model.meta.get(REPAIRS, ())]
     scheme = scheme_of(model)
     if scheme is not None:
         notes.append(f"Quantised: {scheme.describe()}. The analysis is that of the weights in floating point.")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from bot_onnx.errors import BotError, GraphError
 from bot_onnx.graph.baked_lengths import baked_lengths
 from bot_onnx.graph.bodies import Body, bodies_of, entry_of, is_entry, nested_protos
 from bot_onnx.graph.fed_weights import LARGE, with_fed_weights, zeros
+from bot_onnx.graph.given import Given, given_to
 from bot_onnx.graph.inputs import feeds, input_specs, open_sizes
 from bot_onnx.graph.normalise import node_inputs
 from bot_onnx.runtime import session
@@ -58,7 +60,8 @@ def observe(model: ir.Model) -> Observation:
     arithmetic = shape_values(model.graph)
     bodies = bodies_of(model.graph)
     proto, blanks, watched = _instrumented(model, arithmetic, *_main(model.graph, bodies))
-    specs = [spec for spec in input_specs(proto.graph) if spec.name not in blanks]
+    given = given_to(model) or Given()
+    specs = given.specs([spec for spec in input_specs(proto.graph) if spec.name not in blanks])
     serialised = proto.SerializeToString()
     try:
         runner = session(serialised, shapes_first=True)
@@ -68,11 +71,13 @@ def observe(model: ir.Model) -> Observation:
         raise GraphError(f"onnxruntime cannot load this model: {_first_line(error)}") from error
     failure: Exception | None = None
     failed: list[dict[str, int]] = []  # the guesses meet: what failed is not run again
-    for sizes in open_sizes(specs, baked_lengths(proto.graph)):
+    guesses = (open_sizes(specs, baked_lengths(proto.graph), known) for known in given.sizes(specs))
+    for sizes in chain.from_iterable(guesses):
         if any(run in failed for run in sizes):
             continue
-        fed, runs = [feeds(specs, run) for run in sizes], []
+        runs: list[dict[str, np.ndarray]] = []
         try:
+            fed = [given.filled(feeds(specs, run)) for run in sizes]
             for inputs in fed:
                 runs.append(_run(runner, {**inputs, **blanks}, watched))
         except Exception as error:
@@ -82,7 +87,10 @@ def observe(model: ir.Model) -> Observation:
         for place in {(body.join, body.index): body for body in bodies.values() if body is not None}.values():
             _look_inside(model, arithmetic, place, bodies, fed, runs)
         return _merge(model, runs, fed, arithmetic)
-    raise GraphError(f"onnxruntime cannot run this model at any input size tried: {_first_line(failure)}")
+    raise GraphError(
+        f"onnxruntime cannot run this model at any input size tried: {_first_line(failure)}; say what it runs on with "
+        "--input-shape NAME=1x3x64x64 or --inputs FILE.npz"
+    )
 
 
 def shape_values(graph: ir.Graph) -> set[str]:

@@ -40,6 +40,8 @@ _SETTINGS: dict[str, frozenset[int]] = {
     "RoiAlign": frozenset({1}),
     "MaxRoiPool": frozenset({1}),
 }
+#: Ops that settings are put together by.
+_OF_SETTINGS = frozenset("Concat Cast Unsqueeze Squeeze Reshape Identity Slice Mul Div Floor Gather".split())
 
 
 @dataclass(slots=True)
@@ -112,6 +114,18 @@ def is_parameter(value: ir.Value) -> bool:
     if tensor is None or tensor.dtype not in FLOATS or tensor.size < 2:
         return False
     return not all(usage.idx in _SETTINGS.get(usage.node.op_type, ()) for usage in value.uses()) or not value.uses()
+
+
+def is_setting(value: ir.Value, depth: int = 8) -> bool:
+    """Whether ops read a value, or what is made of it, as a setting alone: the scales of a Resize, and their like."""
+    uses = tuple(value.uses())
+    if not uses or depth == 0 or value.is_graph_output():
+        return False
+    return all(
+        usage.idx in _SETTINGS.get(usage.node.op_type, ())
+        or (usage.node.op_type in _OF_SETTINGS and all(is_setting(o, depth - 1) for o in usage.node.outputs))
+        for usage in uses
+    )
 
 
 def parameter_behind(value: ir.Value | None) -> ir.Value | None:

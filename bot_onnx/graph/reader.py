@@ -10,6 +10,7 @@ import hashlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from types import TracebackType
 from typing import Final, TypeVar
@@ -24,18 +25,24 @@ from bot_onnx.errors import GraphError
 from bot_onnx.graph import finite, wire
 from bot_onnx.graph.data_files import check_seal
 from bot_onnx.graph.finite import NonFinite
+from bot_onnx.graph.given import Given, attach
+from bot_onnx.graph.limits import check_functions, check_ports, check_weights
+from bot_onnx.graph.repairs import repair
 from bot_onnx.graph.tensor_protos import (
     all_tensors,
+    check_typed,
     expected,
     external_place,
     holds_values,
-    names_are_text,
     one_line,
     wrong_length,
 )
+from bot_onnx.graph.texts import names_are_text
 from bot_onnx.graph.weight_files import MappedTensor, WeightFile, resolve, view
 
 T = TypeVar("T")
+
+REPAIRS: Final = "bot_onnx.repairs"  #: key in the metadata of a model under which its repairs are told
 
 _HASH_BYTES: Final = 1 << 20
 
@@ -103,6 +110,8 @@ class Source:
 
     Attributes:
         path: the file as it was named.
+        given: what the model is to be run on; None: it is made up.
+        repairs: what was mended in ``proto``, in sentences (see :mod:`bot_onnx.graph.repairs`).
         proto: the model without the values of large tensors: those have ``data_location = EXTERNAL`` and name a file
             in the model's folder (the model file itself for values stored inline), an offset and a length.
         uses_external_data: whether any values lie outside the model file.
@@ -112,17 +121,21 @@ class Source:
             their node's output; what lives in a subgraph or function and shares a name gets a suffix ``#2``, ``#3``…
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, name: Path | None = None, given: Given | None = None) -> None:
+        self.path = name or path
+        self.given = given
+        self._opened = path
         self._by_location: dict[str, WeightFile] = {}
         self._model_file = WeightFile(_existing(path))
         try:
             # Names that are not UTF-8 cannot stand in a message; this one is only a key.
             own = os.fsencode(path.name).decode("utf-8", "replace")
             self._by_location[own] = self._model_file
-            self.proto = _skeleton(self._model_file, path, own)
+            self.proto = _skeleton(self._model_file, self.path, own)
+            check_functions(self.proto, str(self.path))
+            self.repairs = repair(self.proto)
             self.tensors = self._index()
-            _check_structure(self.proto, path)
+            _check_structure(self.proto, self.path)
         except BaseException:
             self.close()
             raise
@@ -141,6 +154,8 @@ class Source:
             model = ir.serde.deserialize_model(self.proto)
         except Exception as error:  # onnx-ir wraps whatever it meets
             raise GraphError(f"{self.path} cannot be understood: {one_line(error)}; export it again") from error
+        model.meta[REPAIRS] = self.repairs
+        attach(model, self.given)
         roots: list[ir.Graph | ir.Function] = [model.graph, *model.functions.values()]
         for graph in (model.graph, *(inner for root in roots for inner in root.subgraphs())):
             for value in graph.initializers.values():
@@ -154,6 +169,15 @@ class Source:
                     elif attribute.type == ir.AttributeType.TENSORS and not attribute.is_ref():
                         node.attributes[name] = ir.AttrTensors(name, [*map(self._mapped, attribute.as_tensors())])
         return model
+
+    def check_resizable(self) -> None:
+        """Refuse a model without weights, before any time is spent on it.
+
+        Raises:
+            GraphError: no tensor holds several numbers that could be resampled.
+        """
+        sizes = ((prod(stored.shape), stored.dtype) for stored in self.tensors.values())
+        check_weights(self.proto, sizes, str(self.path))
 
     def tensor(self, name: str) -> NDArray[np.generic]:
         """Show the values of a tensor, read-only; a view of the file's map wherever the data type allows.
@@ -169,7 +193,7 @@ class Source:
     def find_nonfinite(self) -> NonFinite | None:
         """Search all weights for NaN and infinity, in the order of :attr:`tensors`, and return the first find.
 
-        What holds such values on purpose is passed over: attention masks (0 and -inf only) and single bounds.
+        What holds such values on purpose is passed over: masks (0 and -inf alone) and bounds (infinities alone).
         """
         scratch = np.empty(finite.CHUNK_BYTES, np.uint8)
         for name, stored in self.tensors.items():
@@ -190,7 +214,7 @@ class Source:
         if not allow_nonfinite and (found := self.find_nonfinite()) is not None:
             raise GraphError(
                 f"tensor {found.name!r} of {self.path} has {found.count} NaN or infinite values: "
-                "train or export the model again, or allow non-finite weights"
+                "train or export the model again, or accept them with --allow-nonfinite (allow_nonfinite=True)"
             )
 
     def check_unchanged(self) -> None:
@@ -255,6 +279,8 @@ class Source:
         if proto.data_location != onnx.TensorProto.EXTERNAL:
             if proto.HasField("raw_data") and len(proto.raw_data) != nbytes:
                 raise GraphError(wrong_length(place, proto, len(proto.raw_data), nbytes))
+            if not proto.HasField("raw_data"):
+                check_typed(proto, dtype, shape, place)
             return StoredTensor(proto, dtype, shape, None, 0, nbytes)
         if holds_values(proto):
             raise GraphError(f"{place} gives its values both inside and outside the message: export the model again")
@@ -275,25 +301,29 @@ class Source:
         return _inlined(stored) if nbytes <= wire.INLINE_BYTES else _normalised(stored, location)
 
     def _open(self, location: str, tensor: str) -> WeightFile:
-        real = resolve(self.path, location, tensor)
+        real = resolve(self._opened, location, tensor)
         same = next((file for file in self._by_location.values() if file.path == real), None)
         self._by_location[location] = same or WeightFile(real)
         check_seal(location, self._by_location[location], f"tensor {tensor!r} of {self.path}")
         return self._by_location[location]
 
 
-def open_model(path: str | os.PathLike[str]) -> Source:
+def open_model(
+    path: str | os.PathLike[str], *, name: str | os.PathLike[str] | None = None, given: Given | None = None
+) -> Source:
     """Open an ONNX model of any size in milliseconds.
 
     Args:
         path: the model file. It is only ever read.
+        name: what messages call it, where it has not got its name yet; None: ``path``.
+        given: what the model is to be run on.
 
     Raises:
         GraphError: the path is missing or no file; the file is empty, truncated, damaged or not ONNX; onnx.checker
             refuses the graph; a tensor's length does not fit its shape and type; external data is missing, too short
             or outside the model's folder.
     """
-    return Source(Path(path))
+    return Source(Path(path), None if name is None else Path(name), given)
 
 
 def _existing(path: Path) -> Path:
@@ -327,8 +357,7 @@ def _skeleton(file: WeightFile, path: Path, location: str) -> onnx.ModelProto:
         raise GraphError(f"{path}: {error}") from error
     if not proto.HasField("graph"):
         raise GraphError(f"{path} is not an ONNX model: it has no graph; name an .onnx file with a whole model")
-    bodies = [names_are_text(function.node) for function in proto.functions]
-    if not names_are_text(proto.graph.node, proto.graph) or not all(bodies):
+    if not names_are_text(proto):
         raise GraphError(f"{path} has names that are not UTF-8 text: the file is damaged; download or export it again")
     return proto
 
@@ -347,9 +376,13 @@ def _check_structure(proto: onnx.ModelProto, path: Path) -> None:
             for entry in tensor.external_data:
                 if entry.key == "location":
                     entry.value = "#"
+        for value in weightless.graph.output:  # onnxruntime needs no shape here, and what it is shows when it runs
+            if value.type.HasField("tensor_type"):
+                value.type.tensor_type.shape.SetInParent()
         onnx.checker.check_model(weightless)
     except Exception as error:  # the checker raises several types of its own
         raise GraphError(f"{path} is not a valid model: {one_line(error)}; export it again") from error
+    check_ports(proto, str(path))
     if proto.graph.sparse_initializer:
         name = proto.graph.sparse_initializer[0].values.name
         raise GraphError(f"sparse initializer {name!r} of {path} is not supported: export the model with dense weights")

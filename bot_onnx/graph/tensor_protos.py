@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from math import prod
 from typing import Final
 
 import onnx
@@ -73,27 +74,6 @@ def _in_sparse(sparse: onnx.SparseTensorProto, name: str) -> Iterator[tuple[str,
     yield f"{name}.indices", sparse.indices
 
 
-def names_are_text(nodes: Iterable[onnx.NodeProto], graph: onnx.GraphProto | None = None) -> bool:
-    """Whether the names in a graph or function, and in the graphs within, are valid UTF-8.
-
-    Protobuf hands out ``bytes`` for those that are not, and everything that expects ``str`` fails much later.
-    """
-    if graph is not None:
-        values = (*graph.input, *graph.output, *graph.value_info, *graph.initializer)
-        if not all(isinstance(value.name, str) for value in values):
-            return False
-    for node in nodes:
-        if not all(isinstance(name, str) for name in (node.name, node.op_type, node.domain, *node.input, *node.output)):
-            return False
-        for attribute in node.attribute:
-            if not isinstance(attribute.name, str):
-                return False
-            graphs = (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else []))
-            if not all(names_are_text(inner.node, inner) for inner in graphs):
-                return False
-    return True
-
-
 def holds_values(proto: onnx.TensorProto) -> bool:
     """Whether any values stand in the message itself."""
     return any(len(getattr(proto, field)) for field in _VALUES)
@@ -116,6 +96,38 @@ def expected(proto: onnx.TensorProto, place: str) -> tuple[ir.DataType, tuple[in
     for size in shape:
         count *= size
     return dtype, shape, -(-count * dtype.bitwidth // 8)
+
+
+# Field in which a data type's values stand one by one, and how many entries a value takes (or values an entry holds).
+_TYPED: Final[dict[ir.DataType, tuple[str, float]]] = {
+    ir.DataType.FLOAT: ("float_data", 1),
+    ir.DataType.COMPLEX64: ("float_data", 2),
+    ir.DataType.DOUBLE: ("double_data", 1),
+    ir.DataType.COMPLEX128: ("double_data", 2),
+    ir.DataType.INT64: ("int64_data", 1),
+    ir.DataType.UINT64: ("uint64_data", 1),
+    ir.DataType.UINT32: ("uint64_data", 1),
+    ir.DataType.STRING: ("string_data", 1),
+}
+
+
+def check_typed(proto: onnx.TensorProto, dtype: ir.DataType, shape: tuple[int, ...], place: str) -> None:
+    """Hold the number of values in a message without raw bytes against its shape.
+
+    Raises:
+        GraphError: there are more or fewer, or they stand in the field of another type.
+    """
+    packed = 8 // dtype.bitwidth if dtype != ir.DataType.STRING and dtype.bitwidth < 8 else 1
+    field, each = _TYPED.get(dtype, ("int32_data", 1))
+    needed = -(-prod(shape) // packed) * each
+    found = {name: len(getattr(proto, name)) for name in _VALUES if len(getattr(proto, name))}
+    if found != ({field: needed} if needed else {}):
+        told = " and ".join(f"{count} in {name}" for name, count in found.items()) or "no values"
+        kind = onnx.TensorProto.DataType.Name(proto.data_type)
+        raise GraphError(
+            f"{place} has {told}, but {kind} of shape {list(shape)} needs {int(needed)} in {field}: "
+            "the file is damaged; download or export it again"
+        )
 
 
 def external_place(proto: onnx.TensorProto, place: str, nbytes: int) -> tuple[str, int, int]:

@@ -13,6 +13,10 @@ from bot_onnx.spec.problem import Problem
 #: Extents: a second table of another length is another thing, not a scaled one.
 _EXTENTS = ("vocab", "positions")
 
+#: Roles of dims that are proposed where a key's own is not to be had: inner widths. What a model takes in, gives out or
+#: looks up (vocab, positions, tokens, outputs) is never what another key meant.
+_PROPOSED = ("free", "intermediate", "hidden", "state")
+
 
 def fix_frozen(problem: Problem) -> None:
     """Keep the source size of every frozen dim, of all that it is made of, and of every count."""
@@ -160,8 +164,8 @@ def _missing(problem: Problem, role: str, size: int) -> None:
     carried = [f"{dim.role} ({dim.size})" for dim in problem.comp.dims.values() if dim.role in SPEC_ROLES]
     carried = list(dict.fromkeys(carried))
     way = f"it has {listing(carried)}" if carried else "it carries none of the roles, only dims by name"
-    free = [d for d in problem.comp.dims.values() if not d.parts and d.frozen is None and d.role != "count"]
-    named = "no dim of it can be sized at all"
+    free = [d for d in problem.comp.dims.values() if not d.parts and d.frozen is None and d.role in _PROPOSED]
+    named = "it has no inner width that could be sized instead"
     if free:
         example = json.dumps({"dims": {free[0].name: size}})[1:-1]
         named = f"size a dim by name, such as {example}; free are {listing(f'{d.name} ({d.size})' for d in free)}"

@@ -148,7 +148,7 @@ def prepare(
         layers=tuple(LayerChange(c.name, c.count, solution.layers[c.name], c.leading) for c in structure.chains),
         constants=tuple(constants),
         stacks=tuple(_placed(stack, placed) for stack in stacks),
-        notes=(*solution.notes, *scaled, *alignment.notes, *settled.laws.notes),
+        notes=(*analysis.repairs, *solution.notes, *scaled, *alignment.notes, *settled.laws.notes),
         parameters=(structure.parameters, _parameters(stacks)),
         size_bytes=(origin.size_bytes, placed.total_bytes),
         external=placed.data_name is not None,

@@ -136,8 +136,9 @@ def _weights(scheme: Scheme, source: Path, target: Path) -> None:
     """DequantizeLinear behind every weight of a product, a convolution or an embedding."""
     model = ir.load(source)
     graph = model.graph
-    if scheme.block and model.opset_imports.get("", 0) < 21:
-        raise GraphError("blocks of DequantizeLinear need opset 21; resize without requantize")
+    for needed, what in ((21 if scheme.block else 0, "in blocks"), (13 if scheme.per_channel else 10, "of weights")):
+        if model.opset_imports.get("", 0) < needed:
+            raise GraphError(f"DequantizeLinear {what} needs opset {needed}; resize without requantize")
     for value in list(graph.initializers.values()):
         uses = tuple(value.uses())
         tensor = value.const_value

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from bot_onnx.errors import GraphError
 from bot_onnx.graph.analysis import Analysis, analyse
+from bot_onnx.graph.given import Given
 from bot_onnx.graph.normalise import scheme_of
 from bot_onnx.graph.quantised import quantised_weight
 from bot_onnx.graph.reader import Source, open_model
@@ -38,10 +39,10 @@ def check_dequantised(
         How close every output is.
 
     Raises:
-        GraphError: one of them does not run, or their outputs differ by more than rounding explains.
+        GraphError: one of them does not run, or their outputs on inputs given differ by more than rounding explains.
         OutputError: there is no room for the floats.
     """
-    with _saved(model, folder) as plain:
+    with _saved(model, folder, source.given) as plain:
         trial, checks = run_model(plain, str(plain.path), observed=observed, reference=source, seed=0)
         found = compare_with(source, str(source.path), trial, plain.proto.graph, {})
     failed = [check.detail for check in checks if check.status == "fail"]
@@ -54,23 +55,24 @@ def check_dequantised(
             "resize the floating-point model, or do not compare with the source (--no-compare)"
         )
     worst = min(compared, key=lambda entry: entry.cosine or 0.0)
-    if worst.cosine is None or worst.cosine < LEAST_COSINE:
+    measured = source.given is not None and bool(source.given.arrays)
+    if measured and (worst.cosine is None or worst.cosine < LEAST_COSINE):
         raise GraphError(
             f"output {worst.output!r} of {source.path} and of its dequantised weights have a cosine similarity of "
-            f"{worst.cosine or 0.0:.3f} on random inputs, less than {LEAST_COSINE}: its activation scales may cut off "
-            "much; resize the floating-point model, or do not compare with the source (--no-compare)"
+            f"{worst.cosine or 0.0:.3f} on the inputs given, less than {LEAST_COSINE}: its activation scales may cut "
+            "off much; resize the floating-point model, or do not compare with the source (--no-compare)"
         )
     return compared
 
 
 @contextmanager
-def _saved(model: ir.Model, folder: Path | None = None) -> Iterator[Source]:
+def _saved(model: ir.Model, folder: Path | None = None, given: Given | None = None) -> Iterator[Source]:
     """The floating-point form of a quantised file, in ``folder`` (None: the system's) until the end of the block."""
     with tempfile.TemporaryDirectory(prefix="bot_onnx_", dir=folder) as inner:
         path = Path(inner) / "float.onnx"
         with worded(path):
             ir.save(model, path, external_data="float.onnx.data", size_threshold_bytes=1024)
-        with open_model(path) as plain:
+        with open_model(path, given=given) as plain:
             yield plain
 
 
@@ -81,7 +83,7 @@ def floating(source: Source) -> Iterator[Source]:
     Raises:
         GraphError: it cannot be read or run.
     """
-    with _saved(analyse(source.model()).model) as plain:
+    with _saved(analyse(source.model()).model, given=source.given) as plain:
         yield plain
 
 
@@ -89,6 +91,7 @@ def check_quantised(analysis: Analysis, source: Source, folder: Path) -> tuple[s
     """Hold a quantised source against the floats that are resized in its stead; says how close they are.
 
     The floats lie in ``folder``, a scratch folder, while they run.
+    Made-up inputs may lie far outside of what scales were calibrated on: there a difference is told, no refusal.
 
     Raises:
         GraphError: they are not the same network.
@@ -97,4 +100,10 @@ def check_quantised(analysis: Analysis, source: Source, folder: Path) -> tuple[s
         return ()
     compared = check_dequantised(analysis.model, source, analysis.context.observed.shapes, folder)
     told = ", ".join(f"{entry.output} {entry.cosine or 0.0:.4f}" for entry in compared)
-    return (f"The source is quantised; its weights in floating point give its outputs with cosine {told}.",)
+    notes = [f"The source is quantised; its weights in floating point give its outputs with cosine {told}."]
+    if min(entry.cosine or 0.0 for entry in compared) < LEAST_COSINE:
+        notes.append(
+            f"WARNING: that is less than {LEAST_COSINE}, on inputs that are made up: its activation scales may cut off "
+            "much of them; give real ones with --inputs FILE.npz."
+        )
+    return tuple(notes)

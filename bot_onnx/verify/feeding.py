@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
-from bot_onnx.graph.inputs import InputSpec, open_sizes
+from bot_onnx.graph.inputs import TEXT, InputSpec, Pair, open_sizes
 
 Feeds = dict[str, NDArray[Any]]
 Shape = tuple[int, ...]
@@ -53,6 +53,8 @@ def batches(
 
 
 def _values(spec: InputSpec, shape: Shape, ranges: Mapping[str, int], rng: np.random.Generator) -> NDArray[Any]:
+    if spec.dtype == np.object_:
+        return np.full(shape, TEXT, object)
     if spec.dtype.kind not in "iub":
         return rng.standard_normal(shape).astype(spec.dtype)
     rows = ranges.get(spec.name)
@@ -65,15 +67,16 @@ def candidate_shapes(
     specs: Sequence[InputSpec],
     observed: Mapping[str, tuple[tuple[int, int], ...]] | None,
     lengths: Iterable[int] = (),
+    known: Mapping[str, Pair] | None = None,
 ) -> Iterator[list[dict[str, Shape]]]:
     """Pairs of input shapes to run at: those at which the analysis ran, else a ladder of guesses.
 
-    ``lengths`` are those that the graph may have been traced at.
+    ``lengths`` are those that the graph may have been traced at, ``known`` the sizes of open axes that are no guess.
     """
     if observed is not None and all(spec.name in observed for spec in specs):
         yield [{spec.name: tuple(pair[run] for pair in observed[spec.name]) for spec in specs} for run in (0, 1)]
         return
-    for pair in open_sizes(specs, lengths):
+    for pair in open_sizes(specs, lengths, known):
         yield [{spec.name: _sized(spec, sizes) for spec in specs} for sizes in pair]
 
 

@@ -9,6 +9,7 @@ from functools import partial
 
 from bot_onnx.errors import BotError, MissingRuntimeError, VerifyError
 from bot_onnx.graph.analysis import Analysis, analyse
+from bot_onnx.graph.given import Given
 from bot_onnx.graph.reader import Source, open_model
 from bot_onnx.graph.tensor_protos import one_line
 from bot_onnx.graph.types import Structure
@@ -36,6 +37,7 @@ def verify_model(
     deep_shapes: bool = True,
     allow_nonfinite: bool = False,
     seed: int = 0,
+    given: Given | None = None,
 ) -> VerifyReport:
     """Check a model file. What fails is in the report; same file, same report.
 
@@ -49,6 +51,7 @@ def verify_model(
         deep_shapes: also run strict shape inference with data propagation.
         allow_nonfinite: let NaN and infinite weights and outputs pass.
         seed: of the inputs.
+        given: what to run it on; None: inputs are made up.
 
     Raises:
         GraphError: the file, or the one to compare with, cannot be opened.
@@ -56,7 +59,7 @@ def verify_model(
     """
     opened = os.fsdecode(path if readable is None else readable)
     with contextlib.ExitStack() as stack:
-        source = stack.enter_context(open_model(opened))
+        source = stack.enter_context(open_model(opened, name=path, given=given))
         reference = None if against is None else stack.enter_context(open_model(against))
         checks, inferred = check_validity(source, deep_shapes=deep_shapes)
         checks.append(Check("weights", "skip", "NaN is allowed") if allow_nonfinite else check_weights(source))

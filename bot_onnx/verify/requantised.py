@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bot_onnx.errors import VerifyError
 from bot_onnx.graph.analysis import analyse
+from bot_onnx.graph.given import Given
 from bot_onnx.graph.opening import Scheme
 from bot_onnx.graph.reader import Source, open_model
 from bot_onnx.surgery.emit import PROVENANCE
@@ -37,6 +38,7 @@ def publish_requantised(
     force: bool,
     sources: Sequence[StrPath],
     allow_nonfinite: bool = False,
+    given: Given | None = None,
 ) -> tuple[VerifyReport, int]:
     """Quantise ``plain`` and write it to ``out`` once it has been held against ``plain``.
 
@@ -45,6 +47,7 @@ def publish_requantised(
             output.
         external, force, sources: see :func:`bot_onnx.surgery.writer.write_model`.
         allow_nonfinite: let NaN and infinite weights and outputs pass.
+        given: what to run the two on; None: inputs are made up.
 
     Returns:
         The report of the quantised file, compared with ``plain`` (how much the rounding costs), and its size in bytes.
@@ -57,9 +60,16 @@ def publish_requantised(
     reports: list[VerifyReport] = []
 
     def check(readable: str) -> None:
-        report = verify_model(out, readable=readable, against=plain, deep_shapes=False, allow_nonfinite=allow_nonfinite)
+        report = verify_model(
+            out,
+            readable=readable,
+            against=plain,
+            deep_shapes=False,
+            allow_nonfinite=allow_nonfinite,
+            given=given,
+        )
         raise_unless_passed(report)
-        _check_packed(readable, plain.parent)
+        _check_packed(readable, out, plain.parent)
         reports.append(report)
 
     with open_model(packed) as source:
@@ -77,9 +87,9 @@ def publish_requantised(
     return reports[0], plan.total_bytes
 
 
-def _check_packed(readable: str, folder: Path) -> None:
+def _check_packed(readable: str, name: Path, folder: Path) -> None:
     """What was packed must be there, and compute what it stands for; its floats lie in ``folder`` meanwhile."""
-    with open_model(readable) as made:
+    with open_model(readable, name=name) as made:
         analysis = analyse(made.model())
         if not check_quantised(analysis, made, folder):
             raise VerifyError("no weight of the result could be quantised as the source's are: leave requantize")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import onnx
 
 from bot_onnx.errors import MissingRuntimeError
 from bot_onnx.graph.baked_lengths import baked_lengths
+from bot_onnx.graph.given import Given
 from bot_onnx.graph.inputs import InputSpec, input_specs
 from bot_onnx.graph.reader import Source
 from bot_onnx.graph.tensor_protos import one_line
@@ -82,10 +84,11 @@ def run_model(
     except MissingRuntimeError:
         raise
     except Exception as error:  # onnxruntime's errors have no public base class
-        return None, [Check("load", "fail", f"onnxruntime refuses it: {one_line(error)}")]
+        told = one_line(error).replace(readable, str(source.path))
+        return None, [Check("load", "fail", f"onnxruntime refuses it: {told}")]
     try:
         loaded = Check("load", "pass", "onnxruntime loads it")
-        trial, failure = _first_that_runs(runner, source.proto.graph, observed, reference, seed, descent)
+        trial, failure = _first_that_runs(runner, source, observed, reference, seed, descent)
     finally:
         runner.close()
     if trial is None:
@@ -96,7 +99,7 @@ def run_model(
 
 def _first_that_runs(
     runner: Runner,
-    graph: onnx.GraphProto,
+    source: Source,
     observed: Mapping[str, tuple[tuple[int, int], ...]] | None,
     reference: Source | None,
     seed: int,
@@ -104,17 +107,19 @@ def _first_that_runs(
 ) -> tuple[Trial | None, str]:
     """Try real-looking inputs first, then integers from {0, 1}, which every table and mask admits."""
     failure: Exception | None = None
+    graph, told = source.proto.graph, source.given or Given()
     try:
-        specs = input_specs(graph)
+        specs = told.specs(input_specs(graph))
         ranges = index_ranges(graph)
         theirs = index_ranges(reference.proto.graph) if reference is not None else {}
         for name, rows in ((spec.name, theirs.get(descent.partner(spec.name) or "")) for spec in specs):
             if rows is not None:
                 ranges[name] = min(rows, ranges.get(name, rows))
-        for shapes in candidate_shapes(specs, observed, baked_lengths(graph)):
+        guesses = (candidate_shapes(specs, observed, baked_lengths(graph), known) for known in told.sizes(specs))
+        for shapes in chain.from_iterable(guesses):
             for chosen in (ranges, _narrow(specs, ranges)):
                 try:
-                    given, fed, ungiven = _inputs(specs, shapes, chosen, seed, descent)
+                    given, fed, ungiven = _inputs(specs, shapes, chosen, seed, descent, told)
                     return Trial(fed, given, [runner.run(feeds) for feeds in fed], ungiven), ""
                 except Exception as error:
                     failure = failure or error
@@ -129,14 +134,22 @@ def _inputs(
     ranges: Mapping[str, int],
     seed: int,
     descent: Descent,
+    told: Given,
 ) -> tuple[list[Feeds], list[Feeds], str | None]:
     """Inputs for the source, the same for the model, and why there are none for the source."""
     try:
-        drawn = batches(specs, [descent.shapes_before(entry) for entry in shapes], ranges, seed)
+        drawn = [
+            told.filled(feeds)
+            for feeds in batches(specs, [descent.shapes_before(entry) for entry in shapes], ranges, seed)
+        ]
         given = [descent.given(feeds) for feeds in drawn]
         return given, [descent.feeds(feeds) for feeds in given], None
     except Incomparable as why:
-        return [], batches(specs, shapes, ranges, seed), f"an input is of another size: {why}"
+        return (
+            [],
+            [told.filled(feeds) for feeds in batches(specs, shapes, ranges, seed)],
+            f"an input is of another size: {why}",
+        )
 
 
 def _narrow(specs: Sequence[InputSpec], ranges: Mapping[str, int]) -> dict[str, int]:

@@ -23,7 +23,7 @@ def check_validity(source: Source, *, deep_shapes: bool) -> tuple[list[Check], S
         The checks, and the shapes of the graph's outputs as inferred (as declared, where inference failed or is off).
     """
     skeleton = weightless(source)
-    checks = [_checker(skeleton)]
+    checks = [_checker(skeleton, source.repairs)]
     if not deep_shapes:
         return checks, _output_shapes(skeleton.graph)
     try:
@@ -57,13 +57,14 @@ def check_weights(source: Source) -> Check:
     return Check("weights", "pass", f"{len(source.tensors)} tensors hold no NaN and no infinity")
 
 
-def _checker(skeleton: onnx.ModelProto) -> Check:
+def _checker(skeleton: onnx.ModelProto, repairs: tuple[str, ...]) -> Check:
     try:
         onnx.checker.check_model(skeleton, full_check=True)
     except Exception as error:
         return Check("checker", "fail", one_line(error))
     opsets = ", ".join(f"{entry.domain or 'ai.onnx'} {entry.version}" for entry in skeleton.opset_import)
-    return Check("checker", "pass", f"onnx {onnx.__version__} accepts it, opset {opsets}")
+    told = " ".join([f"onnx {onnx.__version__} accepts it, opset {opsets}", *(f"({repair})" for repair in repairs)])
+    return Check("checker", "pass", told)
 
 
 def _output_shapes(graph: onnx.GraphProto) -> Shapes:

@@ -3,6 +3,7 @@
 from bot_onnx.graph.opening.fused import open_fused
 from bot_onnx.graph.opening.quantised import open_quantised
 from bot_onnx.graph.opening.scheme import Scheme, read_scheme
+from bot_onnx.graph.opening.spelled import name_dequantisation
 from bot_onnx.graph.opening.storage import fold_casts, fold_reshapes, keep_storage, restore_casts, stored_type
 
 __all__ = [
@@ -10,6 +11,7 @@ __all__ = [
     "fold_casts",
     "fold_reshapes",
     "keep_storage",
+    "name_dequantisation",
     "open_fused",
     "open_quantised",
     "read_scheme",

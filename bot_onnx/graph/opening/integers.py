@@ -11,13 +11,16 @@ from bot_onnx.graph.opening.counterparts import MOVES, Quantised, opens, product
 
 @opens("MatMulInteger", "ConvInteger")
 def _integer_product(state: Quantised, site: Opener) -> bool:
-    """``Cast(a @ b) * (scale_a * scale_b)`` becomes the product of the counterparts."""
+    """``Cast(a @ b + c) * (scale_a * scale_b)`` becomes the product of the counterparts, plus what ``c`` rounds."""
     node = site.node
     data = state.floats.get(site.need(0))
     scaled = _scaled(node)
     if data is None or scaled is None:
         return False
-    last, factors = scaled
+    last, factors, addend = scaled
+    bias = None if addend is None else _unrounded(addend, factors)
+    if addend is not None and bias is None:
+        return False
     own = _rounding(site.need(0))
     other = site.need(1)
     if own is None or own[0] not in factors or site.input(2) is not own[1]:
@@ -35,8 +38,14 @@ def _integer_product(state: Quantised, site: Opener) -> bool:
     if weight is None:
         return False
     kept = {name: attribute.value for name, attribute in node.attributes.items()}
-    made = site.op("MatMul" if node.op_type == "MatMulInteger" else "Conv", data, weight, attributes=kept)
-    Opener(state.graph, last, state.taken).replace(made)
+    behind = Opener(state.graph, last, state.taken)
+    if node.op_type == "ConvInteger" and bias is not None and _is_vector(bias):
+        made = behind.op("Conv", data, weight, bias, attributes=kept)
+    else:
+        made = behind.op("MatMul" if node.op_type == "MatMulInteger" else "Conv", data, weight, attributes=kept)
+        if bias is not None:
+            made = behind.op("Add", made, _form(behind, addend, bias))
+    behind.replace(made)
     return True
 
 
@@ -66,9 +75,43 @@ def _flat(site: Opener, value: ir.Value) -> ir.Value:
     return site.constant(np.asarray(tensor.numpy()).reshape(-1), "scales")
 
 
-def _scaled(node: ir.Node) -> tuple[ir.Node, list[ir.Value]] | None:
-    """The last of the multiplications behind an integer product, and all of its factors."""
+_ROUNDINGS = frozenset({"Cast", "Floor", "Round", "Ceil"})
+_FORMS = frozenset({"Reshape", "Unsqueeze", "Squeeze", "Identity"})
+
+
+def _unrounded(addend: ir.Value | None, factors: list[ir.Value]) -> ir.Value | None:
+    """The bias that was divided by the scales and rounded to be added to a product of integers."""
+    node = None if addend is None else addend.producer()
+    while node is not None and (node.op_type in _ROUNDINGS or node.op_type in _FORMS) and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    if node is None or node.op_type != "Div" or node.inputs[1] is None:
+        return None
+    same = sorted(map(id, _leaves(node.inputs[1]))) == sorted(map(id, factors))
+    return node.inputs[0] if same else None
+
+
+def _is_vector(bias: ir.Value) -> bool:
+    """Whether a bias is one number for each channel, as a convolution takes it."""
+    return bias.const_value is not None and len(bias.const_value.shape) == 1
+
+
+def _form(site: Opener, addend: ir.Value | None, bias: ir.Value) -> ir.Value:
+    """``bias`` in the form in which its rounded counterpart was added."""
+    forms = []
+    node = None if addend is None else addend.producer()
+    while node is not None and node.op_type != "Div" and node.inputs[0] is not None:
+        forms += [node] if node.op_type in _FORMS else []
+        node = node.inputs[0].producer()
+    for form in reversed(forms):
+        kept = {name: attribute.value for name, attribute in form.attributes.items()}
+        bias = site.op(form.op_type, bias, *form.inputs[1:], attributes=kept)
+    return bias
+
+
+def _scaled(node: ir.Node) -> tuple[ir.Node, list[ir.Value], ir.Value | None] | None:
+    """The last of the multiplications behind an integer product, its factors, and integers that are added before."""
     factors: list[ir.Value] = []
+    addend: ir.Value | None = None
     current = node
     while True:
         users = [usage.node for usage in current.outputs[0].uses()]
@@ -80,12 +123,14 @@ def _scaled(node: ir.Node) -> tuple[ir.Node, list[ir.Value]] | None:
             factors += [
                 leaf for value in ahead.inputs if value is not None and value is not own for leaf in _leaves(value)
             ]
+        elif ahead.op_type == "Add" and addend is None and not factors and current is node:
+            addend = next((value for value in ahead.inputs if value is not current.outputs[0]), None)
         elif ahead.op_type != "Cast":
             break
         current = ahead
         if len(factors) > 1:
             break
-    return (current, factors) if factors else None
+    return (current, factors, addend) if factors else None
 
 
 def _leaves(value: ir.Value) -> list[ir.Value]:

@@ -31,7 +31,8 @@ def convolution(context: Context, node: ir.Node) -> None:
         context.contracted[node] = table.unify(data[1], source)
     else:
         channels = _grouped(context, node, data[1], weight, group)
-    if len(node.inputs) > 2 and node.inputs[2] is not None:
+    has_bias = node.op_type != "ConvInteger" and len(node.inputs) > 2  # there, a zero point stands in its place
+    if has_bias and node.inputs[2] is not None:
         channels = table.unify(channels, context.of(node.inputs[2])[0])
     context.put(node.outputs[0], [data[0], channels, *_spatial(context, node.outputs[0], data)])
 
