@@ -41,7 +41,7 @@ class Tally:
 
     Attributes:
         bad: how many are NaN or infinite.
-        mask_like: no NaN, and nothing but 0 and -inf (an additive mask), or nothing finite (a bound for each element).
+        mask_like: no NaN, no +inf, and every finite value is 0: an additive attention mask.
         size: how many there are.
     """
 
@@ -49,18 +49,13 @@ class Tally:
         self.dtype = dtype
         self.bad = 0
         self.size = 0
+        self.mask_like = True
         self._nan = False
-        self._masks = True  # 0 and -inf alone
 
     @property
     def harmless(self) -> bool:
-        """True for what is no weight: an additive mask, or infinite bounds."""
-        return self.bad == 0 or self.mask_like
-
-    @property
-    def mask_like(self) -> bool:
-        """See the attributes; a bias of zeros with one +inf, or a norm of ones with one, is neither."""
-        return not self._nan and (self._masks or self.bad == self.size)
+        """True for what is no weight: an attention mask of 0 and -inf, or a single infinite bound."""
+        return self.bad == 0 or self.mask_like or (self.size == 1 and not self._nan)
 
     def add(self, chunk: NDArray[np.uint8]) -> None:
         """Count one chunk of raw little-endian bytes."""
@@ -71,7 +66,7 @@ class Tally:
         wide = values if values.dtype.kind == "f" else values.astype(np.float32)
         with np.errstate(invalid="ignore"):
             self._nan |= bool(np.isnan(wide).any())
-            self._masks &= bool(((wide == 0) | (wide == -np.inf)).all())
+            self.mask_like &= bool(((wide == 0) | (wide == -np.inf)).all())
 
     def _array_type(self) -> np.dtype[Any]:
         return _COMPONENT.get(self.dtype) or np.dtype(self.dtype.numpy())

@@ -193,7 +193,7 @@ class Source:
     def find_nonfinite(self) -> NonFinite | None:
         """Search all weights for NaN and infinity, in the order of :attr:`tensors`, and return the first find.
 
-        What holds such values on purpose is passed over: masks (0 and -inf alone) and bounds (infinities alone).
+        What holds such values on purpose is passed over: attention masks (0 and -inf only) and single bounds.
         """
         scratch = np.empty(finite.CHUNK_BYTES, np.uint8)
         for name, stored in self.tensors.items():

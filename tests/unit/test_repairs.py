@@ -196,7 +196,7 @@ def _refusing(source: object, readable: str, **_: object) -> None:
         ([0.0, np.inf, 0.0], False),
         ([1.0, -np.inf, 1.0], False),
         ([-np.inf, -np.inf, -np.inf], True),
-        ([-np.inf, np.inf, np.inf], True),
+        ([np.inf, np.inf, np.inf], False),
         ([0.5, -np.inf, 0.25], False),
         ([0.0, np.nan, 0.0], False),
         ([np.nan, np.nan, np.nan], False),
