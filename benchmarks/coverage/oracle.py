@@ -126,6 +126,9 @@ def transplant(ours: Analysis, native: Analysis, trained: NDArray[np.float32] | 
         found += _trained_scalars(ours, native, trained)
     for source, target in found:
         target.const_value = ir.Tensor(np.ascontiguousarray(_content(source, target)), name=target.name)
+    for mine, theirs in zip(ours.model.graph, native.model.graph, strict=False):
+        if mine.op_type == theirs.op_type and "epsilon" in mine.attributes:  # what was resized may have its own
+            theirs.attributes["epsilon"] = mine.attributes["epsilon"]
     originals = {stack.id: stack.tensors[0] for stack in native.structure.stacks}
     initializers = native.model.graph.initializers
     for stack in native.structure.stacks:

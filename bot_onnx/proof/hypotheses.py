@@ -45,6 +45,8 @@ def hypotheses(
             if formula not in repairs.formulas:
                 yield replace(repairs, formulas=(*repairs.formulas, formula))
     yield from _in_scores(mini, repairs)
+    if not repairs.quiet:
+        yield replace(repairs, quiet=True)
     carried = [(stacks, value.name or "") for node in nodes for stacks in _together(mini, node)]
     tied = [(("",), node.outputs[0].name or "") for node in nodes if _stacks(mini, node)]
     missing = _missing(value, relations)

@@ -72,8 +72,9 @@ def _promise(growth: Growth, way: Way, gains: tuple[Gain, ...]) -> Promise:
     for name, (relation, resized) in found.items():
         if relation.difference:
             return Promise(False, why=f"output {name} of a miniature is {relation.difference}")
-        if relation.odd and not resized:
-            return Promise(False, why=f"output {name} of a miniature becomes {relation.factor:.4g} times as large")
+        if relation.mixed or (relation.odd and not resized):
+            times = "a multiple of what it was" if relation.factor is None else f"{relation.factor:.4g} times as large"
+            return Promise(False, why=f"output {name} of a miniature becomes {times}")
         factors += [(name, relation.factor)] if relation.odd and relation.factor else []
     if not found:
         return Promise(None, why="no output belongs to the network as a whole")

@@ -15,6 +15,7 @@ from bot_onnx.graph.analysis import Analysis, Scale
 from bot_onnx.graph.attention import scalar_factors
 from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.inputs import feeds, input_specs
+from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.proof.duplication import Duplication
 from bot_onnx.proof.graphs import Excerpt, scaled, unchanged
 from bot_onnx.proof.relation import Relation, relate
@@ -36,11 +37,13 @@ class Repairs:
     Attributes:
         formulas: constants that follow their dims. gains: factors that weights take.
         scored: queries and keys take the factor that makes up for their divisor's formula; else scores take it.
+        quiet: inputs that grow are zero: keys in a cache have the factor of those that are made, which nobody gives.
     """
 
     formulas: tuple[Formula, ...] = ()
     gains: tuple[Gain, ...] = ()
     scored: bool = True
+    quiet: bool = False
 
 
 class Miniature:
@@ -73,11 +76,13 @@ class Miniature:
             repairs: what else changes.
         """
         growth = self.growth(self.sizes.large(ratios))
-        small = self.values(repairs.formulas)
+        of = self.analysis.context.of
+        growing = {name for name, port in self._ports.items() if growth.changes(of(port)) and port.dtype in FLOATS}
+        quiet = frozenset(growing) if repairs.quiet else frozenset[str]()
+        small = self.values(repairs.formulas, quiet)
         gains = {gain.stack: factor(gain, ratios) for gain in repairs.gains if gain.stack}
         patched = {name: factor(gain, ratios) for gain in repairs.gains if not gain.stack for name in self._alike(gain)}
-        of = self.analysis.context.of
-        given = {name: growth.grown(array, of(self._ports[name])) for name, array in self.feeds.items()}
+        given = {name: growth.grown(array, of(self._ports[name])) for name, array in self.quieted(quiet).items()}
         weights = large_weights(self.analysis, growth, self.weights, gains, scored=repairs.scored)
         large = self._run(growth.large, weights, given, repairs.formulas, patched)
         relations: Relations = {}
@@ -86,12 +91,12 @@ class Miniature:
             array = small[name]
             known = len(dims) == array.ndim and growth.shape(dims) == array.shape
             copies = growth.grown(array, dims) if known else array
-            axes = [axis for axis, dim in enumerate(dims) if known and self._is_composite(dim)]
+            axes = [axis for axis, dim in enumerate(dims) if known and self._is_static(dim)]
             relations[name] = relate(copies, large[name], axes, ratios.values())
         return relations
 
-    def _is_composite(self, dim: MaybeDim) -> bool:
-        return dim is not None and self.analysis.context.table.composite(dim) is not None
+    def _is_static(self, dim: MaybeDim) -> bool:
+        return dim is not None and self.analysis.context.table.is_static(dim)
 
     def growth(self, large: Mapping[str, int]) -> Duplication:
         """The miniature beside one with leaves of other sizes."""

@@ -26,8 +26,9 @@ _TRIALS = 100  #: hypotheses tried for one difference
 _LARGE = 20_000_000  #: weights of a network that is no miniature of itself
 _REPAIRS = 12  #: differences explained, at most
 _NONE = Repairs()
-#: Miniatures to try while none runs: (sizes of the source, no negative weights).
-_ATTEMPTS = ((False, False), (False, True), (True, False))
+#: Miniatures to try while none runs: few indices, as many where the source has as many, no negative weights, the
+#: source's own sizes.
+_ATTEMPTS: tuple[dict[str, bool], ...] = ({}, {"alike": True}, {"positive": True}, {"whole": True})
 
 
 def prove(
@@ -47,12 +48,13 @@ def prove(
     sizes = small_sizes(analysis.structure, targets)
     names = _names(analysis, sizes.grown)
     failure: Exception | None = None
-    for whole, positive in _ATTEMPTS:
+    for attempt in _ATTEMPTS:
         try:
+            whole, alike = attempt.get("whole", False), attempt.get("alike", False)
             if whole and analysis.structure.parameters > _LARGE:
                 break
-            sizes = small_sizes(analysis.structure, targets, whole=whole)
-            miniature = Miniature(analysis, sizes, given, positive=positive)
+            sizes = small_sizes(analysis.structure, targets, whole=whole, alike=alike)
+            miniature = Miniature(analysis, sizes, given, positive=attempt.get("positive", False))
             proof = _Prover(miniature).run() if sizes.grown else Proof("nothing to prove")
         except Exception as error:  # ours, and onnxruntime's, which have no public base class
             failure = failure or error

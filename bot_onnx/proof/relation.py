@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +37,7 @@ class Relation:
 
 
 def relate(
-    copies: NDArray[np.generic], grown: NDArray[np.generic], axes: Iterable[int] = (), ratios: Iterable[int] = ()
+    copies: NDArray[np.generic], grown: NDArray[np.generic], axes: Iterable[int] = (), ratios: Collection[int] = ()
 ) -> Relation:
     """Hold a value against the copies that it should be.
 
@@ -63,7 +63,7 @@ def relate(
     factor = float(wanted @ found) / max(float(wanted @ wanted), _TINY)
     error = float(np.abs(found - factor * wanted).max()) / max(scale, _TINY)
     if error > TOLERANCE or factor <= 0 or not _is_power(factor, frozenset(ratios)):
-        if finite.all() and any(_mixed(copies, grown, axis, scale) for axis in axes):
+        if finite.all() and any(_mixed(copies, grown, axis, scale, frozenset(ratios)) for axis in axes):
             return Relation(mixed=True)
         plain = float(np.abs(found - wanted).max() / np.abs(wanted).max())
         return Relation(difference=f"off by {plain:.2g} of its scale")
@@ -80,7 +80,7 @@ def _is_power(factor: float, ratios: frozenset[int]) -> bool:
     return bool(np.abs(sums - np.log(factor)).min() < TOLERANCE)
 
 
-def _mixed(copies: NDArray[Any], grown: NDArray[Any], axis: int, scale: float) -> bool:
+def _mixed(copies: NDArray[Any], grown: NDArray[Any], axis: int, scale: float, ratios: frozenset[int]) -> bool:
     """Whether a value is the copies times few factors, each of some indices of one axis."""
     wanted = np.moveaxis(copies, axis, 0).reshape(copies.shape[axis], -1).astype(np.float64)
     found = np.moveaxis(grown, axis, 0).reshape(wanted.shape).astype(np.float64)
@@ -88,7 +88,8 @@ def _mixed(copies: NDArray[Any], grown: NDArray[Any], axis: int, scale: float) -
     factors = np.where(weights > 0, np.einsum("ij,ij->i", wanted, found) / np.where(weights > 0, weights, 1.0), 1.0)
     if np.abs(found - factors[:, None] * wanted).max() > TOLERANCE * scale or (factors <= 0).any():
         return False
-    return len(np.unique(np.round(np.log(factors) / _SAME))) <= _MOST_FACTORS
+    several = factors[np.unique(np.round(np.log(factors) / _SAME), return_index=True)[1]]
+    return several.size <= _MOST_FACTORS and all(_is_power(float(factor), ratios) for factor in several)
 
 
 def _shape(array: NDArray[np.generic]) -> str:

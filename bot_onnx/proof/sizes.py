@@ -23,6 +23,7 @@ class SmallSizes:
         small: of the miniature.
         grown: ids of the leaves that the plan changes, in order.
         planned: sizes that the plan's own ratios make of the small ones.
+        places: number per changing leaf, odd or even: which of the two ratios it takes.
         shuffled: ids of leaves that the plan changes and whose order is not followed: of them nothing is a copy.
     """
 
@@ -30,23 +31,28 @@ class SmallSizes:
     grown: tuple[str, ...]
     planned: dict[str, int]
     shuffled: tuple[str, ...]
+    places: Mapping[str, int]
 
     def ratios(self, turn: int = 0) -> dict[str, int]:
         """How many times each changing leaf grows: neighbours differently, so that it shows whose factor is seen."""
-        return {ident: _RATIOS[(place + turn) % 2] for place, ident in enumerate(self.grown)}
+        return {ident: _RATIOS[(self.places[ident] + turn) % 2] for ident in self.grown}
 
     def large(self, ratios: Mapping[str, int]) -> dict[str, int]:
         """Sizes of the grown miniature."""
         return {ident: size * ratios.get(ident, 1) for ident, size in self.small.items()}
 
 
-def small_sizes(structure: Structure, targets: Mapping[str, int], *, whole: bool = False) -> SmallSizes:
+def small_sizes(
+    structure: Structure, targets: Mapping[str, int], *, whole: bool = False, alike: bool = False
+) -> SmallSizes:
     """Choose the sizes.
 
     Args:
         structure: the analysis.
         targets: size per dim id in the plan.
         whole: keep the source's own sizes.
+        alike: dims that are equal in the source and in the plan are equal in the miniature, and grow alike: a graph may
+            ask that of queries and values.
     """
     small: dict[str, int] = {}
     planned: dict[str, int] = {}
@@ -62,10 +68,12 @@ def small_sizes(structure: Structure, targets: Mapping[str, int], *, whole: bool
         elif whole or dim.id in tied:
             small[dim.id], planned[dim.id] = dim.size, target
         else:
-            small[dim.id], planned[dim.id] = _small(dim, target, len(small))
+            place = dim.size if alike else len(small)
+            small[dim.id], planned[dim.id] = _small(dim, target, place)
         if target != dim.size and dim.role not in _LOOKED_UP:
             (shuffled if dim.id in tied else grown).append(dim.id)
-    return SmallSizes(small, tuple(grown), planned, tuple(shuffled))
+    places = {ident: structure.dims[ident].size if alike else place for place, ident in enumerate(grown)}
+    return SmallSizes(small, tuple(grown), planned, tuple(shuffled), places)
 
 
 def _small(dim: Dim, target: int, place: int) -> tuple[int, int]:

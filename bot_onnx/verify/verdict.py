@@ -27,15 +27,17 @@ def judge(compared: Compared, promise: Promise | None, locate: Callable[[Sequenc
     if promise is None or not promise.kept:
         told = _without_promise(promise)
         return Check(_NAME, "info", "; ".join([told, *map(_closeness, shown), *left_out]))
-    wrong = [entry for entry in compared.outputs if not entry.agrees]
+    held = [entry for entry in compared.outputs if entry.agrees is not None]
+    shown = [entry for entry in shown if entry.agrees is not None]
+    wrong = [entry for entry in held if not entry.agrees]
     if wrong or compared.faults:
         place = locate([entry.output for entry in wrong]) if wrong else None
         faults = [f"output {reason}" for reason in compared.faults[:_SHOWN]]
         detail = [*map(_fault, wrong[:_SHOWN]), *faults, *([place] if place else [])]
         return Check(_NAME, "fail", "; ".join(detail))
-    if left_out or not compared.outputs:
+    if left_out or not held:
         return Check(_NAME, "info", "; ".join([*map(_agreement, shown), *left_out]))
-    more = len(compared.outputs) - _SHOWN
+    more = len(held) - _SHOWN
     told = "; ".join(map(_agreement, shown)) + (f"; and {more} more" if more > 0 else "")
     return Check(_NAME, "pass", told)
 

@@ -46,11 +46,12 @@ def test_a_file_of_another_size_than_the_native_one_is_wrong(tmp_path: Path) -> 
 def test_a_file_that_computes_something_else_is_wrong(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = bot_onnx.resize
 
-    def spoilt(source: Path, spec: Any, out: Path, **options: Any) -> None:
-        real(source, spec, out, **options)
+    def spoilt(source: Path, spec: Any, out: Path, **options: Any) -> bot_onnx.Result:
+        result = real(source, spec, out, **options)
         model = onnx.load(out)
         next(node for node in model.graph.node if node.op_type == "Relu").op_type = "Sigmoid"
         onnx.save(model, out)
+        return result
 
     monkeypatch.setattr(judge_module.bot_onnx, "resize", spoilt)
     rows = judged(CASE, tmp_path)
