@@ -147,10 +147,12 @@ def _norm_before(head: ir.Node) -> set[str]:
         names |= scales
         if node.op_type == "Mul" and scales:
             return names
-        rest = [v for v in node.inputs if v is not None and not _is_weight(v)]
-        if len(rest) != 1 and node.op_type != "Gather":
+        # Of a view only the first input is data: the shape it takes may be computed.
+        operands = node.inputs if node.op_type in ("Add", "Mul", "Div") else node.inputs[:1]
+        rest = [v for v in operands if v is not None and not _is_weight(v)]
+        if len(rest) != 1:
             return set()
-        value = rest[0] if rest else None
+        value = rest[0]
     return set()
 
 

@@ -103,7 +103,7 @@ def test_nonfinite_weights_are_named_and_can_be_allowed(bad: float, tmp_path: Pa
     array[2, 3] = bad
     tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
     path, out = save(model, tmp_path), tmp_path / "out.onnx"
-    refused(run("resize", path, "--layers", 2, "-o", out), tmp_path, {"model.onnx"}, tensor.name, "non-finite")
+    refused(run("resize", path, "--layers", 2, "-o", out), tmp_path, {"model.onnx"}, tensor.name, "--allow-nonfinite")
     assert run("resize", path, "--layers", 2, "-o", out, "--allow-nonfinite").exit_code == 0
     assert out.exists()
 

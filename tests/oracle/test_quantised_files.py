@@ -125,11 +125,14 @@ def test_quantised_fused_layers(tmp_path: Path) -> None:
     assert min(entry.cosine for entry in result.report.comparisons if entry.cosine is not None) >= 0.9999
 
 
-def test_a_file_that_its_floats_do_not_explain_is_refused(tmp_path: Path) -> None:
-    """Static scales that cut everything off: the floats are another network than the file."""
+def test_a_file_that_its_floats_do_not_explain_is_told_or_refused(tmp_path: Path) -> None:
+    """Static scales that cut everything off: a warning on inputs that are made up, a refusal on real ones."""
     packed = tmp_path / "q.onnx"
     static_int8(cached_export("llama", base_size("llama"), "torchscript17"), packed, everything=True)
+    notes = bot_onnx.resize(packed, {"layers": 2}, tmp_path / "told.onnx").plan.notes
+    assert any(note.startswith("WARNING: that is less than 0.9") for note in notes)
+    given = {"input_ids": np.arange(10).reshape(2, 5) % 97}
     with pytest.raises(GraphError, match="cosine similarity"):
-        bot_onnx.resize(packed, {"layers": 2}, tmp_path / "out.onnx")
+        bot_onnx.resize(packed, {"layers": 2}, tmp_path / "out.onnx", inputs=given)
     assert not (tmp_path / "out.onnx").exists()
     bot_onnx.resize(packed, {"layers": 2}, tmp_path / "out.onnx", against=False)

@@ -118,7 +118,7 @@ def test_what_is_there_already_stays(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="exists already"):
         run(tmp_path / "out.onnx")
     assert (tmp_path / "out.onnx").read_bytes() == b"mine"
-    with pytest.raises(OutputError, match="the source itself"):
+    with pytest.raises(OutputError, match="never written to"):
         run(folder() / "small.onnx", force=True)
 
 

@@ -18,7 +18,9 @@ from tests.sequence.graphs import taking_turns
 def test_more_layers_keep_the_turns(kinds: int, layers: int, tmp_path: Path) -> None:
     out = tmp_path / "out.onnx"
     source = save(taking_turns([n % kinds for n in range(7)]), tmp_path)
-    assert bot_onnx.resize(source, {"layers": layers}, out).report.passed
+    result = bot_onnx.resize(source, {"layers": layers}, out)
+    assert result.report.passed
+    assert result.plan.promise.kept is (kinds == 1 and layers > 7)
     wanted = save(taking_turns([n % kinds for n in range(layers)]), tmp_path, "native.onnx")
     native = transplant(analysis_of(out), analysis_of(wanted))
     assert distance(run_at_two_sizes(out), run_at_two_sizes(native)) <= 1e-5

@@ -118,7 +118,7 @@ def _fingerprint() -> str:
 def cached(stem: str, key: str, write: Callable[[Path], None]) -> Path:
     """Return the file of the cache under ``key``, writing it first if it is not there.
 
-    Two processes may both write; the file appears by rename, so that neither sees half of it.
+    Two processes may both write; the file of the first appears, whole.
 
     Args:
         stem: readable start of the file's name.
@@ -132,7 +132,8 @@ def cached(stem: str, key: str, write: Callable[[Path], None]) -> Path:
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             scratch = Path(folder) / target.name
             write(scratch)
-            scratch.replace(target)
+            with contextlib.suppress(FileExistsError):  # another process may have been first: its file may be open
+                os.link(scratch, target)
     return target
 
 
