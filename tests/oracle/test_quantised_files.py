@@ -119,10 +119,11 @@ def test_quantised_fused_layers(tmp_path: Path) -> None:
     assert {"QAttention", "QEmbedLayerNormalization", "MatMulInteger"} <= ops_of(packed)
     float_form(packed, plain)
     assert not ops_of(plain) & QUANTISED_OPS
-    assert cosine(packed, plain) >= 0.9999
+    least = CASES["dynamic"][-1]  # activations are rounded as well, by kernels that differ between runtimes
+    assert cosine(packed, plain) >= least
     result = bot_onnx.resize(packed, {"layers": 6, "hidden": 128}, tmp_path / "out.onnx", requantize=True)
     assert {"QAttention", "MatMulInteger", "DequantizeLinear"} <= ops_of(tmp_path / "out.onnx")
-    assert min(entry.cosine for entry in result.report.comparisons if entry.cosine is not None) >= 0.9999
+    assert min(entry.cosine for entry in result.report.comparisons if entry.cosine is not None) >= least
 
 
 def test_a_file_that_its_floats_do_not_explain_is_told_or_refused(tmp_path: Path) -> None:
