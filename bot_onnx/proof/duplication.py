@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
-from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +17,7 @@ from numpy.typing import NDArray
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.types import Structure
+from bot_onnx.spec.composition import combine
 from bot_onnx.stack.types import Axis
 
 Array = NDArray[np.generic]
@@ -103,9 +103,8 @@ def _whole(structure: Structure, leaves: Mapping[str, int]) -> dict[str, int]:
     def size(ident: str) -> int:
         dim = structure.dims[ident]
         if ident not in sizes:
-            parts = [size(part) for part in dim.parts]
-            whole = leaves.get(ident, dim.size)
-            sizes[ident] = {"leaf": whole, "product": prod(parts), "concat": sum(parts)}[dim.kind]
+            parts = {part: size(part) for part in dim.parts}
+            sizes[ident] = combine(dim, parts) if parts else leaves.get(ident, dim.size)
         return sizes[ident]
 
     return {ident: size(ident) for ident in structure.dims}
