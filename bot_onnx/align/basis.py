@@ -20,6 +20,7 @@ from bot_onnx.align.types import AnyArray, Tensors
 from bot_onnx.graph.types import Stack, Structure
 
 Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
 Step = Callable[[str], None]
 
 START_WEIGHT, TABLE_WEIGHT = 6.0, 0.6
@@ -30,23 +31,26 @@ class Basis:
     """What the stream is turned by.
 
     Attributes:
-        turn: R, float64 ``[target, source]``: x becomes R x.
-        share: ρ, the share of the Gram matrix' trace that R keeps.
-        centred: the norms take the mean off.
+        write: R, float64 ``[target, source]``: x becomes R x. read: R_in of the same shape: a reader W becomes W R_inᵀ.
+        share: ρ, the share of the moments' trace that R keeps.
+        centred: R drops the mean, which nothing sees.
+        pinned: source channels that stay as they are, at the first places.
     """
 
-    turn: Floats
+    write: Floats
+    read: Floats
     share: float
     centred: bool
+    pinned: tuple[int, ...] = ()
 
     @property
     def scale(self) -> float:
-        """γ = √(ρ h_s / h_t): what a norm of the turned stream must multiply by.
+        """√(ρ h_s / h_t): what a norm of the turned stream must multiply by.
 
         The turned stream has ρ of the energy in h_t channels, so that its norm divides by √(ρ h_s / h_t) times what
         the source's divides by.
         """
-        target, source = self.turn.shape
+        target, source = self.write.shape
         return float(np.sqrt(self.share * source / target))
 
 
@@ -60,30 +64,60 @@ def weight_moments(structure: Structure, folding: Folding, tensors: Tensors, ste
     return gram
 
 
-def find_basis(moments: Floats, target: int, *, centred: bool) -> Basis:
-    """First eigenvectors of second moments ``[hidden, hidden]``: of the weights, or of the stream on data.
+def find_basis(
+    moments: Floats, target: int, *, centred: bool, keeps_mean: bool = False, pinned: Indices | None = None
+) -> Basis:
+    """Leading eigenvectors of second moments ``[hidden, hidden]``: of the weights, or of the stream on data.
 
-    R = Qᵀ, or B Qᵀ where the mean is taken off: Q then has target - 1 columns, all orthogonal to 1, and B, of
-    orthonormal columns with 1ᵀB = 0, brings them to ``target`` channels whose mean is 0.
+    On the n channels that are not pinned, which become t: R = R_in = Qᵀ; where the norms take the mean off R = B Qᵀ: Q
+    then has t - 1 columns, all orthogonal to 1, and B, of orthonormal columns with 1ᵀB = 0, brings them to t channels
+    whose mean is 0. Where something sees the mean, R = B Qᵀ + a v uᵀ and R_in = B Qᵀ + v uᵀ / a, with u = 1/√n,
+    v = 1/√t and a = √(n/t), so that the sum over the channels is what it was, pinned ones counted in.
+
+    Args:
+        moments: ``[hidden, hidden]``.
+        target: channels afterwards, more than are pinned.
+        centred: the norms take the mean off.
+        keeps_mean: something besides them sees it.
+        pinned: channels that stay.
 
     Raises:
         ResampleError: weights that are not finite.
     """
-    source, gram = len(moments), moments
-    if not np.isfinite(gram).all():
+    if not np.isfinite(moments).all():
         raise refusal("some of its weights are NaN or infinite")
+    source = len(moments)
+    fixed = np.zeros(0, dtype=np.intp) if pinned is None else pinned
+    rest = np.setdiff1d(np.arange(source), fixed)
+    inner, places = moments[np.ix_(rest, rest)], target - len(fixed)
+    turn, kept, whole = _leading(inner, places, centred=centred)
+    pinned_share = float(np.trace(moments[np.ix_(fixed, fixed)]))
+    total = whole + pinned_share
+    share = (kept + pinned_share) / total if total > 0 else 1.0
+    write, read = np.zeros((target, source)), np.zeros((target, source))
+    for row, channel in enumerate(fixed):
+        write[row, channel] = read[row, channel] = 1.0
+    mean = np.outer(np.full(places, places**-0.5), np.full(len(rest), len(rest) ** -0.5)) if keeps_mean else 0.0
+    stretch = np.sqrt(len(rest) / places)
+    write[len(fixed) :, rest] = turn + stretch * mean if centred else turn
+    read[len(fixed) :, rest] = turn + mean / stretch if centred else turn
+    return Basis(write, read, min(share, 1.0), centred and not keeps_mean, tuple(map(int, fixed)))
+
+
+def _leading(moments: Floats, places: int, *, centred: bool) -> tuple[Floats, float, float]:
+    """Qᵀ or B Qᵀ ``[places, n]``, and what it keeps of the trace (mean taken off where ``centred``), and the trace."""
+    gram, size = moments, len(moments)
     if centred:
         gram = gram - gram.mean(axis=0)
         gram -= gram.mean(axis=1, keepdims=True)
     trace = float(np.trace(gram))
     if centred:
-        gram = gram - (1.0 + trace) / source  # the mean's direction comes last, whatever else is empty
+        gram = gram - (1.0 + trace) / size  # the mean's direction comes last, whatever else is empty
     values, vectors = np.linalg.eigh((gram + gram.T) / 2)
-    kept = target - 1 if centred else target
-    leading = _signed(vectors[:, ::-1][:, :kept])
-    share = float(values[::-1][:kept].clip(0).sum() / trace) if trace > 0 else 1.0
-    turn = centred_basis(target) @ leading.T if centred else leading.T
-    return Basis(np.ascontiguousarray(turn), min(share, 1.0), centred)
+    count = places - 1 if centred else places
+    leading = _signed(vectors[:, ::-1][:, :count])
+    turn = centred_basis(places) @ leading.T if centred else leading.T
+    return np.ascontiguousarray(turn), float(values[::-1][:count].clip(0).sum()), trace
 
 
 def centred_basis(size: int) -> Floats:
@@ -121,7 +155,7 @@ def _weighted(structure: Structure, folding: Folding, tensors: Tensors) -> Itera
             elif stack.chain is not None:
                 for rows in _pieces(structure, stack, folding, folding.read(name, tensors)):
                     yield name, rows, 1.0
-            elif name in folding.norm_of:
+            elif folding.reads(name):
                 yield name, _rows(stack, folding, folding.read(name, tensors)), float(layers)
             else:
                 starts.append((stack, name))

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bot_onnx.align.calibration import Calibration
-from bot_onnx.align.folding import homeless
 from bot_onnx.align.gram import sum_of_squares
 from bot_onnx.align.permute import Permutation
 from bot_onnx.align.rotate import Rotation
@@ -14,7 +13,7 @@ from bot_onnx.errors import ResampleError
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.freedom import find_freedom
 from bot_onnx.graph.sample_arrays import Samples
-from bot_onnx.graph.stream import find_stream
+from bot_onnx.graph.stream_walk import find_stream
 from bot_onnx.graph.types import Structure
 
 
@@ -92,10 +91,7 @@ def _planned(kind: Kind, structure: Structure, sizes: Mapping[str, int], facts: 
     if not any(structure.dims[leaf].role == "hidden" for leaf in shrinking):
         return Permutation(structure, sizes, facts.freedom)
     try:
-        rotation = Rotation(structure, sizes, facts)
-        for weight, bias in rotation.folding.homeless_biases():
-            raise homeless(weight, bias)  # unless the bias is zero, which only reading it would tell
-        return rotation
+        return Rotation(structure, sizes, facts)
     except ResampleError as refusal:
         # Reordering takes a second a layer on wide networks, and post-norm ones gain little by it.
         return Unaligned(structure, (f"Not rotated: {refusal}", "Align permute would reorder neurons and heads."))

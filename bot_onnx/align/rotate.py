@@ -1,14 +1,13 @@
-"""Rotating: turn the residual stream of a pre-norm network into the basis that its weights use most, and cut it off.
+"""Rotating: turn the residual stream into the basis that its weights use most, and cut it off.
 
 With R of :mod:`bot_onnx.align.basis`, from the weights or (:mod:`bot_onnx.align.calibration`) from the stream on a
 user's samples, and the norms folded into their readers (:mod:`bot_onnx.align.folding`):
 
-    readers W → W Rᵀ      writers W → R W, biases b → R b      embeddings and tables E → E Rᵀ
-    norms γ → √(ρ h_s / h_t), β → 0
-    the norm before a tied head: γ' = that · diag(R diag(γ) Rᵀ) / diag(R Rᵀ), β' = R β
+    readers W → W R_inᵀ      writers W → R W, biases b → R b      embeddings and tables E → E Rᵀ
 
-At full size R is orthogonal (on what the norms see of the stream) and the network computes what it did; a tied head
-follows as far as one number per channel can follow γ. Heads and neurons that shrink are chosen by their norms.
+and norms as :mod:`bot_onnx.align.following` says. At full size R is orthogonal (on what is seen of the stream) and the
+network computes what it did, but for norms that stand on the stream or before a tied head, which follow as far as one
+number per channel can. Heads and neurons that shrink are chosen by their norms.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ import numpy as np
 
 from bot_onnx.align.axes import LeafOrder, ordered, resized
 from bot_onnx.align.basis import Basis, find_basis, weight_moments
-from bot_onnx.align.folding import Folding, refusal, working
+from bot_onnx.align.folding import Folding, refusal
+from bot_onnx.align.following import Following, keeps_mean, outliers
 from bot_onnx.align.gram import sum_of_squares
 from bot_onnx.align.mobility import Mobility
 from bot_onnx.align.selection import choose, chosen_leaves, find_choices
@@ -42,23 +42,18 @@ class Rotation(Alignment):
         if self._calibration is not None and self._calibration.obstacle is not None:
             raise refusal(self._calibration.obstacle)
         self.folding = Folding(structure, stream)
-        _check_cover(structure, stream)
+        _check_cover(structure, self.folding, stream)
         self._mobile = Mobility(structure, sizes, facts.freedom)
         self._choices, notes = find_choices(structure, self._mobile)
         done = {leaf: sizes[leaf] for leaf in chosen_leaves(self._choices, self._mobile)}
         self.structure = resized(structure, {**done, stream.hidden: self._target})
-        if self.folding.tied:
-            notes.append(
-                f"the head is tied to the embedding: norm '{self.folding.tied[0].scale}' follows the rotation channel "
-                "by channel, which is exact only where its scale is the same in all of them and its bias 0"
-            )
+        notes.extend(_inexact(self.folding, stream))
         if self._calibration is not None:
             notes.append(f"the basis is that of the stream on {len(self._calibration.samples)} samples")
         self.notes = tuple(notes)
 
     def align(self, tensors: Tensors, progress: Progress | None = None) -> Rotated:
         """Find the basis, and which heads and neurons stay. Memory: a few hidden x hidden matrices, and one tensor."""
-        self.folding.check_weights(tensors)
         layers = {chain.name: chain.stacked for chain in self._source.chains}
         steps = sum(layers[choice.chain] for choice in self._choices) + 1
         done = 0
@@ -71,7 +66,13 @@ class Rotation(Alignment):
             moments = self._calibration.moments(tensors, step)
         else:
             moments = weight_moments(self._source, self.folding, tensors, step)
-        basis = find_basis(moments, self._target, centred=self._stream.norms[0].centred)
+        basis = find_basis(
+            moments,
+            self._target,
+            centred=self._stream.norms[0].centred,
+            keeps_mean=keeps_mean(self.folding, tensors),
+            pinned=outliers(self.folding, tensors, self._target),
+        )
         kept: dict[str, list[dict[str, LeafOrder]]] = {name: [{} for _ in range(n)] for name, n in layers.items()}
         for choice in self._choices:
             for layer in range(layers[choice.chain]):
@@ -95,25 +96,31 @@ class Rotated(Aligned):
         kept: Mapping[str, list[dict[str, LeafOrder]]],
     ) -> None:
         self._structure, self._tensors, self._folding, self._kept = structure, tensors, folding, kept
-        self.basis = basis
+        self.basis, self._following = basis, Following(folding, basis, tensors)
 
     def read(self, name: str) -> AnyArray:
         """One tensor, its hidden axes turned, only what is kept of its heads and neurons."""
         if name not in self._folding.places:
             return self._tensors[name].numpy()
-        if name in self._folding.scales or name in self._folding.biases:
-            return self._norm(name)
         stack, layer = self._folding.places[name]
+        vector = self._following.parameter(name)
+        if vector is not None:
+            return self._shaped(vector, stack, name)
         if not self._is_touched(stack, layer):
             return self._tensors[name].numpy()
-        array = self._folding.read(name, self._tensors)
-        turn = self.basis.turn.astype(array.dtype)
+        array = self._folding.read(name, self._tensors, self._following.left)
         for axis, dim in enumerate(stack.axes):
             if dim == self._folding.hidden:
+                turn = self._turn(name, axis).astype(array.dtype)
                 array = np.moveaxis(np.tensordot(array, turn, (axis, 1)), -1, axis)
         if stack.chain is not None and not stack.shared:
             array = ordered(self._structure, stack, array, self._kept[stack.chain][layer])
         return np.ascontiguousarray(array)
+
+    def _turn(self, name: str, axis: int) -> AnyArray:
+        if self._folding.reads(name) and axis == self._folding.reading_axis(name):
+            return self._following.reading(self._folding.norm_of.get(name))
+        return self.basis.write
 
     def whole_energy(self, name: str) -> float:
         """Sum of squares of the folded tensor, its mean over hidden taken off where the norms do."""
@@ -131,23 +138,36 @@ class Rotated(Aligned):
             return True
         return stack.chain is not None and not stack.shared and bool(self._kept[stack.chain][layer])
 
-    def _norm(self, name: str) -> AnyArray:
-        """Scale or bias of a norm in the turned stream."""
-        stack, _ = self._folding.places[name]
-        shape = tuple(
-            self.basis.turn.shape[0] if dim == self._folding.hidden else size
-            for dim, size in zip(stack.axes, stack.shape, strict=True)
+    def _shaped(self, vector: AnyArray, stack: Stack, name: str) -> AnyArray:
+        """A vector over the turned stream, in the shape and precision of a tensor."""
+        shape = [
+            len(vector) if dim == self._folding.hidden else n for dim, n in zip(stack.axes, stack.shape, strict=True)
+        ]
+        dtype = np.float64 if self._tensors[name].numpy().dtype == np.float64 else np.float32
+        return vector.astype(dtype).reshape(shape)
+
+
+def _inexact(folding: Folding, stream: Stream) -> list[str]:
+    """Notes on what a turn cannot leave as it is."""
+    notes: list[str] = []
+    if folding.standing:
+        notes.append(
+            f"the result of {len(folding.standing)} norms ('{folding.standing[0].scale}' …) is the residual stream: "
+            "they follow the rotation channel by channel, channels whose scale stands out are left as they are"
         )
-        source = working(self._tensors[name].numpy())
-        turn = self.basis.turn
-        is_scale = name in self._folding.scales
-        if not any(name in (norm.scale, norm.bias) for norm in self._folding.tied):
-            return np.full(shape, self.basis.scale if is_scale else 0.0, dtype=source.dtype)
-        values = turn @ source.ravel()
-        if is_scale:
-            squares = turn**2
-            values = self.basis.scale * (squares @ source.ravel()) / squares.sum(axis=1)
-        return values.astype(source.dtype).reshape(shape)
+    if folding.tied:
+        notes.append(
+            f"the head is tied to the embedding: norm '{folding.tied[0].scale}' follows the rotation channel "
+            "by channel, which is exact only where its scale is the same in all of them"
+        )
+    if stream.activated:
+        notes.append("the map before the head's activation is turned with the stream, which the activation shows")
+    if folding.shown:
+        notes.append(
+            f"output '{folding.shown[0]}' carries hidden: its channels are turned, so that inner products and "
+            "distances are kept as far as the size allows, and single channels are no more what they were"
+        )
+    return notes
 
 
 def _target_size(structure: Structure, sizes: Mapping[str, int], stream: Stream) -> int:
@@ -156,9 +176,6 @@ def _target_size(structure: Structure, sizes: Mapping[str, int], stream: Stream)
     Raises:
         ResampleError: the network has no stream that can be turned, or hidden grows.
     """
-    if structure.residual != "pre-norm":
-        raise refusal(f"the network is {structure.residual}, and only a stream that nothing stands on can be turned"
-                      if structure.residual != "none" else "the network has no residual stream")  # fmt: skip
     if stream.obstacle is not None:
         raise refusal(stream.obstacle)
     hidden = structure.dims[stream.hidden]
@@ -174,16 +191,15 @@ def _target_size(structure: Structure, sizes: Mapping[str, int], stream: Stream)
     return target
 
 
-def _check_cover(structure: Structure, stream: Stream) -> None:
-    """Every tensor along hidden must be a writer, a reader or a norm's.
+def _check_cover(structure: Structure, folding: Folding, stream: Stream) -> None:
+    """Every tensor along hidden must be a writer, a reader, a norm's or scale what is written.
 
     Raises:
         ResampleError: one is none of them; it is named.
     """
-    known = set(stream.writers)
-    for norm in stream.norms:
-        known.update(name for name in (norm.scale, norm.bias) if name is not None)
-        known.update(reader.weight for reader in norm.readers)
+    known = {*stream.writers, *folding.layer_scales, *folding.norms, *folding.biases, *folding.norm_of, *folding.raw}
+    known |= {reader.weight for norm in stream.norms for reader in norm.readers}
+    known |= {reader.weight for reader in stream.readers}
     for stack in structure.stacks:
         for name in stack.tensors if stream.hidden in stack.axes else ():
             if name not in known:
