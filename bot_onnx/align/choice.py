@@ -8,6 +8,7 @@ from bot_onnx.align.calibration import Calibration
 from bot_onnx.align.gram import sum_of_squares
 from bot_onnx.align.permute import Permutation
 from bot_onnx.align.rotate import Rotation
+from bot_onnx.align.select import Selection
 from bot_onnx.align.types import KINDS, Aligned, Alignment, AnyArray, Facts, Kind, Progress, Tensors
 from bot_onnx.errors import ResampleError
 from bot_onnx.graph.analysis import Analysis
@@ -57,10 +58,10 @@ def plan_alignment(kind: Kind, structure: Structure, sizes: Mapping[str, int], f
     """Decide on an alignment; no weight is read.
 
     Args:
-        kind: ``none``; ``permute``: reorder the indices of dims that shrink so that neighbours are alike; ``rotate``:
-            turn the residual stream into the eigenbasis of what reads and writes it, and keep heads and neurons by
-            their norms; ``auto``: none where no leaf shrinks, permute where hidden does not, rotate where hidden
-            shrinks and it is possible whatever the weights are, else none.
+        kind: ``none``; ``permute``: reorder the indices of dims that shrink so that neighbours are alike; ``select``:
+            keep heads and neurons by their norms; ``rotate``: that, and turn the residual stream into the eigenbasis of
+            what reads and writes it; ``auto``: none where no leaf shrinks, permute where hidden does not, rotate where
+            hidden shrinks and it is possible whatever the weights are, else select.
         structure: of the source.
         sizes: target size per dim id.
         facts: of the source's graph.
@@ -83,6 +84,8 @@ def _planned(kind: Kind, structure: Structure, sizes: Mapping[str, int], facts: 
         return Unaligned(structure)
     if kind == "rotate":
         return Rotation(structure, sizes, facts)
+    if kind == "select":
+        return Selection(structure, sizes, facts.freedom)
     if kind == "permute":
         return Permutation(structure, sizes, facts.freedom)
     shrinking = {d.id for d in structure.dims.values() if not d.parts and sizes.get(d.id, d.size) < d.size}
@@ -93,8 +96,10 @@ def _planned(kind: Kind, structure: Structure, sizes: Mapping[str, int], facts: 
     try:
         return Rotation(structure, sizes, facts)
     except ResampleError as refusal:
-        # Reordering takes a second a layer on wide networks, and post-norm ones gain little by it.
-        return Unaligned(structure, (f"Not rotated: {refusal}", "Align permute would reorder neurons and heads."))
+        # Reordering takes a second a layer on wide networks, and gains little more than choosing does.
+        notes = (f"Not rotated: {refusal}",)
+        selection = Selection(structure, sizes, facts.freedom, notes)
+        return selection if selection.chooses else Unaligned(structure, notes)
 
 
 def align(alignment: Alignment, tensors: Tensors, progress: Progress | None = None) -> Aligned:

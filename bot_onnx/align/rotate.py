@@ -16,13 +16,12 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from bot_onnx.align.axes import LeafOrder, ordered, resized
+from bot_onnx.align.axes import ordered, resized
 from bot_onnx.align.basis import Basis, find_basis, weight_moments
 from bot_onnx.align.folding import Folding, refusal
 from bot_onnx.align.following import Following, keeps_mean, outliers
 from bot_onnx.align.gram import sum_of_squares
-from bot_onnx.align.mobility import Mobility
-from bot_onnx.align.selection import choose, chosen_leaves, find_choices
+from bot_onnx.align.select import HeadsAndNeurons, Kept
 from bot_onnx.align.types import Aligned, Alignment, AnyArray, Facts, Kind, Progress, Tensors
 from bot_onnx.errors import ResampleError
 from bot_onnx.graph.stream import Stream
@@ -37,16 +36,15 @@ class Rotation(Alignment):
     def __init__(self, structure: Structure, sizes: Mapping[str, int], facts: Facts) -> None:
         stream = facts.stream
         self._target = _target_size(structure, sizes, stream)
-        self._source, self._stream, self._sizes = structure, stream, sizes
+        self._source, self._stream = structure, stream
         self._calibration = facts.calibration
         if self._calibration is not None and self._calibration.obstacle is not None:
             raise refusal(self._calibration.obstacle)
         self.folding = Folding(structure, stream)
         _check_cover(structure, self.folding, stream)
-        self._mobile = Mobility(structure, sizes, facts.freedom)
-        self._choices, notes = find_choices(structure, self._mobile)
-        done = {leaf: sizes[leaf] for leaf in chosen_leaves(self._choices, self._mobile)}
-        self.structure = resized(structure, {**done, stream.hidden: self._target})
+        self._inner = HeadsAndNeurons(structure, sizes, facts.freedom)
+        notes = list(self._inner.notes)
+        self.structure = resized(structure, {**self._inner.sizes, stream.hidden: self._target})
         notes.extend(_inexact(self.folding, stream))
         if self._calibration is not None:
             notes.append(f"the basis is that of the stream on {len(self._calibration.samples)} samples")
@@ -54,13 +52,11 @@ class Rotation(Alignment):
 
     def align(self, tensors: Tensors, progress: Progress | None = None) -> Rotated:
         """Find the basis, and which heads and neurons stay. Memory: a few hidden x hidden matrices, and one tensor."""
-        layers = {chain.name: chain.stacked for chain in self._source.chains}
-        steps = sum(layers[choice.chain] for choice in self._choices) + 1
-        done = 0
+        steps = self._inner.steps + 1
 
         def step(what: str) -> None:
             if progress is not None:
-                progress(what, done, steps)
+                progress(what, 0, steps)
 
         if self._calibration is not None:
             moments = self._calibration.moments(tensors, step)
@@ -73,14 +69,7 @@ class Rotation(Alignment):
             keeps_mean=keeps_mean(self.folding, tensors),
             pinned=outliers(self.folding, tensors, self._target),
         )
-        kept: dict[str, list[dict[str, LeafOrder]]] = {name: [{} for _ in range(n)] for name, n in layers.items()}
-        for choice in self._choices:
-            for layer in range(layers[choice.chain]):
-                done += 1
-                kept[choice.chain][layer].update(
-                    choose(self._source, self._mobile, choice, layer, self.folding, tensors, self._sizes)
-                )
-                step("choosing heads and neurons")
+        kept = self._inner.keep(self.folding, tensors, progress, 1, steps)
         return Rotated(self._source, tensors, self.folding, basis, kept)
 
 
@@ -93,7 +82,7 @@ class Rotated(Aligned):
         tensors: Tensors,
         folding: Folding,
         basis: Basis,
-        kept: Mapping[str, list[dict[str, LeafOrder]]],
+        kept: Kept,
     ) -> None:
         self._structure, self._tensors, self._folding, self._kept = structure, tensors, folding, kept
         self.basis, self._following = basis, Following(folding, basis, tensors)

@@ -14,8 +14,8 @@ from bot_onnx.graph.freedom import Freedom
 from bot_onnx.graph.stream import Stream
 from bot_onnx.graph.types import Structure
 
-Kind = Literal["none", "permute", "rotate", "auto"]
-KINDS: tuple[Kind, ...] = ("auto", "none", "permute", "rotate")
+Kind = Literal["none", "permute", "select", "rotate", "auto"]
+KINDS: tuple[Kind, ...] = ("auto", "none", "permute", "select", "rotate")
 
 #: Called with (what is being looked at, steps done, steps in all).
 Progress = Callable[[str, int, int], None]

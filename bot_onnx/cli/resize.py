@@ -91,7 +91,7 @@ class _Job:
 @option(
     OUTPUT,
     "--align",
-    type=click.Choice(["auto", "none", "permute", "rotate"]),
+    type=click.Choice(["auto", "none", "permute", "select", "rotate"]),
     default=None,
     help="Reorder or turn the source first, without changing what it computes; default: as the method likes it.",
 )

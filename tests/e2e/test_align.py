@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 
 from bot_onnx.align import Aligned, Alignment, Facts, Kind, align, find_facts, plan_alignment
 from bot_onnx.align.energy import energy, halved
+from bot_onnx.align.folding import Folding
 from bot_onnx.align.rotate import Rotated
 from bot_onnx.demo.data import accuracy, held_out, model_file
 from bot_onnx.errors import ResampleError
@@ -47,7 +48,14 @@ PERMUTED = (
     ("bert_mlm", "torchscript17"),
     ("bert", "dynamo18"),
 )
-TURNED = (("gpt2", "torchscript17"), ("vit", "dynamo18"), ("llama", "dynamo18"), ("deit", "torchscript17"))
+TURNED = (
+    ("gpt2", "torchscript17"),
+    ("vit", "dynamo18"),
+    ("llama", "dynamo18"),
+    ("deit", "torchscript17"),
+    ("bert", "dynamo18"),
+    ("roberta", "torchscript17"),
+)
 
 
 def resize(
@@ -146,29 +154,51 @@ def test_nothing_moves_where_nothing_shrinks() -> None:
 # -- rotate --------------------------------------------------------------------------------------------------------
 
 
-def flat_last_norm(source: Path, out: Path) -> None:
-    """A copy whose last norm before a tied head has one scale for all channels and no bias."""
-    structure, _ = facts_of(source)
-    names = {name: stack.kind for stack in structure.stacks if stack.before_tied_head for name in stack.tensors}
+def with_flat_norms(source: Path, out: Path) -> tuple[Structure, Facts]:
+    """A copy whose norms have one scale for all channels where a turn must follow it, and biases all over the place."""
+    structure, facts = facts_of(source)
+    folding = Folding(structure, facts.stream)
+    rng = np.random.default_rng(0)
     model = onnx.load(source)
     for tensor in model.graph.initializer:
-        if tensor.name in names:
-            fill = 0.9 if names[tensor.name] == "norm_scale" else 0.0
-            values = np.full(tuple(tensor.dims), fill, dtype=np.float32)
-            tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
+        norm = folding.norms.get(tensor.name)
+        if tensor.name in folding.biases:
+            values = 0.2 * rng.normal(size=tuple(tensor.dims))
+        elif norm is not None:
+            values = (
+                np.full(tuple(tensor.dims), 0.9) if norm.follows else rng.uniform(0.5, 1.5, size=tuple(tensor.dims))
+            )
+        else:
+            continue
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float32), tensor.name))
     onnx.save(model, out)
+    return structure, facts
+
+
+def seen(path: Path, facts: Facts) -> list[list[NDArray[Any]]]:
+    """What a turn must not change: outputs, and of those that carry hidden their inner products."""
+    turned = [value.name in facts.stream.outputs for value in onnx.load(path).graph.output]
+
+    def products(values: NDArray[Any]) -> NDArray[Any]:
+        rows = values.reshape(-1, values.shape[-1])
+        return np.asarray(rows @ rows.T)
+
+    return [
+        [products(values) if is_turned else values for values, is_turned in zip(outputs, turned, strict=True)]
+        for outputs in run_at_two_sizes(path)
+    ]
 
 
 @pytest.mark.exporter
 @pytest.mark.parametrize(("arch", "exporter"), TURNED)
 def test_a_turned_network_computes_the_same(arch: str, exporter: str, tmp_path: Path) -> None:
     source, out = tmp_path / "source.onnx", tmp_path / "turned.onnx"
-    flat_last_norm(cached_export(arch, base_size(arch), exporter), source)
-    _, aligned = resize(source, {"layers": 4}, out, "rotate")
-    assert distance(run_at_two_sizes(out), run_at_two_sizes(source)) <= 1e-4
+    structure, facts = with_flat_norms(cached_export(arch, base_size(arch), exporter), source)
+    _, aligned = resize(source, {"layers": structure.chains[0].count}, out, "rotate")
+    assert distance(seen(out, facts), seen(source, facts)) <= 1e-4
     assert isinstance(aligned, Rotated)
     assert aligned.basis.share == pytest.approx(1.0)
-    assert np.abs(aligned.basis.turn - np.eye(len(aligned.basis.turn))).max() > 0.5
+    assert np.abs(aligned.basis.write - np.eye(len(aligned.basis.write))).max() > 0.5
 
 
 def spelled_out(model: onnx.ModelProto) -> None:
@@ -246,7 +276,8 @@ def test_alignment_saves_what_a_trained_network_knows(tmp_path: Path) -> None:
     assert found["rotate"] >= found["permute"] + 0.1
 
 
-def test_idle_neurons_go_first(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["rotate", "select"])
+def test_idle_neurons_go_first(kind: Kind, tmp_path: Path) -> None:
     """Neurons and heads that write nothing can be dropped without a trace."""
     source, out = tmp_path / "idle.onnx", tmp_path / "out.onnx"
     with model_file() as path:
@@ -266,7 +297,7 @@ def test_idle_neurons_go_first(tmp_path: Path) -> None:
         tensor.CopyFrom(numpy_helper.from_array(values, tensor.name))
     onnx.save(model, source)
     alignment, _ = resize(source, {"layers": 6, "hidden": 64, "heads": 2, "head_dim": 16, "intermediate": 128},
-                          out, "rotate")  # fmt: skip
+                          out, kind)  # fmt: skip
     assert {d.role: d.size for d in alignment.structure.dims.values()}["intermediate"] == 128
     assert distance(run_at_two_sizes(out), run_at_two_sizes(source)) <= 1e-4
 
@@ -275,18 +306,17 @@ def test_idle_neurons_go_first(tmp_path: Path) -> None:
 
 
 @pytest.mark.exporter
-def test_post_norm_is_refused_and_auto_leaves_it() -> None:
+def test_auto_turns_a_post_norm_network_and_says_what_it_costs() -> None:
     structure, facts = facts_of(cached_export("bert_mlm", base_size("bert_mlm"), "torchscript17"))
-    with pytest.raises(ResampleError, match=r"post-norm.*permute"):
-        plan_alignment("rotate", structure, halved(structure), facts)
     chosen = plan_alignment("auto", structure, halved(structure), facts)
-    assert chosen.kind == "none"
-    assert any("Not rotated" in note for note in chosen.notes)
+    assert chosen.kind == "rotate"
+    assert any("is the residual stream" in note for note in chosen.notes)
+    assert any("which the activation shows" in note for note in chosen.notes)
     narrow = {dim.id: dim.size // 2 if dim.role == "intermediate" else dim.size for dim in structure.dims.values()}
     assert plan_alignment("auto", structure, narrow, facts).kind == "permute"
 
 
-def test_a_layer_scale_is_refused_by_name(tmp_path: Path) -> None:
+def test_a_layer_scale_folds_into_what_it_scales(tmp_path: Path) -> None:
     with model_file() as path:
         model = onnx.load(path)
     graph = model.graph
@@ -294,24 +324,50 @@ def test_a_layer_scale_is_refused_by_name(tmp_path: Path) -> None:
     result, node.output[0] = node.output[0], "unscaled"
     graph.initializer.append(numpy_helper.from_array(np.linspace(0.5, 1, 64, dtype=np.float32), "layer_scale"))
     graph.node.insert(list(graph.node).index(node) + 1, helper.make_node("Mul", ["unscaled", "layer_scale"], [result]))
+    source, out = tmp_path / "scaled.onnx", tmp_path / "turned.onnx"
+    onnx.save(model, source)
+    resize(source, {"layers": 6}, out, "rotate")
+    assert distance(run_at_two_sizes(out), run_at_two_sizes(source)) <= 1e-4
+    np.testing.assert_array_equal(weights(out)["layer_scale"], np.ones(64, np.float32))
+
+
+def test_a_scale_on_the_stream_itself_is_refused_by_name_and_auto_selects(tmp_path: Path) -> None:
+    with model_file() as path:
+        model = onnx.load(path)
+    graph = model.graph
+    node = next(n for n in graph.node if n.op_type == "LayerNormalization" and "layers.2" in n.input[1])
+    graph.initializer.append(numpy_helper.from_array(np.linspace(0.5, 1, 64, dtype=np.float32), "stream_scale"))
+    graph.node.insert(
+        list(graph.node).index(node), helper.make_node("Mul", [node.input[0], "stream_scale"], ["scaled_stream"])
+    )
+    node.input[0] = "scaled_stream"
     onnx.save(model, tmp_path / "scaled.onnx")
     structure, facts = facts_of(tmp_path / "scaled.onnx")
-    with pytest.raises(ResampleError, match="'layer_scale' scales the stream"):
+    with pytest.raises(ResampleError, match="'stream_scale' scales the stream"):
         plan_alignment("rotate", structure, halved(structure), facts)
-    assert plan_alignment("permute", structure, halved(structure), facts).kind == "permute"
+    chosen = plan_alignment("auto", structure, halved(structure), facts)
+    assert chosen.kind == "select"
+    assert any("'stream_scale'" in note for note in chosen.notes)
 
 
-def test_a_reader_without_bias_is_refused_by_name() -> None:
-    with model_file() as path, open_model(path) as opened:
-        analysis = analyse(opened.model())
-        structure, facts = analysis.structure, find_facts(analysis)
-        tensors = {n: v.const_value for n, v in analysis.model.graph.initializers.items() if v.const_value is not None}
-        first, *rest = facts.stream.norms
-        bare = replace(first, readers=tuple(replace(reader, bias=None) for reader in first.readers))
-        stripped = replace(facts, stream=replace(facts.stream, norms=(bare, *rest)))
-        alignment = plan_alignment("rotate", structure, halved(structure), stripped)
-        with pytest.raises(ResampleError, match=f"'{first.readers[0].weight}' has no bias"):
-            align(alignment, tensors)
+def test_a_reader_without_bias_leaves_the_bias_in_the_norm(tmp_path: Path) -> None:
+    with model_file() as path:
+        model = onnx.load(path)
+    graph = model.graph
+    added = next(n for n in graph.node if n.op_type == "Add" and "layers.1.expand.bias" in n.input)
+    name = next(value for value in added.input if value != "layers.1.expand.bias")
+    for node in graph.node:
+        for slot, value in enumerate(node.input):
+            if value == added.output[0]:
+                node.input[slot] = name
+    graph.node.remove(added)
+    source, out = tmp_path / "bare.onnx", tmp_path / "turned.onnx"
+    onnx.save(model, source)
+    resize(source, {"layers": 6}, out, "rotate")
+    assert distance(run_at_two_sizes(out), run_at_two_sizes(source)) <= 1e-4
+    half = tmp_path / "half.onnx"
+    alignment, _ = resize(source, {"layers": 6, "hidden": 32}, half, "auto")
+    assert alignment.kind == "rotate"
 
 
 def test_growing_and_unknown_kinds_are_refused() -> None:

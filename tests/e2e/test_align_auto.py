@@ -8,14 +8,13 @@ import onnx
 import pytest
 
 import bot_onnx
-from bot_onnx.errors import ResampleError
 from tests.zoo.architectures import base_size
 from tests.zoo.export import cached_export
 
 pytestmark = pytest.mark.exporter
 
 
-def test_a_head_without_a_bias_under_a_norm_with_one_is_resized_unrotated(tmp_path: Path) -> None:
+def test_a_head_without_a_bias_under_a_norm_with_one_is_turned(tmp_path: Path) -> None:
     model = onnx.load(cached_export("vit", base_size("vit"), "torchscript17"))
     head = next(node for node in reversed(model.graph.node) if node.op_type == "Gemm")
     del head.input[2]
@@ -23,7 +22,4 @@ def test_a_head_without_a_bias_under_a_norm_with_one_is_resized_unrotated(tmp_pa
     onnx.save(model, path)
     result = bot_onnx.resize(path, {"hidden": 32, "heads": 2}, tmp_path / "small.onnx")
     assert result.report.passed
-    assert result.plan.align == "none"
-    assert any("no bias to take in" in note for note in result.plan.notes)
-    with pytest.raises(ResampleError, match="permute"):
-        bot_onnx.resize(path, {"hidden": 32, "heads": 2}, tmp_path / "turned.onnx", align="rotate")
+    assert result.plan.align == "rotate"
