@@ -28,7 +28,7 @@ def keeping(analysis: Analysis, solution: Solution, proven: Proven, way: Way) ->
     Returns:
         The promise, and the factor per stack id that its weights take for it.
     """
-    lost = _shrinks(analysis, solution) or _takes_turns(analysis, solution)
+    lost = _shrinks(analysis, solution)
     if lost:
         return Promise(False, why=lost), {}
     if proven.proof.left_out:
@@ -59,19 +59,6 @@ def _shrinks(analysis: Analysis, solution: Solution) -> str:
     ]
     first = [*smaller, *fewer][:1]
     return f"it shrinks ({first[0]})" if first else ""
-
-
-def _takes_turns(analysis: Analysis, solution: Solution) -> str:
-    """Why a deeper chain is another function whose layers differ in what they read from outside; else empty.
-
-    Added layers stand between those of the source, which then read what others have read (local and global masks).
-    """
-    ports = set(analysis.model.graph.inputs)
-    for chain, info in zip(analysis.chains, analysis.structure.chains, strict=True):
-        read = [[id(value) for value in layer.outside if value not in ports] for layer in chain.layers]
-        if solution.layers[info.name] > info.count and any(one != read[0] for one in read):
-            return f"the layers of {info.name} take turns in what they read, and added ones change whose turn it is"
-    return ""
 
 
 def _promise(growth: Growth, way: Way, gains: tuple[Gain, ...]) -> Promise:

@@ -45,6 +45,7 @@ def build_task(
         directions=stack.directions,
         layers=inside,
         total_layers=counts[stack.chain] if stack.chain is not None else deepest,
+        turns=max((c.turns for c in structure.chains if stack.chain in (c.name, c.follows)), default=1),
         writes_residual=stack.writes_residual,
         before_tied_head=stack.before_tied_head,
         residual=next((c.residual for c in structure.chains if c.name == stack.chain), structure.residual),
