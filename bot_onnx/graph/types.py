@@ -157,3 +157,4 @@ class Structure:
     nodes: int = 0
     notes: tuple[str, ...] = field(default=())
     tied_heads: tuple[TiedHead, ...] = ()
+    single_kv_head: bool = False  # query heads that share one key and value head, an axis of size 1 without a dim

@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import prod
 
 from bot_onnx.graph.types import Dim, Stack, Structure
+from bot_onnx.stack.groups import regrouped
 from bot_onnx.stack.types import Axis, StackTask
 from bot_onnx.surgery.laws import Laws
 
@@ -84,7 +85,7 @@ def _axis(structure: Structure, identity: str, sizes: Mapping[str, int]) -> Axis
             for part in parts
             for factor in (part.parts if part.kind == "product" and part.role == "free" else (part,))
         )
-    return Axis(dim.kind, dim.size, sizes[identity], dim.role, parts, dim=identity)
+    return regrouped(Axis(dim.kind, dim.size, sizes[identity], dim.role, parts, dim=identity))
 
 
 def _top_axis(structure: Structure, stack: Stack, identity: str, sizes: Mapping[str, int]) -> Axis:
