@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from math import prod
 
 import numpy as np
 import onnx_ir as ir
 
 from bot_onnx.graph.dims import times
-from bot_onnx.surgery.head_walk import COPIES, Doubled, HeadWalk, Misfit, numbers, regrouped, walks
-
-_HUGE = 1 << 30  #: a bound beyond this means "to the end"
-_UNIT = (1, 1)
-_IMAGE = 4  #: rank of what has an axis for heads
+from bot_onnx.surgery.head_walk import COPIES, IMAGE, UNIT, Doubled, HeadWalk, Misfit, numbers, regrouped, walks
 
 
 @walks(
@@ -26,9 +23,9 @@ def elementwise(walk: HeadWalk, node: ir.Node, held: dict[int, Doubled]) -> None
     """Axes line up from the right; what has no such axis goes to both heads, what has the query heads to groups."""
     out = node.outputs[0]
     rank = len(walk.shape(out))
-    if any(label.grouped for label in held.values()):
-        if len([value for value in node.inputs if value is not None]) > 1:
-            raise Misfit("meets heads that are about to be repeated")
+    if any(label.grouped or label.folded for label in held.values()):
+        if any(prod(n for n, _ in walk.shape(v)) > 1 for n, v in enumerate(node.inputs) if v and n not in held):
+            raise Misfit("meets heads that have no axis of their own")
         walk.put(out, next(iter(held.values())))
         return
     places = {slot: label.axis - len(walk.shape(node.inputs[slot])) for slot, label in held.items()}
@@ -36,17 +33,15 @@ def elementwise(walk: HeadWalk, node: ir.Node, held: dict[int, Doubled]) -> None
     size = walk.shape(out)[place]
     if len(set(places.values())) > 1:
         raise Misfit("meets a head along another axis")
-    if all(walk.shape(node.inputs[slot])[place] == _UNIT for slot in held) and size != _UNIT:
+    if all(walk.shape(node.inputs[slot])[place] == UNIT for slot in held) and size != UNIT:
         for slot, label in held.items():
-            value = node.inputs[slot]
-            assert value is not None
-            node.replace_input_with(slot, walk.repeated(walk.opener(node), value, label, size[0]))
+            walk.repeat(node, slot, label, size[0])
         return
     label = next(iter(held.values()))
     moved = replace(label, axis=label.axis - len(walk.shape(node.inputs[next(iter(held))])))
     for slot, value in enumerate(node.inputs):
         sizes = walk.shape(value) if value is not None else ()
-        if (value is not None and len(sizes) >= -place and sizes[place] == size and size != _UNIT) or slot in held:
+        if (value is not None and len(sizes) >= -place and sizes[place] == size and size != UNIT) or slot in held:
             assert value is not None
             walk.demand(value, replace(moved, axis=place + len(sizes)))
     walk.put(out, replace(moved, axis=place + rank))
@@ -69,7 +64,7 @@ def squeeze(walk: HeadWalk, node: ir.Node, held: dict[int, Doubled]) -> None:
     """Unit axes come or go; one that comes in front of a head's channels is the axis of the heads."""
     label, out = held[0], node.outputs[0]
     long = max(len(walk.shape(node.inputs[0])), len(walk.shape(out)))
-    given = _numbers(walk, node, 1, "axes")
+    given = walk.told(node, 1, "axes")
     if given is None or label.grouped:
         raise Misfit("changes axes that are not known")
     axes = sorted(axis % long for axis in given)
@@ -85,13 +80,14 @@ def squeeze(walk: HeadWalk, node: ir.Node, held: dict[int, Doubled]) -> None:
 
 def _give_heads_their_axis(walk: HeadWalk, node: ir.Node, label: Doubled, fresh: Sequence[int]) -> None:
     """Where activations ``[batch, sequence, channels]`` get one more axis, it is that of the heads."""
-    sizes = walk.shape(node.outputs[0])
-    value = node.inputs[0]
-    computed = value is not None and value.const_value is None and any(first != second for first, second in sizes)
-    if computed and len(sizes) == _IMAGE and label.axis == _IMAGE - 1 and sizes[label.axis] != _UNIT:
-        found = [axis for axis in fresh if axis in (1, 2) and sizes[axis] == _UNIT]
-        if found and label.blocks == ((0, sizes[label.axis][0]),):
-            walk.unfolded(node, found[0], label)
+    out = node.outputs[0]
+    found = [axis for axis in fresh if axis in (1, 2) and walk.unfolds(out, label, axis)]
+    if len(walk.shape(out)) != IMAGE or not found:
+        return
+    if out.is_graph_output():
+        raise Misfit("shows heads that have no axis of their own yet")
+    for usage in list(out.uses()):
+        walk.unfold(usage.node, usage.idx, found[0])
 
 
 @walks("Reshape", "Flatten")
@@ -107,16 +103,38 @@ def reshape(walk: HeadWalk, node: ir.Node, held: dict[int, Doubled]) -> None:
         before[label.axis : label.axis + 2] = [(COPIES, COPIES), (before[label.axis + 1][0] // COPIES,) * 2]
         _give_shape(walk, node, numbers(before, after))
         return
+    if _fold(walk, node, label, before, after):
+        return
     found = regrouped(before, after, label)
-    if found is None:
+    if found is None or label.folded:
         raise Misfit("regroups the heads in a way that is not followed")
     _grow(before, label)
-    fresh = [n for n in range(len(after)) if after[n] == _UNIT and n != found.axis]
+    fresh = [n for n in range(len(after)) if after[n] == UNIT and n != found.axis]
     grown = list(after)
     _grow(grown, found)
     _give_shape(walk, node, numbers(before, grown))
     walk.put(out, found)
     _give_heads_their_axis(walk, node, found, fresh)
+
+
+def _fold(
+    walk: HeadWalk, node: ir.Node, label: Doubled, before: list[tuple[int, int]], after: list[tuple[int, int]]
+) -> bool:
+    """Heads join the batch in front of them, or leave it again; computed shapes say so by themselves."""
+    out, place = node.outputs[0], label.axis
+    if label.folded and after == [*before[: place + 1], UNIT, *before[place + 1 :]]:
+        found = Doubled(place + 1)
+        after[place + 1] = (COPIES, COPIES)
+    elif label == Doubled(1) and before[1] == UNIT and after == [before[0], *before[2:]]:
+        found = Doubled(0, folded=True)
+    else:
+        return False
+    if node.op_type != "Reshape" or walk.told(node, 1, "") is not None:
+        before[0 if label.folded else 1] = (0, 0)  # none is a size of what comes out
+        shape = numbers(before, after) if label.folded else numbers([], after)
+        _give_shape(walk, node, [-1, *shape[1:]])
+    walk.put(out, found)
+    return True
 
 
 def _grow(sizes: list[tuple[int, int]], label: Doubled) -> None:
@@ -140,15 +158,22 @@ def expand(walk: HeadWalk, node: ir.Node, held: dict[int, Doubled]) -> None:
     sizes, inner = walk.shape(out), walk.shape(value)
     assert value is not None
     place = label.axis + len(sizes) - len(inner)
-    before = [_UNIT] * (len(sizes) - len(inner)) + list(inner)
+    before = [UNIT] * (len(sizes) - len(inner)) + list(inner)
     changed = [n for n, size in enumerate(sizes) if size != before[n]]
+    if len(changed) == 1 and len(inner) == len(sizes):  # what grows are heads, or the members of their groups
+        for axis in (changed[0] - 1, changed[0]):
+            if place != axis and walk.unfolds(value, label, axis):
+                label, value = walk.unfold(node, 0, axis), node.inputs[0]
+                place = label.axis
+                assert value is not None
+                break
     if changed == [place]:
         site = walk.opener(node)
         if len(inner) != len(sizes):
             raise Misfit("repeats heads in a way that is not followed")
         site.replace(walk.repeated(site, value, label, sizes[place][0]))
         return
-    if changed == [place + 1] and before[place] == before[place + 1] == _UNIT and sizes[place + 1][0] % COPIES == 0:
+    if changed == [place + 1] and before[place] == before[place + 1] == UNIT and sizes[place + 1][0] % COPIES == 0:
         repeats = [1] * len(sizes)
         repeats[place + 1] = sizes[place + 1][0] // COPIES
         walk.ints(node, 1, "group", repeats)
@@ -169,6 +194,11 @@ def concat(walk: HeadWalk, node: ir.Node, held: dict[int, Doubled]) -> None:
     if label.grouped:
         raise Misfit("takes heads from their groups")
     if label.axis != axis:
+        if all(
+            value is not None and walk.unfolds(value, held[n], 1) for n, value in enumerate(node.inputs) if n in held
+        ):
+            for slot in held:
+                label = walk.unfold(node, slot, 1)
         for value in node.inputs:
             if value is not None:
                 walk.demand(value, label)
@@ -217,7 +247,7 @@ def slice_(walk: HeadWalk, node: ir.Node, held: dict[int, Doubled]) -> None:
     if walk.shape(out)[label.axis] == sizes[label.axis]:
         walk.put(out, label)
         return
-    columns = [_numbers(walk, node, slot, name) for slot, name in enumerate(("starts", "ends", "axes", "steps"), 1)]
+    columns = [walk.told(node, slot, name) for slot, name in enumerate(("starts", "ends", "axes", "steps"), 1)]
     starts, stops, axes, steps = columns
     if starts is None or stops is None or label.grouped or len(node.inputs) < 3:
         raise Misfit("takes a part of the heads by bounds that are not known")
@@ -249,7 +279,7 @@ def gather(walk: HeadWalk, node: ir.Node, held: dict[int, Doubled]) -> None:
     if axis != label.axis:
         walk.put(out, replace(label, axis=label.axis + (ranks - 1 if axis < label.axis else 0)))
         return
-    indices = _numbers(walk, node, 1, "")
+    indices = walk.told(node, 1, "")
     if indices is None or ranks > 1:
         raise Misfit("picks heads by indices that are not known")
     picked: list[int] = []
@@ -291,121 +321,3 @@ def _side_by_side(walk: HeadWalk, node: ir.Node, both: ir.Value, axis: int) -> i
     result = walk.reshaped(walk.opener(node), both, before, wide)
     walk.take(node, result, sizes, Doubled(axis, ((0, width),)))
     return result
-
-
-@walks("MatMul", "com.microsoft::FusedMatMul")
-def matmul(walk: HeadWalk, node: ir.Node, held: dict[int, Doubled]) -> None:
-    """A weight makes both heads; keys and values that meet more query heads are repeated for them."""
-    out = node.outputs[0]
-    ranks = [len(walk.shape(value)) for value in node.inputs[:2]]
-    turned = any(node.attributes.get_int(name, 0) for name in ("transBatchA", "transBatchB"))
-    for slot, label in held.items():
-        place, other = label.axis - ranks[slot], 1 - slot
-        value = node.inputs[slot]
-        assert value is not None
-        if place >= -2:
-            flipped = node.attributes.get_int("transA" if slot == 0 else "transB", 0)
-            kept = (-2 if slot == 0 else -1) if not flipped else (-1 if slot == 0 else -2)
-            if place != kept or label.grouped:
-                raise Misfit("sums over the heads")
-            walk.put(out, replace(label, axis=len(walk.shape(out)) + (-2 if slot == 0 else -1)))
-            continue
-        if turned or label.grouped:
-            raise Misfit("multiplies heads in a way that is not followed")
-        theirs = walk.shape(node.inputs[other])
-        size = theirs[place] if len(theirs) >= -place else _UNIT
-        if size == _UNIT:
-            walk.put(out, replace(label, axis=len(walk.shape(out)) + place))
-        else:
-            node.replace_input_with(slot, walk.repeated(walk.opener(node), value, label, size[0]))
-
-
-@walks("Gemm")
-def gemm(walk: HeadWalk, node: ir.Node, held: dict[int, Doubled]) -> None:
-    """A weight and its bias make both heads."""
-    kept = 0 if node.attributes.get_int("transB", 0) else 1
-    if 0 in held or 1 not in held or held[1].axis != kept:
-        raise Misfit("sums over the heads")
-    if len(node.inputs) > 2 and node.inputs[2] is not None:
-        rank = len(walk.shape(node.inputs[2]))
-        if walk.shape(node.inputs[2])[-1] != _UNIT:
-            walk.demand(node.inputs[2], replace(held[1], axis=rank - 1))
-    walk.put(node.outputs[0], replace(held[1], axis=1))
-
-
-@walks(
-    "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL2", "ReduceSumSquare",
-    "LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization", "Softmax", "LpNormalization",
-)  # fmt: skip
-def along_others(walk: HeadWalk, node: ir.Node, held: dict[int, Doubled]) -> None:
-    """Norms and sums over a head's channels work on each head by itself."""
-    if set(held) != {0} or held[0].grouped:
-        raise Misfit("has a weight for every head")
-    label, rank = held[0], len(walk.shape(node.inputs[0]))
-    if node.op_type.startswith("Reduce"):
-        given = _numbers(walk, node, 1, "axes")
-        axes = {axis % rank for axis in given} if given else set(range(rank))
-        kept = node.attributes.get_int("keepdims", 1)
-        gone = 0 if kept else sum(axis < label.axis for axis in axes)
-    else:
-        first = node.attributes.get_int("axis", -1) % rank
-        axes = set(range(first, rank)) if "Norm" in node.op_type and "Lp" not in node.op_type else {first}
-        gone = 0
-    if label.axis in axes:
-        raise Misfit("sums over the heads")
-    for output in node.outputs:
-        if output.name:
-            walk.put(output, replace(label, axis=label.axis - gone))
-
-
-@walks("RotaryEmbedding", "com.microsoft::RotaryEmbedding")
-def rotary(walk: HeadWalk, node: ir.Node, held: dict[int, Doubled]) -> None:
-    """Both heads turn alike."""
-    if set(held) != {0}:
-        raise Misfit("turns heads by a table of heads")
-    _whole_heads(walk, node, 0, held[0])
-    if len(walk.shape(node.inputs[0])) == 3 and node.attributes.get_int("num_heads", 0):
-        node.attributes["num_heads"] = ir.AttrInt64("num_heads", COPIES)
-    walk.put(node.outputs[0], held[0])
-
-
-def _whole_heads(walk: HeadWalk, node: ir.Node, slot: int, label: Doubled) -> None:
-    """An operand ``[batch, sequence, head_dim]`` or ``[batch, 1, sequence, head_dim]``."""
-    sizes = walk.shape(node.inputs[slot])
-    wanted = Doubled(1) if len(sizes) == _IMAGE else Doubled(2, ((0, sizes[-1][0]),))
-    if label != wanted:
-        raise Misfit("has its heads elsewhere")
-
-
-@walks("Attention", "com.microsoft::GroupQueryAttention")
-def attention(walk: HeadWalk, node: ir.Node, held: dict[int, Doubled]) -> None:
-    """An op that is a whole attention is told the number; its caches have as many heads."""
-    grouped = node.op_type == "GroupQueryAttention"
-    packed = grouped and node.inputs[1] is None
-    if not packed:
-        if not {1, 2} <= set(held) or 0 in held:
-            raise Misfit("would have one head where the others have two")
-        for slot in (1, 2):
-            _whole_heads(walk, node, slot, held[slot])
-    for slot in (3, 4) if grouped else (4, 5):
-        past = node.inputs[slot] if slot < len(node.inputs) else None
-        if past is not None:
-            walk.demand(past, Doubled(1))
-    if node.attributes.get_int("kv_num_heads", 0):
-        node.attributes["kv_num_heads"] = ir.AttrInt64("kv_num_heads", COPIES)
-    for output in node.outputs[1:3]:
-        if output.name:
-            walk.put(output, Doubled(1))
-
-
-@walks("Shape", "Size")
-def measure(walk: HeadWalk, node: ir.Node, held: dict[int, Doubled]) -> None:
-    """Numbers have no heads; what is reshaped by them is given its shape anew."""
-
-
-def _numbers(walk: HeadWalk, node: ir.Node, slot: int, attribute: str) -> list[int] | None:
-    """Integers that an op is told, as an input or as an attribute."""
-    if attribute in node.attributes:
-        return list(node.attributes[attribute].as_ints())
-    value = node.inputs[slot] if slot < len(node.inputs) else None
-    return None if value is None else walk.integers(value)

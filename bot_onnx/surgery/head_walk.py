@@ -15,12 +15,13 @@ import numpy as np
 import onnx_ir as ir
 
 from bot_onnx.graph.dims import Pair, times
-from bot_onnx.graph.nodes import names_in, op_key
+from bot_onnx.graph.nodes import behind_views, names_in, op_key
 from bot_onnx.graph.opening.builder import Opener
 
 Blocks = tuple[tuple[int, int], ...]
 COPIES = 2  #: heads that one becomes
-_UNIT: Pair = (1, 1)
+UNIT: Pair = (1, 1)
+IMAGE = 4  #: rank of what has an axis for heads
 _ONE: Blocks = ((0, 1),)
 
 
@@ -32,12 +33,14 @@ class Misfit(Exception):
 class Doubled:
     """Blocks (start, length) of an axis that stand twice in a row once there are two heads.
 
-    ``grouped``: a value ``[…, 1, query heads, …]``, which becomes ``[…, 2, query heads / 2, …]``.
+    ``grouped``: a value ``[…, 1, query heads, …]``, which becomes ``[…, 2, query heads / 2, …]``. ``folded``: the heads
+    are the fast part of an axis that is set at run time (batch x heads).
     """
 
     axis: int
     blocks: Blocks = _ONE
     grouped: bool = False
+    folded: bool = False
 
     @property
     def more(self) -> int:
@@ -159,7 +162,7 @@ class HeadWalk:
     def repeated(self, site: Opener, value: ir.Value, label: Doubled, heads: int) -> ir.Value:
         """``[…, 2, a, b]`` as ``[…, heads, a, b]``, each head as often as its group has query heads."""
         sizes, place = self.shape(value), label.axis
-        if label.blocks != _ONE or label.grouped or sizes[place] != _UNIT or place + 1 >= len(sizes):
+        if label.blocks != _ONE or label.grouped or label.folded or sizes[place] != UNIT or place + 1 >= len(sizes):
             raise Misfit("meets query heads where the key's or value's head has no axis of its own")
         if heads % COPIES:
             raise Misfit(f"meets {heads} heads")
@@ -168,7 +171,20 @@ class HeadWalk:
         wide = self.unsqueezed(site, value, place + 1)
         wide = site.op("Expand", wide, site.constant(np.array(ones, np.int64), "group"))
         target = [*sizes[:place], (heads, heads), *sizes[place + 1 :]]
-        return self.reshaped(site, wide, [*sizes[: place + 1], _UNIT, *sizes[place + 1 :]], target)
+        return self.reshaped(site, wide, [*sizes[: place + 1], UNIT, *sizes[place + 1 :]], target)
+
+    def repeat(self, node: ir.Node, slot: int, label: Doubled, heads: int) -> None:
+        """Let an input of ``node`` have each head as often as its group has query heads."""
+        value = node.inputs[slot]
+        assert value is not None
+        node.replace_input_with(slot, self.repeated(self.opener(node), value, label, heads))
+
+    def told(self, node: ir.Node, slot: int, attribute: str) -> list[int] | None:
+        """Integers that an op is told, as an input or as an attribute; None: they are computed, or left out."""
+        if attribute in node.attributes:
+            return list(node.attributes[attribute].as_ints())
+        value = node.inputs[slot] if slot < len(node.inputs) else None
+        return None if value is None else self.integers(value)
 
     def unsqueezed(self, site: Opener, value: ir.Value, axis: int) -> ir.Value:
         """``value`` with one more axis."""
@@ -180,29 +196,35 @@ class HeadWalk:
         """``value`` in another shape."""
         return site.op("Reshape", value, site.constant(np.array(numbers(before, after), np.int64), "shape"))
 
-    def unfolded(self, node: ir.Node, axis: int, label: Doubled) -> None:
-        """Move the head from its channels, in the result of ``node``, to an axis of size 1 in front of them."""
-        made = node.outputs[0]
-        sizes, place = list(self.shape(made)), label.axis
+    def unfolds(self, value: ir.Value, label: Doubled, axis: int) -> bool:
+        """Whether activations hold both heads in their channels, and have an axis of size 1 that is for the heads."""
+        sizes = self.shape(value)
+        inside = label.blocks == ((0, sizes[label.axis][0]),) and sizes[label.axis] != UNIT and not label.folded
+        return inside and 0 <= axis < label.axis and sizes[axis] == UNIT and _is_computed(value)
+
+    def unfold(self, node: ir.Node, slot: int, axis: int) -> Doubled:
+        """Move the heads in an input of ``node`` from its channels to the axis for them."""
+        value = node.inputs[slot]
+        assert value is not None
+        site, sizes, place = self.opener(node), list(self.shape(value)), self.labels[value].axis
         width = sizes[place][0]
-        if label.blocks != ((0, width),) or made.is_graph_output():
-            raise Misfit("makes an axis for the heads out of one that holds more than a head")
-        users = list(made.uses())
-        after = next((usage.node for usage in users), None)
-        if after is None:
-            return
-        site = self.opener(min((usage.node for usage in users), key=list(self.graph).index))
         split = [*sizes[:place], (COPIES, COPIES), (width, width), *sizes[place + 1 :]]
-        wide = self.reshaped(site, made, [*sizes[:place], (2 * width, 2 * width), *sizes[place + 1 :]], split)
+        wide = [*sizes[:place], (COPIES * width, COPIES * width), *sizes[place + 1 :]]
         order = [n for n in range(len(split)) if n not in (axis, place)]
         order.insert(axis, place)
-        turned = site.op("Transpose", wide, attributes={"perm": [*order, axis]})
+        turned = site.op("Transpose", self.reshaped(site, value, wide, split), attributes={"perm": [*order, axis]})
         target = [(COPIES, COPIES) if n == axis else size for n, size in enumerate(sizes)]
-        result = self.reshaped(site, turned, [*target, _UNIT], target)
-        for usage in users:
-            usage.node.replace_input_with(usage.idx, result)
+        result = self.reshaped(site, turned, [*target, UNIT], target)
+        node.replace_input_with(slot, result)
         self._own[result] = tuple(sizes)
         self.labels[result] = Doubled(axis)
+        return self.labels[result]
+
+
+def _is_computed(value: ir.Value) -> bool:
+    """Whether a value is no weight, nor another form of one."""
+    found = behind_views(value)
+    return value.const_value is None and (found is None or found.const_value is None)
 
 
 def numbers(before: Sequence[Pair], after: Sequence[Pair]) -> list[int]:
@@ -227,7 +249,7 @@ def regrouped(before: Sequence[Pair], after: Sequence[Pair], label: Doubled) -> 
     for place in range(len(after)):
         if times(after[:place]) != lead:
             continue
-        inner: Pair = _UNIT
+        inner: Pair = UNIT
         for end in range(place, len(after)):
             inner = times([inner, after[end]])
             if inner == (size, size):

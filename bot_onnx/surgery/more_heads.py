@@ -17,7 +17,8 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-import bot_onnx.surgery.head_rules  # noqa: F401  # registers the rules
+import bot_onnx.surgery.head_products
+import bot_onnx.surgery.head_rules  # noqa: F401  # both register rules
 from bot_onnx.errors import GraphError
 from bot_onnx.graph.analysis import Analysis, understand
 from bot_onnx.graph.closed_forms import compute
