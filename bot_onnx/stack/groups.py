@@ -1,8 +1,8 @@
-"""Query heads as key and value heads x group, where the former grow by what the latter lose: the query heads stay.
+"""Query heads as key and value heads x group, where the former grow and the latter shrink.
 
-With a heads of keys, b = r·a of them in the target, and groups of g query heads, copies of a key head stand side by
-side and take over its group part by part. So the axis of the query heads reads as a x r x (g / r): only the last part
-can change. Where there is one key head (a = 1), any part of the group can be anybody's, and the axis is a leaf.
+With a heads of keys, r·a of them in the target, and groups of g and h query heads, the copies of a key head stand side
+by side, and share its query heads among them. So the axis of the query heads reads as a x (g -> r·h): within the first
+part nothing changes, and the second grows, stays, or shrinks as the number of query heads does.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from bot_onnx.stack.types import Axis
 
 
 def regrouped(axis: Axis) -> Axis:
-    """A product of key and value heads and a group, both of which change, read as above; others as they are."""
+    """A product of key and value heads and a group, of which one grows and one shrinks, read as above."""
     if axis.kind != "product":
         return axis
     parts = list(axis.parts)
@@ -26,23 +26,19 @@ def regrouped(axis: Axis) -> Axis:
 
 
 def hands_over(heads: tuple[int, int], group: tuple[int, int]) -> bool:
-    """Whether the number of key and value heads grows by what their groups lose; (source, target) of both."""
-    (a, b), (g, h) = heads, group
-    if not (b > a and h < g and b * h >= a * g):
-        return False
-    return a == 1 or (b % a == 0 and g % (b // a) == 0)
+    """Whether groups shrink only because there are more key and value heads; (source, target) of both."""
+    return _dealt_out(heads, group) and heads[1] * group[1] >= heads[0] * group[0]
+
+
+def _dealt_out(heads: tuple[int, int], group: tuple[int, int]) -> bool:
+    return heads[1] > heads[0] and heads[1] % heads[0] == 0 and group[1] < group[0]
 
 
 def _merged(heads: Axis, group: Axis) -> list[Axis] | None:
     if heads.role != "kv_heads" or group.role != "group" or heads.parts or group.parts:
         return None
-    if not hands_over((heads.source, heads.target), (group.source, group.target)):
+    if not _dealt_out((heads.source, heads.target), (group.source, group.target)):
         return None
-    if heads.source == 1:
-        return [Axis("leaf", group.source, heads.target * group.target, "heads", dim=f"{heads.dim}*{group.dim}")]
     times = heads.target // heads.source
-    return [
-        replace(heads, target=heads.source),
-        Axis("leaf", times, times, "group", dim=f"{group.dim}/{times}"),
-        replace(group, source=group.source // times),
-    ]
+    dealt = replace(group, target=times * group.target, dim=f"{heads.dim}*{group.dim}")
+    return [dealt] if heads.source == 1 else [replace(heads, target=heads.source), dealt]

@@ -82,7 +82,7 @@ def rotary(walk: HeadWalk, node: ir.Node, held: dict[int, Doubled]) -> None:
     if set(held) != {0}:
         raise Misfit("turns heads by a table of heads")
     _whole_heads(walk, node, 0, held[0])
-    if len(walk.shape(node.inputs[0])) == 3 and node.attributes.get_int("num_heads", 0):
+    if len(walk.shape(node.inputs[0])) == 3 and node.attributes.get_int("num_heads", 0) > 0:
         node.attributes["num_heads"] = ir.AttrInt64("num_heads", COPIES)
     walk.put(node.outputs[0], held[0])
 
