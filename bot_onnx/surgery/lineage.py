@@ -119,7 +119,8 @@ def describe(
         }
         told[key] = {name: [_to_json(axis) for axis in axes] for name, axes in found.items() if any(axes)}
     told["partners"] = {name: origin for name, origin in partners.items() if name != origin}
-    leaves = (dim for dim in structure.dims.values() if not dim.parts)
+    # Where a head was given a dim, ids are not those of the source's own analysis.
+    leaves = () if analysis.stored else (dim for dim in structure.dims.values() if not dim.parts)
     told["sizes"] = {dim.id: size for dim in leaves if (size := solution.sizes[dim.id]) != dim.size}
     told["layers"] = [chain.name for chain in structure.chains if solution.layers[chain.name] != chain.count]
     return told
