@@ -29,6 +29,7 @@ from bot_onnx.resample import make_options, shrinking_operators
 from bot_onnx.resample.devices import namespace
 from bot_onnx.spec import TargetSpec
 from bot_onnx.surgery.execute import Progress, produce
+from bot_onnx.surgery.more_heads import with_key_heads
 from bot_onnx.surgery.planner import Origin, Prepared, prepare, refuse_quantised
 from bot_onnx.surgery.proven import Promise
 from bot_onnx.surgery.requantise import check_requantisable
@@ -229,6 +230,7 @@ def _prepared(
 ) -> Prepared:
     """Settle the sizes, prove them, plan the rest."""
     refuse_quantised(analysis, str(source.path))
+    analysis = with_key_heads(analysis, target)
     settled = settle(analysis, target, way, unproven=unproven)
     return prepare(
         analysis,

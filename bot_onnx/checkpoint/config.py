@@ -58,26 +58,12 @@ def _size(structure: Structure, role: str, before: Mapping[str, Any], where: str
     """The graph's size of a role, or None where the graph has no such dim."""
     sizes = {dim.size for dim in structure.dims.values() if dim.role == role}
     if not sizes and role == "kv_heads" and "kv_heads" in before:
-        return 1 if _single_kv_head(structure) else _size(structure, "heads", before, where)
+        return 1 if structure.single_kv_head else _size(structure, "heads", before, where)
     if len(sizes) > 1 and role not in _EXTENTS:
         raise SpecError(f"{where}: the graph has several sizes of {role} ({sorted(sizes)}), which no config can say")
     if not sizes and role in ("hidden", "heads") and role in before:
         raise SpecError(f"{where}: it says {role}, but the graph has no dim that is known to be that")
     return max(sizes, default=None)
-
-
-def _single_kv_head(structure: Structure) -> bool:
-    """Whether keys have the width of one head where there are several: a single head shows no dim of its own."""
-    several = any(dim.role == "heads" and dim.size > 1 for dim in structure.dims.values())
-    return several and any(
-        stack.score_parts
-        and stack.kind == "matrix"
-        and any(
-            axis is not None and direction == "out" and structure.dims[axis].role == "head_dim"
-            for axis, direction in zip(stack.axes, stack.directions, strict=True)
-        )
-        for stack in structure.stacks
-    )
 
 
 def _write(config: dict[str, Any], role: str, size: int) -> None:

@@ -6,7 +6,8 @@ other.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import onnx_ir as ir
 
@@ -24,6 +25,7 @@ from bot_onnx.graph.parameters import find_parameters
 from bot_onnx.graph.reader import REPAIRS
 from bot_onnx.graph.roles import assign_roles
 from bot_onnx.graph.rules import Context
+from bot_onnx.graph.shared_heads import shared_heads
 from bot_onnx.graph.structure import build_structure
 from bot_onnx.graph.types import Structure
 
@@ -57,6 +59,8 @@ class Analysis:
         ids: id in ``structure`` of every dim that has one.
         scales: scalar factors that follow a size.
         repairs: what was wrong in the file and is right in what is written, in sentences.
+        attentions: in graph order.
+        stored: tensors of the source, by name, whose shape the graph's initializers of these names do not have.
     """
 
     model: ir.Model
@@ -66,6 +70,12 @@ class Analysis:
     ids: dict[Dim, str]
     scales: list[Scale]
     repairs: tuple[str, ...] = ()
+    attentions: list[Attention] = field(default_factory=list)
+    stored: Mapping[str, ir.TensorProtocol] = field(default_factory=dict)
+
+    def size(self, dim: Dim) -> Pair:
+        """Size pair of ``dim`` in the source."""
+        return self.new_size(dim, {identity: known.size for identity, known in self.structure.dims.items()})
 
     def new_size(self, dim: Dim, sizes: dict[str, int]) -> Pair:
         """Size pair of ``dim`` when the leaves of the structure have the sizes given by id."""
@@ -89,6 +99,11 @@ def analyse(model: ir.Model) -> Analysis:
         GraphError: it does not run in onnxruntime.
     """
     normalise(model)
+    return understand(model)
+
+
+def understand(model: ir.Model) -> Analysis:
+    """Understand a model that is normalised already; see :func:`analyse`."""
     graph = model.graph
     observed = observe(model)
     declared = correct_outputs(graph, observed)
@@ -110,10 +125,15 @@ def analyse(model: ir.Model) -> Analysis:
         lambda interface: assign_roles(graph, context, chains, attentions, parameters, interface),
         constants,
     )
-    structure = replace(structure, notes=(*structure.notes, *form_notes(model), *declared))
+    structure = replace(
+        structure,
+        notes=(*structure.notes, *form_notes(model), *declared),
+        single_kv_head=bool(shared_heads(context, attentions)),
+    )
     hidden = {dim for dim, identity in ids.items() if structure.dims[identity].role == "hidden"}
     scales = [*_scales(context, attentions), *_stream_scales(graph, context, chains, hidden)]
-    return Analysis(model, context, chains, structure, ids, scales, (*model.meta.get(REPAIRS, ()), *declared))
+    repairs = (*model.meta.get(REPAIRS, ()), *declared)
+    return Analysis(model, context, chains, structure, ids, scales, repairs, attentions)
 
 
 def _align(context: Context, chain: LayerChain) -> None:

@@ -44,6 +44,7 @@ class Attention:
         head_dim: the contracted dim. heads: the static batch dim (None where there is one head).
         queries, keys: (parameter, index of the equal part it is taken from or None) of both sides.
         value_dim: last dim of the product of weights and values.
+        key_operand, value_operand: what holds keys and values where they meet queries and weights.
         scalars: scalar factors between the projections and the Softmax.
     """
 
@@ -53,6 +54,8 @@ class Attention:
     queries: list[tuple[ir.Value, int | None]] = field(default_factory=list)
     keys: list[tuple[ir.Value, int | None]] = field(default_factory=list)
     value_dim: MaybeDim = None
+    key_operand: ir.Value | None = None
+    value_operand: ir.Value | None = None
     scalars: list[Scalar] = field(default_factory=list)
 
 
@@ -73,9 +76,10 @@ def find_attentions(graph: ir.Graph, context: Context) -> list[Attention]:
         if softmax is None:
             continue
         attention = Attention(node, context.table.find(inner), heads_of(context, node), scalars=scalars)
-        attention.queries = _projections(context, node.inputs[0], scalars)
-        attention.keys = _projections(context, node.inputs[1], scalars)
-        attention.value_dim = _value_dim(context, softmax)
+        attention.queries = projections(context, node.inputs[0], scalars)
+        attention.keys = projections(context, node.inputs[1], scalars)
+        attention.key_operand = node.inputs[1]
+        attention.value_dim, attention.value_operand = _values(context, softmax)
         found.append(attention)
     return found
 
@@ -83,6 +87,8 @@ def find_attentions(graph: ir.Graph, context: Context) -> list[Attention]:
 def _fused(context: Context, node: ir.Node, dims: AttentionDims) -> Attention:
     """The attention that one op is."""
     attention = Attention(node, context.table.find(dims.head_dim), dims.heads, value_dim=dims.value_dim)
+    held = [node.inputs[slot] if slot < len(node.inputs) else None for slot in (0, 1, 2)]
+    attention.key_operand, attention.value_operand = held[1] or held[0], held[2] or held[0]
     scale = node.attributes.get_float("scale", 0.0)
     if scale:
         attention.scalars.append(Scalar(node, "scale", scale))
@@ -92,7 +98,7 @@ def _fused(context: Context, node: ir.Node, dims: AttentionDims) -> Attention:
             if is_parameter(value):
                 found.append((value, part))
             else:
-                found.extend(_projections(context, value, attention.scalars, part))
+                found.extend(projections(context, value, attention.scalars, part))
     return attention
 
 
@@ -164,7 +170,7 @@ def _einsum_axes(context: Context, node: ir.Node, slot: int, *, both: bool) -> l
     return [dim for letter, dim in dims if letter in terms[slot] and (letter in terms[1 - slot]) == both]
 
 
-def _projections(
+def projections(
     context: Context, value: ir.Value | None, scalars: list[Scalar], part: int | None = None
 ) -> list[tuple[ir.Value, int | None]]:
     """Parameters of the projection that a value comes from: the linear map and what is added to it.
@@ -213,12 +219,12 @@ def _selected_part(context: Context, node: ir.Node, output: ir.Value) -> int | N
     return None
 
 
-def _value_dim(context: Context, softmax: ir.Node) -> MaybeDim:
-    """Last dim of the product that the attention weights enter."""
+def _values(context: Context, softmax: ir.Node) -> tuple[MaybeDim, ir.Value | None]:
+    """Last dim of the product that the attention weights enter, and what they are multiplied with."""
     pending = [usage for output in softmax.outputs for usage in output.uses()]
     for _ in range(64):
         if not pending:
-            return None
+            return None, None
         usage = pending.pop(0)
         node = usage.node
         if node.op_type in PRODUCTS:
@@ -227,7 +233,8 @@ def _value_dim(context: Context, softmax: ir.Node) -> MaybeDim:
                 dims = tuple(
                     d for d in _einsum_axes(context, node, 1 - usage.idx, both=False) if _is_static(context, d)
                 )
-            return dims[-1] if dims and _is_static(context, dims[-1]) else None
+            last = dims[-1] if dims and _is_static(context, dims[-1]) else None
+            return last, node.inputs[1 - usage.idx] if usage.idx < 2 else None
         if node.op_type in ("Where", "Cast", "Mul", "Dropout", "Reshape", "Identity", "Slice"):
             pending.extend(usage for output in node.outputs for usage in output.uses())
-    return None
+    return None, None

@@ -67,8 +67,10 @@ def _attention_roles(context: Context, roles: Roles, attention: Attention) -> No
             roles.give(leaf, "half_head_dim" if table.frozen(leaf) is None else "count")
     heads = attention.heads
     if heads is not None:
-        key_leaves = {leaf for value, part in attention.keys for leaf in _leaves_of_part(context, value, part)}
         leaves = table.leaves(heads)
+        key_leaves = {
+            leaf for value, part in attention.keys for leaf in _leaves_of_part(context, value, part, set(leaves))
+        }
         if len(leaves) > 1:
             for leaf in leaves:
                 roles.give(leaf, "kv_heads" if leaf in key_leaves else "group")
@@ -76,8 +78,8 @@ def _attention_roles(context: Context, roles: Roles, attention: Attention) -> No
     roles.give(attention.value_dim, "v_head_dim")
 
 
-def _leaves_of_part(context: Context, value: ir.Value, part: int | None) -> set[Dim]:
-    """Leaves of a parameter's axes; of an axis that packs queries, keys and values, those of one part."""
+def _leaves_of_part(context: Context, value: ir.Value, part: int | None, heads: set[Dim]) -> set[Dim]:
+    """Leaves of a parameter's axes; of an axis that packs queries, keys and values, those of the keys."""
     leaves: set[Dim] = set()
     for dim in context.of(value):
         if dim is None:
@@ -85,9 +87,30 @@ def _leaves_of_part(context: Context, value: ir.Value, part: int | None) -> set[
         composite = context.table.composite(dim)
         packed = part is not None and composite is not None and composite.kind == "concat"
         if packed and composite is not None and part is not None and part < len(composite.parts):
-            dim = composite.parts[part]
-        leaves.update(context.table.leaves(dim))
+            leaves.update(context.table.leaves(composite.parts[part]))
+        else:
+            leaves.update(set(context.table.leaves(dim)) - _of_queries_alone(context, dim, heads))
     return leaves
+
+
+def _of_queries_alone(context: Context, dim: Dim, heads: set[Dim]) -> set[Dim]:
+    """Leaves of the query heads that only some of the parts have that an axis packs: keys have what all have.
+
+    Queries, keys and values in a row are kv heads x group, kv heads, kv heads; in one row a kv head they are group,
+    1, 1.
+    """
+    composite = context.table.composite(dim)
+    if composite is None:
+        return set()
+    found: set[Dim] = set()
+    found.update(*(_of_queries_alone(context, part, heads) for part in composite.parts))
+    if composite.kind == "concat":
+        held = [heads.intersection(context.table.leaves(part)) for part in composite.parts]
+        some = [one for one in held if one]
+        common: set[Dim] = set.intersection(*some) if len(some) > 1 else set()
+        found.update(*some)
+        found -= common
+    return found
 
 
 def _give_stream(context: Context, roles: Roles, joint: ir.Node) -> None:

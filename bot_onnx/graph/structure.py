@@ -29,6 +29,7 @@ from bot_onnx.graph.rules import Context
 from bot_onnx.graph.rules.attention import ROTARY_CACHES
 from bot_onnx.graph.sinusoids import recognise_sinusoids
 from bot_onnx.graph.ties import find_twins, tied_places
+from bot_onnx.graph.turns import turn_length
 from bot_onnx.graph.types import Chain, Direction, Stack, Structure, TiedHead
 
 #: What a norm without weights of its own has for them, where its op asks for some.
@@ -76,6 +77,7 @@ def build_structure(
                 residual,
                 leading=int(chain.leading is not None),
                 follows=names[follows[index]] if index in follows else None,
+                turns=turn_length(chain) or 1,
             )
             for index, (name, chain, residual) in enumerate(zip(names, chains, residuals, strict=True))
         ),

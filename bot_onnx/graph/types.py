@@ -61,7 +61,9 @@ class Chain:
     their place whatever the depth; their parameters are no part of the stacks, which hold ``stacked`` layers.
     ``residual`` says what its residual stream passes between two sums: nothing (``pre-norm``), a norm (``post-norm``),
     an activation (``post-activation``); ``none``: there are no sums. ``follows`` names a chain whose weights this one
-    uses as well, layer by layer (two inputs through one network): both always have the same depth.
+    uses as well, layer by layer (two inputs through one network): both always have the same depth. ``turns`` is after
+    how many layers what they read from outside is the same again (local and global masks); 1 too where it never is,
+    so that there can be no more layers.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Chain:
     residual: Residual = "none"
     leading: int = 0
     follows: str | None = None
+    turns: int = 1
 
     @property
     def stacked(self) -> int:
@@ -154,3 +157,4 @@ class Structure:
     nodes: int = 0
     notes: tuple[str, ...] = field(default=())
     tied_heads: tuple[TiedHead, ...] = ()
+    single_kv_head: bool = False  # query heads that share one key and value head, an axis of size 1 without a dim

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
 
 from bot_onnx.errors import BotError
 from bot_onnx.graph.analysis import Analysis
@@ -11,6 +12,7 @@ from bot_onnx.proof.promise import Growth, Way
 from bot_onnx.proof.prover import Proven
 from bot_onnx.resample import make_options
 from bot_onnx.spec import Solution
+from bot_onnx.stack.groups import hands_over
 from bot_onnx.surgery.proven import Gain, Promise
 
 _DUPLICATION = "net2net"  #: the method that copies at any ratio
@@ -28,7 +30,7 @@ def keeping(analysis: Analysis, solution: Solution, proven: Proven, way: Way) ->
     Returns:
         The promise, and the factor per stack id that its weights take for it.
     """
-    lost = _shrinks(analysis, solution) or _takes_turns(analysis, solution)
+    lost = _shrinks(analysis, solution)
     if lost:
         return Promise(False, why=lost), {}
     if proven.proof.left_out:
@@ -47,10 +49,11 @@ def keeping(analysis: Analysis, solution: Solution, proven: Proven, way: Way) ->
 
 def _shrinks(analysis: Analysis, solution: Solution) -> str:
     """Why a network that loses something is another function; empty where nothing shrinks."""
+    handed = _handed_over(analysis, solution)
     smaller = [
         f"{dim.name} {dim.size} -> {solution.sizes[dim.id]}"
         for dim in analysis.structure.dims.values()
-        if dim.kind == "leaf" and solution.sizes[dim.id] < dim.size
+        if dim.kind == "leaf" and solution.sizes[dim.id] < dim.size and dim.id not in handed
     ]
     fewer = [
         f"{chain.name} {chain.count} -> {solution.layers[chain.name]} layers"
@@ -61,17 +64,16 @@ def _shrinks(analysis: Analysis, solution: Solution) -> str:
     return f"it shrinks ({first[0]})" if first else ""
 
 
-def _takes_turns(analysis: Analysis, solution: Solution) -> str:
-    """Why a deeper chain is another function whose layers differ in what they read from outside; else empty.
-
-    Added layers stand between those of the source, which then read what others have read (local and global masks).
-    """
-    ports = set(analysis.model.graph.inputs)
-    for chain, info in zip(analysis.chains, analysis.structure.chains, strict=True):
-        read = [[id(value) for value in layer.outside if value not in ports] for layer in chain.layers]
-        if solution.layers[info.name] > info.count and any(one != read[0] for one in read):
-            return f"the layers of {info.name} take turns in what they read, and added ones change whose turn it is"
-    return ""
+def _handed_over(analysis: Analysis, solution: Solution) -> set[str]:
+    """Ids of the groups of query heads that shrink because there are more key and value heads to share them."""
+    dims, sizes = analysis.structure.dims, solution.sizes
+    pairs = [pair for dim in dims.values() if dim.kind == "product" for pair in pairwise(dim.parts)]
+    return {
+        group
+        for heads, group in pairs
+        if (dims[heads].role, dims[group].role) == ("kv_heads", "group")
+        and hands_over((dims[heads].size, sizes[heads]), (dims[group].size, sizes[group]))
+    }
 
 
 def _promise(growth: Growth, way: Way, gains: tuple[Gain, ...]) -> Promise:

@@ -27,6 +27,7 @@ from bot_onnx.resample import MethodOptions, axis_matrix, get_method
 from bot_onnx.resample.axes import changes
 from bot_onnx.runtime import session
 from bot_onnx.spec import Solution
+from bot_onnx.stack.groups import regrouped
 from bot_onnx.stack.types import Axis, Law
 from bot_onnx.surgery.execute import resampled
 from bot_onnx.surgery.laws import Laws, find_laws, patch_epsilons
@@ -220,7 +221,7 @@ class Growth:
         if composite is None:
             return Axis("leaf", before, after, self._role(ident), dim=ident, law=law(ident))
         parts = tuple(self._axis(part, law) for part in composite.parts)
-        return Axis(composite.kind, before, after, self._role(ident), parts, dim=ident)
+        return regrouped(Axis(composite.kind, before, after, self._role(ident), parts, dim=ident))
 
     def _role(self, ident: str) -> str:
         known = self._structure.dims.get(ident)

@@ -88,6 +88,8 @@ def _dims_table(structure: Structure, *, wide: bool) -> Table:
             cell(_uses(dim)) if wide else str(len(dim.occurrences)),
             _resizable(fixed_reason(dim, structure.dims)),
         )
+    if structure.single_kv_head:
+        made.add_row("-", "kv_heads", "1", "", "kv_heads", "all query heads" if wide else "", _resizable(None))
     return made
 
 

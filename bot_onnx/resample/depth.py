@@ -47,11 +47,13 @@ class LayerMap:
         return all(len(row) == 1 for row in self.rows)
 
 
-def layer_map(mode: LayerAxis, source: int, target: int, *, wavelet: str, residual: Residual, place: str) -> LayerMap:
+def layer_map(
+    mode: LayerAxis, source: int, target: int, *, wavelet: str, residual: Residual, place: str, turns: int = 1
+) -> LayerMap:
     """Resolve a mode for ``source`` -> ``target`` layers.
 
     ``even``: layers ⌊k·rho⌋; ``first``: the first ones; ``interleave``: ⌊k·rho⌋, every layer repeated; ``stack``: the
-    whole run repeated; ``identity``: as interleave, the repeats marked as added; ``haar`` / ``wavelet``: filters
+    whole run repeated; ``identity``: see :func:`identity_layers`; ``haar`` / ``wavelet``: filters
     over powers of two, for other ratios the nearest layers of the next power of two (growing) or ``even``
     (shrinking). ``auto``: ``even``; growing ``identity`` where there is a residual stream, else ``interleave``.
     Selections keep layer 0.
@@ -63,6 +65,7 @@ def layer_map(mode: LayerAxis, source: int, target: int, *, wavelet: str, residu
         wavelet: filter of mode ``wavelet``.
         residual: the network's kind.
         place: what the layers belong to, for messages.
+        turns: after how many layers what they read from outside is the same again.
 
     Raises:
         ResampleError: the mode does not fit the direction or the network.
@@ -85,16 +88,37 @@ def layer_map(mode: LayerAxis, source: int, target: int, *, wavelet: str, residu
         return _selection(range(target))
     if mode == "stack":
         return _selection(k % source for k in range(target))
-    picks = [k * source // target for k in range(target)]
     if mode != "identity":
-        return _selection(picks)
+        return _selection(k * source // target for k in range(target))
     if residual == "none":
         raise ResampleError(
             f"{place}: layer_axis 'identity' needs a residual stream past the layers, and none was found; "
             "use interleave or stack"
         )
-    added = tuple(k > 0 and picks[k] == picks[k - 1] for k in range(target))
+    picks, added = identity_layers(source, target, turns)
     return LayerMap(_selection(picks).rows, added)
+
+
+def identity_layers(source: int, target: int, turns: int = 1) -> tuple[tuple[int, ...], tuple[bool, ...]]:
+    """Where layers that do nothing stand among those of the source, and of which layers they are made.
+
+    Behind the layers that they are made of, evenly spread: layers ⌊k·rho⌋, the repeats added. Where layers take turns
+    in what they read, the place of a layer says which turn it has: all of the source's keep theirs, and the added ones
+    follow the last one, each made of the last layer that has its turn.
+
+    Args:
+        source, target: numbers of layers, the target's being the larger one.
+        turns: after how many layers what they read from outside is the same again.
+
+    Returns:
+        Per target layer the source layer, and whether it is added.
+    """
+    if turns > 1:
+        span = min(turns, source)
+        more = [source - span + (k - source) % span for k in range(source, target)]
+        return (*range(source), *more), tuple(k >= source for k in range(target))
+    picks = tuple(k * source // target for k in range(target))
+    return picks, tuple(k > 0 and picks[k] == picks[k - 1] for k in range(target))
 
 
 def _selection(picks: Iterable[int]) -> LayerMap:

@@ -46,8 +46,11 @@ def duplicate(axis: Axis, mapping: Mapping, seed: int) -> Indices:
     """The source of every index of a growing leaf: each itself, then copies, balanced to ⌊m/n⌋ or ⌈m/n⌉ of each.
 
     ``cyclic``: 0 … n-1 over and over. ``random``: a fresh permutation every time round, drawn from a stream of the
-    seed and the dim alone. What is looked up is always repeated cyclically.
+    seed and the dim alone. What is looked up is always repeated cyclically. Copies of a key and value head stand side
+    by side in both: query heads are dealt out to them in order.
     """
+    if axis.role == "kv_heads":
+        return np.arange(axis.target) * axis.source // axis.target
     rounds = -(-axis.target // axis.source)
     if mapping == "cyclic" or axis.role in LOOKED_UP_ROLES:
         return np.arange(axis.target) % axis.source

@@ -128,7 +128,7 @@ def apply_width(problem: Problem) -> None:
 
     ``round_to`` rounds channel counts (those of grouped convolutions by whole groups), not numbers of heads. Beside a
     hidden size that is asked for, the intermediate size keeps its ratio to it instead. In a product of a single kv head
-    and a group, the group is scaled.
+    and a group, the group is scaled; where the spec asks for more kv heads, they share it.
 
     Raises:
         SpecError: the graph has no dim that ``width`` could scale.
@@ -140,6 +140,7 @@ def apply_width(problem: Problem) -> None:
     candidates = [dim for dim in problem.comp.dims.values() if not dim.parts and _scalable(problem, dim.id)]
     single = {kv.id for kv, _ in problem.comp.groups() if kv.size == 1}
     candidates += [group for kv, group in problem.comp.groups() if kv.id in single and group.frozen is None]
+    shared = {group.id: problem.new(kv) for kv, group in problem.comp.groups() if kv.id in single}
     if not candidates:
         raise SpecError(
             "key 'width': this graph has no dim that width scales (hidden, heads, intermediate, free channels); "
@@ -152,7 +153,7 @@ def apply_width(problem: Problem) -> None:
         if not problem.unknown(dim) or dim.id in skipped or led:
             continue
         counted = dim.role in _COUNTED
-        exact = dim.size * width
+        exact = dim.size * width / shared.get(dim.id, 1)
         multiple = problem.spec.round_to if not counted else _whole_channels(problem, dim)
         size = round_channels(exact, multiple)
         problem.sizes.assign(dim.id, size, f"width {width:g}")

@@ -158,6 +158,9 @@ def _missing(problem: Problem, role: str, size: int) -> None:
     if role == "kv_heads" and heads and size == wanted.get(heads[0].id, heads[0].size):
         problem.note(f"kv_heads {size} needs no dim of its own: every query head has its key and value head.")
         return
+    if role == "kv_heads" and size == 1 and problem.structure.single_kv_head:
+        problem.note("kv_heads 1 is what the graph has: one key and value head, which all query heads share.")
+        return
     if role in problem.spec.soft:
         problem.note(f"'{role}' {size} is skipped: no dim of this graph carries the role.")
         return

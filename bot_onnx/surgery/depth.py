@@ -15,6 +15,7 @@ from bot_onnx.graph.nodes import fresh_name
 from bot_onnx.graph.normalise import needed_nodes, node_inputs
 from bot_onnx.graph.numbering import Numbering
 from bot_onnx.graph.opening import keep_storage
+from bot_onnx.graph.turns import turn_length
 from bot_onnx.surgery.ports import Ports
 
 
@@ -139,10 +140,10 @@ def _pattern(chain: LayerChain, name: str) -> int:
     Raises:
         GraphError: never, so that nobody can say what one more layer would read.
     """
+    turns = turn_length(chain)
+    if turns is not None:
+        return turns
     outside = [[id(value) for value in layer.outside] for layer in chain.layers]
-    for distance in range(1, len(outside)):
-        if outside[distance:] == outside[:-distance]:
-            return distance
     place = next(i for i in range(len(outside[0])) if len({values[i] for values in outside}) > 1)
     names = [layer.outside[place].name or "" for layer in chain.layers]
     raise GraphError(

@@ -18,6 +18,7 @@ from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.normalise import scheme_of
 from bot_onnx.resample.axes import changes
+from bot_onnx.stack.groups import regrouped
 from bot_onnx.stack.types import Axis, Law
 from bot_onnx.surgery.emit import PROVENANCE
 from bot_onnx.surgery.laws import Laws
@@ -118,7 +119,8 @@ def describe(
         }
         told[key] = {name: [_to_json(axis) for axis in axes] for name, axes in found.items() if any(axes)}
     told["partners"] = {name: origin for name, origin in partners.items() if name != origin}
-    leaves = (dim for dim in structure.dims.values() if not dim.parts)
+    # Where a head was given a dim, ids are not those of the source's own analysis.
+    leaves = () if analysis.stored else (dim for dim in structure.dims.values() if not dim.parts)
     told["sizes"] = {dim.id: size for dim in leaves if (size := solution.sizes[dim.id]) != dim.size}
     told["layers"] = [chain.name for chain in structure.chains if solution.layers[chain.name] != chain.count]
     return told
@@ -151,11 +153,12 @@ def _axis(analysis: Analysis, dim: MaybeDim, sizes: Mapping[str, int]) -> Axis |
     if composite is None:
         return _leaf(analysis, table.find(dim), sizes)
     parts = tuple(axis for part in composite.parts if (axis := _axis(analysis, part, sizes)) is not None)
-    return _composite(composite.kind, parts, _role(analysis, table.find(dim)), analysis.ids.get(table.find(dim), ""))
+    root = table.find(dim)
+    return regrouped(_composite(composite.kind, parts, _role(analysis, root), analysis.ids.get(root, "")))
 
 
 def _leaf(analysis: Analysis, dim: Dim, sizes: Mapping[str, int]) -> Axis:
-    first, second = analysis.context.table.size(dim)
+    first, second = analysis.size(dim)
     if first != second:
         return RUNTIME
     identity = analysis.ids.get(dim, "")

@@ -95,6 +95,7 @@ def prepare(
     wanted: Kind = get_method(method).default_alignment(options) if align is None else align
     alignment = plan_alignment(wanted, structure, solution.sizes, find_facts(analysis, samples))
     tensors = {n: v.const_value for n, v in analysis.model.graph.initializers.items() if v.const_value is not None}
+    tensors |= analysis.stored
     given = spec.constants or {}
     scaled = check_branches(analysis, solution.layers, given)
     constants = [

@@ -72,7 +72,7 @@ def check_scales(analysis: Analysis, sizes: Mapping[str, int], given: Mapping[st
 
 
 def _resized(analysis: Analysis, scale: Scale, sizes: Mapping[str, int]) -> bool:
-    return analysis.context.table.size(scale.dim)[0] != analysis.new_size(scale.dim, dict(sizes))[0]
+    return analysis.size(scale.dim)[0] != analysis.new_size(scale.dim, dict(sizes))[0]
 
 
 def check_branches(analysis: Analysis, layers: Mapping[str, int], given: Mapping[str, str | float]) -> list[str]:
@@ -161,11 +161,11 @@ def _place(node: ir.Node) -> str:
 def _question(analysis: Analysis, sizes: Mapping[str, int], asked: list[Scale]) -> DimError:
     """Ask how factors follow, with the text to put into the spec."""
     first = asked[0]
-    old, new = analysis.context.table.size(first.dim)[0], analysis.new_size(first.dim, dict(sizes))[0]
+    old, new = analysis.size(first.dim)[0], analysis.new_size(first.dim, dict(sizes))[0]
     entries: dict[str, str] = {}
     for scale in asked:
         name = _dim_name(analysis, scale)
-        size = analysis.context.table.size(scale.dim)[0]
+        size = analysis.size(scale.dim)[0]
         entries[_place(scale.scalar.node)] = guess_scale(scale.scalar.value, size, name)
     number = {_place(scale.scalar.node): scale.scalar.value for scale in asked}[_place(first.scalar.node)]
     shown = json.dumps(_shortened(analysis, entries))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.nodes import fresh_name, names_in
+from bot_onnx.resample.depth import identity_layers
 from bot_onnx.surgery.depth import resize_chain, successor
 
 
@@ -63,14 +64,14 @@ def resize_depth(analysis: Analysis, layers: Mapping[str, int]) -> Depth:
             axes.update({name: axes[origin] for name, origin in ports.origins.items() if origin in axes})
             origins |= ports.origins
             # Names before this chain may be new as well, made by the chains before it.
-            found = ports.partners(_picks(info.stacked, stacked[info.name]))
+            found = ports.partners(_picks(info.stacked, stacked[info.name], info.turns))
             partners |= {name: old and partners.get(old, old) for name, old in found.items()}
     return Depth(targets, origins, partners)
 
 
-def _picks(source: int, target: int) -> list[int | None]:
-    """Which layer of the source every layer is: where layers are added, they stand behind those they are made of."""
+def _picks(source: int, target: int, turns: int) -> list[int | None]:
+    """Which layer of the source every layer is: where layers are added, they stand as ``identity_layers`` says."""
     if target <= source:
         return list(range(target))
-    picks = [k * source // target for k in range(target)]
-    return [pick if k == 0 or picks[k - 1] != pick else None for k, pick in enumerate(picks)]
+    picks, added = identity_layers(source, target, turns)
+    return [None if new else pick for pick, new in zip(picks, added, strict=True)]

@@ -7,6 +7,7 @@ from dataclasses import replace
 from math import prod
 
 from bot_onnx.graph.types import Dim, Stack, Structure
+from bot_onnx.stack.groups import regrouped
 from bot_onnx.stack.types import Axis, StackTask
 from bot_onnx.surgery.laws import Laws
 
@@ -45,6 +46,7 @@ def build_task(
         directions=stack.directions,
         layers=inside,
         total_layers=counts[stack.chain] if stack.chain is not None else deepest,
+        turns=max((c.turns for c in structure.chains if stack.chain in (c.name, c.follows)), default=1),
         writes_residual=stack.writes_residual,
         before_tied_head=stack.before_tied_head,
         residual=next((c.residual for c in structure.chains if c.name == stack.chain), structure.residual),
@@ -83,7 +85,7 @@ def _axis(structure: Structure, identity: str, sizes: Mapping[str, int]) -> Axis
             for part in parts
             for factor in (part.parts if part.kind == "product" and part.role == "free" else (part,))
         )
-    return Axis(dim.kind, dim.size, sizes[identity], dim.role, parts, dim=identity)
+    return regrouped(Axis(dim.kind, dim.size, sizes[identity], dim.role, parts, dim=identity))
 
 
 def _top_axis(structure: Structure, stack: Stack, identity: str, sizes: Mapping[str, int]) -> Axis:

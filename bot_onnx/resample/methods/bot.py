@@ -69,6 +69,7 @@ class Bot(Method[BotOptions]):
             wavelet=options.filters.growing if grown else options.filters.shrinking,
             residual=task.residual,
             place=place_of(task),
+            turns=task.turns,
         )
         return _Resampling(task, source, options, xp, seed, layers).run()
 

@@ -65,7 +65,14 @@ class Net2Net(Method[Net2NetOptions]):
         check_axes(task)
         refuse_direction(task, "shrink", self.name, _WAY_OUT)
         check_readers(task, source)
-        rows = layer_map("identity", *task.layers, wavelet="haar", residual=task.residual, place=place_of(task))
+        rows = layer_map(
+            "identity",
+            *task.layers,
+            wavelet="haar",
+            residual=task.residual,
+            place=place_of(task),
+            turns=task.turns,
+        )
         chosen = Selection(task, partial(duplicate, mapping=options.mapping, seed=seed), split=True)
         layers = SourceLayers(task, source, rows, xp, lambda x: chosen.apply(x, xp))
         return _layers(task, rows, layers, chosen, options.noise, seed)
