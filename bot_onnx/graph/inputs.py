@@ -10,6 +10,7 @@ import ast
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import prod
 from typing import Any
 
@@ -18,6 +19,7 @@ import onnx
 
 from bot_onnx.errors import GraphError
 from bot_onnx.graph.demanded import demanded_sizes
+from bot_onnx.graph.fitting_sizes import Fitting
 
 Pair = tuple[int, int]
 
@@ -29,6 +31,8 @@ _FORM = frozenset({"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Expan
 IMAGE_SIZES = ((64, 96), (224, 256), (32, 64))
 #: Lengths of signals (last axis of a float input without channels behind it), where short ones do not do.
 SIGNAL_SIZES = ((256, 288), (1024, 1152), (16000, 17600))
+#: Steps in time that convolutions take together, and bins beside them.
+FRAMES = ((64, 96), (256, 288))
 #: Batches of pairs (two books of codes, two sides of a comparison).
 EVEN = (2, 4)
 #: Factors by which lengths become longer, for networks that halve them, or that cover some steps at once.
@@ -63,6 +67,14 @@ def input_specs(graph: onnx.GraphProto) -> list[InputSpec]:
     ]
 
 
+def fitting(model: onnx.ModelProto, specs: Sequence[InputSpec]) -> Fitting:
+    """What finds sizes of open axes at which a model fits its own weights."""
+    shapes = {spec.name: spec.shape for spec in specs}
+    return Fitting(
+        model.graph, model.opset_import, shapes, [spec.name for spec in specs if spec.dtype.kind not in "iub"]
+    )
+
+
 def _single_row_lookups(graph: onnx.GraphProto) -> set[str]:
     """Names of values that index tables with one row (directly, or through a change of form)."""
     rows = {tensor.name: tensor.dims[0] for tensor in graph.initializer if tensor.dims}
@@ -94,7 +106,10 @@ def _dtype(element: int) -> np.dtype[Any]:
 
 
 def open_sizes(
-    specs: Sequence[InputSpec], lengths: Iterable[int] = (), known: Mapping[str, Pair] | None = None
+    specs: Sequence[InputSpec],
+    lengths: Iterable[int] = (),
+    known: Mapping[str, Pair] | None = None,
+    fitted: Fitting | None = None,
 ) -> Iterator[tuple[dict[str, int], dict[str, int]]]:
     """Yield pairs of sizes (first run, second run) for every open symbol, most usual guess first.
 
@@ -103,12 +118,18 @@ def open_sizes(
         lengths: what the graph may have been traced at (see :mod:`bot_onnx.graph.baked_lengths`): tried in the end,
             the same in both runs.
         known: sizes that are no guesses.
+        fitted: what finds sizes that the graph's weights ask for: first where others would be read wrongly.
     """
-    for sizes in _guesses(specs, lengths):
+    for sizes in chain(
+        () if fitted is None else fitted.flattened(),
+        _guesses(specs),
+        () if fitted is None else fitted.any(),
+        _traced(specs, lengths),
+    ):
         yield _pair(specs, {**sizes, **(known or {})})
 
 
-def _guesses(specs: Sequence[InputSpec], lengths: Iterable[int]) -> Iterator[dict[str, Pair]]:
+def _guesses(specs: Sequence[InputSpec]) -> Iterator[dict[str, Pair]]:
     symbols = open_symbols(specs)
     spatial = _spatial(specs)
     plain = [symbol for symbol in symbols if symbol not in spatial]
@@ -122,20 +143,44 @@ def _guesses(specs: Sequence[InputSpec], lengths: Iterable[int]) -> Iterator[dic
     for related in _related(specs, distinct):
         yield {**dict.fromkeys(spatial, images[0]), **related}
     # Symbols that differ by name may have to agree in size: one size per axis then.
-    axes = {dim: axis for spec in specs for axis, dim in enumerate(spec.shape) if isinstance(dim, str)}
+    axes = _axes(specs)
     by_axis = {symbol: SIZES[min(axes.get(symbol, 1), len(SIZES) - 1)] for symbol in symbols}
     yield by_axis
     for related in _related(specs, by_axis):
         yield related
-    batches = [symbol for symbol in symbols if not axes.get(symbol, 1)]
+    batches = _batches(specs)
     yield {**by_axis, **dict.fromkeys(batches, EVEN)}
     for factor in LONGER:
         longer = {symbol: (first * factor, second * factor) for symbol, (first, second) in by_axis.items()}
         yield {**longer, **{symbol: by_axis[symbol] for symbol in batches}}
+    for length in FRAMES if signals or _framed(specs) else ():  # what looks like a batch are steps in time
+        yield dict.fromkeys(symbols, length)
+
+
+def _traced(specs: Sequence[InputSpec], lengths: Iterable[int]) -> Iterator[dict[str, Pair]]:
+    symbols = open_symbols(specs)
+    batches = _batches(specs)
     for traced in lengths:
         for batch in (SIZES[0], (1, 1), (traced, traced)):
             yield {**dict.fromkeys(symbols, (traced, traced)), **dict.fromkeys(batches, batch)}
     yield dict.fromkeys(symbols, (1, 1))
+
+
+def _axes(specs: Sequence[InputSpec]) -> dict[str, int]:
+    """The axis at which each open size stands last."""
+    return {dim: axis for spec in specs for axis, dim in enumerate(spec.shape) if isinstance(dim, str)}
+
+
+def _batches(specs: Sequence[InputSpec]) -> list[str]:
+    axes = _axes(specs)
+    return [symbol for symbol in open_symbols(specs) if not axes.get(symbol, 1)]
+
+
+def _framed(specs: Sequence[InputSpec]) -> bool:
+    """Whether inputs may be steps in time by bins (by channels), without a batch."""
+    return any(
+        len(spec.shape) in (2, 3) and spec.dtype.kind not in "iub" and isinstance(spec.shape[0], str) for spec in specs
+    )
 
 
 def _spatial(specs: Sequence[InputSpec]) -> set[str]:

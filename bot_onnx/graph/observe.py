@@ -6,7 +6,7 @@ Only shapes (and the values of small integer tensors) are read, and no large wei
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -20,7 +20,7 @@ from bot_onnx.graph.baked_lengths import baked_lengths
 from bot_onnx.graph.bodies import Body, bodies_of, entry_of, is_entry, nested_protos
 from bot_onnx.graph.fed_weights import LARGE, with_fed_weights, zeros
 from bot_onnx.graph.given import Given, given_to
-from bot_onnx.graph.inputs import feeds, input_specs, open_sizes
+from bot_onnx.graph.inputs import feeds, fitting, input_specs, open_sizes
 from bot_onnx.graph.normalise import node_inputs
 from bot_onnx.runtime import session
 
@@ -71,19 +71,22 @@ def observe(model: ir.Model) -> Observation:
         raise GraphError(f"onnxruntime cannot load this model: {_first_line(error)}") from error
     failure: Exception | None = None
     failed: list[dict[str, int]] = []  # the guesses meet: what failed is not run again
-    guesses = (open_sizes(specs, baked_lengths(proto.graph), known) for known in given.sizes(specs))
+    fitted = fitting(proto, specs)
+    guesses = (open_sizes(specs, baked_lengths(proto.graph), known, fitted) for known in given.sizes(specs))
     for sizes in chain.from_iterable(guesses):
         if any(run in failed for run in sizes):
             continue
         runs: list[dict[str, np.ndarray]] = []
         try:
             fed = [given.filled(feeds(specs, run)) for run in sizes]
-            for inputs in fed:
+            for inputs in fed if sizes[0] != sizes[1] else fed[:1]:
                 runs.append(_run(runner, {**inputs, **blanks}, watched))
+            _same_axes(runs, arithmetic)
         except Exception as error:
             failure = failure or error
-            failed.append(sizes[len(runs)])
+            failed.extend(sizes[len(runs) : len(runs) + 1])
             continue
+        runs = [runs[0], runs[-1]]  # one run says both where their sizes are the same
         for place in {(body.join, body.index): body for body in bodies.values() if body is not None}.values():
             _look_inside(model, arithmetic, place, bodies, fed, runs)
         return _merge(model, runs, fed, arithmetic)
@@ -200,6 +203,18 @@ def _instrumented(
 
 def _run(runner: Any, inputs: dict[str, np.ndarray], watched: list[str]) -> dict[str, np.ndarray]:
     return dict(zip(watched, runner.run(None, inputs), strict=True))
+
+
+def _same_axes(runs: Sequence[Mapping[str, np.ndarray]], arithmetic: set[str]) -> None:
+    """Refuse sizes at which a value has more axes in one run than in another (Squeeze of whatever is 1).
+
+    Raises:
+        GraphError: naming the value.
+    """
+    for name in runs[0]:
+        ranks = [(run[name].ndim if name in arithmetic else len(run[name])) for run in runs]
+        if len(set(ranks)) > 1:
+            raise GraphError(f"{name!r} has {ranks[0]} axes at one size and {ranks[-1]} at another")
 
 
 def _merge(

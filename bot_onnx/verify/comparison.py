@@ -76,7 +76,13 @@ class Pair:
 
 
 def compare(
-    name: str, new: Sequence[NDArray[Any]], source: Sequence[NDArray[Any]], way: Way, *, logits: bool = False
+    name: str,
+    new: Sequence[NDArray[Any]],
+    source: Sequence[NDArray[Any]],
+    way: Way,
+    *,
+    logits: bool = False,
+    least_scale: float = 0.0,
 ) -> OutputComparison:
     """Compare one output over all batches.
 
@@ -85,6 +91,7 @@ def compare(
         new, source: its arrays, one per batch.
         way: how the source's is brought to the new size, and what was promised.
         logits: the last axis holds logits, so that a divergence says something.
+        least_scale: of the source's values, where all of them are smaller.
 
     Raises:
         Incomparable: there is no operator, or another basis.
@@ -96,6 +103,7 @@ def compare(
         differing = sum(int((pair.new != pair.source).sum()) for pair in pairs)
         return _told(name, new, way, exact, agrees=not differing, differing=differing)
     scale = max((float(np.abs(b).max(initial=0.0)) for pair in pairs for _, b in _row_blocks(pair)), default=0.0)
+    scale = scale if exact else max(scale, least_scale)
     limit = (way.tolerance or 0.0) * scale
     cosine = difference = divergence = 0.0
     rows = differing = 0

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from bot_onnx.graph.fitting_sizes import Fitting
 from bot_onnx.graph.inputs import TEXT, InputSpec, Pair, open_sizes
 
 Feeds = dict[str, NDArray[Any]]
@@ -68,15 +69,17 @@ def candidate_shapes(
     observed: Mapping[str, tuple[tuple[int, int], ...]] | None,
     lengths: Iterable[int] = (),
     known: Mapping[str, Pair] | None = None,
+    fitted: Fitting | None = None,
 ) -> Iterator[list[dict[str, Shape]]]:
     """Pairs of input shapes to run at: those at which the analysis ran, else a ladder of guesses.
 
-    ``lengths`` are those that the graph may have been traced at, ``known`` the sizes of open axes that are no guess.
+    ``lengths`` are those that the graph may have been traced at, ``known`` the sizes of open axes that are no guess,
+    ``fitted`` finds those that the weights ask for.
     """
     if observed is not None and all(spec.name in observed for spec in specs):
         yield [{spec.name: tuple(pair[run] for pair in observed[spec.name]) for spec in specs} for run in (0, 1)]
         return
-    for pair in open_sizes(specs, lengths, known):
+    for pair in open_sizes(specs, lengths, known, fitted):
         yield [{spec.name: _sized(spec, sizes) for spec in specs} for sizes in pair]
 
 

@@ -16,6 +16,10 @@ from bot_onnx.verify.validity import Shapes
 
 _FORM = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze"})
 _BOUNDED = frozenset({"Softmax", "Sigmoid", "HardSigmoid", "Tanh"})  # their results are no logits
+_PICKED = _FORM | {"Transpose", "Slice", "Gather", "Split", "Flatten"}
+#: Results that are half and a bit: however small one is, it is as exact as numbers near 1 are (2e-7), and no more.
+_NEAR_ONE = frozenset({"Sigmoid", "HardSigmoid"})
+_LEAST_SCALE = 1e-2
 _SHOWN = 3
 
 
@@ -26,10 +30,12 @@ class OutputAxes:
     Attributes:
         roles: role per axis, None where no weight has the axis (batch, sequence).
         logits: the last axis holds logits: a ``vocab`` or ``out`` dim without a function that bounds it.
+        least_scale: what differences are measured by at least; 0: by the largest value, however small it is.
     """
 
     roles: tuple[str | None, ...]
     logits: bool
+    least_scale: float = 0.0
 
 
 def output_axes(analysis: Analysis) -> dict[str, OutputAxes]:
@@ -43,13 +49,14 @@ def output_axes(analysis: Analysis) -> dict[str, OutputAxes]:
         ]
         roles = tuple(None if dim is None else dim.role for dim in found)
         logits = bool(roles) and roles[-1] in ("vocab", "out") and _last_op(value) not in _BOUNDED
-        described[value.name or ""] = OutputAxes(roles, logits)
+        least = _LEAST_SCALE if _last_op(value, _PICKED) in _NEAR_ONE else 0.0
+        described[value.name or ""] = OutputAxes(roles, logits, least)
     return described
 
 
-def _last_op(value: ir.Value) -> str | None:
+def _last_op(value: ir.Value, passed: Container[str] = _FORM) -> str | None:
     node = value.producer()
-    while node is not None and node.op_type in _FORM and node.inputs and node.inputs[0] is not None:
+    while node is not None and node.op_type in passed and node.inputs and node.inputs[0] is not None:
         node = node.inputs[0].producer()
     return None if node is None else node.op_type
 

@@ -13,7 +13,7 @@ import onnx
 from bot_onnx.errors import MissingRuntimeError
 from bot_onnx.graph.baked_lengths import baked_lengths
 from bot_onnx.graph.given import Given
-from bot_onnx.graph.inputs import InputSpec, input_specs
+from bot_onnx.graph.inputs import InputSpec, fitting, input_specs
 from bot_onnx.graph.reader import Source
 from bot_onnx.graph.tensor_protos import one_line
 from bot_onnx.verify.carrying import Incomparable, Mismatch
@@ -115,7 +115,8 @@ def _first_that_runs(
         for name, rows in ((spec.name, theirs.get(descent.partner(spec.name) or "")) for spec in specs):
             if rows is not None:
                 ranges[name] = min(rows, ranges.get(name, rows))
-        guesses = (candidate_shapes(specs, observed, baked_lengths(graph), known) for known in told.sizes(specs))
+        fitted, lengths = fitting(source.proto, specs), baked_lengths(graph)
+        guesses = (candidate_shapes(specs, observed, lengths, known, fitted) for known in told.sizes(specs))
         for shapes in chain.from_iterable(guesses):
             for chosen in (ranges, _narrow(specs, ranges)):
                 try:
@@ -208,8 +209,9 @@ def _held(
             ours, other = _arrays(trial.results, name), _arrays(theirs, partner)
             if len(ours) != len(other):
                 raise Mismatch("it holds another number of tensors")
-            logits = name in axes and axes[name].logits
-            made.append(compare(name, ours, other, descent.way(name), logits=logits))
+            told = axes.get(name, OutputAxes((), logits=False))
+            way = descent.way(name)
+            made.append(compare(name, ours, other, way, logits=told.logits, least_scale=told.least_scale))
         except Mismatch as why:
             faults.append(f"{name!r}: {why}")
         except Incomparable as why:
