@@ -7,9 +7,8 @@ import re
 import numpy as np
 import onnx_ir as ir
 
+from bot_onnx.checkpoint.signature import SOURCE_LINE
 from bot_onnx.checkpoint.sites import CLASSES, join, module_path
-
-SOURCE_LINE = "pkg.torch.onnx.fx_node"
 
 
 def restore_zero_biases(model: ir.Model) -> list[str]:

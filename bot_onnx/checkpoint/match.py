@@ -89,16 +89,17 @@ class _Sizes:
 
     def learn(self, claim: Claim, shape: Shape) -> None:
         """Take in the sizes of a key that is a tensor's for certain."""
-        for dim, size in zip(self._axes.get(claim.tensor, ()), _backwards(shape, claim.perm), strict=False):
+        axes = self._axes.get(claim.tensor, ())
+        for dim, size in zip(axes, claim.sizes(shape, len(axes)), strict=False):
             if dim is not None:
                 self._known.setdefault(dim, (size, claim.key))
 
     def misfit(self, claim: Claim, shape: Shape, tensor: Shape) -> str | None:
         """Why a key of this shape cannot be the tensor, or None."""
-        if len(shape) != len(tensor):
+        if len(shape) != (len(tensor) if claim.perm is None else len(claim.perm)):
             return "they have different numbers of axes"
         axes = self._axes.get(claim.tensor, (None,) * len(tensor))
-        for axis, (theirs, ours) in enumerate(zip(_backwards(shape, claim.perm), tensor, strict=True)):
+        for axis, (theirs, ours) in enumerate(zip(claim.sizes(shape, len(tensor)), tensor, strict=True)):
             dim = axes[axis]
             if dim is None and theirs != ours:
                 return f"axis {axis} has {ours} indices, and no dim that could have been resized"
@@ -126,7 +127,7 @@ def _check_shapes(draft: Draft, like: Checkpoint, sizes: _Sizes) -> bool:
             fitting = _fitting(claim, shape, draft.shapes[tensor], sizes)
             settled.append(fitting)
             sizes.learn(fitting, shape)
-            same = same and _backwards(shape, fitting.perm) == draft.shapes[tensor]
+            same = same and fitting.sizes(shape, len(draft.shapes[tensor])) == draft.shapes[tensor]
         draft.settle(tensor, tuple(settled))
     return same
 
@@ -162,15 +163,10 @@ def _claim_by_shape(draft: Draft, like: Checkpoint, sizes: _Sizes) -> None:
             draft.settle(tensor, (claims[0],))
 
 
-def _backwards(shape: Shape, perm: tuple[int, ...] | None) -> Shape:
-    """Sizes in the order of the initializer's axes."""
-    return shape if perm is None else tuple(shape[int(axis)] for axis in np.argsort(perm))
-
-
 def _absent(draft: Draft, like: Checkpoint) -> list[str]:
     """Keys without a tensor, but those of layers that the graph does not have."""
     layers = Depths()
-    keys = {claim.key for claims in draft.claims.values() for claim in claims}
+    keys = draft.keys()
     for key in keys:
         layers.add(key)
     return [key for key in like.shapes if key not in keys | like.buffers and not layers.ends_before(key)]
@@ -186,7 +182,7 @@ def _compare(draft: Draft, like: Checkpoint, read: Read) -> list[str]:
                 continue
             ours = read(tensor)
             theirs = like.read(claim.key).astype(ours.dtype)
-            if np.array_equal(ours if claim.perm is None else ours.transpose(claim.perm), theirs):
+            if claim.shape(ours.shape) == theirs.shape and np.array_equal(claim.inward(theirs, ours.shape), ours):
                 if not constant(ours):
                     equal.append(claim.key)
             else:

@@ -41,12 +41,15 @@ class Site:
     """One use of a tensor.
 
     Attributes:
+        node, slot: the op and which of its inputs.
         path: of the module, ``encoder.layer.0``; empty for the outermost; None where nothing says it.
         leaf: name of the parameter in its module, or None where the op does not tell.
         linear: the tensor holds a linear module's weight with its axes in the other order, as exporters fold it.
         folded: the exporter has multiplied a normalisation that followed into the tensor, whatever its name says.
     """
 
+    node: ir.Node
+    slot: int
     path: str | None
     leaf: str | None
     linear: bool
@@ -88,7 +91,7 @@ def _site(node: ir.Node, slot: int, value: ir.Value, direct: bool) -> Site:
     if node.op_type == "Add" and path is not None and _follows_linear(node, slot, path):
         leaf = "bias"
     matrix = leaf == "weight" and value.const_value is not None and len(value.const_value.shape) == 2
-    return Site(path, leaf, direct and matrix and _folds_transpose(node), _folds_norm(node))
+    return Site(node, slot, path, leaf, direct and matrix and _folds_transpose(node), _folds_norm(node))
 
 
 def _follows_linear(node: ir.Node, slot: int, path: str) -> bool:
