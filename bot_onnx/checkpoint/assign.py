@@ -57,7 +57,7 @@ def assign(analysis: Analysis, hints: Hints) -> Assignment:
         confirming = hints.origin or (hints.like if hints.compare else None)
         if confirming is not None:
             fresh, read = not _resized(hints.source), _reader(hints.source)
-            found = match(origin, hints.source.structure, confirming, read, compare=fresh, what="the source")
+            found = match(origin, hints.source, confirming, read, compare=fresh, what="the source")
             notes += found.notes
         carry(origin, hints.source.structure, draft, structure)
     if hints.strip:
@@ -68,7 +68,7 @@ def assign(analysis: Analysis, hints: Hints) -> Assignment:
     result = Match((), ())
     if hints.like is not None:
         result = match(
-            draft, structure, hints.like, _reader(analysis), compare=hints.compare and not _resized(analysis)
+            draft, analysis, hints.like, _reader(analysis), compare=hints.compare and not _resized(analysis)
         )
         complete_layers(draft, structure)
     for name in draft.idle.keys() & draft.lost.keys():

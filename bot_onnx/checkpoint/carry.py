@@ -19,7 +19,12 @@ def carry(source: Draft, source_structure: Structure, target: Draft, structure: 
     for tensor in list(target.shapes):
         claims = source.claims.get(tensor)
         if claims is None:
-            if tensor in source.left_out and tensor in target.lost:
+            fold = source.folds.get(tensor)
+            if fold is not None and set(fold.tensors) <= target.shapes.keys():
+                target.settle_fold(fold)
+            elif tensor in target.folds:
+                continue
+            elif tensor in source.left_out and tensor in target.lost:
                 target.lost.pop(tensor)
                 target.left_out[tensor] = source.left_out[tensor]
             elif tensor not in target.left_out:

@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bot_onnx.checkpoint.folds import claim_folds, linear_ops
 from bot_onnx.checkpoint.layers import claim_twins
 from bot_onnx.checkpoint.patterns import Depths, Prefix, find_prefix
 from bot_onnx.checkpoint.types import Array, Checkpoint, Claim, Draft, Read, Shape
-from bot_onnx.checkpoint.values import claim_by_value, constant, fingerprint
+from bot_onnx.checkpoint.values import claim_by_value, constant, fingerprint, orders, views
 from bot_onnx.errors import CheckpointError
+from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.types import Structure
 
 
@@ -27,13 +29,19 @@ class Match:
 
 
 def match(
-    draft: Draft, structure: Structure, like: Checkpoint, read: Read, *, compare: bool, what: str = "the graph"
+    draft: Draft,
+    analysis: Analysis,
+    like: Checkpoint,
+    read: Read,
+    *,
+    compare: bool,
+    what: str = "the graph",
 ) -> Match:
     """Rename the draft's claims to the checkpoint's keys, drop those it does not have, and settle what is lost.
 
     Args:
         draft: changed in place.
-        structure: of the graph.
+        analysis: of the graph.
         like: the checkpoint.
         read: values of an initializer.
         compare: the graph may hold the checkpoint's own values, since it was not resized.
@@ -43,6 +51,7 @@ def match(
         CheckpointError: a tensor has another shape than the checkpoint's sizes make of it, or a graph whose values
             are the checkpoint's has one tensor that is not.
     """
+    structure = analysis.structure
     prefix = find_prefix((claim.key for claims in draft.claims.values() for claim in claims), like.shapes)
     _rename(draft, prefix, like)
     claim_twins(draft, structure)
@@ -56,6 +65,7 @@ def match(
     compared = same and compare
     if compared and draft.lost:
         claim_by_value(draft, read, {key: like.read(key) for key in absent})
+        claim_folds(draft, linear_ops(analysis.model.graph), like, read)
     _claim_by_shape(draft, like, sizes)
     if compared:
         notes += _compare(draft, like, read)
@@ -136,6 +146,10 @@ def _fitting(claim: Claim, shape: Shape, tensor: Shape, sizes: _Sizes) -> Claim:
     """The claim, or where its orientation was only concluded and does not fit, the same one transposed."""
     turned = replace(claim, perm=(1, 0) if claim.perm is None else None)
     options = [claim, turned] if claim.how in ("scope", "layer", "twin") and len(tensor) == 2 else [claim]
+    if claim.how in ("name", "scope", "layer", "source") and not claim.shift:
+        wide = [[size for size in each if size > 1] for each in (shape, tensor)]
+        if len(shape) != len(tensor) and len(wide[0]) == len(wide[1]):  # stored as a view with other axes of size 1
+            options += [replace(claim, perm=perm) for perm in views(tensor, shape)]
     for option in options:
         if sizes.misfit(option, shape, tensor) is None:
             return option
@@ -151,11 +165,7 @@ def _claim_by_shape(draft: Draft, like: Checkpoint, sizes: _Sizes) -> None:
     options: dict[str, list[Claim]] = {}
     for tensor in draft.lost:
         shape = draft.shapes[tensor]
-        claims = [
-            Claim(key, tensor, "shape", perm)
-            for key in absent
-            for perm in ((None, (1, 0)) if len(shape) == 2 else (None,))
-        ]
+        claims = [Claim(key, tensor, "shape", perm) for key in absent for perm in orders(shape, like.shapes[key])]
         options[tensor] = [claim for claim in claims if sizes.misfit(claim, like.shapes[claim.key], shape) is None]
     for tensor, claims in options.items():
         others = {claim.key for other, found in options.items() if other != tensor for claim in found}

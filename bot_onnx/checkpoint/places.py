@@ -88,7 +88,8 @@ class Places:
         """Whether a node scales or shifts, in the module of the norm, what was divided by its size."""
         if node.op_type in _NORMS:
             return True
-        pending = [value.producer() for slot, value in enumerate(node.inputs) if value is not None and slot != site.slot]
+        others = [value for slot, value in enumerate(node.inputs) if value is not None and slot != site.slot]
+        pending = [value.producer() for value in others]
         seen: set[ir.Node] = set()
         while pending:
             current = pending.pop()

@@ -1,4 +1,4 @@
-"""What the newer exporter says of the module that it exported: its parameters and buffers, and what a node was given."""
+"""What the newer exporter says of the module that it exported: its parameters, its buffers, what a node was given."""
 
 from __future__ import annotations
 
