@@ -13,6 +13,7 @@ from bot_onnx.checkpoint.types import Array, Draft
 #: How the older exporter names what was a constant to it when it traced: no parameter ever is.
 _TRACED = re.compile(r"/.*Constant(_\d+)?_output_\d+(__use\d+(_\d+)?)?")
 _ROUNDING = 1e-3
+_FEWEST = 16  #: numbers that are whole or half hardly by chance
 
 
 def find_shape_constants(draft: Draft, graph: ir.Graph) -> dict[str, str]:
@@ -55,7 +56,7 @@ def _read(graph: ir.Graph, name: str) -> Array:
 
 def _is_grid(array: Array) -> bool:
     finite = array[np.isfinite(array)]
-    return bool(np.unique(array).size > 1 and np.array_equal(2 * finite, np.round(2 * finite)))
+    return bool(array.size >= _FEWEST and np.unique(array).size > 1 and np.array_equal(2 * finite, np.round(2 * finite)))
 
 
 def _is_neutral(array: Array, value: ir.Value) -> bool:
