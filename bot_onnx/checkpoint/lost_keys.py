@@ -137,7 +137,7 @@ class _Names:
         name = value.name or ""
         sites = sites_of(value)
         if any(site.folded for site in sites):
-            return (), "the exporter has folded a batch norm into it; export the model in training mode, unfolded"
+            return (), "the exporter has folded a batch norm into it, which --like takes apart; or export in training mode, unfolded"
         if self.kept(name):
             return self._of_kept(name, sites), ""
         if not self._trusted:
