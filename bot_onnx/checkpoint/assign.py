@@ -11,7 +11,8 @@ from bot_onnx.checkpoint.given import give
 from bot_onnx.checkpoint.layers import complete_layers
 from bot_onnx.checkpoint.lost_keys import recover_keys
 from bot_onnx.checkpoint.match import Match, match
-from bot_onnx.checkpoint.types import Array, Assignment, Checkpoint, Claim, Draft
+from bot_onnx.checkpoint.places import by_key
+from bot_onnx.checkpoint.types import Array, Assignment, Checkpoint, Draft
 from bot_onnx.errors import CheckpointError
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.normalise import form_notes
@@ -56,7 +57,7 @@ def assign(analysis: Analysis, hints: Hints) -> Assignment:
         confirming = hints.origin or (hints.like if hints.compare else None)
         if confirming is not None:
             fresh, read = not _resized(hints.source), _reader(hints.source)
-            found = match(origin, hints.source.structure, confirming, read, compare=fresh, what="the source")
+            found = match(origin, hints.source, confirming, read, compare=fresh, what="the source")
             notes += found.notes
         carry(origin, hints.source.structure, draft, structure)
     if hints.strip:
@@ -67,20 +68,21 @@ def assign(analysis: Analysis, hints: Hints) -> Assignment:
     result = Match((), ())
     if hints.like is not None:
         result = match(
-            draft, structure, hints.like, _reader(analysis), compare=hints.compare and not _resized(analysis)
+            draft, analysis, hints.like, _reader(analysis), compare=hints.compare and not _resized(analysis)
         )
         complete_layers(draft, structure)
+    for name in draft.idle.keys() & draft.lost.keys():
+        draft.lost.pop(name)
+        draft.left_out[name] = draft.idle[name]
     _refuse_open_ends(draft, result, hints)
-    by_key: dict[str, list[Claim]] = {}
-    for claims in draft.claims.values():
-        for claim in claims:
-            by_key.setdefault(claim.key, []).append(claim)
+    claimed = by_key(draft.claims)
     return Assignment(
-        {key: tuple(claims) for key, claims in by_key.items()},
+        {key: tuple(claims) for key, claims in claimed.items()},
         dict(draft.left_out),
         result.absent,
         () if hints.like is None else tuple(key for key in hints.like.shapes if key in hints.like.buffers),
-        tuple(dict.fromkeys([*form_notes(analysis.model), *notes, *result.notes])),
+        tuple(dict.fromkeys([*form_notes(analysis.model), *notes, *draft.notes, *result.notes])),
+        tuple({id(fold): fold for fold in draft.folds.values()}.values()),
     )
 
 

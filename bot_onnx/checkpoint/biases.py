@@ -7,9 +7,9 @@ import re
 import numpy as np
 import onnx_ir as ir
 
-from bot_onnx.checkpoint.sites import CLASSES, join, module_path
-
-SOURCE_LINE = "pkg.torch.onnx.fx_node"
+from bot_onnx.checkpoint.signature import SOURCE_LINE
+from bot_onnx.checkpoint.sites import join, module_path
+from bot_onnx.graph.folded_norms import CLASSES
 
 
 def restore_zero_biases(model: ir.Model) -> list[str]:

@@ -19,7 +19,12 @@ def carry(source: Draft, source_structure: Structure, target: Draft, structure: 
     for tensor in list(target.shapes):
         claims = source.claims.get(tensor)
         if claims is None:
-            if tensor in source.left_out and tensor in target.lost:
+            fold = source.folds.get(tensor)
+            if fold is not None and set(fold.tensors) <= target.shapes.keys():
+                target.settle_fold(fold)
+            elif tensor in target.folds:
+                continue
+            elif tensor in source.left_out and tensor in target.lost:
                 target.lost.pop(tensor)
                 target.left_out[tensor] = source.left_out[tensor]
             elif tensor not in target.left_out:
@@ -37,10 +42,11 @@ def _moved(claim: Claim, source: Structure, target: Structure) -> Claim | None:
     if claim.window is None:
         return claim
     before, after = (_bounds(structure, claim.tensor, claim.window.axis) for structure in (source, target))
-    if len(before) != len(after) or claim.window.start not in before or claim.window.stop not in before:
+    places = [(claim.window.start, claim.window.stop), *claim.window.zeros]
+    if len(before) != len(after) or any(bound not in before for place in places for bound in place):
         return None
-    start, stop = (after[before.index(bound)] for bound in (claim.window.start, claim.window.stop))
-    return replace(claim, window=Window(claim.window.axis, start, stop, after[-1]))
+    moved = [(after[before.index(start)], after[before.index(stop)]) for start, stop in places]
+    return replace(claim, window=Window(claim.window.axis, *moved[0], after[-1], tuple(moved[1:])))
 
 
 def _bounds(structure: Structure, tensor: str, axis: int) -> list[int]:

@@ -100,7 +100,7 @@ def collect(analysis: Analysis, hints: Hints) -> tuple[Assignment, dict[str, Arr
 
     arrays = dict(gather(assignment, read))
     if hints.like is not None:  # a count of batches seen: one number, whatever the network's sizes
-        modules = {owner(key) for key in assignment.claims}
+        modules = {owner(key) for key in arrays}
         counts = [key for key in assignment.buffers if hints.like.shapes[key] == () and owner(key) in modules]
         arrays |= {key: hints.like.read(key) for key in counts}
     return assignment, arrays
@@ -162,6 +162,10 @@ def entries(assignment: Assignment, arrays: Mapping[str, Array]) -> tuple[EntryR
             any(claim.perm is not None for claim in claims[:1]),
         )
         for key, claims in assignment.claims.items()
+    ) + tuple(
+        EntryReport(key, str(arrays[key].dtype), arrays[key].shape, fold.tensors, ("folded",), False)
+        for fold in assignment.folds
+        for key in fold.keys
     )
 
 

@@ -57,10 +57,12 @@ def insert_file(
     analysis = analysed(source)
     # A checkpoint from before the training tells names by the values of the graph, or of the one it was resized from.
     before = analysis if hints.source is None and hints.like is not None else hints.source
-    settled = replace(hints, like=weights, origin=hints.like, source=before, compare=False)
+    settled = replace(hints, like=weights, origin=hints.like, source=before, compare=False, partial=True)
     assignment = assign(analysis, settled)
     graph = analysis.model.graph
     covered = {claim.tensor for claims in assignment.claims.values() for claim in claims}
+    covered |= {name for fold in assignment.folds for name in fold.tensors}
+    keys = [*assignment.claims, *(key for fold in assignment.folds for key in fold.keys)]
     slots = weight_slots(graph, covered)
     known = json.loads(analysis.model.metadata_props.get(PROVENANCE, "{}"))
     digest = hashlib.sha256()
@@ -73,7 +75,7 @@ def insert_file(
         for name, values in scatter(assignment, weights.read, {n: slot.shape for n, slot in slots.items()}):
             yield name, _typed(name, values, slots[name].dtype, cast=cast)
 
-    for key in assignment.claims:
+    for key in keys:
         digest.update(np.ascontiguousarray(weights.read(key)).reshape(-1).view(np.uint8).data)
     provenance = {**unpromised(known, "weights brought in since"), "weights_sha256": digest.hexdigest()}
     proto = skeleton(analysis, {}, set(slots), provenance)
@@ -92,7 +94,7 @@ def insert_file(
         sources=protected,
         before_publish=check,
     )
-    arrays = {key: weights.read(key) for key in assignment.claims}
+    arrays = {key: weights.read(key) for key in keys}
     unused = left_out(assignment, arrays)
     return Transfer(output, None, entries(assignment, arrays), unused, assignment.absent, assignment.notes)
 

@@ -11,9 +11,14 @@ import re
 
 import onnx_ir as ir
 
+from bot_onnx.checkpoint.constants import find_shape_constants, idle_zeros
 from bot_onnx.checkpoint.layers import claim_twins, complete_layers
+from bot_onnx.checkpoint.places import Places, by_key
+from bot_onnx.checkpoint.scopes import Scopes
+from bot_onnx.checkpoint.signature import SOURCE_LINE, read_signature
+from bot_onnx.checkpoint.signed import claim_signed
 from bot_onnx.checkpoint.sites import Site, join, module_path, named_modules_known, owner, sites_of
-from bot_onnx.checkpoint.types import Claim, Draft
+from bot_onnx.checkpoint.types import Array, Claim, Draft
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.graph.parameters import is_setting
@@ -21,6 +26,7 @@ from bot_onnx.graph.parameters import is_setting
 _PATH = re.compile(r"[A-Za-z_]\w*|\w+(\.\w+)+")
 _GENERATED = re.compile(r"val_\d+(_\w+)?|onnx::.*|.*__layer_plus_\d+.*")
 _CLONE = re.compile(r"(?P<original>.+?)__use\d+(_\d+)?")
+_LOST = "the exporter lost its name, and its values may be computed from several parameters"
 
 
 def recover_keys(analysis: Analysis) -> Draft:
@@ -47,18 +53,47 @@ def recover_keys(analysis: Analysis) -> Draft:
         draft.shapes[name] = tuple(tensor.shape.numpy())
         if name in rotary:
             draft.left_out[name] = "a table that follows from the sizes, no parameter"
-            continue
-        if is_setting(value):
+        elif is_setting(value):
             draft.left_out[name] = "scales of an op, no parameter"
-            continue
-        claims, why = names.claims(value)
-        if claims:
-            draft.settle(name, claims)
+        elif names.unsaved(name):
+            draft.left_out[name] = "a buffer that the framework does not save"
         else:
-            draft.lose(name, why)
+            claims, why = names.claims(value)
+            if claims:
+                draft.settle(name, claims)
+            else:
+                draft.lose(name, why)
+    _lose_contested(draft, graph)
     complete_layers(draft, analysis.structure)
     claim_twins(draft, analysis.structure)
+    claim_signed(draft, graph, names.places)
+    complete_layers(draft, analysis.structure)
+    draft.left_out |= {name: why for name, why in find_shape_constants(draft, graph).items()}
+    for name in draft.left_out:
+        draft.lost.pop(name, None)
+    draft.idle |= idle_zeros(draft, graph)
     return draft
+
+
+def _lose_contested(draft: Draft, graph: ir.Graph) -> None:
+    """Lose tensors that places give the same key though they differ: the places say too little then."""
+    for key, claims in by_key(draft.claims).items():
+        placed = [claim for claim in claims if claim.how == "scope"]
+        if len(claims) < 2 or not placed:
+            continue
+        first = claims[0].outward(_read(graph, claims[0].tensor))
+        for claim in claims[1:]:
+            other = claim.outward(_read(graph, claim.tensor))
+            if other.shape != first.shape or (other != first).any():
+                for each in placed:
+                    draft.lose(each.tensor, f"its place says {key!r}, but so does that of another tensor")
+                break
+
+
+def _read(graph: ir.Graph, name: str) -> Array:
+    tensor = graph.initializers[name].const_value
+    assert tensor is not None
+    return tensor.numpy()
 
 
 class _Names:
@@ -67,9 +102,20 @@ class _Names:
     def __init__(self, graph: ir.Graph) -> None:
         self._named = named_modules_known(graph)
         self._scoped = any(module_path(node) is not None for node in graph)
+        self._signature = read_signature(graph)
         self._shared = {found["original"] for name in graph.initializers if (found := _CLONE.fullmatch(name))}
         self._roots = {name for name in graph.initializers if "." not in name and self._given_at_root(graph, name)}
-        self._trusted = self._scopes_agree(graph)
+        dotted = {name: value for name, value in graph.initializers.items() if "." in name and self.kept(name)}
+        seen = [
+            (path, owner(name))
+            for name, value in dotted.items()
+            for usage in value.uses()
+            if (path := module_path(usage.node)) is not None
+        ]
+        scopes = Scopes(seen, {path for node in graph if (path := module_path(node))}, {owner(name) for name in dotted})
+        types = {value.const_value.dtype for value in dotted.values() if value.const_value is not None}
+        self.places = Places(scopes, self._signature, self.kept, frozenset(types & FLOATS))
+        self._trusted = scopes.trusted
 
     def kept(self, name: str) -> bool:
         """Whether an initializer's name is its parameter's."""
@@ -77,6 +123,10 @@ class _Names:
             return False
         # The newer exporter names what it computed while exporting like a parameter of the outermost module.
         return "." in name or not self._named or name in self._roots
+
+    def unsaved(self, name: str) -> bool:
+        """Whether the exporter says that a tensor is a buffer that stays out of state dicts."""
+        return self._signature is not None and name in self._signature.unsaved
 
     def tells_constants(self, name: str) -> bool:
         """Whether a number with this name must be a parameter: exporters that keep names give constants others."""
@@ -87,59 +137,60 @@ class _Names:
         name = value.name or ""
         sites = sites_of(value)
         if any(site.folded for site in sites):
-            return (), "the exporter has folded a batch norm into it; export the model in training mode, unfolded"
-        if self.kept(name) and name in self._shared and self._trusted:
-            # Equal tensors were stored once, under the name of any of them: only its place says whose this use is.
-            keys = {_key_of_clone(site, name) or name for site in sites}
-            return tuple(Claim(key, name, "name" if key == name else "scope") for key in sorted(keys)), ""
+            return (), "the exporter has folded a batch norm into it, which --like takes apart; or export in training mode, unfolded"
         if self.kept(name):
-            aliases = {key for site in sites if (key := self._alias(name, site)) is not None}
-            return tuple(
-                Claim(key, name, "name" if key == name else "scope") for key in dict.fromkeys([name, *sorted(aliases)])
-            ), ""
+            return self._of_kept(name, sites), ""
         if not self._trusted:
             return (), "the exporter lost its name, and no scope of the nodes that use it tells it"
         clone = _CLONE.fullmatch(name)
         if clone is not None and self.kept(clone["original"]):
-            placed = {_key_of_clone(site, clone["original"]) for site in sites}
+            placed = {self._key_of_clone(site, clone["original"]) for site in sites}
             if len(placed) == 1 and None not in placed:
                 return tuple(Claim(key, name, "scope") for key in placed if key is not None), ""
             return (), f"it is shared with {clone['original']!r}, and its place does not tell its name"
-        linear = [site for site in sites if site.linear and site.key is not None]
-        if sites and len(linear) == len(sites):
-            found = {key for site in linear if (key := site.key) is not None}
-            return tuple(Claim(key, name, "scope", (1, 0)) for key in sorted(found)), ""
-        return (), "the exporter lost its name, and its values may be computed from several parameters"
+        return self._of_place(value, sites)
+
+    def _of_kept(self, name: str, sites: list[Site]) -> tuple[Claim, ...]:
+        if name in self._shared and self._trusted:
+            # Equal tensors were stored once, under the name of any of them: only its place says whose this use is.
+            keys = {self._key_of_clone(site, name) or name for site in sites}
+            return tuple(Claim(key, name, "name" if key == name else "scope") for key in sorted(keys))
+        aliases = {key for site in sites if (key := self._alias(name, site)) is not None}
+        keys_in_order = dict.fromkeys([name, *sorted(aliases)])
+        return tuple(Claim(key, name, "name" if key == name else "scope") for key in keys_in_order)
+
+    def _of_place(self, value: ir.Value, sites: list[Site]) -> tuple[tuple[Claim, ...], str]:
+        name = value.name or ""
+        if sites and all(site.linear and site.leaf is not None for site in sites):
+            found = [self.places.linear(site, name) for site in sites]
+        elif sites:
+            found = [norm for site in sites if (norm := self.places.norm(site, value)) is not None]
+            if len(found) < len(sites):
+                return (), _LOST
+        else:
+            return (), _LOST
+        reason = next((each for each in found if isinstance(each, str)), None)
+        if reason is not None:
+            return (), reason
+        claims = {claim.key: claim for claim in found if isinstance(claim, Claim)}
+        return tuple(claims[key] for key in sorted(claims)), ""
 
     def _alias(self, name: str, site: Site) -> str | None:
         """Second key of a tensor that is tied: another module uses it as its own parameter."""
-        if not self._trusted or site.key is None or site.path is None:
+        if not self._trusted or site.leaf is None or site.path is None:
             return None
-        own = owner(name)
-        inside = own == site.path or own.startswith(f"{site.path}.") or site.path == ""
-        return None if inside else site.key
+        module, own = self.places.scopes.module(site.path), owner(name)
+        if module is None or not self.places.scopes.innermost(site.path):
+            return None
+        inside = own == module or own.startswith(f"{module}.") or module == ""
+        return None if inside else join(module, site.leaf)
 
-    def _scopes_agree(self, graph: ir.Graph) -> bool:
-        """Whether the scopes, as they are read here, are the owners of those parameters whose names were kept."""
-        right = wrong = 0
-        for name, value in graph.initializers.items():
-            if "." not in name or not self.kept(name):
-                continue
-            paths = {path for usage in value.uses() if (path := module_path(usage.node)) is not None}
-            right += owner(name) in paths
-            wrong += bool(paths) and owner(name) not in paths
-        return right >= max(1, wrong)
+    def _key_of_clone(self, site: Site, original: str) -> str | None:
+        """Key of a tensor that was shared because its values were equal: its place, and its op or the original's."""
+        module = None if site.path is None else self.places.scopes.module(site.path)
+        return None if module is None else join(module, site.leaf or original.rpartition(".")[2])
 
     def _given_at_root(self, graph: ir.Graph, name: str) -> bool:
         """Whether a node's source line names ``name`` as a parameter or buffer of the outermost module."""
-        texts = (
-            usage.node.metadata_props.get("pkg.torch.onnx.fx_node", "") for usage in graph.initializers[name].uses()
-        )
+        texts = (usage.node.metadata_props.get(SOURCE_LINE, "") for usage in graph.initializers[name].uses())
         return any(re.search(rf"%[pb]_{re.escape(name)}\b", text) for text in texts)
-
-
-def _key_of_clone(site: Site, original: str) -> str | None:
-    """Key of a tensor that was shared because its values were equal: its place, and its op or the original's leaf."""
-    if site.path is None:
-        return None
-    return join(site.path, site.leaf or original.rpartition(".")[2])

@@ -10,11 +10,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bot_onnx.checkpoint.folds import claim_folds, linear_ops
 from bot_onnx.checkpoint.layers import claim_twins
 from bot_onnx.checkpoint.patterns import Depths, Prefix, find_prefix
 from bot_onnx.checkpoint.types import Array, Checkpoint, Claim, Draft, Read, Shape
-from bot_onnx.checkpoint.values import claim_by_value, constant, fingerprint
+from bot_onnx.checkpoint.values import claim_by_value, constant, fingerprint, orders, views
 from bot_onnx.errors import CheckpointError
+from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.types import Structure
 
 
@@ -27,13 +29,19 @@ class Match:
 
 
 def match(
-    draft: Draft, structure: Structure, like: Checkpoint, read: Read, *, compare: bool, what: str = "the graph"
+    draft: Draft,
+    analysis: Analysis,
+    like: Checkpoint,
+    read: Read,
+    *,
+    compare: bool,
+    what: str = "the graph",
 ) -> Match:
     """Rename the draft's claims to the checkpoint's keys, drop those it does not have, and settle what is lost.
 
     Args:
         draft: changed in place.
-        structure: of the graph.
+        analysis: of the graph.
         like: the checkpoint.
         read: values of an initializer.
         compare: the graph may hold the checkpoint's own values, since it was not resized.
@@ -43,6 +51,7 @@ def match(
         CheckpointError: a tensor has another shape than the checkpoint's sizes make of it, or a graph whose values
             are the checkpoint's has one tensor that is not.
     """
+    structure = analysis.structure
     prefix = find_prefix((claim.key for claims in draft.claims.values() for claim in claims), like.shapes)
     _rename(draft, prefix, like)
     claim_twins(draft, structure)
@@ -56,6 +65,7 @@ def match(
     compared = same and compare
     if compared and draft.lost:
         claim_by_value(draft, read, {key: like.read(key) for key in absent})
+        claim_folds(draft, linear_ops(analysis.model.graph), like, read)
     _claim_by_shape(draft, like, sizes)
     if compared:
         notes += _compare(draft, like, read)
@@ -89,16 +99,17 @@ class _Sizes:
 
     def learn(self, claim: Claim, shape: Shape) -> None:
         """Take in the sizes of a key that is a tensor's for certain."""
-        for dim, size in zip(self._axes.get(claim.tensor, ()), _backwards(shape, claim.perm), strict=False):
+        axes = self._axes.get(claim.tensor, ())
+        for dim, size in zip(axes, claim.sizes(shape, len(axes)), strict=False):
             if dim is not None:
                 self._known.setdefault(dim, (size, claim.key))
 
     def misfit(self, claim: Claim, shape: Shape, tensor: Shape) -> str | None:
         """Why a key of this shape cannot be the tensor, or None."""
-        if len(shape) != len(tensor):
+        if len(shape) != (len(tensor) if claim.perm is None else len(claim.perm)):
             return "they have different numbers of axes"
         axes = self._axes.get(claim.tensor, (None,) * len(tensor))
-        for axis, (theirs, ours) in enumerate(zip(_backwards(shape, claim.perm), tensor, strict=True)):
+        for axis, (theirs, ours) in enumerate(zip(claim.sizes(shape, len(tensor)), tensor, strict=True)):
             dim = axes[axis]
             if dim is None and theirs != ours:
                 return f"axis {axis} has {ours} indices, and no dim that could have been resized"
@@ -126,7 +137,7 @@ def _check_shapes(draft: Draft, like: Checkpoint, sizes: _Sizes) -> bool:
             fitting = _fitting(claim, shape, draft.shapes[tensor], sizes)
             settled.append(fitting)
             sizes.learn(fitting, shape)
-            same = same and _backwards(shape, fitting.perm) == draft.shapes[tensor]
+            same = same and fitting.sizes(shape, len(draft.shapes[tensor])) == draft.shapes[tensor]
         draft.settle(tensor, tuple(settled))
     return same
 
@@ -135,6 +146,10 @@ def _fitting(claim: Claim, shape: Shape, tensor: Shape, sizes: _Sizes) -> Claim:
     """The claim, or where its orientation was only concluded and does not fit, the same one transposed."""
     turned = replace(claim, perm=(1, 0) if claim.perm is None else None)
     options = [claim, turned] if claim.how in ("scope", "layer", "twin") and len(tensor) == 2 else [claim]
+    if claim.how in ("name", "scope", "layer", "source") and not claim.shift:
+        wide = [[size for size in each if size > 1] for each in (shape, tensor)]
+        if len(shape) != len(tensor) and len(wide[0]) == len(wide[1]):  # stored as a view with other axes of size 1
+            options += [replace(claim, perm=perm) for perm in views(tensor, shape)]
     for option in options:
         if sizes.misfit(option, shape, tensor) is None:
             return option
@@ -150,11 +165,7 @@ def _claim_by_shape(draft: Draft, like: Checkpoint, sizes: _Sizes) -> None:
     options: dict[str, list[Claim]] = {}
     for tensor in draft.lost:
         shape = draft.shapes[tensor]
-        claims = [
-            Claim(key, tensor, "shape", perm)
-            for key in absent
-            for perm in ((None, (1, 0)) if len(shape) == 2 else (None,))
-        ]
+        claims = [Claim(key, tensor, "shape", perm) for key in absent for perm in orders(shape, like.shapes[key])]
         options[tensor] = [claim for claim in claims if sizes.misfit(claim, like.shapes[claim.key], shape) is None]
     for tensor, claims in options.items():
         others = {claim.key for other, found in options.items() if other != tensor for claim in found}
@@ -162,15 +173,10 @@ def _claim_by_shape(draft: Draft, like: Checkpoint, sizes: _Sizes) -> None:
             draft.settle(tensor, (claims[0],))
 
 
-def _backwards(shape: Shape, perm: tuple[int, ...] | None) -> Shape:
-    """Sizes in the order of the initializer's axes."""
-    return shape if perm is None else tuple(shape[int(axis)] for axis in np.argsort(perm))
-
-
 def _absent(draft: Draft, like: Checkpoint) -> list[str]:
     """Keys without a tensor, but those of layers that the graph does not have."""
     layers = Depths()
-    keys = {claim.key for claims in draft.claims.values() for claim in claims}
+    keys = draft.keys()
     for key in keys:
         layers.add(key)
     return [key for key in like.shapes if key not in keys | like.buffers and not layers.ends_before(key)]
@@ -186,7 +192,7 @@ def _compare(draft: Draft, like: Checkpoint, read: Read) -> list[str]:
                 continue
             ours = read(tensor)
             theirs = like.read(claim.key).astype(ours.dtype)
-            if np.array_equal(ours if claim.perm is None else ours.transpose(claim.perm), theirs):
+            if claim.shape(ours.shape) == theirs.shape and np.array_equal(claim.inward(theirs, ours.shape), ours):
                 if not constant(ours):
                     equal.append(claim.key)
             else:

@@ -12,10 +12,10 @@ from functools import lru_cache
 
 import onnx_ir as ir
 
+from bot_onnx.graph.folded_norms import CLASSES, holds_norm
 from bot_onnx.graph.nodes import VIEWS
 
 SCOPES = "pkg.torch.onnx.name_scopes"
-CLASSES = "pkg.torch.onnx.class_hierarchy"
 
 #: (op, input slot) -> the parameter's name in every PyTorch module that such a node comes from.
 _LEAVES = {
@@ -41,12 +41,15 @@ class Site:
     """One use of a tensor.
 
     Attributes:
+        node, slot: the op and which of its inputs.
         path: of the module, ``encoder.layer.0``; empty for the outermost; None where nothing says it.
         leaf: name of the parameter in its module, or None where the op does not tell.
         linear: the tensor holds a linear module's weight with its axes in the other order, as exporters fold it.
         folded: the exporter has multiplied a normalisation that followed into the tensor, whatever its name says.
     """
 
+    node: ir.Node
+    slot: int
     path: str | None
     leaf: str | None
     linear: bool
@@ -88,7 +91,7 @@ def _site(node: ir.Node, slot: int, value: ir.Value, direct: bool) -> Site:
     if node.op_type == "Add" and path is not None and _follows_linear(node, slot, path):
         leaf = "bias"
     matrix = leaf == "weight" and value.const_value is not None and len(value.const_value.shape) == 2
-    return Site(path, leaf, direct and matrix and _folds_transpose(node), _folds_norm(node))
+    return Site(node, slot, path, leaf, direct and matrix and _folds_transpose(node), holds_norm(node))
 
 
 def _follows_linear(node: ir.Node, slot: int, path: str) -> bool:
@@ -118,12 +121,6 @@ def _folds_transpose(node: ir.Node) -> bool:
         return False
     classes = _texts(node.metadata_props.get(CLASSES, ""))
     return not classes or classes[-1].startswith("aten.linear")
-
-
-def _folds_norm(node: ir.Node) -> bool:
-    """Whether a linear op stands where the network had a batch norm; the newer exporter keeps the weight's name."""
-    classes = _texts(node.metadata_props.get(CLASSES, ""))
-    return node.op_type in ("Conv", "ConvTranspose", "Gemm") and bool(classes) and "batch_norm" in classes[-1]
 
 
 def module_path(node: ir.Node) -> str | None:

@@ -35,6 +35,8 @@ def gather(assignment: Assignment, read: Read) -> Iterator[tuple[str, Array]]:
                     f"values; {_WAY_OUT}"
                 )
         yield key, values
+    for fold in assignment.folds:
+        yield from fold.outward(read).items()
 
 
 def scatter(assignment: Assignment, read: Read, shapes: Mapping[str, Shape]) -> Iterator[tuple[str, Array]]:
@@ -60,14 +62,12 @@ def scatter(assignment: Assignment, read: Read, shapes: Mapping[str, Shape]) -> 
     for tensor, held in by_tensor.items():
         pieces = [(claim, _inward(claim, read(claim.key), shapes[tensor], sizes)) for claim in held]
         yield tensor, _filled(tensor, shapes[tensor], pieces)
+    for fold in assignment.folds:
+        yield from fold.inward(read, shapes).items()
 
 
 def _outward(claim: Claim, read: Read) -> Array:
-    values = read(claim.tensor)
-    if claim.window is not None:
-        window = claim.window
-        values = values[(slice(None),) * window.axis + (slice(window.start, window.stop),)]
-    return values if claim.perm is None else values.transpose(claim.perm)
+    return claim.outward(read(claim.tensor))
 
 
 def _inward(claim: Claim, values: Array, tensor: Shape, sizes: Mapping[str, Mapping[int, int]]) -> Array:
@@ -81,7 +81,7 @@ def _inward(claim: Claim, values: Array, tensor: Shape, sizes: Mapping[str, Mapp
         values = values[(slice(None),) * axis + (slice(start, start + wanted[axis]),)]
     if values.shape != wanted:
         raise _misfit(claim, values, wanted)
-    return values if claim.perm is None else values.transpose(np.argsort(claim.perm))
+    return claim.inward(values, tensor)
 
 
 def _misfit(claim: Claim, values: Array, wanted: Shape) -> CheckpointError:
@@ -109,6 +109,9 @@ def _filled(tensor: str, shape: Shape, pieces: list[tuple[Claim, Array]]) -> Arr
         window = slice(claim.window.start, claim.window.stop)
         result[(slice(None),) * axis + (window,)] = values
         filled[window] = True
+        for start, stop in claim.window.zeros:
+            result[(slice(None),) * axis + (slice(start, stop),)] = 0
+            filled[start:stop] = True
     if not filled.all():
         raise CheckpointError(
             f"no key fills tensor {tensor!r} from index {int(np.argmin(filled))} of axis {axis} on; name the missing "

@@ -14,6 +14,7 @@ from onnx_ir.passes import common
 
 from bot_onnx.graph.bodies import lay_open
 from bot_onnx.graph.copies import share_copies
+from bot_onnx.graph.folded_norms import folded_note
 from bot_onnx.graph.lookups import gather_rows
 from bot_onnx.graph.nodes import fresh_name, names_in
 from bot_onnx.graph.opening import (
@@ -106,7 +107,7 @@ def form_notes(model: ir.Model) -> tuple[str, ...]:
     copies: int = model.meta.get(_COPIES) or 0
     if copies:
         notes.append(f"{copies} tensors were copies of others: weights that the network shares, written once now.")
-    return tuple(notes)
+    return (*notes, *folded_note(model.graph))
 
 
 def _lift_tensor_constants(graph: ir.Graph) -> None:

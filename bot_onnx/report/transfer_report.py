@@ -22,7 +22,10 @@ _MEANING = {
     "tied": "the checkpoint holds it under this key too",
     "source": "as in the source",
     "given": "given",
+    "folded": "the exporter computed a tensor from it and others",
 }
+
+_SHOWN = 6  #: keys that a line names
 
 
 def transfer_report(transfer: Transfer) -> Group:
@@ -43,7 +46,9 @@ def transfer_report(transfer: Transfer) -> Group:
         found, tensors = ", ".join(dict.fromkeys(entry.how)), ", ".join(entry.tensors)
         entries.add_row(cell(entry.key), cell(shape), cell(entry.dtype), cell(found), cell(tensors + turned))
     notes = [cell(f"left out: {name}: {why}") for name, why in transfer.left_out.items()]
-    notes += [cell(f"not in the graph: {key}") for key in transfer.absent]
+    if transfer.absent:
+        more = f" and {len(transfer.absent) - _SHOWN} more" if len(transfer.absent) > _SHOWN else ""
+        notes.append(cell(f"no place in the graph: {', '.join(transfer.absent[:_SHOWN])}{more}"))
     notes += [cell(f"note: {note}") for note in transfer.notes]
     return Group(header, "", entries, "", *notes)
 

@@ -15,6 +15,7 @@ from bot_onnx import __version__
 from bot_onnx.align import Alignment, Kind, find_facts, plan_alignment
 from bot_onnx.errors import GraphError
 from bot_onnx.graph.analysis import Analysis
+from bot_onnx.graph.folded_norms import folded_note
 from bot_onnx.graph.opening import restore_casts
 from bot_onnx.graph.quantised import quantised_weight
 from bot_onnx.graph.sample_arrays import Samples
@@ -149,7 +150,7 @@ def prepare(
         layers=tuple(LayerChange(c.name, c.count, solution.layers[c.name], c.leading) for c in structure.chains),
         constants=tuple(constants),
         stacks=tuple(_placed(stack, placed) for stack in stacks),
-        notes=(*analysis.repairs, *solution.notes, *scaled, *alignment.notes, *settled.laws.notes),
+        notes=(*analysis.repairs, *folded_note(analysis.model.graph), *solution.notes, *scaled, *alignment.notes, *settled.laws.notes),
         parameters=(structure.parameters, _parameters(stacks)),
         size_bytes=(origin.size_bytes, placed.total_bytes),
         external=placed.data_name is not None,
