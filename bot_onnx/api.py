@@ -131,6 +131,7 @@ def energy(
     """
     sweep_beside(model)
     with open_model(model, given=as_given(inputs, input_shapes)) as source:
+        source.check_resizable()
         loaded = source.model()
         analysis = analyse(loaded)
         structure, facts = analysis.structure, find_facts(analysis)
