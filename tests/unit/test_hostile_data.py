@@ -20,6 +20,7 @@ from bot_onnx.errors import DataError, RecoverError
 from bot_onnx.graph import archives
 from bot_onnx.graph.inputs import InputSpec
 from bot_onnx.graph.sample_arrays import read_samples
+from bot_onnx.recover import text
 from bot_onnx.recover.data import DataOptions, read_data
 
 FLOATS = np.dtype(np.float32)
@@ -165,3 +166,54 @@ def test_images_that_end_too_soon(tmp_path: Path, kind: str) -> None:
     for share in (0.0, 0.01, 0.3, 0.7):
         with pytest.raises(RecoverError, match=r"x\.png cannot be read as an image: .*; remove it or save it again"):
             read(tmp_path, "x.png", whole[: int(share * len(whole))])
+
+
+# -- tokenizers --------------------------------------------------------------------------------------------------------
+
+TEXT = [InputSpec(name, np.dtype(np.int64), ("batch", "tokens")) for name in ("input_ids", "attention_mask")]
+
+
+def tokenised(folder: Path, tokenizer: object, **options: int) -> tuple[int, ...]:
+    tokenizer.save(str(folder / "tokenizer.json"))  # type: ignore[attr-defined]
+    (folder / "lines.txt").write_text("a a\n" * 10)
+    data = read_data(folder / "lines.txt", TEXT, DataOptions(folder / "tokenizer.json", **options), [], {})
+    return data.arrays["input_ids"].shape
+
+
+def tokenizer_of(*steps: object) -> object:
+    library = pytest.importorskip("tokenizers")
+    tool = library.Tokenizer(library.models.WordLevel({"[UNK]": 0, "a": 1}, unk_token="[UNK]"))
+    tool.pre_tokenizer = library.pre_tokenizers.Whitespace()
+    tool.normalizer = library.normalizers.Sequence(list(steps))
+    return tool
+
+
+def test_a_tokenizer_that_blows_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten letters for one, thirty times: a text of 10^30."""
+    library = pytest.importorskip("tokenizers")
+    monkeypatch.setattr(text, "_BYTES", 1 << 29)
+    monkeypatch.setattr(text, "_SECONDS", 20)
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    with pytest.raises(RecoverError, match=r"tokenizer\.json (cannot encode the text|takes more than 20 seconds)"):
+        tokenised(tmp_path, tokenizer_of(*[library.normalizers.Replace("a", "a" * 10)] * 30))
+
+
+def test_a_tokenizer_that_takes_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "tokens.py"
+    program.write_text("import signal, sys, time\nsignal.alarm(int(sys.argv[3]))\ntime.sleep(60)\n")
+    monkeypatch.setattr(text, "PROGRAM", program)
+    monkeypatch.setattr(text, "_SECONDS", 1)
+    with pytest.raises(RecoverError, match=r"takes more than 1 seconds for 10 lines: give the tokenizer\.json"):
+        tokenised(tmp_path, tokenizer_of())
+
+
+def test_a_tokenizer_that_ends_its_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = tmp_path / "tokens.py"
+    program.write_text("import os, sys\nprint('thread panicked', file=sys.stderr, flush=True)\nos.abort()\n")
+    monkeypatch.setattr(text, "PROGRAM", program)
+    with pytest.raises(RecoverError, match=r"cannot encode the text \(exit code -6: thread panicked\)"):
+        tokenised(tmp_path, tokenizer_of())
+
+
+def test_a_tokenizer_that_is_sound(tmp_path: Path) -> None:
+    assert tokenised(tmp_path, tokenizer_of()) == (10, 2)
