@@ -20,6 +20,7 @@ from bot_onnx.align.energy import energy as measure_energy
 from bot_onnx.errors import ResampleError
 from bot_onnx.graph.analysis import Analysis, analyse
 from bot_onnx.graph.given import as_given
+from bot_onnx.graph.lost_files import surviving
 from bot_onnx.graph.normalise import scheme_of
 from bot_onnx.graph.reader import Source, open_model
 from bot_onnx.graph.sample_arrays import samples_for
@@ -87,6 +88,7 @@ class Result:
     seconds: float
 
 
+@surviving()
 def inspect(
     model: PathOrName, *, inputs: InputsLike | None = None, input_shapes: Mapping[str, Sequence[int]] | None = None
 ) -> Inspection:
@@ -104,6 +106,7 @@ def inspect(
     with open_model(model, given=as_given(inputs, input_shapes)) as source:
         loaded = source.model()
         analysis = analyse(loaded)
+        source.check_unchanged()
         return Inspection(
             path=str(model),
             structure=analysis.structure,
@@ -115,6 +118,7 @@ def inspect(
         )
 
 
+@surviving()
 def energy(
     model: PathOrName, *, inputs: InputsLike | None = None, input_shapes: Mapping[str, Sequence[int]] | None = None
 ) -> tuple[EnergyTable, ...]:
@@ -132,6 +136,7 @@ def energy(
     """
     sweep_beside(model)
     with open_model(model, given=as_given(inputs, input_shapes)) as source:
+        source.check_resizable()
         loaded = source.model()
         analysis = analyse(loaded)
         structure, facts = analysis.structure, find_facts(analysis)
@@ -146,6 +151,7 @@ def energy(
             except ResampleError:
                 if kind != "rotate":  # which is for pre-norm networks alone
                     raise
+        source.check_unchanged()
         return tuple(tables)
 
 
@@ -167,6 +173,7 @@ def _spec(spec: SpecLike) -> TargetSpec:
     return TargetSpec.load(str(spec))
 
 
+@surviving()
 def plan(
     model: PathOrName,
     spec: SpecLike,
@@ -210,9 +217,11 @@ def plan(
         analysis = analyse(source.model())
         way = Way(method, chosen, seed)
         in_data = source.uses_external_data if external is None else external
-        return _prepared(
+        made = _prepared(
             source, analysis, target, way, digest, align, calibration, unproven, external=in_data, name=Path(model).name
         ).plan
+        source.check_unchanged()
+        return made
 
 
 def _prepared(
@@ -247,6 +256,7 @@ def _prepared(
     )
 
 
+@surviving()
 def resize(
     model: PathOrName,
     spec: SpecLike,
@@ -380,6 +390,7 @@ def _scratch(out: Path) -> Iterator[Path]:
         scratch.close()
 
 
+@surviving()
 def verify(
     model: PathOrName,
     *,

@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Any
+import threading
+from collections.abc import Mapping
+from typing import Any, Final
 
-from bot_onnx.errors import MissingRuntimeError
+from bot_onnx.errors import GraphError, MissingRuntimeError
+
+#: Seconds that a network with loops may run on inputs of some numbers each: no trained one needs as many.
+LOOP_SECONDS: Final = 30.0
+
+
+class EndlessError(GraphError):
+    """A network's loops do not end."""
 
 
 def onnxruntime() -> Any:
@@ -52,3 +61,34 @@ def session(
     if not optimise:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def run_within(runner: Any, feeds: Mapping[str, Any], seconds: float) -> list[Any]:
+    """All outputs of a session; a run that lasts longer is ended between two of its ops.
+
+    Raises:
+        EndlessError: it lasted longer.
+    """
+    options = onnxruntime().RunOptions()
+    options.log_severity_level = 4
+    ended = threading.Event()
+
+    def end() -> None:
+        ended.set()
+        options.terminate = True
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        found: list[Any] = runner.run(None, dict(feeds), options)
+        return found
+    except Exception as error:  # onnxruntime's errors have no public base class
+        if not ended.is_set():
+            raise
+        raise EndlessError(
+            f"the model's loops did not end within {seconds:.0f} seconds on small inputs: give inputs on which they do "
+            "(--inputs FILE.npz), or export the model without them"
+        ) from error
+    finally:
+        timer.cancel()

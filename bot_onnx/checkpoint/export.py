@@ -20,7 +20,7 @@ from bot_onnx.errors import CheckpointError
 from bot_onnx.graph.analysis import Analysis, analyse
 from bot_onnx.graph.quantised import quantised_weight
 from bot_onnx.graph.reader import Source
-from bot_onnx.graph.weight_files import shown
+from bot_onnx.graph.weight_files import Watched, shown
 from bot_onnx.spec.reader import parse_object, read_text
 from bot_onnx.surgery.writer import check_output
 
@@ -107,7 +107,14 @@ def collect(analysis: Analysis, hints: Hints) -> tuple[Assignment, dict[str, Arr
 
 
 def export_file(
-    source: Source, hints: Hints, output: Path, *, config: Path | None, force: bool, read_only: tuple[Path, ...] = ()
+    source: Source,
+    hints: Hints,
+    output: Path,
+    *,
+    config: Path | None,
+    force: bool,
+    read_only: tuple[Path, ...] = (),
+    watched: Watched | None = None,
 ) -> Transfer:
     """Write a graph's weights as a safetensors file.
 
@@ -118,6 +125,7 @@ def export_file(
         config: the source's HuggingFace config, or None.
         force: replace existing files.
         read_only: files besides the graph's own that must not be written to.
+        watched: files that must not change meanwhile, besides the graph's own.
 
     Raises:
         CheckpointError, SpecError, OutputError: refused; nothing was written.
@@ -133,7 +141,13 @@ def export_file(
     if config is not None and beside is not None:
         written = resized_config(_load(config), analysis.structure, assignment, os.fspath(config))
         text = beside.name, json.dumps(written, indent=2, ensure_ascii=False) + "\n"
-    save(output, arrays, force=force, sources=protected, beside=text, before_publish=source.check_unchanged)
+
+    def check() -> None:
+        source.check_unchanged()
+        if watched is not None:
+            watched.check_unchanged()
+
+    save(output, arrays, force=force, sources=protected, beside=text, before_publish=check)
     return Transfer(
         output,
         beside,

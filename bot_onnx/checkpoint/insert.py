@@ -17,6 +17,7 @@ from bot_onnx.checkpoint.transfer import scatter
 from bot_onnx.checkpoint.types import Array, Checkpoint
 from bot_onnx.errors import CheckpointError
 from bot_onnx.graph.reader import Source
+from bot_onnx.graph.weight_files import Watched
 from bot_onnx.surgery.emit import PROVENANCE, skeleton, weight_slots
 from bot_onnx.surgery.lineage import unpromised
 from bot_onnx.surgery.writer import check_output, write_model
@@ -33,6 +34,7 @@ def insert_file(
     force: bool = False,
     external: bool | None = None,
     read_only: tuple[Path, ...] = (),
+    watched: Watched | None = None,
 ) -> Transfer:
     """Write a copy of a graph that holds a checkpoint's weights.
 
@@ -46,6 +48,7 @@ def insert_file(
         force: replace an existing file.
         external: weights go to a file beside the model; None: as the source does.
         read_only: files besides the graph's own that must not be written to.
+        watched: files that must not change meanwhile, besides the graph's own.
 
     Raises:
         CheckpointError: a tensor's key is not certain, or the checkpoint does not fit.
@@ -82,6 +85,8 @@ def insert_file(
 
     def check(readable: str) -> None:
         source.check_unchanged()
+        if watched is not None:
+            watched.check_unchanged()
         raise_unless_passed(verify_model(output, readable=readable))
 
     write_model(

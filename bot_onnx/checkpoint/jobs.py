@@ -16,7 +16,9 @@ from bot_onnx.checkpoint.files import ArrayCheckpoint, SafetensorsFile, checkpoi
 from bot_onnx.checkpoint.insert import insert_file
 from bot_onnx.checkpoint.types import Array, Checkpoint
 from bot_onnx.graph.data_files import locations
+from bot_onnx.graph.lost_files import surviving
 from bot_onnx.graph.reader import open_model
+from bot_onnx.graph.weight_files import Watched
 from bot_onnx.spec.reader import parse_object, read_text
 from bot_onnx.surgery.scratch import sweep_beside
 
@@ -27,6 +29,7 @@ NamesLike = Mapping[str, Any] | PathOrName
 WeightsLike = Mapping[str, Array] | PathOrName  #: arrays by key, or a safetensors file or folder
 
 
+@surviving()
 def state_dict(
     model: PathOrName,
     *,
@@ -54,10 +57,15 @@ def state_dict(
     sweep_beside(model)
     with ExitStack() as stack:
         opened = stack.enter_context(open_model(model))
+        watched = stack.enter_context(Watched(_files_of(like, others=(source, names))))
         hints = _hints(stack, like, source, names, strip, partial)
-        return {key: np.array(values) for key, values in collect(analysed(opened), hints)[1].items()}
+        made = {key: np.array(values) for key, values in collect(analysed(opened), hints)[1].items()}
+        opened.check_unchanged()
+        watched.check_unchanged()
+        return made
 
 
+@surviving()
 def export_weights(
     model: PathOrName,
     output: PathOrName,
@@ -84,12 +92,14 @@ def export_weights(
     sweep_beside(model, output)
     with ExitStack() as stack:
         opened = stack.enter_context(open_model(model))
-        hints = _hints(stack, like, source, names, strip, partial)
         given = _files_of(like, others=(source, names, config))
+        watched = stack.enter_context(Watched(given))
+        hints = _hints(stack, like, source, names, strip, partial)
         beside = None if config is None else Path(config)
-        return export_file(opened, hints, Path(output), config=beside, force=force, read_only=given)
+        return export_file(opened, hints, Path(output), config=beside, force=force, read_only=given, watched=watched)
 
 
+@surviving()
 def import_weights(
     model: PathOrName,
     weights: WeightsLike,
@@ -123,8 +133,9 @@ def import_weights(
     sweep_beside(model, output)
     with ExitStack() as stack:
         opened = stack.enter_context(open_model(model))
-        hints = _hints(stack, like, source, names, strip, partial)
         given = _files_of(weights, like, others=(source, names))
+        watched = stack.enter_context(Watched(given))
+        hints = _hints(stack, like, source, names, strip, partial)
         return insert_file(
             opened,
             _checkpoint(weights),
@@ -134,6 +145,7 @@ def import_weights(
             force=force,
             external=external,
             read_only=given,
+            watched=watched,
         )
 
 

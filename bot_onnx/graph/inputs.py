@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -260,8 +261,10 @@ def _formula(symbol: str) -> ast.expr | None:
     if not re.search(r"[+*-]", symbol) or len(symbol) > _LONGEST_FORMULA:
         return None
     try:
-        tree = ast.parse(symbol, mode="eval").body
-    except (SyntaxError, ValueError):
+        with warnings.catch_warnings():  # Python warns of what looks like its own code, such as "1if"
+            warnings.simplefilter("ignore")
+            tree = ast.parse(symbol, mode="eval").body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):  # the last one: parentheses nest too deep
         return None
     allowed = (ast.BinOp, ast.Name, ast.Constant, ast.Add, ast.Sub, ast.Mult, ast.Load)
     whole = all(isinstance(node.value, int) for node in ast.walk(tree) if isinstance(node, ast.Constant))

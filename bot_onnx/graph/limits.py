@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 import onnx
 import onnx_ir as ir
 
 from bot_onnx.errors import GraphError
+from bot_onnx.graph.tensor_protos import all_tensors
 
 #: Nodes that a graph may have once its functions are written out: real ones have some ten thousand.
 MAX_NODES = 1_000_000
+
+#: Nodes that run in loops whose length is fixed: real ones take some thousand turns.
+MAX_STEPS = 10_000_000
 
 Key = tuple[str, str, str]
 
@@ -63,6 +68,82 @@ def _called(nodes: Iterable[onnx.NodeProto]) -> list[Key]:
     return called
 
 
+def check_loops(model: onnx.ModelProto, place: str) -> None:
+    """Count what loops run that take a constant number of turns and never end before.
+
+    Where a condition may end a loop, or the number is computed, only running it tells.
+
+    Raises:
+        GraphError: a loop runs more than :data:`MAX_STEPS` nodes, or without end.
+    """
+    _steps(model.graph.node, _numbers(model.graph.node, model.graph.initializer), 1, place)
+    for function in model.functions:
+        _steps(function.node, _numbers(function.node), 1, place)
+
+
+def _steps(nodes: Iterable[onnx.NodeProto], known: dict[str, int], times: int, place: str) -> int:
+    """Number of nodes that run, those in loops as often as they do; ``known``: constants of one number."""
+    steps = 0
+    for node in nodes:
+        steps += times
+        for body in _bodies(node):
+            inner = {**known, **_numbers(body.node, body.initializer)}
+            for value in body.input:
+                inner.pop(value.name, None)
+            turns = _turns(node, body, known, inner) if node.op_type == "Loop" and not node.domain else 1
+            steps += turns if turns > MAX_STEPS else _steps(body.node, inner, times * turns, place)
+            if steps > MAX_STEPS:
+                raise GraphError(
+                    f"{node.op_type} {node.name or (node.output or '?')[0]!r} of {place} would run more than "
+                    f"{MAX_STEPS:,} steps before it ends, if it does: export the model with a shorter loop"
+                )
+    return steps
+
+
+def _turns(loop: onnx.NodeProto, body: onnx.GraphProto, known: dict[str, int], inner: dict[str, int]) -> int:
+    """How often a loop runs at least: as often as it is told to, where nothing can end it before."""
+    if len(body.input) < 2 or not body.output:
+        return 1
+    trips, first = (*loop.input[:2], "", "")[:2]
+    if first and not known.get(first):
+        return 1
+    makers = {name: node for node in body.node for name in node.output}
+    going = body.output[0].name
+    while going in makers and makers[going].op_type in ("Identity", "Cast") and makers[going].input:
+        going = makers.pop(going).input[0]
+    if going != body.input[1].name and not inner.get(going):
+        return 1
+    return max(known.get(trips, 1), 1) if trips else MAX_STEPS + 1
+
+
+def _numbers(nodes: Iterable[onnx.NodeProto], tensors: Iterable[onnx.TensorProto] = ()) -> dict[str, int]:
+    """Constants of one whole number or truth value, by name."""
+    held = {tensor.name: tensor for tensor in tensors}
+    found: dict[str, int] = {}
+    for node in nodes:
+        for attribute in node.attribute if node.op_type == "Constant" and node.output else ():
+            if attribute.type == onnx.AttributeProto.INT:
+                found[node.output[0]] = attribute.i
+            elif attribute.type == onnx.AttributeProto.TENSOR:
+                held[node.output[0]] = attribute.t
+    for name, tensor in held.items():
+        inside = tensor.data_location != onnx.TensorProto.EXTERNAL and all(size == 1 for size in tensor.dims)
+        if inside and tensor.data_type in _COUNTS:
+            with suppress(ValueError, TypeError, IndexError):  # damaged: its own check says so
+                found[name] = int(onnx.numpy_helper.to_array(tensor).reshape(-1)[0])
+    return found
+
+
+def _bodies(node: onnx.NodeProto) -> list[onnx.GraphProto]:
+    return [
+        body
+        for attribute in node.attribute
+        if attribute.type in _BODIES
+        for body in ((attribute.g,) if attribute.type == onnx.AttributeProto.GRAPH else attribute.graphs)
+    ]
+
+
+_COUNTS = frozenset({onnx.TensorProto.INT64, onnx.TensorProto.INT32, onnx.TensorProto.BOOL})
 _BODIES = frozenset({onnx.AttributeProto.GRAPH, onnx.AttributeProto.GRAPHS})
 _KINDS = {
     "sequence_type": "a sequence",
@@ -112,7 +193,7 @@ def _has_map(kind: onnx.TypeProto) -> bool:
 
 
 def check_weights(model: onnx.ModelProto, sizes: Iterable[tuple[int, ir.DataType]], place: str) -> None:
-    """Refuse a model without weights: ensembles of trees and other classical models hold their numbers in attributes.
+    """Refuse a model without weights.
 
     Args:
         model: the model.
@@ -122,11 +203,37 @@ def check_weights(model: onnx.ModelProto, sizes: Iterable[tuple[int, ir.DataType
     Raises:
         GraphError: no tensor holds several numbers that could be resampled.
     """
-    if any(count > 1 and _may_be_weight(dtype) for count, dtype in sizes):
-        return
-    classical = dict.fromkeys(node.op_type for node in model.graph.node if node.domain == "ai.onnx.ml")
-    why = f": {', '.join(list(classical)[:3])} hold their numbers in attributes" if classical else ""
-    raise GraphError(f"{place} has no weights to resize{why}; give a neural network")
+    if not any(count > 1 and _may_be_weight(dtype) for count, dtype in sizes):
+        raise GraphError(_weightless(model, place))
+
+
+def check_classical(model: onnx.ModelProto, place: str) -> None:
+    """Refuse ensembles of trees and other classical models at once: they hold their numbers in attributes.
+
+    Millions of these make everything else slow. What only scales their inputs (a list of numbers) is no weight.
+
+    Raises:
+        GraphError: there are such ops, and no matrix beside them.
+    """
+    if _classical(model) and not any(_is_matrix(tensor) for _, tensor in all_tensors(model)):
+        raise GraphError(_weightless(model, place))
+
+
+def _classical(model: onnx.ModelProto) -> list[str]:
+    """Names of the ops of classical models, once each."""
+    nodes = (*model.graph.node, *(node for function in model.functions for node in function.node))
+    return list(dict.fromkeys(node.op_type for node in nodes if node.domain == "ai.onnx.ml"))
+
+
+def _is_matrix(tensor: onnx.TensorProto) -> bool:
+    known = tensor.data_type in {dtype.value for dtype in ir.DataType}
+    return sum(size > 1 for size in tensor.dims) > 1 and (not known or _may_be_weight(ir.DataType(tensor.data_type)))
+
+
+def _weightless(model: onnx.ModelProto, place: str) -> str:
+    classical = _classical(model)
+    why = f": {', '.join(classical[:3])} hold their numbers in attributes" if classical else ""
+    return f"{place} has no weights to resize{why}; give a neural network"
 
 
 def _may_be_weight(dtype: ir.DataType) -> bool:

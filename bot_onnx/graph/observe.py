@@ -17,12 +17,12 @@ import onnx_ir as ir
 
 from bot_onnx.errors import BotError, GraphError
 from bot_onnx.graph.baked_lengths import baked_lengths
-from bot_onnx.graph.bodies import Body, bodies_of, entry_of, is_entry, nested_protos
+from bot_onnx.graph.bodies import Body, bodies_of, entry_of, is_entry, is_join, nested_protos
 from bot_onnx.graph.fed_weights import LARGE, with_fed_weights, zeros
 from bot_onnx.graph.given import Given, given_to
 from bot_onnx.graph.inputs import feeds, fitting, input_specs, open_sizes
 from bot_onnx.graph.normalise import node_inputs
-from bot_onnx.runtime import session
+from bot_onnx.runtime import LOOP_SECONDS, EndlessError, run_within, session
 
 #: Ops whose small integer results are computed from shapes and constants, and are worth knowing by value.
 SHAPE_OPS = frozenset(
@@ -63,6 +63,7 @@ def observe(model: ir.Model) -> Observation:
     given = given_to(model) or Given()
     specs = given.specs([spec for spec in input_specs(proto.graph) if spec.name not in blanks])
     serialised = proto.SerializeToString()
+    limited = any(is_join(node) for node in model.graph)
     try:
         runner = session(serialised, shapes_first=True)
     except BotError:
@@ -80,8 +81,10 @@ def observe(model: ir.Model) -> Observation:
         try:
             fed = [given.filled(feeds(specs, run)) for run in sizes]
             for inputs in fed if sizes[0] != sizes[1] else fed[:1]:
-                runs.append(_run(runner, {**inputs, **blanks}, watched))
+                runs.append(_run(runner, {**inputs, **blanks}, watched, limited))
             _same_axes(runs, arithmetic)
+        except EndlessError:
+            raise
         except Exception as error:
             failure = failure or error
             failed.extend(sizes[len(runs) : len(runs) + 1])
@@ -174,7 +177,7 @@ def _look_inside(
     proto, blanks, watched = _instrumented(model, arithmetic, *_inside(model.graph, place, bodies))
     try:
         runner = session(proto.SerializeToString(), shapes_first=True)
-        inner = [_run(runner, {**inputs, **blanks}, watched) for inputs in fed]
+        inner = [_run(runner, {**inputs, **blanks}, watched, True) for inputs in fed]
     except BotError:
         raise
     except Exception:  # onnxruntime's errors have no public base class
@@ -201,8 +204,9 @@ def _instrumented(
     return proto, zeros(weights), watched
 
 
-def _run(runner: Any, inputs: dict[str, np.ndarray], watched: list[str]) -> dict[str, np.ndarray]:
-    return dict(zip(watched, runner.run(None, inputs), strict=True))
+def _run(runner: Any, inputs: dict[str, np.ndarray], watched: list[str], limited: bool) -> dict[str, np.ndarray]:
+    found = run_within(runner, inputs, LOOP_SECONDS) if limited else runner.run(None, inputs)
+    return dict(zip(watched, found, strict=True))
 
 
 def _same_axes(runs: Sequence[Mapping[str, np.ndarray]], arithmetic: set[str]) -> None:

@@ -26,7 +26,7 @@ from bot_onnx.graph import finite, wire
 from bot_onnx.graph.data_files import check_seal
 from bot_onnx.graph.finite import NonFinite
 from bot_onnx.graph.given import Given, attach
-from bot_onnx.graph.limits import check_functions, check_ports, check_weights
+from bot_onnx.graph.limits import check_classical, check_functions, check_loops, check_ports, check_weights
 from bot_onnx.graph.repairs import repair
 from bot_onnx.graph.tensor_protos import (
     all_tensors,
@@ -132,7 +132,9 @@ class Source:
             own = os.fsencode(path.name).decode("utf-8", "replace")
             self._by_location[own] = self._model_file
             self.proto = _skeleton(self._model_file, self.path, own)
+            check_classical(self.proto, str(self.path))
             check_functions(self.proto, str(self.path))
+            check_loops(self.proto, str(self.path))
             self.repairs = repair(self.proto)
             self.tensors = self._index()
             _check_structure(self.proto, self.path)

@@ -14,6 +14,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx.errors import DataError
+from bot_onnx.graph.archives import check_archive
 from bot_onnx.graph.inputs import InputSpec, input_specs
 
 Array = NDArray[Any]
@@ -95,6 +96,7 @@ def _loaded(path: Path, wanted: set[str]) -> tuple[dict[str, Array], list[str]]:
     if not path.is_file():
         raise DataError(f"{path} is no regular file: give an .npz file with an array per input of the model")
     try:
+        check_archive(path, wanted)
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
             raise DataError(

@@ -16,7 +16,7 @@ import mmap
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, Final
 
@@ -26,6 +26,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx.errors import GraphError
+from bot_onnx.graph.lost_files import note_closed, note_open
 
 #: Bytes shown of a file before the pages of what was shown earlier are handed back.
 RESIDENT_BYTES: Final = 1 << 25
@@ -51,6 +52,7 @@ class WeightFile:
         self._named = path
         self._state = _state(os.fstat(self._stream.fileno()))
         self.size = self._state[2]
+        note_open(self.path)
         self._seeking = threading.Lock()
         self._map = mmap.mmap(self._stream.fileno(), 0, access=mmap.ACCESS_READ) if self.size else None
         self._shown = 0
@@ -94,7 +96,7 @@ class WeightFile:
         except OSError as error:
             raise GraphError(f"{self.path} is gone ({error.strerror}): leave it alone during the run") from error
         if now != self._state or named != self._state:
-            raise GraphError(f"{self.path} was changed while it was read: leave it alone during the run, and try again")
+            raise _changed(self.path)
 
     def _fill(self, offset: int, window: NDArray[np.uint8]) -> None:
         filled = 0
@@ -132,10 +134,52 @@ class WeightFile:
 
     def close(self) -> None:
         """Close the file. Arrays that still look into the map keep it alive until they are gone."""
+        if not self._stream.closed:
+            note_closed(self.path)
         self._stream.close()
         if self._map is not None:
             with contextlib.suppress(BufferError):
                 self._map.close()
+
+
+class Watched:
+    """Files that others read: that they stay as they are, and may be mapped, until the end of the block.
+
+    Args:
+        files: their paths; what is no file is passed over.
+    """
+
+    def __init__(self, files: Iterable[Path]) -> None:
+        self._states = {file: _state(os.stat(file)) for file in files if file.is_file()}
+
+    def __enter__(self) -> Watched:
+        """Begin."""
+        for file in self._states:
+            note_open(Path(os.path.realpath(file)))
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        """End."""
+        for file in self._states:
+            note_closed(Path(os.path.realpath(file)))
+
+    def check_unchanged(self) -> None:
+        """Compare length, time of change and identity of the files with those at the beginning.
+
+        Raises:
+            GraphError: those of one differ.
+        """
+        for file, state in self._states.items():
+            try:
+                same = _state(os.stat(file)) == state
+            except OSError:
+                same = False
+            if not same:
+                raise _changed(file)
+
+
+def _changed(path: Path) -> GraphError:
+    return GraphError(f"{path} was changed while it was read: leave it alone during the run, and try again")
 
 
 def _state(status: os.stat_result) -> tuple[int, int, int, int]:

@@ -6,9 +6,10 @@ the small one's, through the operators of their axes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,7 @@ from bot_onnx.resample.axes import changes
 from bot_onnx.runtime import session
 from bot_onnx.spec import Solution
 from bot_onnx.stack.groups import regrouped
-from bot_onnx.stack.types import Axis, Law
+from bot_onnx.stack.types import Axis, Law, StackTask
 from bot_onnx.surgery.execute import resampled
 from bot_onnx.surgery.laws import Laws, find_laws, patch_epsilons
 from bot_onnx.surgery.proven import Formula, Gain
@@ -39,6 +40,10 @@ from bot_onnx.surgery.types import StackPlan
 
 Array = NDArray[Any]
 _MORE = 1  #: layers that the miniature of a deeper network has more
+#: Numbers that a grown miniature may have, unless it had a 64th of them before: some doublings are tried, what a slip
+#: of the keyboard asks for is not.
+_MOST, _TIMES = 1 << 23, 64
+_MOST = 1 << 24  #: numbers that a grown miniature may have: real growth is some doublings
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,16 +170,22 @@ class Growth:
         contents: dict[str, Array] = {}
         held = self._mini.weights
         originals = {stack.id: stack.tensors[0] for stack in self._structure.stacks}
+        tasks = {
+            stack.id: build_task(self._structure, stack, self._sizes.large, self._layers, laws)
+            for stack in self._structure.stacks
+            if any(name in held for name in stack.tensors)
+        }
+        _check_amount(tasks.values())
         for stack in self._structure.stacks:
-            sources = tuple(name for name in stack.tensors if name in held)
-            if not sources:
+            if stack.id not in tasks:
                 continue
+            sources = tuple(name for name in stack.tensors if name in held)
             names = (*sources, *targets[stack.id][len(stack.tensors) :])
             if stack.twin_of is not None and originals[stack.twin_of] in contents:
                 contents[names[0]] = np.ascontiguousarray(contents[originals[stack.twin_of]].T)
                 continue
-            task = build_task(self._structure, stack, self._sizes.large, self._layers, laws)
-            plan = StackPlan(task, sources, names, "FLOAT", stack.closed_form, stack.positive, gains.get(stack.id, 1.0))
+            gain = gains.get(stack.id, 1.0)
+            plan = StackPlan(tasks[stack.id], sources, names, "FLOAT", stack.closed_form, stack.positive, gain)
             made = resampled(plan, way.method, way.seed, way.options, held.__getitem__, np)
             for name, array in zip(names, made, strict=True):
                 contents[name] = np.asarray(array).astype(held[sources[0]].dtype, copy=False)
@@ -226,6 +237,15 @@ class Growth:
     def _role(self, ident: str) -> str:
         known = self._structure.dims.get(ident)
         return "free" if known is None else known.role
+
+
+def _check_amount(tasks: Iterable[StackTask]) -> None:
+    before = after = 0
+    for task in tasks:
+        before += prod(task.source_shape) * task.layers[0]
+        after += prod(task.target_shape) * task.layers[1]
+    if after > max(_MOST, _TIMES * before):
+        raise ResampleError(f"a miniature would have {after:,} numbers once grown, too many to try it")
 
 
 def _few_layers(structure: Structure) -> Structure:

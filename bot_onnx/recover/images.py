@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,6 +16,10 @@ from bot_onnx.recover.extras import pillow
 from bot_onnx.recover.types import Array, Feeds
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"})
+#: What Pillow may take such files for: by itself it looks at their content, and starts Ghostscript on PostScript.
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "PPM", "TIFF")
+#: Most pixels of a file: some 300 MB once they are laid open. Cameras take half as many.
+MOST_PIXELS = 100_000_000
 #: Of ImageNet, as most vision models are trained: means and deviations of red, green and blue between 0 and 1.
 MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _CHANNELS = (1, 3)
@@ -75,15 +81,36 @@ def _read(path: Path, grey: bool, size: tuple[int, int]) -> Array:
     """One image as bytes ``[height, width, channels]``."""
     library = pillow()
     try:
-        with library.open(path) as opened:
-            image = opened.convert("L" if grey else "RGB")
-            height, width = size
-            scale = max(height / image.height, width / image.width)
-            shape = max(width, round(image.width * scale)), max(height, round(image.height * scale))
-            if shape != image.size:
-                image = image.resize(shape, library.Resampling.BICUBIC)
-            left, top = (shape[0] - width) // 2, (shape[1] - height) // 2
-            pixels = np.asarray(image.crop((left, top, left + width, top + height)), np.uint8)
-    except OSError as error:
-        raise RecoverError(f"{path} cannot be read as an image: {error}; remove it or save it again") from error
+        with warnings.catch_warnings():  # Pillow has its own opinion of large images, metadata and colour tables
+            warnings.simplefilter("ignore")
+            with library.open(path, formats=FORMATS) as opened:
+                if opened.width * opened.height > MOST_PIXELS:
+                    raise RecoverError(_too_large(path, f"{opened.width} x {opened.height} pixels"))
+                pixels = _fitted(path, opened.convert("L" if grey else "RGB"), size, library.Resampling.BICUBIC)
+    except RecoverError:
+        raise
+    except library.DecompressionBombError as error:
+        raise RecoverError(_too_large(path, "more pixels than Pillow opens")) from error
+    except Exception as error:  # Pillow raises whatever a damaged file makes its readers meet
+        told = "it is damaged, or none of " + ", ".join(FORMATS)
+        if not isinstance(error, library.UnidentifiedImageError):
+            told = " ".join(str(error).split())[:200] or type(error).__name__
+        raise RecoverError(f"{path} cannot be read as an image: {told}; remove it or save it again") from error
     return pixels[..., None] if grey else pixels
+
+
+def _fitted(path: Path, image: Any, size: tuple[int, int], how: Any) -> Array:
+    """The middle of an image, its shorter side brought to ``size`` (height, width)."""
+    height, width = size
+    scale = max(height / image.height, width / image.width)
+    shape = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+    if shape[0] * shape[1] > MOST_PIXELS:
+        raise RecoverError(_too_large(path, f"{shape[0]} x {shape[1]} pixels, once its shorter side fits the model"))
+    if shape != image.size:
+        image = image.resize(shape, how)
+    left, top = (shape[0] - width) // 2, (shape[1] - height) // 2
+    return np.asarray(image.crop((left, top, left + width, top + height)), np.uint8)
+
+
+def _too_large(path: Path, what: str) -> str:
+    return f"{path} has {what}, and {MOST_PIXELS:,} are the most: remove it or save it smaller"

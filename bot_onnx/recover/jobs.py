@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from bot_onnx.errors import RecoverError
+from bot_onnx.graph.lost_files import surviving
 from bot_onnx.graph.quantised import quantised_weight
 from bot_onnx.graph.reader import Source, open_model
 from bot_onnx.recover.data import DataOptions, read_data
@@ -42,6 +43,7 @@ TOLERANCE = 1e-4  #: largest difference between the student in PyTorch and in on
 _FITTED = 8  # batches from which the maps between widths are solved
 
 
+@surviving()
 def recover(
     student: PathOrName,
     teacher: PathOrName,

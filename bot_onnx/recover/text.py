@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,11 +17,13 @@ from bot_onnx.errors import RecoverError
 from bot_onnx.graph.inputs import InputSpec
 from bot_onnx.recover.dataset import Dataset
 from bot_onnx.recover.extras import tokenizers
+from bot_onnx.recover.tokens import UNREADABLE
 from bot_onnx.recover.types import Array
 
 TOKENIZER = "tokenizer.json"
 _IDS, _MASK, _TYPES, _POSITIONS = "input_ids", "attention_mask", "token_type_ids", "position_ids"
-_PADDING = ("[PAD]", "<pad>", "<|endoftext|>", "</s>")
+PROGRAM = Path(__file__).with_name("tokens.py")
+_SECONDS, _BYTES = 60, 4 << 30  #: what a tokenizer may take, besides what its text and its own size are reason for
 
 
 def read_text(path: Path, specs: Sequence[InputSpec], tokenizer: Path, length: int, rows: int | None) -> Dataset:
@@ -70,22 +78,53 @@ def read_text(path: Path, specs: Sequence[InputSpec], tokenizer: Path, length: i
 def _encode(path: Path, tokenizer: Path, limit: int | None) -> tuple[list[list[int]], list[list[int]], int]:
     """Ids and types of every line, and the id that pads."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise RecoverError(f"{path} is no UTF-8 text: save it so, a sample a line") from error
+    lines = [stripped for line in text.splitlines() if (stripped := line.strip())]
+    with np.load(io.BytesIO(_run(tokenizer, lines, limit or 0)), allow_pickle=False) as made:
+        ends = np.cumsum(made["lengths"])[:-1]
+        ids, types = ([part.tolist() for part in np.split(made[name], ends)] for name in ("ids", "types"))
+        return (ids, types, int(made["padding"])) if lines else ([], [], int(made["padding"]))
+
+
+def _run(tokenizer: Path, lines: list[str], limit: int) -> bytes:
+    """Let another process encode ``lines``: the library may end it, and limits hold for it alone."""
+    tokenizers()  # says what to install
+    given = json.dumps(lines).encode()
+    size = len(given) + tokenizer.stat().st_size
+    seconds, nbytes = _SECONDS + size // 100_000, _BYTES + 64 * size
+    # -P: the folder of the program, which has a types.py, is no place to import from.
+    command = [sys.executable, "-P", str(PROGRAM), str(tokenizer), str(limit), str(seconds), str(nbytes)]
+    way_out = "give the tokenizer.json that belongs to the model"
     try:
-        tool = tokenizers().Tokenizer.from_file(str(tokenizer))
-    except Exception as error:  # the library raises plain Exception
-        raise RecoverError(f"{tokenizer} cannot be read as a tokenizer: {error}; give a tokenizer.json") from error
-    tool.no_padding()
-    if limit is None:
-        tool.no_truncation()
-    else:
-        tool.enable_truncation(limit)
-    found = tool.encode_batch([line for line in lines if line], add_special_tokens=limit is not None)
-    known = (tool.token_to_id(token) for token in _PADDING)
-    padding = next((number for number in known if number is not None), 0)
-    return [entry.ids for entry in found], [entry.type_ids for entry in found], padding
+        done = subprocess.run(
+            command,
+            input=given,
+            capture_output=True,
+            timeout=seconds + 10,
+            env={**os.environ, "RUST_BACKTRACE": "0"},  # what a panic says is one line
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RecoverError(
+            f"{tokenizer} takes more than {seconds} seconds for {len(lines)} lines: {way_out}"
+        ) from error
+    if done.returncode == UNREADABLE:
+        raise RecoverError(f"{tokenizer} cannot be read as a tokenizer: {_last(done.stderr)}; {way_out}")
+    if done.returncode == -getattr(signal, "SIGALRM", 0):
+        raise RecoverError(f"{tokenizer} takes more than {seconds} seconds for {len(lines)} lines: {way_out}")
+    if done.returncode:
+        raise RecoverError(
+            f"{tokenizer} cannot encode the text (exit code {done.returncode}: {_last(done.stderr)}): {way_out}"
+        )
+    return done.stdout
+
+
+def _last(told: bytes) -> str:
+    """The last line that a process has said."""
+    lines = [" ".join(line.split()) for line in told.decode("utf-8", "replace").splitlines() if line.strip()]
+    return lines[-1][:200] if lines else "without a word"
 
 
 def _pieces(path: Path, encoded: Sequence[Sequence[int]], by_name: dict[str, InputSpec], length: int) -> Dataset:

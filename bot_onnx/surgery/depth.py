@@ -113,11 +113,14 @@ def _append(
     distance = _pattern(chain, name)
     last = chain.layers[-1].end
     inside = set(_template_nodes(graph, chain.layers[-1], set()))
+    copied: dict[int, list[ir.Node]] = {}  # by place: each search walks the whole graph
     for index in range(count, count + extra):
         place = count - distance + (index - count) % distance
         template, before = chain.layers[place], chain.layers[place - 1]
         fresh = ports.next_inputs(place)
-        nodes = _template_nodes(graph, template, set(fresh))
+        if place not in copied:
+            copied[place] = _template_nodes(graph, template, set(fresh))
+        nodes = copied[place]
         values = dict(zip(template.start.outputs, last.outputs, strict=True)) | fresh
         aligned = dict(zip(template.nodes, before.nodes, strict=True))
         names = {

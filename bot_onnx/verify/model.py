@@ -60,7 +60,7 @@ def verify_model(
     opened = os.fsdecode(path if readable is None else readable)
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(open_model(opened, name=path, given=given))
-        reference = None if against is None else stack.enter_context(open_model(against))
+        original = reference = None if against is None else stack.enter_context(open_model(against))
         checks, inferred = check_validity(source, deep_shapes=deep_shapes)
         checks.append(Check("weights", "skip", "NaN is allowed") if allow_nonfinite else check_weights(source))
         analysis, found = _analysis(source)
@@ -86,6 +86,8 @@ def verify_model(
         if reference is not None and compared_with is not None:
             where = partial(_where, source, opened, reference, compared_with, trial, descent)
             checks.append(judge(compared, descent.promise, where))
+        for read in filter(None, (source, original)):
+            read.check_unchanged()
         return _report(os.fspath(path), source, structure, checks, compared, descent)
 
 

@@ -9,15 +9,13 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner
-from onnx import TensorProto, helper
 
 from bot_onnx import api
 from bot_onnx.cli.app import cli
-from bot_onnx.errors import BotError, DataError, GraphError
+from bot_onnx.errors import DataError, GraphError
 from bot_onnx.graph.demanded import demanded_sizes
 from bot_onnx.graph.given import read_given
 from bot_onnx.graph.inputs import feeds, input_specs, open_sizes
-from bot_onnx.graph.reader import open_model
 from tests.graphs import GraphBuilder
 
 
@@ -140,26 +138,3 @@ def test_formulas_that_blow_up_are_names(tmp_path: Path) -> None:
         with pytest.raises(GraphError, match="too large"):
             feeds(specs, sizes)
     assert time.perf_counter() - started < 1
-
-
-def test_an_ensemble_of_trees_has_no_weights(tmp_path: Path) -> None:
-    nodes = 200_000
-    tree = helper.make_node(
-        "TreeEnsembleRegressor", ["x"], ["y"], domain="ai.onnx.ml", n_targets=1,
-        nodes_nodeids=range(nodes), nodes_treeids=range(nodes), nodes_featureids=[0] * nodes,
-        nodes_falsenodeids=[0] * nodes, nodes_truenodeids=[0] * nodes, nodes_modes=["LEAF"] * nodes,
-        nodes_values=np.ones(nodes), target_ids=[0] * nodes, target_nodeids=range(nodes),
-        target_treeids=range(nodes), target_weights=np.ones(nodes),
-    )  # fmt: skip
-    port = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        [tree], "g", [port("x", TensorProto.FLOAT, ["n", 3])], [port("y", TensorProto.FLOAT, ["n", 1])]
-    )
-    imports = [helper.make_opsetid("", 17), helper.make_opsetid("ai.onnx.ml", 1)]
-    path = saved(tmp_path, helper.make_model(graph, opset_imports=imports, ir_version=8))
-    started = time.process_time()
-    with pytest.raises(BotError, match="no weights to resize: TreeEnsembleRegressor"):
-        api.resize(path, {"width": 0.5}, tmp_path / "half.onnx")
-    assert time.process_time() - started < 5  # a walk over the numbers in Python takes 20
-    with open_model(path) as source:
-        assert len(source.proto.graph.node[0].attribute) == 12
