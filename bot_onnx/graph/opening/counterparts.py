@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from bot_onnx.graph.opening.builder import Opener
 from bot_onnx.graph.opening.packed import dequantised
+from bot_onnx.graph.opening.saturation import saturated
 
 Open = Callable[["Quantised", Opener], bool]
 OPENERS: dict[str, Open] = {}
@@ -108,7 +109,9 @@ def product(site: Opener, data: ir.Value | None, weight: ir.Value | None, bias: 
     return True
 
 
-def made(state: Quantised, site: Opener, result: ir.Value) -> bool:
-    """``result`` is the counterpart of the node's output."""
+def made(state: Quantised, site: Opener, result: ir.Value, scale: int | None = None) -> bool:
+    """``result`` is the counterpart of the node's output; ``scale``: slot of its scale, before its zero point's."""
+    if scale is not None:
+        result = saturated(site, result, site.input(scale), site.input(scale + 1))
     state.floats[site.node.outputs[0]] = result
     return True

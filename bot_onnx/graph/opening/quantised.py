@@ -12,6 +12,7 @@ from bot_onnx.graph.nodes import names_in
 from bot_onnx.graph.opening import integers, quantised_layers
 from bot_onnx.graph.opening.builder import Attribute, Opener
 from bot_onnx.graph.opening.counterparts import MEANING_BEHIND, MOVES, OPENERS, Quantised, opens, plain_name
+from bot_onnx.graph.opening.saturation import saturated
 from bot_onnx.graph.opening.scheme import QUANTISED_OPS
 
 _FAMILIES = (integers, quantised_layers)  # imported to register their ops
@@ -40,9 +41,12 @@ def open_quantised(graph: ir.Graph) -> list[tuple[ir.Value, str]]:
 
 @opens("QuantizeLinear", "DynamicQuantizeLinear")
 def _quantise(state: Quantised, site: Opener) -> bool:
-    """What is rounded is followed by what it was before."""
+    """What is rounded is followed by what it was before, held to where its range begins."""
     value = site.need(0)
-    state.floats[site.node.outputs[0]] = state.floats.get(value, value)
+    plain = state.floats.get(value, value)
+    if site.node.op_type == "QuantizeLinear":
+        plain = saturated(site, plain, site.input(1), site.input(2))
+    state.floats[site.node.outputs[0]] = plain
     return True
 
 
