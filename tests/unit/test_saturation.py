@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +36,10 @@ def convolutions(activation: str = "Relu", hidden: int = 12, gain: float = 1.0) 
 
     def activate(x: str) -> str:
         if activation == "Clip":
-            return b.op("Clip", x, b.constant(np.float32(0)), b.constant(np.float32(6)))
+            return b.op("Clip", x, *(b.constant(np.array(end, np.float32)) for end in (0, 6)))
         return b.op(activation, x)
 
-    scaled = b.op("Mul", "x", b.constant(np.float32(gain)))
+    scaled = b.op("Mul", "x", b.constant(np.array(gain, np.float32)))
     x = activate(b.op("Conv", scaled, b.weight(hidden, 3, 3, 3), b.weight(hidden), pads=[1] * 4))
     for _ in range(2):
         x = b.op("Add", x, activate(b.op("Conv", x, b.weight(hidden, hidden, 3, 3), b.weight(hidden), pads=[1] * 4)))
@@ -46,7 +47,15 @@ def convolutions(activation: str = "Relu", hidden: int = 12, gain: float = 1.0) 
     return b.model([("x", ["n", 3, 8, 8])], [b.op("Gemm", pooled, b.weight(5, hidden), b.weight(5), transB=1)])
 
 
-def quantised(model: onnx.ModelProto, folder: Path, form: str, kind: QuantType, *, per_channel: bool = False) -> Path:
+def quantised(
+    model: onnx.ModelProto,
+    folder: Path,
+    form: str,
+    kind: QuantType,
+    *,
+    per_channel: bool = False,
+    left_out: Sequence[str] = (),
+) -> Path:
     """A static quantisation of ``model``, calibrated on eight samples."""
     plain, path = folder / "plain.onnx", folder / "quantised.onnx"
     onnx.save(model, plain)
@@ -61,6 +70,7 @@ def quantised(model: onnx.ModelProto, folder: Path, form: str, kind: QuantType, 
             per_channel=per_channel,
             activation_type=kind,
             weight_type=QuantType.QInt8,
+            nodes_to_exclude=list(left_out),
         )
     finally:
         logging.disable(level)
