@@ -29,6 +29,7 @@ from bot_onnx.proof import Way, settle
 from bot_onnx.resample import make_options, shrinking_operators
 from bot_onnx.resample.devices import namespace
 from bot_onnx.spec import TargetSpec
+from bot_onnx.surgery.calibrated import told as told_of_scales
 from bot_onnx.surgery.execute import Progress, produce
 from bot_onnx.surgery.more_heads import with_key_heads
 from bot_onnx.surgery.planner import Origin, Prepared, prepare, refuse_quantised
@@ -290,8 +291,8 @@ def resize(
         device: ``auto``, ``cpu`` or ``cuda``.
         allow_nonfinite: accept NaN and infinite weights.
         against: also compare the outputs with the source's; those that the plan promises to keep must agree.
-        requantize: quantise the result in the scheme of the source, which must be a quantised one without calibrated
-            activation scales; otherwise a quantised source gives a floating-point result.
+        requantize: quantise the result in the scheme of the source, which must be a quantised one; otherwise a
+            quantised source gives floats. Calibrated activation scales stay where they hold at the new sizes.
         progress: called with (what, bytes done, bytes in all).
 
     Raises:
@@ -324,6 +325,8 @@ def resize(
         prepared = _prepared(
             source, analysis, target, way, digest, align, calibration, unproven, external=in_data, name=out.name
         )
+        if requantize and scheme is not None and scheme.kind == "static":
+            quantised = (*quantised, told_of_scales(prepared.calibrated))
         prepared.plan = replace(prepared.plan, notes=(*prepared.plan.notes, *quantised))
         del analysis  # verification makes one of the output: not both at a time
         reports: list[VerifyReport] = []
@@ -364,6 +367,7 @@ def resize(
                 external=in_data,
                 force=force,
                 sources=read_only,
+                calibrated=prepared.calibrated,
                 allow_nonfinite=allow_nonfinite,
                 given=loose,
             )

@@ -108,7 +108,7 @@ def understand(model: ir.Model) -> Analysis:
     observed = observe(model)
     declared = correct_outputs(graph, observed)
     context = analyse_axes(model, observed)
-    chains = find_chains(graph, shape_values(graph))
+    chains = find_chains(graph, shape_values(graph), observed.shapes)
     for chain in chains:
         _align(context, chain)
     parameters = find_parameters(graph, context)

@@ -8,7 +8,7 @@ segment; segments are compared by a canonical serialisation of their nodes, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import pairwise
@@ -18,6 +18,7 @@ import onnx
 import onnx_ir as ir
 
 from bot_onnx.graph.bodies import bodies_of
+from bot_onnx.graph.dims import Pair
 from bot_onnx.graph.leading import LeadingLayer, leading_layer
 from bot_onnx.graph.nodes import VIEWS, behind_views
 from bot_onnx.graph.normalise import FLOATS, needed_nodes, node_inputs
@@ -37,6 +38,7 @@ class Segment:
         parameters: initializers in the same order, one entry per use.
         outside: values that are read from elsewhere, in the same order: masks, rotary tables.
         signature: equal for structurally equal segments.
+        shown: equal for segments that differ in how they say the target of a Reshape, and reshape alike all the same.
     """
 
     start: ir.Node
@@ -45,6 +47,15 @@ class Segment:
     parameters: list[ir.Value]
     outside: list[ir.Value]
     signature: tuple[tuple[object, ...], ...]
+    shown: tuple[tuple[object, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """Names of values computed from shapes alone, and the sizes that values had in two runs, by name."""
+
+    arithmetic: set[str]
+    shapes: Mapping[str, tuple[Pair, ...]]
 
 
 @dataclass(slots=True)
@@ -68,18 +79,20 @@ class LayerChain:
     leading: LeadingLayer | None = None  # a first layer that is not quite like the others
 
 
-def find_chains(graph: ir.Graph, arithmetic: set[str]) -> list[LayerChain]:
+def find_chains(graph: ir.Graph, arithmetic: set[str], shapes: Mapping[str, tuple[Pair, ...]]) -> list[LayerChain]:
     """All chains of layers of ``graph``, in the order in which they end: an encoder before its decoder.
 
     Args:
         arithmetic: names of values computed from shapes alone; they tie nothing together.
+        shapes: of values in two runs, by name.
     """
+    known = _Known(arithmetic, shapes)
     flow = _flow(graph, arithmetic)
     chains: list[LayerChain] = []
     claimed: set[ir.Node] = set()
 
     def search(within: nx.DiGraph, joints: Sequence[ir.Node]) -> None:
-        for chain in _repeats(_segments(within, joints, arithmetic)) if len(joints) > _FEWEST_JOINTS else ():
+        for chain in _repeats(_segments(within, joints, known)) if len(joints) > _FEWEST_JOINTS else ():
             chains.append(chain)
             claimed.update(node for layer in chain.layers for node in layer.nodes)
             claimed.update(chain.leading.nodes if chain.leading is not None else ())
@@ -196,9 +209,9 @@ def _joints(flow: nx.DiGraph, start: ir.Node, claimed: set[ir.Node]) -> list[ir.
     return best
 
 
-def _segments(flow: nx.DiGraph, joints: Sequence[ir.Node], arithmetic: set[str]) -> list[Segment]:
+def _segments(flow: nx.DiGraph, joints: Sequence[ir.Node], known: _Known) -> list[Segment]:
     owner = _owners(flow, joints)
-    return [_segment(start, end, index, owner, arithmetic) for index, (start, end) in enumerate(pairwise(joints))]
+    return [_segment(start, end, index, owner, known) for index, (start, end) in enumerate(pairwise(joints))]
 
 
 def _owners(flow: nx.DiGraph, joints: Sequence[ir.Node]) -> dict[ir.Node, int]:
@@ -224,7 +237,7 @@ def _owners(flow: nx.DiGraph, joints: Sequence[ir.Node]) -> dict[ir.Node, int]:
     return owner
 
 
-def _segment(start: ir.Node, end: ir.Node, index: int, owner: dict[ir.Node, int], arithmetic: set[str]) -> Segment:
+def _segment(start: ir.Node, end: ir.Node, index: int, owner: dict[ir.Node, int], known: _Known) -> Segment:
     """Serialise a segment depth first from its end."""
     position: dict[ir.Node, int] = {}
     nodes: list[ir.Node] = []
@@ -241,19 +254,25 @@ def _segment(start: ir.Node, end: ir.Node, index: int, owner: dict[ir.Node, int]
             if producer is not None and producer is not start and owner.get(producer) == index:
                 stack.append(producer)
     signature: list[tuple[object, ...]] = []
+    shown: list[tuple[object, ...]] = []
     outside: list[ir.Value] = []
     for node in nodes:
         references: list[object] = []
-        for value in node.inputs:
-            references.append(_reference(value, start, position, arithmetic))
+        reshaped = None
+        for slot, value in enumerate(node.inputs):
+            references.append(_reference(value, start, position, known.arithmetic))
             if value is not None and references[-1] == "outside":
                 outside.append(value)
-            if value is not None and value.const_value is not None:
+            if slot == 1 and node.op_type == "Reshape":
+                reshaped = known.shapes.get(node.outputs[0].name or "")
+            elif value is not None and value.const_value is not None:
                 parameters.append(value)
         if node.op_type in _COMMUTATIVE:  # which side of a residual sum the skip stands on says nothing
             references.sort(key=lambda reference: isinstance(reference, tuple) and reference[0] == "start")
         signature.append((node.domain, node.op_type, len(node.outputs), _attributes(node), tuple(references)))
-    return Segment(start, end, nodes, parameters, outside, tuple(signature))
+        same = reshaped is not None and references[1] != "outside"
+        shown.append((node.domain, node.op_type, references[0], reshaped) if same else signature[-1])
+    return Segment(start, end, nodes, parameters, outside, tuple(signature), tuple(shown))
 
 
 def _reference(value: ir.Value | None, start: ir.Node, position: dict[ir.Node, int], arithmetic: set[str]) -> object:
@@ -304,8 +323,7 @@ def _defaults(domain: str, op_type: str, version: int) -> dict[str, object]:
 
 def _repeats(segments: list[Segment]) -> list[LayerChain]:
     """Tandem repeats of segments in order; what the largest leaves before and after is searched again."""
-    identities: dict[tuple[object, ...], int] = {}
-    ids = [identities.setdefault(segment.signature, len(identities)) for segment in segments]
+    ids = _identities(segments)
     found: dict[int, LayerChain] = {}
     spans = [(0, len(ids))]
     while spans:
@@ -321,6 +339,16 @@ def _repeats(segments: list[Segment]) -> list[LayerChain]:
         found[start] = LayerChain(layers, period, leading)
         spans += [(low, start - (period if leading else 0)), (start + period * count, high)]
     return [chain for _, chain in sorted(found.items())]
+
+
+def _identities(segments: Sequence[Segment]) -> list[int]:
+    """A number per segment, the same for those that are written down alike, or reshape alike in other words."""
+    alike: nx.Graph = nx.Graph()
+    for index, segment in enumerate(segments):
+        alike.add_edge(index, ("written", segment.signature))
+        alike.add_edge(index, ("shown", segment.shown))
+    numbers = {node: number for number, group in enumerate(nx.connected_components(alike)) for node in group}
+    return [numbers[index] for index in range(len(segments))]
 
 
 def _longest_repeat(ids: list[int], low: int, high: int, segments: list[Segment]) -> tuple[int, int, int] | None:

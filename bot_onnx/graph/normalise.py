@@ -18,6 +18,7 @@ from bot_onnx.graph.folded_norms import folded_note
 from bot_onnx.graph.lookups import gather_rows
 from bot_onnx.graph.nodes import fresh_name, names_in
 from bot_onnx.graph.opening import (
+    Opened,
     Scheme,
     fold_casts,
     fold_reshapes,
@@ -45,7 +46,8 @@ HELD = 1024
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 
 
-_SCHEME, _FUSED, _COPIES = "bot_onnx.scheme", "bot_onnx.fused", "bot_onnx.copies"
+_SCHEME, _OPENED = "bot_onnx.scheme", "bot_onnx.opened"
+_FUSED, _COPIES = "bot_onnx.fused", "bot_onnx.copies"
 _LITERAL = "bot_onnx.literal"
 
 
@@ -73,11 +75,12 @@ def normalise(model: ir.Model) -> ir.Model:
     model.meta[_SCHEME] = read_scheme(model.graph)
     fold_reshapes(model.graph)
     fold_casts(model.graph)
-    wanted = open_quantised(model.graph)
+    opened = open_quantised(model.graph)
+    model.meta[_OPENED] = opened
     model.meta[_FUSED] = open_fused(model.graph)
     common.RemoveInitializersFromInputsPass()(model)
     common.RemoveUnusedNodesPass()(model)
-    for value, name in wanted:
+    for value, name in opened.weights:
         if value.is_initializer() and name not in model.graph.initializers:
             value.name = name
     _canonical_sort(model.graph)
@@ -92,6 +95,12 @@ def scheme_of(model: ir.Model) -> Scheme | None:
     """How a normalised model was quantised before; None where it was not."""
     scheme: Scheme | None = model.meta.get(_SCHEME)
     return scheme
+
+
+def opened_of(model: ir.Model) -> Opened:
+    """Which weights and activations of a normalised model were quantised before."""
+    opened: Opened = model.meta[_OPENED]
+    return opened
 
 
 def form_notes(model: ir.Model) -> tuple[str, ...]:

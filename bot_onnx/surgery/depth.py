@@ -52,6 +52,7 @@ def resize_chain(
 def _remove(graph: ir.Graph, chain: LayerChain, name: str, target: int, ports: Ports) -> None:
     read = [value for value in graph.inputs if any(True for _ in value.uses())]
     _move_uses(graph, chain.layers[-1].end, chain.layers[target - 1].end, keep=set())
+    _reshape_alike(chain.layers[target - 1], chain.layers[-1])
     ports.measure_first()
     ports.restore(target)
     gone = {node for layer in chain.layers[target:] for node in layer.nodes}
@@ -84,6 +85,15 @@ def _remove(graph: ir.Graph, chain: LayerChain, name: str, target: int, ports: P
                     f"{user.op_type} (node {user.name!r}) uses an input of a layer of {name} that would be removed; "
                     "keep the number of layers"
                 )
+
+
+def _reshape_alike(new: Layer, old: Layer) -> None:
+    """Let the new last layer say shapes as the old one did: outputs are declared with the sizes it says."""
+    for mine, theirs in zip(new.nodes, old.nodes, strict=True):
+        if mine.op_type == "Reshape" and mine.inputs[1] is not None and mine.inputs[1].const_value is None:
+            said = theirs.inputs[1]
+            if said is not None and said.const_value is not None:
+                mine.replace_input_with(1, said)
 
 
 def _move_uses(graph: ir.Graph, old: ir.Node, new: ir.Node, keep: set[ir.Node]) -> None:

@@ -21,6 +21,7 @@ from bot_onnx.graph.quantised import quantised_weight
 from bot_onnx.graph.sample_arrays import Samples
 from bot_onnx.resample import MethodOptions, get_method
 from bot_onnx.spec import TargetSpec
+from bot_onnx.surgery.calibrated import Calibrated, going_on, holding
 from bot_onnx.surgery.emit import initializer_order, skeleton
 from bot_onnx.surgery.framing import Layout, TensorSlot, layout
 from bot_onnx.surgery.laws import patch_epsilons
@@ -52,6 +53,7 @@ class Prepared:
         slots: the tensors to write, in file order.
         tensors: the source's tensors by name, unread.
         alignment: what happens to them before they are resampled.
+        calibrated: what of the source's calibrated scales goes on.
     """
 
     plan: Plan
@@ -59,6 +61,7 @@ class Prepared:
     slots: list[TensorSlot]
     tensors: dict[str, ir.TensorProtocol]
     alignment: Alignment
+    calibrated: Calibrated
 
 
 def prepare(
@@ -104,6 +107,7 @@ def prepare(
         *patch_sizes(analysis, solution.sizes),
         *patch_scales(analysis, solution.sizes, solution.layers, given),
     ]
+    held = holding(analysis, settled)
     depth = resize_depth(analysis, solution.layers)
     targets = depth.targets
     used = set(initializer_order(analysis.model.graph))  # a table of its own may go with the layer that read it
@@ -135,6 +139,7 @@ def prepare(
         **({} if samples is None else {"calibration_sha256": samples.digest()}),
         **describe(analysis, settled, depth.partners, tolerance_of(analysis, (s.dtype for s in structure.stacks))),
     }
+    calibrated = going_on(analysis, held, ((stack.sources, stack.targets) for stack in stacks))
     restore_casts(analysis.model.graph, written)
     proto = skeleton(analysis, solution.sizes, written, provenance)
     slots = _slots(analysis, stacks)
@@ -157,7 +162,7 @@ def prepare(
         proof=settled.proof,
         promise=settled.promise,
     )
-    return Prepared(plan, proto, slots, tensors, alignment)
+    return Prepared(plan, proto, slots, tensors, alignment, calibrated)
 
 
 def refuse_quantised(analysis: Analysis, path: str) -> None:

@@ -1,7 +1,8 @@
 """Quantise a resized model again, in the scheme its source was quantised in.
 
-onnxruntime's own quantisers do it. Schemes without activation scales can be had again from the weights alone; scales of
-activations were calibrated on data at the source's sizes, and are worth nothing at others.
+onnxruntime's own quantisers do it. Schemes without activation scales can be had again from the weights alone. Scales of
+activations were calibrated on data at the source's sizes: those that hold at others stay
+(:mod:`bot_onnx.surgery.calibrated`), as pairs of QuantizeLinear and DequantizeLinear, which runtimes fuse.
 """
 
 from __future__ import annotations
@@ -9,8 +10,9 @@ from __future__ import annotations
 import logging
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,8 @@ from numpy.typing import NDArray
 from bot_onnx.errors import GraphError
 from bot_onnx.graph.data_files import locations
 from bot_onnx.graph.opening import Scheme
+from bot_onnx.surgery.calibrated import Calibrated
+from bot_onnx.surgery.static_pairs import put_roundings
 
 #: Ops whose weights a dynamic quantiser packs, by an op that such a file then has.
 _PACKED_AS = {
@@ -42,29 +46,29 @@ def check_requantisable(scheme: Scheme | None, path: str) -> None:
         scheme: of the source; None: it is not quantised. path: of the source, for messages.
 
     Raises:
-        GraphError: the source is not quantised, or in a scheme that needs data.
+        GraphError: the source is not quantised.
     """
     if scheme is None:
         raise GraphError(f"{path} is not quantised, so there is no scheme to quantise the result in: leave requantize")
-    if scheme.kind == "static":
-        raise GraphError(
-            f"{path} has activation scales calibrated on data ({scheme.describe()}), which mean nothing at other "
-            "sizes: resize without requantize, and calibrate the result with your data "
-            "(onnxruntime.quantization.quantize_static)"
-        )
 
 
-def requantise(scheme: Scheme, source: Path, target: Path) -> None:
+def requantise(scheme: Scheme, source: Path, target: Path, calibrated: Calibrated) -> None:
     """Write a quantised copy of a floating-point model; weights of large models go to ``<target>.data``.
 
     Args:
         scheme: of the model that ``source`` was made from. source: the resized model. target: the copy; what the
             quantisers need meanwhile lies beside it.
+        calibrated: what of calibrated scales goes on.
 
     Raises:
         GraphError: the quantiser fails.
     """
-    writers = {"dynamic": _dynamic, "blocks": _blocks, "weights": _weights}
+    writers: dict[str, Callable[[Scheme, Path, Path], None]] = {
+        "dynamic": _dynamic,
+        "blocks": _blocks,
+        "weights": _weights,
+        "static": partial(_static, calibrated=calibrated),
+    }
     try:
         with _quiet(), _temporary_files_in(target.parent):
             writers[scheme.kind](scheme, source, target)
@@ -135,6 +139,22 @@ def _is_large(source: Path) -> bool:
 def _weights(scheme: Scheme, source: Path, target: Path) -> None:
     """DequantizeLinear behind every weight of a product, a convolution or an embedding."""
     model = ir.load(source)
+    _pack(model, scheme, None)
+    ir.save(model, target, external_data=f"{target.name}.data" if _is_large(source) else None)
+
+
+def _static(scheme: Scheme, source: Path, target: Path, calibrated: Calibrated) -> None:
+    """The weights that were quantised, and roundings of the activations whose scales hold."""
+    model = ir.load(source)
+    _pack(model, scheme, calibrated.weights)
+    put_roundings(model.graph, calibrated.grids)
+    if any(grid.domain for grid in calibrated.grids.values()):
+        model.opset_imports.setdefault("com.microsoft", 1)
+    ir.save(model, target, external_data=f"{target.name}.data" if _is_large(source) else None)
+
+
+def _pack(model: ir.Model, scheme: Scheme, names: Collection[str] | None) -> None:
+    """Pack the weights called ``names`` (None: all) that only products, convolutions and look-ups read."""
     graph = model.graph
     for needed, what in ((21 if scheme.block else 0, "in blocks"), (13 if scheme.per_channel else 10, "of weights")):
         if model.opset_imports.get("", 0) < needed:
@@ -146,10 +166,17 @@ def _weights(scheme: Scheme, source: Path, target: Path) -> None:
             continue
         if any(_CONSUMERS.get(usage.node.op_type) != usage.idx for usage in uses):
             continue
-        axis = 0 if uses[0].node.op_type in ("Conv", "Gather") else -1
+        if names is not None and value.name not in names:
+            continue
+        axis = _channels(uses[0].node)
         stored, scale, zero = _packed(np.asarray(tensor.numpy()), scheme, axis)
         _put_behind(graph, value, stored, scale, zero, axis % len(tensor.shape), scheme.block)
-    ir.save(model, target, external_data=f"{target.name}.data" if _is_large(source) else None)
+
+
+def _channels(node: ir.Node) -> int:
+    """Axis of a weight that has a scale for each index, where channels have their own."""
+    turned = node.op_type == "Gemm" and node.attributes.get_int("transB", 0) != 0
+    return 0 if turned or node.op_type in ("Conv", "Gather") else -1
 
 
 def _packed(

@@ -25,6 +25,8 @@ class Expected:
     Attributes:
         layers: ``(chain name, number of layers)`` in graph order, or None. Names are for messages where ``complete``.
         roles: sizes per role of the dims that carry it.
+        composites: sizes that products and concats of these come to. Where a layer is all that is left of a chain,
+            what only its repetition tied to such a product is a dim of its own.
         dims: size by dim name or id of the file itself.
         tensors: data type name and shape by initializer name.
         parameters: number of trained floats, in tensors of more than one element.
@@ -35,6 +37,7 @@ class Expected:
 
     layers: tuple[tuple[str, int], ...] | None = None
     roles: Mapping[str, frozenset[int]] = field(default_factory=dict)
+    composites: frozenset[int] = frozenset()
     dims: Mapping[str, int] = field(default_factory=dict)
     tensors: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
     parameters: int | None = None
@@ -58,6 +61,7 @@ def expected_from_plan(plan: Plan) -> Expected:
         # Where one layer is left beside one that is unlike it, nothing repeats: no chain is to be seen.
         layers=tuple((c.chain, c.target if c.target - c.leading > 1 else 1) for c in plan.layers),
         roles={role: frozenset(sizes) for role, sizes in roles.items()},
+        composites=frozenset(dim.target for dim in plan.dims if dim.kind != "leaf"),
         tensors=tensors,
         parameters=plan.parameters[1] - single,
         size_bytes=plan.size_bytes[1],

@@ -17,6 +17,7 @@ from bot_onnx.graph.analysis import analyse
 from bot_onnx.graph.given import Given
 from bot_onnx.graph.opening import Scheme
 from bot_onnx.graph.reader import Source, open_model
+from bot_onnx.surgery.calibrated import Calibrated
 from bot_onnx.surgery.emit import PROVENANCE
 from bot_onnx.surgery.framing import TensorSlot
 from bot_onnx.surgery.lineage import unpromised
@@ -37,6 +38,7 @@ def publish_requantised(
     external: bool,
     force: bool,
     sources: Sequence[StrPath],
+    calibrated: Calibrated,
     allow_nonfinite: bool = False,
     given: Given | None = None,
 ) -> tuple[VerifyReport, int]:
@@ -46,6 +48,7 @@ def publish_requantised(
         scheme: to quantise in. plain: the resized model in floating point, verified, in a scratch folder. out: the
             output.
         external, force, sources: see :func:`bot_onnx.surgery.writer.write_model`.
+        calibrated: what of calibrated scales goes on.
         allow_nonfinite: let NaN and infinite weights and outputs pass.
         given: what to run the two on; None: inputs are made up.
 
@@ -56,7 +59,7 @@ def publish_requantised(
         GraphError: it cannot be quantised. VerifyError: what came out is another network.
     """
     packed = plain.with_name(f"packed-{plain.name}")
-    requantise(scheme, plain, packed)
+    requantise(scheme, plain, packed, calibrated)
     reports: list[VerifyReport] = []
 
     def check(readable: str) -> None:

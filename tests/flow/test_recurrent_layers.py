@@ -72,6 +72,48 @@ def test_growing_keeps_the_function(kind: str, align: Any, tmp_path: Path) -> No
         assert distance(run_at_two_sizes(source), run_at_two_sizes(out)) <= TOLERANCE
 
 
+def _joined(b: GraphBuilder, made: str, spelling: str, width: int, last: bool) -> str:
+    """Directions and channels of a layer's result as one axis, in the words of several exporters."""
+    if spelling == "squeezed":
+        return b.op("Squeeze", made, b.ints(1))
+    turned = b.op("Transpose", made, perm=[0, 2, 1, 3])
+    if spelling == "computed" and not last:  # the last layer's target is folded, as one of its sizes is known there
+        shape = b.op("Shape", turned)
+        return b.op("Reshape", turned, b.op("Concat", b.op("Slice", shape, b.ints(0), b.ints(2)), b.ints(-1), axis=0))
+    return b.op("Reshape", turned, b.ints(5, -1, width) if spelling == "computed" else b.ints(0, 0, -1))
+
+
+def behind_a_convolution(kind: str, spelling: str, hidden: int, layers: int, width: int) -> Any:
+    """Layers behind a convolution whose channels, as many as a layer gives, nothing but their repetition ties to it."""
+    b = GraphBuilder()
+    directions = 1 if spelling == "squeezed" else 2
+    x = b.op("Relu", b.op("Conv", "x", b.weight(width, 7, 3), b.weight(width), pads=[1, 1]))
+    x = b.op("Transpose", x, perm=[2, 0, 1])
+    for layer in range(layers):
+        taken = width if layer == 0 else directions * hidden
+        made = recurrent_layer(b, kind, x, taken, hidden, directions)
+        x = _joined(b, made, spelling, directions * hidden, layer == layers - 1)
+        if spelling == "turned":
+            x = b.op("Transpose", b.op("Transpose", x, perm=[1, 0, 2]), perm=[1, 0, 2])
+    last = b.op("MatMul", x, b.weight(directions * hidden, 4))
+    time: int | str = 5 if spelling == "computed" else "time"
+    return b.model([("x", ["batch", 7, time])], [last], rank=3)
+
+
+@pytest.mark.parametrize("spelling", ["reshaped", "squeezed", "turned", "computed"])
+@pytest.mark.parametrize("kind", GATES)
+def test_one_of_two_layers_equals_native(kind: str, spelling: str, tmp_path: Path) -> None:
+    """Nothing repeats in what is left: its convolution may have other channels than a layer gives."""
+    directions = 1 if spelling == "squeezed" else 2
+    source = save(behind_a_convolution(kind, spelling, 10, 2, directions * 10), tmp_path)
+    for hidden, layers in ((10, 1), (6, 1), (14, 3)):
+        out = tmp_path / "out.onnx"
+        assert bot_onnx.resize(source, {"layers": layers, "hidden": hidden}, out, force=True).report.passed
+        wanted = behind_a_convolution(kind, spelling, hidden, layers, directions * hidden)
+        theirs = transplant(analysis_of(out), analysis_of(save(wanted, tmp_path, "native.onnx")))
+        assert distance(run_at_two_sizes(out), run_at_two_sizes(theirs)) <= TOLERANCE
+
+
 def test_gates_are_a_count_and_the_state_is_hidden(tmp_path: Path) -> None:
     structure = analysis_of(save(stacked_model("LSTM"), tmp_path)).structure
     weight = next(stack for stack in structure.stacks if stack.shape == (1, 4 * HIDDEN, HIDDEN))

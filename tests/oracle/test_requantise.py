@@ -70,11 +70,12 @@ def test_in_the_scheme_of_the_source(case: str, tmp_path: Path) -> None:
     assert result.plan.promise == lineage.promise
 
 
-def test_what_needs_data_is_refused_by_name(tmp_path: Path) -> None:
-    source, packed = cached_export("gpt2", base_size("gpt2"), "dynamo18"), tmp_path / "q.onnx"
+def test_calibrated_scales_stay_on_what_stays(tmp_path: Path) -> None:
+    """Fewer layers, every size as it was: what is left is rounded as it was calibrated."""
+    source, packed, out = cached_export("gpt2", base_size("gpt2"), "dynamo18"), tmp_path / "q.onnx", tmp_path / "o.onnx"
     static_int8(source, packed)
-    with pytest.raises(GraphError, match="quantize_static"):
-        bot_onnx.resize(packed, {"layers": 2}, tmp_path / "out.onnx", requantize=True)
+    result = bot_onnx.resize(packed, {"layers": 2}, out, requantize=True)
+    assert any("stay as they were calibrated" in note for note in result.plan.notes)
+    assert scheme(out).kind == "static"
     with pytest.raises(GraphError, match="is not quantised"):
         bot_onnx.resize(source, {"layers": 2}, tmp_path / "out.onnx", requantize=True)
-    assert [path.name for path in tmp_path.iterdir()] == ["q.onnx"]

@@ -1,12 +1,15 @@
 """Rewrites that bring a file's form (fused ops, packed weights) back to the network that was exported."""
 
 from bot_onnx.graph.opening.fused import open_fused
-from bot_onnx.graph.opening.quantised import open_quantised
+from bot_onnx.graph.opening.quantised import Opened, open_quantised
+from bot_onnx.graph.opening.roundings import Grid
 from bot_onnx.graph.opening.scheme import Scheme, read_scheme
 from bot_onnx.graph.opening.spelled import name_dequantisation
 from bot_onnx.graph.opening.storage import fold_casts, fold_reshapes, keep_storage, restore_casts, stored_type
 
 __all__ = [
+    "Grid",
+    "Opened",
     "Scheme",
     "fold_casts",
     "fold_reshapes",

@@ -10,6 +10,8 @@ import onnx_ir as ir
 
 from bot_onnx.graph.opening.builder import Opener
 from bot_onnx.graph.opening.packed import dequantised
+from bot_onnx.graph.opening.roundings import Rounded, rounded_by
+from bot_onnx.graph.opening.saturation import saturated
 
 Open = Callable[["Quantised", Opener], bool]
 OPENERS: dict[str, Open] = {}
@@ -39,12 +41,21 @@ class Quantised:
         floats: the floating-point counterpart of every quantised value met so far.
         taken: names in use.
         weights: floats made of packed weights, by what they were made of: a shared weight stays shared.
+        rounded: activations that calibrated scales round.
     """
 
     graph: ir.Graph
     floats: dict[ir.Value, ir.Value] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
     weights: dict[tuple[object, ...], ir.Value] = field(default_factory=dict)
+    rounded: dict[ir.Value, Rounded] = field(default_factory=dict)
+
+    def read(self, stored: ir.Value, *ops: str) -> ir.Value | None:
+        """Counterpart of a quantised value, for ``ops`` that read it."""
+        plain = self.floats.get(stored)
+        if plain in self.rounded:
+            self.rounded[plain].readers.update(ops)
+        return plain
 
     def weight(
         self,
@@ -76,7 +87,8 @@ class Quantised:
         """Counterpart of the input ``slot``, whose scale and zero point are the given inputs."""
         value = site.need(slot)
         if value.const_value is None:
-            return self.floats.get(value)
+            op = site.node.op_type
+            return self.read(value, "Gemm" if op == "QGemm" else op.removeprefix("QLinear"))
         extra = None if factor is None else site.need(factor)
         return self.weight(site, value, site.need(scale), site.input(zero_point), axis, factor=extra)
 
@@ -108,7 +120,10 @@ def product(site: Opener, data: ir.Value | None, weight: ir.Value | None, bias: 
     return True
 
 
-def made(state: Quantised, site: Opener, result: ir.Value) -> bool:
-    """``result`` is the counterpart of the node's output."""
+def made(state: Quantised, site: Opener, result: ir.Value, scale: int | None = None) -> bool:
+    """``result`` is the counterpart of the node's output; ``scale``: slot of its scale, before its zero point's."""
+    if scale is not None:
+        result = saturated(site, result, site.input(scale), site.input(scale + 1))
+        state.rounded[result] = rounded_by(site, scale)
     state.floats[site.node.outputs[0]] = result
     return True

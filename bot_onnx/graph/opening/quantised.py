@@ -6,25 +6,38 @@ quantisation. An op that cannot be followed stays, and the planner refuses the f
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import onnx_ir as ir
 
 from bot_onnx.graph.nodes import names_in
 from bot_onnx.graph.opening import integers, quantised_layers
 from bot_onnx.graph.opening.builder import Attribute, Opener
 from bot_onnx.graph.opening.counterparts import MEANING_BEHIND, MOVES, OPENERS, Quantised, opens, plain_name
+from bot_onnx.graph.opening.roundings import Grid, rounded_by
+from bot_onnx.graph.opening.saturation import saturated
 from bot_onnx.graph.opening.scheme import QUANTISED_OPS
 
 _FAMILIES = (integers, quantised_layers)  # imported to register their ops
 
 
-def open_quantised(graph: ir.Graph) -> list[tuple[ir.Value, str]]:
-    """Write quantised ops of ``graph`` in floating point, in place; those that cannot be followed stay.
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What a quantised graph had.
 
-    Returns:
-        The floating-point weights, and the names they should have once the packed ones are gone.
+    Attributes:
+        weights: those in floating point, and the names they should have once the packed ones are gone.
+        roundings: activations that were rounded by calibrated scales, in floating point.
     """
+
+    weights: tuple[tuple[ir.Value, str], ...] = ()
+    roundings: tuple[tuple[ir.Value, Grid], ...] = ()
+
+
+def open_quantised(graph: ir.Graph) -> Opened:
+    """Write quantised ops of ``graph`` in floating point, in place; those that cannot be followed stay."""
     if not any(node.op_type in QUANTISED_OPS for node in graph):
-        return []
+        return Opened()
     graph.sort()
     state = Quantised(graph, taken=names_in(graph))
     for node in list(graph):
@@ -35,14 +48,21 @@ def open_quantised(graph: ir.Graph) -> list[tuple[ir.Value, str]]:
             opener(state, Opener(graph, node, state.taken))
         elif node.op_type in MOVES:
             _move(state, Opener(graph, node, state.taken))
-    return [(value, plain_name(str(key[0]))) for key, value in state.weights.items()]
+    return Opened(
+        tuple((value, plain_name(str(key[0]))) for key, value in state.weights.items()),
+        tuple((value, grid) for value, rounded in state.rounded.items() if (grid := rounded.grid()) is not None),
+    )
 
 
 @opens("QuantizeLinear", "DynamicQuantizeLinear")
 def _quantise(state: Quantised, site: Opener) -> bool:
-    """What is rounded is followed by what it was before."""
+    """What is rounded is followed by what it was before, held to where its range begins."""
     value = site.need(0)
-    state.floats[site.node.outputs[0]] = state.floats.get(value, value)
+    plain = state.floats.get(value, value)
+    if site.node.op_type == "QuantizeLinear":
+        plain = saturated(site, plain, site.input(1), site.input(2))
+        state.rounded.setdefault(plain, rounded_by(site, 1))
+    state.floats[site.node.outputs[0]] = plain
     return True
 
 
@@ -51,7 +71,7 @@ def _dequantise(state: Quantised, site: Opener) -> bool:
     value = site.need(0)
     block, axis = site.node.attributes.get_int("block_size", 0), site.node.attributes.get_int("axis", 1)
     if value.const_value is None:
-        plain = state.floats.get(value)
+        plain = state.read(value, *(usage.node.op_type for usage in site.node.outputs[0].uses()))
     else:
         plain = state.weight(site, value, site.need(1), site.input(2), axis, block=block)
     if plain is None:

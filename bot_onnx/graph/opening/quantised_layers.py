@@ -18,7 +18,7 @@ MICROSOFT = "com.microsoft"
 @opens("QLinearMatMul")
 def _linear_matmul(state: Quantised, site: Opener) -> bool:
     left, right = state.real(site, 0, 1, 2, 0), state.real(site, 3, 4, 5, -1)
-    return left is not None and right is not None and made(state, site, site.op("MatMul", left, right))
+    return left is not None and right is not None and made(state, site, site.op("MatMul", left, right), 6)
 
 
 @opens("QLinearConv")
@@ -30,7 +30,7 @@ def _linear_conv(state: Quantised, site: Opener) -> bool:
     if data is None or weight is None or (site.input(8) is not None and bias is None):
         return False
     kept = {name: attribute.value for name, attribute in site.node.attributes.items()}
-    return made(state, site, site.op("Conv", data, weight, bias, attributes=kept))
+    return made(state, site, site.op("Conv", data, weight, bias, attributes=kept), 6)
 
 
 @opens("QGemm")
@@ -44,7 +44,7 @@ def _gemm(state: Quantised, site: Opener) -> bool:
         return False
     result = site.op("Gemm", data, weight, bias, attributes=site.kept("alpha", "transA", "transB"))
     if site.input(7) is not None:
-        return made(state, site, result)
+        return made(state, site, result, 7)
     site.replace(result)
     return True
 
@@ -53,7 +53,7 @@ def _gemm(state: Quantised, site: Opener) -> bool:
 def _elementwise(state: Quantised, site: Opener) -> bool:
     left, right = state.real(site, 0, 1, 2), state.real(site, 3, 4, 5)
     kind = site.node.op_type.removeprefix("QLinear")
-    return left is not None and right is not None and made(state, site, site.op(kind, left, right))
+    return left is not None and right is not None and made(state, site, site.op(kind, left, right), 6)
 
 
 @opens(
@@ -66,7 +66,7 @@ def _unary(state: Quantised, site: Opener) -> bool:
         return False
     dropped = ("opset", "channels_last")
     kept = {name: attribute.value for name, attribute in site.node.attributes.items() if name not in dropped}
-    return made(state, site, site.op(site.node.op_type.removeprefix("QLinear"), data, attributes=kept))
+    return made(state, site, site.op(site.node.op_type.removeprefix("QLinear"), data, attributes=kept), 3)
 
 
 @opens("QLinearConcat")
