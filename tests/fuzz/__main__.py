@@ -18,7 +18,7 @@ from rich.table import Table
 
 from tests.fuzz.harness import PATIENCE, Outcome, fuzz, prepare, try_one
 
-KINDS = ("success", "refusal", "fault")
+KINDS = ("success", "refusal", "stopped", "fault")
 
 
 def run() -> int:

@@ -39,13 +39,14 @@ _NEEDED = (
     "onnxruntime onnxruntime.quantization rich.console rich.table safetensors"
 ).split()
 
-#: Seconds that a command may take.
-PATIENCE = 20.0
+#: Seconds of a processor that a command may take, and how many times as long it may wait for others.
+PATIENCE, LOAD = 20.0, 10.0
 #: Bytes of memory that a command may ask for.
 MEMORY = 8 << 30
 #: A file of some bytes that onnxruntime itself keeps among temporary files.
 _RUNTIME = ".ses"
 _LONGEST = 1500  # characters of a message
+_STOPPED = "stopped in the middle of its work"
 _STANDS = "written and whole all the same"
 
 
@@ -55,7 +56,7 @@ class Outcome:
 
     Attributes:
         number, seed, command, damage: of the case, in words.
-        kind: success, refusal or fault.
+        kind: success, refusal, stopped (onnxruntime brought the process down, which was said in a line) or fault.
         message: what the command said on stderr. faults: what is wrong with that, in words.
         seconds: that it took.
     """
@@ -85,6 +86,8 @@ def prepare(folder: Path) -> None:
     for name in _NEEDED:
         import_module(name)
     all_methods()
+    # Commands run side by side; threads that wait for others would only take their time.
+    session.__kwdefaults__["threads"] = 1
     temporary = folder / "temporary"
     temporary.mkdir()
     (folder / "inputs").mkdir()
@@ -100,7 +103,7 @@ def fuzz(
 
     Args:
         folder: an empty one. numbers: of the cases. seed: of all that is drawn. jobs: how many at a time.
-        patience: seconds that a command may take. keep: leave folders of cases with faults.
+        patience: seconds of a processor that a command may take. keep: leave folders of cases with faults.
     """
     prepare(folder)
     with ProcessPoolExecutor(jobs, mp_context=get_context("fork")) as pool:
@@ -127,7 +130,8 @@ def try_one(folder: Path, seed: int, number: int, patience: float = PATIENCE, ke
     if not (keep and faults):
         shutil.rmtree(place)
         shutil.rmtree(temporary)
-    kind = "fault" if faults else "success" if ended.code == 0 else "refusal"
+    stopped = "stopped" if _STOPPED in ended.err else "refusal"
+    kind = "fault" if faults else "success" if ended.code == 0 else stopped
     command = " ".join((*case.job.arguments, *([f"[{case.surroundings}]"] if case.surroundings else [])))
     told = f"{case.damaged}: {'; '.join(case.done)}"
     return Outcome(number, case.seed, command, told, kind, ended.err, tuple(faults), ended.seconds)
@@ -147,10 +151,10 @@ def _apart(act: Callable[[], None], place: Path, temporary: Path, patience: floa
         reading, writing = os.pipe()  # closed by the end of the process, whatever it is
         child = os.fork()
         if child == 0:
-            _begin(place, temporary, out.fileno(), err.fileno())
+            _begin(place, temporary, out.fileno(), err.fileno(), patience)
             _end(act)
         os.close(writing)
-        ended = bool(select.select([reading], [], [], patience)[0])
+        ended = bool(select.select([reading], [], [], LOAD * patience)[0])
         if not ended:
             os.kill(child, signal.SIGKILL)
         os.close(reading)
@@ -164,7 +168,7 @@ def _read(descriptor: int) -> str:
     return os.pread(descriptor, 1 << 20, 0).decode("utf-8", "replace")
 
 
-def _begin(place: Path, temporary: Path, out: int, err: int) -> None:
+def _begin(place: Path, temporary: Path, out: int, err: int, patience: float) -> None:
     os.chdir(place)
     os.environ["TMPDIR"] = str(temporary)
     tempfile.tempdir = None
@@ -172,6 +176,7 @@ def _begin(place: Path, temporary: Path, out: int, err: int) -> None:
     os.dup2(err, 2)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_CPU, (int(patience), int(patience) + 2))
 
 
 def _end(act: Callable[[], None]) -> NoReturn:
@@ -195,20 +200,19 @@ def _end(act: Callable[[], None]) -> NoReturn:
 
 def _be(arguments: list[str], surroundings: str) -> None:
     """Become a command."""
-    sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - made for what it is now, as at the start of a program
     if surroundings == "full":
         os.dup2(os.open("/dev/full", os.O_WRONLY), 1)
     elif surroundings == "closed":
         os.close(1)
-        sys.stdout = None  # type: ignore[assignment] - as Python does
     elif surroundings == "broken":
         reading, writing = os.pipe()
         os.dup2(writing, 1)
         os.close(writing)
         os.close(reading)
-        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115
     elif surroundings == "threadless":
         threading.Thread.start = _no_thread  # type: ignore[method-assign]
+    # Made for what is there now, as Python does when it starts.
+    sys.stdout = None if surroundings == "closed" else open(1, "w", closefd=False)  # type: ignore[assignment]
     main(arguments)
 
 
@@ -220,9 +224,11 @@ def _judge_words(case: Case, ended: Ending) -> list[str]:
     """What is wrong with an exit code and a message."""
     if ended.code is None:
         return [f"hangs: killed after {ended.seconds:.0f} s"]
+    if ended.code == -signal.SIGXCPU:
+        return ["takes too long"]
     if ended.code < 0:
         return [f"killed by {signal.Signals(-ended.code).name}"]
-    lines = ended.err.splitlines()
+    lines = [line for line in ended.err.splitlines() if not line.startswith("terminate called")]  # libstdc++ says so
     faults = []
     if "defect of bot-onnx" in ended.err or "Traceback" in ended.err or ended.code == 99:
         faults.append("unexpected error")
