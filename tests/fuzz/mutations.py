@@ -21,9 +21,9 @@ Damage = Callable[[onnx.ModelProto, random.Random], str]
 _INTEGERS = (0, -1, 1, 2, 3, 7, 255, 1000, 2**31 - 1, 2**31, -(2**31), 2**62, 2**63 - 1, -(2**63))
 _FLOATS = (0.0, -1.0, math.nan, math.inf, -math.inf, 1e38, 1e-45)
 _OPS = (
-    "Add MatMul Relu Reshape Concat Split Slice Gather Transpose Identity Constant If Loop Scan Cast Shape Softmax Gemm "
-    "Conv LSTM Squeeze Unsqueeze TopK NonZero Resize Where Expand Einsum Attention RotaryEmbedding QLinearConv Dropout "
-    "SequenceEmpty Optional Frobnicate"
+    "Add MatMul Relu Reshape Concat Split Slice Gather Transpose Identity Constant If Loop Scan Cast Shape Softmax "
+    "Gemm Conv LSTM Squeeze Unsqueeze TopK NonZero Resize Where Expand Einsum Attention RotaryEmbedding QLinearConv "
+    "Dropout SequenceEmpty Optional Frobnicate"
 ).split()
 _ATTRIBUTES: tuple[Any, ...] = (1, 2.5, "text", [1, 2], [0.5], ["a", "b"], [], -(2**63), 2**63 - 1, [2**40] * 3)
 
