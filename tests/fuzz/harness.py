@@ -32,6 +32,7 @@ from bot_onnx.cli import main
 from bot_onnx.resample.registry import all_methods
 from bot_onnx.runtime import onnxruntime, session
 from tests.fuzz.jobs import OUT, Case, damage, draw, make_inputs
+from tests.fuzz.seeds import SEEDS
 
 #: What commands import when they run: done once, before anything is forked.
 _NEEDED = (
@@ -82,19 +83,24 @@ class Ending:
     seconds: float
 
 
-def prepare(folder: Path) -> None:
-    """Write what the commands read into an empty folder."""
+def prepare(folder: Path, jobs: int = 1) -> None:
+    """Write what the commands read into an empty folder, and import what they need."""
     for name in _NEEDED:
         import_module(name)
     all_methods()
     # Commands run side by side; threads that wait for others would only take their time.
     session.__kwdefaults__["threads"] = 1
-    temporary = folder / "temporary"
-    temporary.mkdir()
-    (folder / "inputs").mkdir()
-    make_inputs(folder / "inputs", lambda arguments: run(arguments, folder, temporary).code or 0)
+    with ProcessPoolExecutor(jobs, mp_context=get_context("fork")) as pool:
+        list(pool.map(_prepare, [folder] * len(SEEDS), SEEDS))
     assert not list((folder / "inputs").rglob(".*")), "something was left behind"
     gc.freeze()  # else every collection in a child would copy the pages of what it inherits
+
+
+def _prepare(folder: Path, name: str) -> None:
+    place, temporary = folder / "inputs" / name, folder / f"temporary-{name}"
+    place.mkdir(parents=True)
+    temporary.mkdir()
+    make_inputs(place, name, lambda arguments: run(arguments, place, temporary).code or 0)
 
 
 def fuzz(
@@ -106,7 +112,7 @@ def fuzz(
         folder: an empty one. numbers: of the cases. seed: of all that is drawn. jobs: how many at a time.
         patience: seconds of a processor that a command may take. keep: leave folders of cases with faults.
     """
-    prepare(folder)
+    prepare(folder, jobs)
     with ProcessPoolExecutor(jobs, mp_context=get_context("fork")) as pool:
         waiting = {pool.submit(try_one, folder, seed, number, patience, keep): number for number in numbers}
         for done in as_completed(waiting):

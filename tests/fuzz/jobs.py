@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 from onnx import external_data_helper
+from safetensors.numpy import save
 
 from tests.fuzz.mutations import break_text, damage_model
 from tests.fuzz.seeds import SEEDS, Seed, to_typed
@@ -146,39 +147,37 @@ def _damage_beside(path: Path, rng: random.Random) -> str:
     return f"{path.name}: {('', '', 'a folder', 'a link out', 'gone')[change]}"
 
 
-def make_inputs(folder: Path, run: Callable[[list[str]], int]) -> None:
-    """Write what the commands read, a folder per seed.
+def make_inputs(folder: Path, name: str, run: Callable[[list[str]], int]) -> None:
+    """Write what the commands on one seed read.
 
     Args:
         folder: an empty one.
+        name: of the seed.
         run: runs a command in a process of its own and returns its exit code.
     """
-    for name, seed in SEEDS.items():
-        place = folder / name
-        place.mkdir()
-        _write_model(seed, place / SOURCE)
-        (place / SPEC).write_text(json.dumps(dict(seed.spec)))
-        config = {"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 2, "intermediate_size": 16}
-        (place / CONFIG).write_text(json.dumps(config | {"num_attention_heads": 2, "vocab_size": 20}))
-        np.savez(place / INPUTS, **seed.inputs)  # type: ignore[arg-type]
-        halved = [str(place / SPEC) if not seed.resized else "--width", *(["0.5"] if seed.resized else [])]
-        target = ["--spec", *halved] if not seed.resized else halved
-        if seed.resized:
-            assert run(["resize", str(place / SOURCE), "--width", "1.5", "-o", str(place / MODEL), "-q"]) == 0, name
-        else:
-            (place / MODEL).write_bytes((place / SOURCE).read_bytes())
-        if seed.typed:
-            model = onnx.load(place / MODEL)
-            to_typed(model)
-            onnx.save(model, place / MODEL)
-        assert run(["resize", str(place / MODEL), *target, "-o", str(place / RESIZED), "-q"]) == 0, name
-        tensors = onnx.load(place / MODEL, load_external_data=False).graph.initializer
-        floats = [tensor for tensor in tensors if tensor.data_type in (1, 10, 11) and tensor.dims]
-        (place / NAMES).write_text(json.dumps({tensor.name: f"net.{tensor.name}.weight" for tensor in floats}))
-        told = ["--names", str(place / NAMES), "-o", str(place / WEIGHTS), "-q"]
-        if run(["export", str(place / MODEL), *told]) != 0:
-            (place / NAMES).write_text("{}")
-            (place / WEIGHTS).write_bytes((folder / "mlp" / WEIGHTS).read_bytes())
+    seed = SEEDS[name]
+    paths = {file: str(folder / file) for file in (MODEL, SOURCE, RESIZED, SPEC, NAMES, WEIGHTS)}
+    _write_model(seed, folder / SOURCE)
+    (folder / SPEC).write_text(json.dumps(dict(seed.spec)))
+    config = {"model_type": "bert", "hidden_size": 8, "num_hidden_layers": 2, "intermediate_size": 16}
+    (folder / CONFIG).write_text(json.dumps(config | {"num_attention_heads": 2, "vocab_size": 20}))
+    np.savez(folder / INPUTS, **seed.inputs)  # type: ignore[arg-type]
+    if seed.resized:
+        assert run(["resize", paths[SOURCE], "--width", "1.5", "-o", paths[MODEL], "-q"]) == 0, name
+    else:
+        (folder / MODEL).write_bytes((folder / SOURCE).read_bytes())
+    if seed.typed:
+        model = onnx.load(folder / MODEL)
+        to_typed(model)
+        onnx.save(model, folder / MODEL)
+    target = ["--width", "0.5"] if seed.resized else ["--spec", paths[SPEC]]
+    assert run(["resize", paths[MODEL], *target, "-o", paths[RESIZED], "-q"]) == 0, name
+    tensors = onnx.load(folder / MODEL, load_external_data=False).graph.initializer
+    floats = [tensor for tensor in tensors if tensor.data_type in (1, 10, 11) and tensor.dims]
+    (folder / NAMES).write_text(json.dumps({tensor.name: f"net.{tensor.name}.weight" for tensor in floats}))
+    if run(["export", paths[MODEL], "--names", paths[NAMES], "-o", paths[WEIGHTS], "-q"]) != 0:
+        (folder / NAMES).write_text("{}")  # packed weights have other names once they are floats
+        (folder / WEIGHTS).write_bytes(save({"net.weight": np.zeros((3, 4), np.float32)}))
 
 
 def _write_model(seed: Seed, path: Path) -> None:
