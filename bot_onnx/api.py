@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from os import PathLike
@@ -28,6 +28,7 @@ from bot_onnx.graph.types import Structure
 from bot_onnx.proof import Way, settle
 from bot_onnx.resample import make_options, shrinking_operators
 from bot_onnx.resample.devices import namespace
+from bot_onnx.resample.parallel import Background
 from bot_onnx.spec import TargetSpec
 from bot_onnx.surgery.calibrated import told as told_of_scales
 from bot_onnx.surgery.execute import Progress, produce
@@ -212,7 +213,7 @@ def plan(
     target = _spec(spec)
     chosen = make_options(method, **dict(options or {}))
     sweep_beside(model)
-    with open_model(model, given=as_given(inputs, input_shapes)) as source, ThreadPoolExecutor(1) as reader:
+    with open_model(model, given=as_given(inputs, input_shapes)) as source, Background() as reader:
         source.check_resizable()
         digest = reader.submit(source.sha256)
         analysis = analyse(source.model())
@@ -306,13 +307,13 @@ def resize(
     sweep_beside(model, out)
     given = as_given(inputs, input_shapes)
     loose = None if given is None else replace(given, strict=False)  # what is resized may take other sizes
-    with open_model(model, given=given) as source, ThreadPoolExecutor(1) as reader, ExitStack() as files:
+    with open_model(model, given=given) as source, Background() as reader, ExitStack() as files:
         in_data = source.uses_external_data if external is None else external
         read_only = (*source.files, *_files_among(spec, calibration))
         check_output(out, external=in_data, force=force, sources=read_only)
         source.check_resizable()
         # Reading every byte (for NaN, for the hash) overlaps with the analysis, which reads none.
-        finite = reader.submit(source.check, allow_nonfinite=allow_nonfinite)
+        finite = reader.submit(lambda: source.check(allow_nonfinite=allow_nonfinite))
         digest = reader.submit(source.sha256)
         analysis = analyse(source.model())
         scheme = scheme_of(analysis.model)

@@ -41,7 +41,8 @@ def session(
     Args:
         model: path or serialised message.
         optimise: run onnxruntime's graph optimisations.
-        threads: of one operator; 0: as many as there are processors.
+        threads: of one operator; 0: as many as there are processors. Where the system gives no thread, the one that
+            calls does the work.
         prepack: keep copies of weights in the order that the kernels like best.
         shapes_first: run each Shape node as soon as it can, so that a buffer which only waits for it is freed.
     """
@@ -60,7 +61,18 @@ def session(
         options.add_session_config_entry("session.disable_prepacking", "1")
     if not optimise:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    try:
+        return _open(runtime, model, options)
+    except RuntimeError as error:
+        if type(error) is not RuntimeError or threads == 1:  # what is wrong with a model has a type of its own
+            raise
+    options.intra_op_num_threads = 1
+    return _open(runtime, model, options)
+
+
+def _open(runtime: Any, model: str | bytes, options: Any) -> Any:
+    # Falling back from one provider to itself would only print to stdout.
+    return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
 
 
 def run_within(runner: Any, feeds: Mapping[str, Any], seconds: float) -> list[Any]:

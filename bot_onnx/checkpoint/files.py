@@ -31,6 +31,9 @@ DTYPES = {
     ir.DataType.BFLOAT16: "BF16",
 }
 
+#: What the format calls the data types that NumPy has, bfloat16 among them.
+_READABLE = frozenset({*DTYPES.values(), *"I16 I8 U8 U16 U32 U64".split()})
+
 
 class SafetensorsFile:
     """A checkpoint in safetensors files; tensors are read when asked for.
@@ -54,6 +57,7 @@ class SafetensorsFile:
         self.path = os.fspath(path)
         self.shapes: dict[str, Shape] = {}
         self._homes: dict[str, Any] = {}
+        self._kinds: dict[str, str] = {}
         whole: set[str] = set()
         safe_open = _library().safe_open
         for file in checkpoint_files(Path(path)):
@@ -65,7 +69,8 @@ class SafetensorsFile:
                             raise CheckpointError(f"{self.path} holds {key!r} twice: keep one of its files")
                         view = handle.get_slice(key)
                         self.shapes[key] = tuple(view.get_shape())
-                        if view.get_dtype()[0] in "IUB" and view.get_dtype() != "BF16":
+                        kind = self._kinds[key] = str(view.get_dtype())
+                        if kind[0] in "IUB" and kind != "BF16":
                             whole.add(key)
                         self._homes[key] = file
             except (OSError, _library().SafetensorError) as error:
@@ -77,10 +82,15 @@ class SafetensorsFile:
         """Values of one tensor.
 
         Raises:
-            CheckpointError: there is no such key.
+            CheckpointError: there is no such key, or NumPy has no such data type.
         """
         if key not in self._homes:
             raise CheckpointError(f"{self.path} has no tensor {key!r}")
+        if self._kinds[key] not in _READABLE:
+            raise CheckpointError(
+                f"{self.path} holds {key!r} as {self._kinds[key]}, whose numbers mean nothing without the framework's "
+                "scales: save the checkpoint as F32, F16 or BF16"
+            )
         with _library().safe_open(self._homes[key], framework="np") as handle:
             return np.asarray(handle.get_tensor(key))
 

@@ -74,8 +74,10 @@ def _claims(tensor: str, value: object, shape: Shape, structure: Structure, turn
         raise ValueError("this is no key")
     transpose, axis, part = value.get("transpose"), value.get("axis", 0), value.get("part")
     transpose = turned if transpose is None else transpose
-    if not isinstance(transpose, bool) or not _is_count(axis, len(shape)) or not (part is None or _is_count(part)):
+    if not isinstance(transpose, bool) or not _is_count(axis, len(shape) or 1) or not (part is None or _is_count(part)):
         raise ValueError("'transpose' is true or false, 'axis' and 'part' are whole numbers")
+    if not shape and ("joined" in value or part is not None):
+        raise ValueError("a single number is neither joined nor a part")
     perm = tuple(reversed(range(len(shape)))) if transpose else None
     if "joined" not in value:
         if not isinstance(value["key"], str):

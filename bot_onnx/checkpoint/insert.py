@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -18,8 +17,8 @@ from bot_onnx.checkpoint.types import Array, Checkpoint
 from bot_onnx.errors import CheckpointError
 from bot_onnx.graph.reader import Source
 from bot_onnx.graph.weight_files import Watched
-from bot_onnx.surgery.emit import PROVENANCE, skeleton, weight_slots
-from bot_onnx.surgery.lineage import unpromised
+from bot_onnx.surgery.emit import skeleton, weight_slots
+from bot_onnx.surgery.lineage import read_provenance, unpromised
 from bot_onnx.surgery.writer import check_output, write_model
 from bot_onnx.verify import raise_unless_passed, verify_model
 
@@ -67,7 +66,7 @@ def insert_file(
     covered |= {name for fold in assignment.folds for name in fold.tensors}
     keys = [*assignment.claims, *(key for fold in assignment.folds for key in fold.keys)]
     slots = weight_slots(graph, covered)
-    known = json.loads(analysis.model.metadata_props.get(PROVENANCE, "{}"))
+    known = read_provenance(analysis.model.metadata_props)
     digest = hashlib.sha256()
 
     def produce() -> Iterator[tuple[str, Array]]:

@@ -15,7 +15,7 @@ from bot_onnx.checkpoint.export import Transfer, analysed, collect, export_file
 from bot_onnx.checkpoint.files import ArrayCheckpoint, SafetensorsFile, checkpoint_files
 from bot_onnx.checkpoint.insert import insert_file
 from bot_onnx.checkpoint.types import Array, Checkpoint
-from bot_onnx.graph.data_files import locations
+from bot_onnx.graph.data_files import named_files
 from bot_onnx.graph.lost_files import surviving
 from bot_onnx.graph.reader import open_model
 from bot_onnx.graph.weight_files import Watched
@@ -159,7 +159,7 @@ def _files_of(*checkpoints: Any, others: Sequence[Any] = ()) -> tuple[Path, ...]
     for path in (Path(entry) for entry in checkpoints if isinstance(entry, str | PathLike)):
         files += [path, *checkpoint_files(path)]
     for path in (Path(entry) for entry in others if isinstance(entry, str | PathLike)):
-        files += [path, path / "config.json", *(path.with_name(name) for name in locations(path))]
+        files += [path, path / "config.json", *named_files(path)]
     return tuple(file for file in files if file.is_file())
 
 

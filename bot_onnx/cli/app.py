@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
@@ -15,7 +17,7 @@ import click
 
 from bot_onnx import __version__
 from bot_onnx.cli.failures import guarded, guarded_help
-from bot_onnx.cli.lost_pages import explain_lost_pages
+from bot_onnx.cli.last_resort import explain_crashes
 
 #: Command name -> what it does, for the overview: only the command that runs is imported.
 COMMANDS = {
@@ -76,7 +78,8 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     """
     _leave_cleanly()
     _open_standard_streams()
-    explain_lost_pages()
+    _hush_libraries()
+    explain_crashes()
     for stream in (sys.stdout, sys.stderr):
         # A name that the terminal's encoding lacks is shown by its code: no reason to fail.
         with suppress(AttributeError, ValueError):
@@ -98,6 +101,12 @@ def _open_standard_streams() -> None:
             os.open(os.devnull, os.O_RDONLY)  # takes the lowest number that is free
     if sys.stdout is None:
         sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - open for as long as the process
+
+
+def _hush_libraries() -> None:
+    """What libraries warn of and log is for programmers: stderr is for what a command has to say."""
+    warnings.simplefilter("ignore")
+    logging.getLogger().addHandler(logging.NullHandler())
 
 
 def _leave_cleanly() -> None:

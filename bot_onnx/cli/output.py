@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -67,7 +67,8 @@ class Activity:
 
     def start(self) -> None:
         """Start to count the second."""
-        self._timer.start()
+        with suppress(RuntimeError):  # the system gives no thread, so there is no bar
+            self._timer.start()
 
     def stop(self) -> None:
         """Remove the bar, if there is one."""

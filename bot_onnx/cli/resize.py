@@ -176,12 +176,12 @@ def _check_files(job: _Job, values: dict[str, Any]) -> None:
 
 
 def _check_plan_out(job: _Job, given: Sequence[Path], force: bool) -> None:
-    from bot_onnx.graph.data_files import locations
+    from bot_onnx.graph.data_files import named_files
     from bot_onnx.surgery.writer import check_output
 
     assert job.plan_out is not None
     models = [job.model, job.output]
-    data = [path.with_name(name) for path in models for name in locations(path)]
+    data = [file for path in models for file in named_files(path)]
     try:
         check_output(job.plan_out, force=force, sources=[*models, *data, *given])
     except OutputError as error:

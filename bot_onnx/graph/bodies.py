@@ -99,7 +99,8 @@ class _Opener:
     def _replace(self, graph: ir.Graph, node: ir.Node, bodies: list[ir.Graph]) -> None:
         made = [list(body.outputs) for body in bodies]
         given = [value for body in bodies for value in body.inputs]
-        types = [[value.type for value in values] for values in made]
+        types = [[_declared(value) for value in values] for values in made]
+        taken = [_declared(value) for value in given]
         for body in bodies:
             body.outputs.clear()
             body.inputs.clear()
@@ -121,7 +122,7 @@ class _Opener:
         join.meta[_TYPES] = types
         if entry is not None:
             join.meta[_ENTRY] = entry
-            join.meta[_INPUT_TYPES] = [value.type for value in given]
+            join.meta[_INPUT_TYPES] = taken
         for index, body in enumerate(bodies):
             nodes = list(body)
             body.remove(nodes)
@@ -316,7 +317,7 @@ class _Writer:
         if entry is not None:
             for position, (given, kind) in enumerate(zip(entry.outputs, join.meta[_INPUT_TYPES], strict=False)):
                 counts = join.op_type == "Loop" and position < _LOOP_SCALARS
-                graph.input.append(_port(given.name or "", kind, scalar=counts))
+                graph.input.append(_port(join, given.name or "", kind, scalar=counts))
         own = {value for node in members for value in node.outputs if not is_entry(node)}
         done: set[str] = set()
         for value, kind in zip(returned(join, index), join.meta[_TYPES][index], strict=True):
@@ -326,7 +327,7 @@ class _Writer:
                 outcome = fresh_name(f"{value.name}__returned", self._taken)
                 graph.node.append(onnx.helper.make_node("Identity", [value.name or ""], [outcome], name=outcome))
             done.add(outcome)
-            graph.output.append(_port(outcome, kind))
+            graph.output.append(_port(join, outcome, kind))
         return graph
 
 
@@ -358,12 +359,25 @@ def scan_axes(mark: ir.Node) -> tuple[int, list[int]]:
     return count, axes
 
 
-def _port(name: str, kind: ir.TypeProtocol | None, *, scalar: bool = False) -> onnx.ValueInfoProto:
-    """A value with its type and, but for scalars, no shape: the file's own may be stale."""
-    value = ir.Value(name=name, type=kind)
-    proto = ir.serde.serialize_value(value)
+Declared = tuple[ir.TypeProtocol | None, int | None]  #: type and number of axes, where a body's port says them
+
+
+def _declared(value: ir.Value) -> Declared:
+    return value.type, None if value.shape is None else len(value.shape)
+
+
+def _port(join: ir.Node, name: str, declared: Declared, *, scalar: bool = False) -> onnx.ValueInfoProto:
+    """A value with its type and, but for scalars, no sizes: the file's own may be stale.
+
+    onnxruntime wants to know how many axes the outputs of a Scan's body have, which cannot change as it runs.
+    """
+    kind, rank = declared
+    proto = ir.serde.serialize_value(ir.Value(name=name, type=kind))
     if proto.type.HasField("tensor_type"):
         proto.type.tensor_type.ClearField("shape")
         if scalar:
+            proto.type.tensor_type.shape.SetInParent()
+        elif join.op_type == "Scan" and rank is not None:
+            proto.type.tensor_type.shape.dim.extend(onnx.TensorShapeProto.Dimension() for _ in range(rank))
             proto.type.tensor_type.shape.SetInParent()
     return proto

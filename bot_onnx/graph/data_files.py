@@ -112,4 +112,10 @@ def locations(model: Path) -> frozenset[str]:
     except (GraphError, DecodeError, OSError):
         return frozenset()
     entries = (entry for _, tensor in all_tensors(proto) for entry in tensor.external_data)
-    return frozenset(entry.value for entry in entries if entry.key == "location") - {"\0"}
+    named = (entry.value for entry in entries if entry.key == "location")
+    return frozenset(name for name in named if isinstance(name, str) and name and "\0" not in name)
+
+
+def named_files(model: Path) -> list[Path]:
+    """Paths of the data files that a model names, wherever they lie; some may be missing."""
+    return [model.parent / name for name in sorted(locations(model))]

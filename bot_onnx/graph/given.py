@@ -5,7 +5,6 @@ Without it sizes are guessed and values made up (see :mod:`bot_onnx.graph.inputs
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 
 from bot_onnx.errors import DataError
 from bot_onnx.graph.inputs import InputSpec, Pair
+from bot_onnx.graph.sample_arrays import read_arrays
 
 Array = NDArray[Any]
 _KEY = "bot_onnx.given"
@@ -120,6 +120,8 @@ def _check(spec: InputSpec, shape: tuple[int, ...], array: Array | None) -> None
         raise DataError(f"input {spec.name!r} is given as {list(shape)}, and the model takes {list(spec.shape)}")
     if array is not None and not np.can_cast(array.dtype, spec.dtype, "same_kind"):
         raise DataError(f"input {spec.name!r} is given as {array.dtype}, and the model takes {spec.dtype}: save it so")
+    if array is not None and array.dtype.kind == "f" and np.isnan(array).any():
+        raise DataError(f"input {spec.name!r} is given with NaN in it, on which nothing can be compared: replace it")
 
 
 def read_given(inputs: Path | None, shapes: Iterable[str] = ()) -> Given:
@@ -134,13 +136,7 @@ def read_given(inputs: Path | None, shapes: Iterable[str] = ()) -> Given:
     """
     arrays: dict[str, Array] = {}
     if inputs is not None:
-        try:
-            with np.load(inputs, allow_pickle=False) as archive:
-                arrays = {name: archive[name] for name in archive.files}
-        except FileNotFoundError:
-            raise DataError(f"there is no file {inputs}: give an .npz file with an array per input") from None
-        except (AttributeError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-            raise DataError(f"{inputs} is no .npz file of plain arrays: {error}") from error
+        arrays, _ = read_arrays(inputs)
         if not arrays:
             raise DataError(f"{inputs} holds no arrays: save one per input")
     return Given(arrays, dict(map(_shape, shapes)))

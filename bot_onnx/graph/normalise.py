@@ -15,6 +15,7 @@ from onnx_ir.passes import common
 from bot_onnx.graph.bodies import lay_open
 from bot_onnx.graph.copies import share_copies
 from bot_onnx.graph.folded_norms import folded_note
+from bot_onnx.graph.inlining import inline
 from bot_onnx.graph.lookups import gather_rows
 from bot_onnx.graph.nodes import fresh_name, names_in
 from bot_onnx.graph.opening import (
@@ -60,8 +61,7 @@ def normalise(model: ir.Model) -> ir.Model:
     other than two operands, no fused ones, no second copies of a weight, and no quantised
     ops but those that cannot be followed.
     """
-    if model.functions:
-        common.InlinePass()(model)
+    inline(model)
     lay_open(model.graph)
     _lift_tensor_constants(model.graph)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)  # constants of other kinds

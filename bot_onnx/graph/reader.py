@@ -27,6 +27,7 @@ from bot_onnx.graph.data_files import check_seal
 from bot_onnx.graph.finite import NonFinite
 from bot_onnx.graph.given import Given, attach
 from bot_onnx.graph.limits import check_classical, check_functions, check_loops, check_ports, check_weights
+from bot_onnx.graph.references import check_references
 from bot_onnx.graph.repairs import repair
 from bot_onnx.graph.tensor_protos import (
     all_tensors,
@@ -384,6 +385,7 @@ def _check_structure(proto: onnx.ModelProto, path: Path) -> None:
         onnx.checker.check_model(weightless)
     except Exception as error:  # the checker raises several types of its own
         raise GraphError(f"{path} is not a valid model: {one_line(error)}; export it again") from error
+    check_references(proto, str(path))
     check_ports(proto, str(path))
     if proto.graph.sparse_initializer:
         name = proto.graph.sparse_initializer[0].values.name

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from bot_onnx.errors import DataError
 from bot_onnx.graph.archives import check_archive
 from bot_onnx.graph.inputs import InputSpec, input_specs
+from bot_onnx.graph.tensor_protos import one_line
 
 Array = NDArray[Any]
 
@@ -71,7 +72,7 @@ def read_samples(path: Path, specs: Sequence[InputSpec], rows: Mapping[str, int]
     Raises:
         DataError: it is no such file, or does not suit the model.
     """
-    arrays, others = _loaded(path, {spec.name for spec in specs})
+    arrays, others = read_arrays(path, {spec.name for spec in specs})
     missing = [spec.name for spec in specs if spec.name not in arrays]
     if missing:
         raise DataError(
@@ -89,22 +90,35 @@ def read_samples(path: Path, specs: Sequence[InputSpec], rows: Mapping[str, int]
     return Samples(batched, {spec.name: checked[spec.name] for spec in specs if not spec.shape}, chunk, notes)
 
 
-def _loaded(path: Path, wanted: set[str]) -> tuple[dict[str, Array], list[str]]:
-    """The arrays of a file that are wanted, and the names of the others."""
+def read_arrays(path: Path, wanted: set[str] | None = None) -> tuple[dict[str, Array], list[str]]:
+    """Read an ``.npz`` file.
+
+    Args:
+        path: of the file.
+        wanted: names of the arrays that are read; None: all.
+
+    Returns:
+        Arrays by name, and the names of those that were left.
+
+    Raises:
+        DataError: there is no such file, it is damaged, or it holds anything but plain arrays.
+    """
+    way_out = "give an .npz file with an array per input of the model"
     if not path.exists():
-        raise DataError(f"there is no file {path}: give an .npz file with an array per input of the model")
+        raise DataError(f"there is no file {path}: {way_out}")
     if not path.is_file():
-        raise DataError(f"{path} is no regular file: give an .npz file with an array per input of the model")
+        raise DataError(f"{path} is no regular file: {way_out}")
     try:
         check_archive(path, wanted)
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):
+            told = ", ".join(sorted(wanted or ())) or "NAME"
             raise DataError(
-                f"{path} is one array without a name (.npy): save arrays by input name, np.savez(path, "
-                f"{', '.join(sorted(wanted))}=…)"
+                f"{path} is one array without a name (.npy): save arrays by input name, np.savez(path, {told}=…)"
             )
         with loaded as archive:
-            arrays = {name: archive[name] for name in archive.files if name in wanted}
+            chosen = [name for name in archive.files if wanted is None or name in wanted]
+            arrays = {name: archive[name] for name in chosen}
             odd = next((name for name, array in arrays.items() if not isinstance(array, np.ndarray)), None)
             if odd is not None:
                 raise DataError(f"{odd!r} in {path} is no array: save the file with np.savez")
@@ -112,8 +126,7 @@ def _loaded(path: Path, wanted: set[str]) -> tuple[dict[str, Array], list[str]]:
     except DataError:
         raise
     except Exception as error:  # NumPy and zipfile raise whatever a damaged file makes them meet
-        told = " ".join(str(error).split()) or type(error).__name__
-        raise DataError(f"{path} is no .npz file of plain arrays: {told[:200]}") from error
+        raise DataError(f"{path} is no .npz file of plain arrays: {one_line(error)}") from error
 
 
 def samples_for(model: ir.Model, path: Path) -> Samples:

@@ -14,6 +14,7 @@ from bot_onnx.surgery.staging import Staging
 
 SUFFIX = ".recover"
 _FORMAT = 1
+_WAY_OUT = "go on with the same command as before, or start anew with --restart"
 
 #: What the fields of a fingerprint are called in messages.
 _WORDS = {
@@ -46,17 +47,20 @@ class Savepoint:
         """
         if not self.path.exists():
             return None
-        way_out = "go on with the same command as before, or start anew with --restart"
         try:
             state: dict[str, Any] = torch().load(self.path, weights_only=True)
-            theirs = json.loads(state["fingerprint"])
+            theirs = dict(json.loads(state["fingerprint"]))
         except Exception as error:  # unpickling raises whatever it meets
-            raise RecoverError(f"{self.path} is no checkpoint of a training that can be read; {way_out}") from error
+            raise self.unreadable() from error
         differing = [key for key in {**self._fingerprint, **theirs} if self._fingerprint.get(key) != theirs.get(key)]
         if differing:
             told = [_WORDS.get(key, f"{key} {theirs.get(key)}, not {self._fingerprint.get(key)}") for key in differing]
-            raise RecoverError(f"{self.path} is the checkpoint of another training ({', '.join(told)}): {way_out}")
+            raise RecoverError(f"{self.path} is the checkpoint of another training ({', '.join(told)}): {_WAY_OUT}")
         return state
+
+    def unreadable(self) -> RecoverError:
+        """The error of a file that is damaged, or in which something is missing."""
+        return RecoverError(f"{self.path} is no checkpoint of a training that can be read; {_WAY_OUT}")
 
     def save(self, state: Mapping[str, Any]) -> None:
         """Write what the next step depends on.

@@ -59,8 +59,7 @@ class Training:
         optimiser = self._optimiser()
         losses: list[float] = []
         if state is not None:
-            losses = list(state["losses"])
-            self._restore(state, optimiser)
+            losses = self._restore(state, optimiser)
         saved = time.monotonic()
         with Deferred() as signals:
             for step in range(len(losses), self.settings.steps):
@@ -115,12 +114,35 @@ class Training:
             }
         )
 
-    def _restore(self, state: dict[str, Any], optimiser: Any) -> None:
-        with torch().no_grad():
-            for kept, parameters in (("weights", self.student.parameters), ("maps", self.objective.parameters)):
-                for name, parameter in parameters.items():
-                    parameter.copy_(state[kept][name])
-        optimiser.load_state_dict(state["optimiser"])
+    def _restore(self, state: dict[str, Any], optimiser: Any) -> list[float]:
+        """Take up a saved state; returns the losses so far.
+
+        Raises:
+            RecoverError: something is missing in it, or has another shape.
+        """
+        settings = [set(group) for group in optimiser.param_groups]
+        try:
+            losses = [float(loss) for loss in state["losses"]]
+            with torch().no_grad():
+                for kept, parameters in (("weights", self.student.parameters), ("maps", self.objective.parameters)):
+                    for name, parameter in parameters.items():
+                        _same_shape(state[kept][name], parameter)
+                        parameter.copy_(state[kept][name])
+            optimiser.load_state_dict(state["optimiser"])
+            if [set(group) for group in optimiser.param_groups] != settings:
+                raise ValueError("settings of the optimiser")
+            for parameter, kept in optimiser.state.items():
+                float(kept["step"])
+                for moment in ("exp_avg", "exp_avg_sq"):
+                    _same_shape(kept[moment], parameter)
+        except Exception as error:  # whatever a value of another kind makes PyTorch meet
+            raise self.savepoint.unreadable() from error
+        return losses
+
+
+def _same_shape(kept: Any, parameter: Any) -> None:
+    if kept.shape != parameter.shape:
+        raise ValueError(f"{tuple(kept.shape)} for {tuple(parameter.shape)}")
 
 
 def rate_at(step: int, steps: int) -> float:

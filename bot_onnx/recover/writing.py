@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,8 +12,8 @@ import numpy as np
 from bot_onnx.recover.network import Network
 from bot_onnx.recover.trainable import Trainable
 from bot_onnx.recover.types import Array
-from bot_onnx.surgery.emit import PROVENANCE, skeleton, weight_slots
-from bot_onnx.surgery.lineage import unpromised
+from bot_onnx.surgery.emit import skeleton, weight_slots
+from bot_onnx.surgery.lineage import read_provenance, unpromised
 from bot_onnx.surgery.writer import write_model
 
 
@@ -53,7 +52,7 @@ def write_trained(
     digest = hashlib.sha256()
     for name in sorted(values):
         digest.update(values[name].reshape(-1).view(np.uint8).data)
-    known = json.loads(network.analysis.model.metadata_props.get(PROVENANCE, "{}"))
+    known = read_provenance(network.analysis.model.metadata_props)
     provenance = {**unpromised(known, "trained since"), "recovered": dict(told), "weights_sha256": digest.hexdigest()}
 
     def produce() -> Iterator[tuple[str, Array]]:

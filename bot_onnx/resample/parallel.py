@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import lru_cache
 from typing import TypeVar
 
 Tile = TypeVar("Tile")
+Result = TypeVar("Result")
 
 #: More threads than this wait for memory, not for processors.
 MOST_THREADS = 16
@@ -35,8 +37,11 @@ def share(work: Callable[[Tile], object], tiles: list[Tile]) -> None:
     """
     threads = thread_count()
     left = iter(tiles)  # a list's iterator gives each tile to one thread
-    waiting = [_pool(threads - 1).submit(_work_through, work, left) for _ in range(min(threads, len(tiles)) - 1)]
+    waiting: list[Future[None]] = []
     try:
+        with suppress(RuntimeError):  # the system gives no thread: this one does the work
+            for _ in range(min(threads, len(tiles)) - 1):
+                waiting.append(_pool(threads - 1).submit(_work_through, work, left))
         _work_through(work, left)
     finally:
         for helper in waiting:
@@ -46,6 +51,39 @@ def share(work: Callable[[Tile], object], tiles: list[Tile]) -> None:
 def _work_through(work: Callable[[Tile], object], left: Iterable[Tile]) -> None:
     for tile in left:
         work(tile)
+
+
+class Background:
+    """One thread that does one thing after the other; a context manager that waits for it at its end.
+
+    Where the system gives no thread, work is done when it is submitted.
+    """
+
+    def __init__(self) -> None:
+        self._pool: ThreadPoolExecutor | None = ThreadPoolExecutor(1)
+
+    def submit(self, work: Callable[[], Result]) -> Future[Result]:
+        """Start ``work``, or do it; what it returns or raises is in the future."""
+        if self._pool is not None:
+            try:
+                return self._pool.submit(work)
+            except RuntimeError:
+                self._pool = None
+        done: Future[Result] = Future()
+        try:
+            done.set_result(work())
+        except Exception as error:
+            done.set_exception(error)
+        return done
+
+    def __enter__(self) -> Background:
+        """Return itself."""
+        return self
+
+    def __exit__(self, *ending: object) -> None:
+        """Wait for all that was submitted."""
+        if self._pool is not None:
+            self._pool.shutdown()
 
 
 @lru_cache(maxsize=1)

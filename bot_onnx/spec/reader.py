@@ -45,7 +45,7 @@ def parse_object(text: str, where: str) -> dict[str, Any]:
         where: file or library name, for messages.
 
     Raises:
-        SpecError: the text is no JSON (with line and column) or no object.
+        SpecError: the text is no JSON (with line and column), no object, or has text that is none.
     """
 
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -67,6 +67,17 @@ def parse_object(text: str, where: str) -> dict[str, Any]:
         ) from error
     except (RecursionError, ValueError) as error:
         raise SpecError(f"{where}: the JSON cannot be read ({error}); a spec is a flat object of keys.") from error
+    if _has_surrogates(data):
+        raise SpecError(f"{where}: a text in it has half of a character (\\ud800 to \\udfff); write the whole one.")
     if not isinstance(data, dict):
         raise SpecError(f'{where}: a spec is a JSON object such as {{"hidden": 384}}, not a {type(data).__name__}.')
     return data
+
+
+def _has_surrogates(data: Any) -> bool:
+    """Whether a text in JSON data cannot be encoded: half of a surrogate pair."""
+    try:
+        json.dumps(data, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return True
+    return False

@@ -64,10 +64,11 @@ def settle(scratch: Path) -> None:
     try:
         told = json.loads((scratch / _NOTE).read_text(encoding="utf-8"))
         journal = Journal(told["model"], told["made"], tuple(told["obsolete"]), told["second"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return
-    names = (journal.model, journal.made, journal.second, *journal.obsolete)
-    if any(name is not None and Path(name).name != name for name in names):
+    optional = [name for name in (journal.made, journal.second) if name is not None]
+    names = [journal.model, *optional, *journal.obsolete]
+    if not all(isinstance(name, str) and name and Path(name).name == name for name in names):
         return
     folder = scratch.parent
     model, staged = folder / journal.model, scratch / STAGED / journal.model

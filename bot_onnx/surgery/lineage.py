@@ -203,7 +203,7 @@ def _from_json(told: Any) -> Axis | None:
 def read_lineage(metadata: Mapping[str, str]) -> Lineage | None:
     """What the metadata of a file say of its source; None where they say nothing, or nothing that can be read."""
     try:
-        told = json.loads(metadata[PROVENANCE])
+        told = read_provenance(metadata)
         promise = told["promise"]
         tolerance = float(promise["tolerance"])
         factors = tuple((str(name), float(factor)) for name, factor in promise["factors"])
@@ -224,8 +224,17 @@ def read_lineage(metadata: Mapping[str, str]) -> Lineage | None:
             sizes={str(identity): int(size) for identity, size in told["sizes"].items()},
             layers=frozenset(map(str, told["layers"])),
         )
-    except (KeyError, TypeError, ValueError, AttributeError, RecursionError):
+    except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError):
         return None
+
+
+def read_provenance(metadata: Mapping[str, str]) -> dict[str, Any]:
+    """What the metadata of a file say of how it was made; empty where that is nothing, or no JSON object."""
+    try:
+        told = json.loads(metadata[PROVENANCE])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        return {}
+    return told if isinstance(told, dict) else {}
 
 
 def _names(told: Any) -> tuple[str, ...] | None:

@@ -22,7 +22,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx.errors import GraphError
-from bot_onnx.graph.data_files import locations
+from bot_onnx.graph.data_files import named_files
 from bot_onnx.graph.opening import Scheme
 from bot_onnx.surgery.calibrated import Calibrated
 from bot_onnx.surgery.static_pairs import put_roundings
@@ -132,7 +132,7 @@ def _blocks(scheme: Scheme, source: Path, target: Path) -> None:
 
 
 def _is_large(source: Path) -> bool:
-    files = [source, *(source.with_name(name) for name in locations(source))]
+    files = [source, *named_files(source)]
     return sum(path.stat().st_size for path in files) > 1 << 30
 
 

@@ -98,7 +98,8 @@ class Carrier:
             raise Incomparable(
                 f"its dim {leaf.role} went from {leaf.source} to {leaf.target} in another basis ({self._lineage.align})"
             )
-        carried: Array = np.matmul(matrix(leaf), x)
+        with np.errstate(all="ignore"):  # outputs may hold NaN and infinities: comparing them tells
+            carried: Array = np.matmul(matrix(leaf), x)
         return carried
 
     def _leaf_matrix(self, leaf: Axis) -> Floats:

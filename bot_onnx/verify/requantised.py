@@ -20,7 +20,7 @@ from bot_onnx.graph.reader import Source, open_model
 from bot_onnx.surgery.calibrated import Calibrated
 from bot_onnx.surgery.emit import PROVENANCE
 from bot_onnx.surgery.framing import TensorSlot
-from bot_onnx.surgery.lineage import unpromised
+from bot_onnx.surgery.lineage import read_provenance, unpromised
 from bot_onnx.surgery.requantise import requantise
 from bot_onnx.surgery.writer import write_model
 from bot_onnx.verify.dequantised import check_quantised
@@ -104,7 +104,8 @@ def _apart(source: Source) -> tuple[onnx.ModelProto, list[TensorSlot]]:
     proto.CopyFrom(source.proto)
     for entry in proto.metadata_props:
         if entry.key == PROVENANCE:
-            entry.value = json.dumps(unpromised(json.loads(entry.value), "quantised again"), sort_keys=True)
+            known = read_provenance({PROVENANCE: entry.value})
+            entry.value = json.dumps(unpromised(known, "quantised again"), sort_keys=True)
     kept = [tensor for tensor in proto.graph.initializer if source.tensors[tensor.name].file is None]
     slots = [
         TensorSlot(tensor.name, stored.dtype, stored.shape)

@@ -109,7 +109,11 @@ def _released(source: Source) -> Iterator[None]:
             source.release()
 
     thread = threading.Thread(target=release, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:  # the system gives no thread: pages stay until the end
+        yield
+        return
     try:
         yield
     finally:

@@ -216,8 +216,8 @@ def test_a_map_that_loses_its_file_ends_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(1 << 16))
     code = (
         "import mmap, numpy, os\n"
-        "from bot_onnx.cli.lost_pages import explain_lost_pages\n"
-        "explain_lost_pages()\n"
+        "from bot_onnx.cli.last_resort import explain_crashes\n"
+        "explain_crashes()\n"
         f"file = open({str(tmp_path / 'file')!r}, 'r+b')\n"
         "shown = numpy.frombuffer(mmap.mmap(file.fileno(), 0), numpy.uint8)\n"
         "file.truncate(0)\n"

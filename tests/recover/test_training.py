@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import numpy_helper
 
 import bot_onnx
@@ -105,6 +106,45 @@ def test_a_checkpoint_of_another_training_is_refused_by_name(tmp_path: Path) -> 
     (tmp_path / "again.onnx.recover").write_bytes(b"not a checkpoint")
     with pytest.raises(RecoverError, match=r"again\.onnx\.recover is no checkpoint"):
         run(tmp_path / "again.onnx")
+
+
+def _without(state: dict[str, Any], *path: Any) -> dict[str, Any]:
+    """``state`` without one entry of it, or with weights of another shape."""
+    inner = state
+    for key in path[:-1]:
+        inner = inner[key]
+    if isinstance(path[-1], str) and path[-1].startswith("cut "):
+        name = next(iter(inner))
+        inner[name] = inner[name][:1]
+    else:
+        del inner[path[-1]]
+    return state
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        ("losses",),
+        ("weights",),
+        ("maps",),
+        ("optimiser",),
+        ("optimiser", "param_groups"),
+        ("optimiser", "param_groups", 0, "lr"),
+        ("optimiser", "state", 0, "exp_avg"),
+        ("weights", "cut "),
+        ("fingerprint",),
+    ],
+    ids=str,
+)
+def test_a_checkpoint_in_which_something_is_missing(tmp_path: Path, path: tuple[Any, ...]) -> None:
+    out = tmp_path / "out.onnx"
+    with pytest.raises(Killed):
+        run(out, save_every=0.0, progress=killing_at(3))
+    kept = tmp_path / "out.onnx.recover"
+    torch.save(_without(torch.load(kept, weights_only=True), *path), kept)
+    with pytest.raises(RecoverError, match=r"no checkpoint of a training that can be read; .*--restart"):
+        run(out)
+    assert [entry.name for entry in tmp_path.iterdir()] == ["out.onnx.recover"]
 
 
 def test_a_rate_that_explodes_is_an_error_and_no_file(tmp_path: Path) -> None:

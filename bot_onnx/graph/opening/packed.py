@@ -12,17 +12,34 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from bot_onnx.errors import GraphError
+from bot_onnx.graph.tensor_protos import one_line
+
 Floats = NDArray[np.generic]
 Tensor = ir.TensorProtocol
 
 
 def lazily(make: Callable[[], Floats], dtype: ir.DataType, shape: tuple[int, ...]) -> ir.LazyTensor:
-    """A tensor whose values ``make`` works out anew each time they are asked for."""
+    """A tensor whose values ``make`` works out anew each time they are asked for.
+
+    Raises:
+        GraphError: when they are asked for, and scales, zero points or bytes are too many or too few for the shape.
+    """
 
     def produce() -> Tensor:
-        return ir.Tensor(np.ascontiguousarray(make(), dtype=dtype.numpy()), dtype=dtype)
+        try:
+            values = np.ascontiguousarray(make(), dtype=dtype.numpy())
+        except (ValueError, IndexError, TypeError) as error:
+            raise GraphError(f"{_unfit(shape)}: {one_line(error)}; export the model again") from error
+        if values.shape != shape:
+            raise GraphError(f"{_unfit(shape)}, but would be {list(values.shape)}: export the model again")
+        return ir.Tensor(values, dtype=dtype)
 
     return ir.LazyTensor(produce, dtype, ir.Shape(shape))
+
+
+def _unfit(shape: tuple[int, ...]) -> str:
+    return f"packed weights of shape {list(shape)} do not go with their scales or zero points"
 
 
 def dequantised(
