@@ -18,6 +18,7 @@ from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.opening import restore_casts
 from bot_onnx.graph.quantised import quantised_weight
 from bot_onnx.graph.sample_arrays import Samples
+from bot_onnx.graph.spelling import restore_spelling
 from bot_onnx.resample import MethodOptions, get_method
 from bot_onnx.spec import TargetSpec
 from bot_onnx.surgery.emit import initializer_order, skeleton
@@ -133,6 +134,7 @@ def prepare(
         **({} if samples is None else {"calibration_sha256": samples.digest()}),
         **describe(analysis, settled, depth.partners, tolerance_of(analysis, (s.dtype for s in structure.stacks))),
     }
+    restore_spelling(analysis.model.graph)
     restore_casts(analysis.model.graph, written)
     proto = skeleton(analysis, solution.sizes, written, provenance)
     slots = _slots(analysis, stacks)
