@@ -150,6 +150,12 @@ class Rotated(Aligned):
         return values.astype(source.dtype).reshape(shape)
 
 
+_NOT_TURNED = {
+    "none": "the network has no residual stream",
+    "unknown": "what its residual stream passes between two sums is not understood",
+}
+
+
 def _target_size(structure: Structure, sizes: Mapping[str, int], stream: Stream) -> int:
     """Target size of hidden.
 
@@ -157,8 +163,8 @@ def _target_size(structure: Structure, sizes: Mapping[str, int], stream: Stream)
         ResampleError: the network has no stream that can be turned, or hidden grows.
     """
     if structure.residual != "pre-norm":
-        raise refusal(f"the network is {structure.residual}, and only a stream that nothing stands on can be turned"
-                      if structure.residual != "none" else "the network has no residual stream")  # fmt: skip
+        kind = f"the network is {structure.residual}, and only a stream that nothing stands on can be turned"
+        raise refusal(_NOT_TURNED.get(structure.residual, kind))
     if stream.obstacle is not None:
         raise refusal(stream.obstacle)
     hidden = structure.dims[stream.hidden]

@@ -53,10 +53,10 @@ def normalise(model: ir.Model) -> ir.Model:
     """Normalise ``model`` in place and return it.
 
     Afterwards: no function calls, no Constant nodes, Identity nodes only where a value is an output under two names, no
-    nodes that change nothing by what the file says, no unused nodes, bodies of control flow laid open, nodes in topological order, no small initializer with more than one
-    use, no initial states that are zero anyway, no sums of
-    other than two operands, no fused ones, no second copies of a weight, and no quantised
-    ops but those that cannot be followed.
+    nodes that change nothing by what the file says, no unused nodes, bodies of control flow laid open, nodes in
+    topological order, no small initializer with more than one use, no initial states that are zero anyway, no sums of
+    other than two operands, no fused ones, no second copies of a weight, and no quantised ops but those that cannot be
+    followed.
     """
     if model.functions:
         common.InlinePass()(model)

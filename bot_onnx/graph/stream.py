@@ -25,12 +25,14 @@ _NORM_OPS = frozenset({"LayerNormalization", "RMSNormalization", "SimplifiedLaye
 _AFTER_LINEAR = frozenset({"Cast", "Identity", "Reshape"})
 
 #: States of what a norm scales.
-_SCALED = frozenset({"stream", "quotient"})
+_SCALED = frozenset({"stream", "centred", "quotient"})
 
 #: What a value that has to do with the stream is: a parameter along hidden, the stream, steps of a norm that is
-#: written out (mean over hidden, stream less its mean, squares, their mean and what is made of it, the quotient), or
-#: the result of a norm.
-State = Literal["parameter", "stream", "mean", "centred", "squares", "spread", "quotient", "normed"]
+#: written out (mean over hidden and its square, stream less its mean, squares, their mean and what is made of it, the
+#: same times the norm's scale, the quotient), or the result of a norm.
+State = Literal[
+    "parameter", "stream", "mean", "mean squared", "centred", "squares", "spread", "scaled spread", "quotient", "normed"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +189,7 @@ class _Walk:
             self._sum(node, labels)
         elif op in ("Mul", "Div"):
             self._product(node, labels)
-        elif op in ("Pow", "Sqrt", "Reciprocal", "ReduceMean"):
+        elif op in ("Pow", "Sqrt", "Reciprocal", "ReduceMean", "Max", "Clip"):
             self._statistic(node, labels)
         else:
             raise _Obstacle(f"{_place(node)} works on the stream element by element")
@@ -207,7 +209,7 @@ class _Walk:
             label = labels[0]
             if label is None:
                 raise _Obstacle(f"{_place(node)} addresses by values of the stream")
-            if label.state in ("mean", "spread"):
+            if label.state in ("mean", "mean squared", "spread"):
                 self._put(node, label)
             else:
                 self._put_carrying(node, label)
@@ -233,6 +235,8 @@ class _Walk:
             self._put_carrying(node, _Label("stream"))
         elif node.op_type == "Sub" and states == ["stream", "mean"]:
             self._put(node, _Label("centred"))
+        elif node.op_type == "Sub" and states == ["spread", "mean squared"] and not found[0].centred:
+            self._put(node, _Label("spread", centred=True))  # E[x²] - E[x]²
         elif states == ["spread"]:
             self._put(node, found[0])
         elif sorted(states) == ["normed", "parameter"] and node.op_type == "Add":
@@ -248,26 +252,35 @@ class _Walk:
             raise _Obstacle(f"{_place(node)} adds something to the stream that no weight wrote")
 
     def _product(self, node: ir.Node, labels: list[_Label | None]) -> None:
-        found = [label for label in labels if label is not None]
-        states = sorted(label.state for label in found)
-        if states in (["spread", "stream"], ["centred", "spread"]):
-            spread = next(label for label in found if label.state == "spread")
-            if spread.centred != ("centred" in states):
-                raise _Obstacle(f"{_place(node)} is a norm of an unknown kind")
-            self._put(node, _Label("quotient", centred=spread.centred))
-        elif node.op_type == "Mul" and states == ["parameter", "quotient"]:
-            names = next(label.names for label in found if label.state == "parameter")
-            centred = next(label.centred for label in found if label.state == "quotient")
-            self._put(node, self._new_norm(node, names, None, centred))
-        elif node.op_type == "Mul" and states in (["stream"] * 2, ["centred"] * 2) and node.inputs[0] is node.inputs[1]:
-            self._put(node, _Label("squares", centred=states[0] == "centred"))
-        elif states in (["spread"], ["stream"]) and self._is_factor(node, labels):
-            self._put(node, found[0])
-        elif "parameter" in states:
-            names = next(label.names for label in found if label.state == "parameter")
-            raise _Obstacle(f"'{names[0]}' scales the stream element by element ({_place(node)})")
+        found = {label.state: label for label in labels if label is not None}
+        step = self._scaling(node, found)
+        if step is None and node.op_type == "Mul" and node.inputs[0] is node.inputs[1]:
+            step = _squared(*found)
+        if step is not None:
+            self._put(node, step)
+        elif set(found) in ({"spread"}, {"stream"}) and None in labels and self._is_factor(node, labels):
+            self._put(node, *found.values())
+        elif "parameter" in found:
+            name = found["parameter"].names[0]
+            raise _Obstacle(f"'{name}' scales the stream element by element ({_place(node)})")
         else:
             raise _Obstacle(f"{_place(node)} multiplies values of the stream")
+
+    def _scaling(self, node: ir.Node, found: dict[State, _Label]) -> _Label | None:
+        """A step of a norm that brings two of these together: what is normalised, its spread, the norm's scale."""
+        states = set(found)
+        spread = found.get("spread") or found.get("scaled spread")
+        if spread is not None and states & {"stream", "centred"}:
+            if len(states) != 2 or spread.centred != ("centred" in states):
+                raise _Obstacle(f"{_place(node)} is a norm of an unknown kind")
+            if spread.state == "scaled spread":
+                return self._new_norm(node, spread.names, None, spread.centred)
+            return _Label("quotient", centred=spread.centred)
+        if node.op_type == "Mul" and states == {"parameter", "quotient"}:
+            return self._new_norm(node, found["parameter"].names, None, found["quotient"].centred)
+        if node.op_type == "Mul" and spread is not None and states == {"parameter", "spread"}:
+            return _Label("scaled spread", found["parameter"].names, centred=spread.centred)
+        return None
 
     def _is_factor(self, node: ir.Node, labels: list[_Label | None]) -> bool:
         """Whether the other operand is no more than a number per position, and no divisor is the stream itself."""
@@ -277,9 +290,8 @@ class _Walk:
         return other is not None and not self._carries(other)
 
     def _statistic(self, node: ir.Node, labels: list[_Label | None]) -> None:
-        label = labels[0]
-        value = node.inputs[0]
-        if label is None or value is None:
+        label = next(filter(None, labels)) if node.op_type in ("Max", "Clip") else labels[0]
+        if label is None or (node.op_type in ("Max", "Clip") and label.state != "spread"):
             raise _Obstacle(f"{_place(node)} works on the stream element by element")
         if node.op_type == "ReduceMean":
             if self._hidden_axes(node.outputs[0]) and label.state in ("stream", "normed"):
@@ -292,8 +304,8 @@ class _Walk:
         elif label.state == "spread":
             self._put(node, label)
             return
-        elif node.op_type == "Pow" and label.state in ("stream", "centred") and _number(node.inputs[1]) == 2.0:
-            self._put(node, _Label("squares", centred=label.state == "centred"))
+        elif node.op_type == "Pow" and _number(node.inputs[1]) == 2.0 and (square := _squared(label.state)) is not None:
+            self._put(node, square)
             return
         raise _Obstacle(f"{_place(node)} is a norm of an unknown kind")
 
@@ -353,6 +365,13 @@ class _Walk:
         if node.op_type == "Conv" or not plain or tensor is None or len(tensor.shape) != 2:
             raise _Obstacle(f"'{weights[0].names[0]}' reads a norm in a way that is not understood ({_place(node)})")
         self.norms[activations[0].norm].readers.append(Reader(weights[0].names[0], _bias_of(node)))
+
+
+def _squared(state: State) -> _Label | None:
+    """What the square of a value is, as a step of a norm."""
+    if state == "mean":
+        return _Label("mean squared")
+    return _Label("squares", centred=state == "centred") if state in ("stream", "centred") else None
 
 
 def _bias_of(node: ir.Node) -> str | None:

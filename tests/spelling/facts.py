@@ -54,7 +54,9 @@ def facts(analysis: Analysis, *, shapes: bool = True) -> Facts:
     found["residual"] = structure.residual
     stream = find_stream(analysis)
     found["rotated"] = (stream.obstacle is None, sorted(stream.writers), [_norm(norm) for norm in stream.norms])
-    found["scales"] = sorted({(scale.formula is None, structure.dims[analysis.ids[scale.dim]].role) for scale in analysis.scales})
+    found["scales"] = sorted(
+        {(scale.formula is None, structure.dims[analysis.ids[scale.dim]].role) for scale in analysis.scales}
+    )
     found["names"] = sorted(held)
     return found
 

@@ -231,8 +231,8 @@ class Speller:
         positions = b.op("Slice", b.weight(POSITIONS, HIDDEN, name="positions"), b.ints(0), length, b.ints(0))
         return b.op("Add", words, positions)
 
-    def finish(self, logits: str) -> Network:
-        """The model with ``tokens`` (and ``mask``) as inputs."""
+    def finish(self) -> Network:
+        """The model with ``tokens`` (and ``mask``) as inputs, and what was made last as its output."""
         self.mark("output", rename_last(self.b, "logits"))
         inputs = [("tokens", ["batch", "sequence"])] + ([("mask", ["batch", "sequence"])] * (self.how.mask != "none"))
         model = self.b.model(inputs, ["logits"], integer_inputs=["tokens"], opset=self.how.opset, rank=3)
@@ -248,7 +248,8 @@ def prenorm(how: Spelling = Spelling(), *, centred: bool = True) -> Network:
         branch = s.mark("branch", s.attention(s.norm(x, f"h{layer}.n1", centred=centred), f"h{layer}"))
         x = s.add(x, branch)
         x = s.add(x, s.mark("branch", s.mlp(s.norm(x, f"h{layer}.n2", centred=centred), f"h{layer}")))
-    return s.finish(s.linear(s.norm(x, "last", centred=centred), "head", HIDDEN, VOCAB))
+    s.linear(s.norm(x, "last", centred=centred), "head", HIDDEN, VOCAB)
+    return s.finish()
 
 
 def rmsnorm(how: Spelling = Spelling(norm="pow")) -> Network:
@@ -263,7 +264,8 @@ def postnorm(how: Spelling = Spelling()) -> Network:
     for layer in range(LAYERS):
         x = s.norm(s.add(x, s.mark("branch", s.attention(x, f"h{layer}"))), f"h{layer}.n1", centred=True)
         x = s.norm(s.add(x, s.mark("branch", s.mlp(x, f"h{layer}"))), f"h{layer}.n2", centred=True)
-    return s.finish(s.linear(x, "head", HIDDEN, VOCAB))
+    s.linear(x, "head", HIDDEN, VOCAB)
+    return s.finish()
 
 
 def images(how: Spelling = Spelling()) -> Network:
@@ -297,7 +299,9 @@ def mlp(how: Spelling = Spelling()) -> Network:
     for layer in range(LAYERS):
         x = s.add(x, s.mark("branch", s.mlp(s.norm(x, f"h{layer}.n", centred=True), f"h{layer}")))
     s.linear(x, "head", HIDDEN, 3)
-    model = b.model([("x", ["batch", "sequence", 4])], [s.mark("output", rename_last(b, "logits"))], opset=how.opset, rank=3)
+    model = b.model(
+        [("x", ["batch", "sequence", 4])], [s.mark("output", rename_last(b, "logits"))], opset=how.opset, rank=3
+    )
     model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
     return Network(model, s.places)
 
@@ -316,7 +320,9 @@ def lstm(how: Spelling = Spelling()) -> Network:
         made = b.op("LSTM", s.mark("branch", x), *weights, hidden_size=HIDDEN)
         x = s.mark("inner", b.op("Squeeze", made, b.ints(1)))
     s.linear(b.op("Transpose", x, perm=[1, 0, 2]), "head", HIDDEN, 3)
-    model = b.model([("x", ["batch", "sequence", 4])], [s.mark("output", rename_last(b, "logits"))], opset=how.opset, rank=3)
+    model = b.model(
+        [("x", ["batch", "sequence", 4])], [s.mark("output", rename_last(b, "logits"))], opset=how.opset, rank=3
+    )
     model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
     return Network(model, s.places)
 

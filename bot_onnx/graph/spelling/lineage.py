@@ -176,9 +176,10 @@ def _made(graph: ir.Graph, value: ir.Value, step: Step, taken: set[str]) -> ir.V
     for slot, content in step.constants.items():
         if content is not None:
             label = fresh_name(f"{name}/{slot}", taken)
-            constant = ir.Value(name=label, shape=ir.Shape(content.shape), const_value=ir.Tensor(content, name=label))
-            constant.dtype = constant.const_value.dtype if constant.const_value is not None else None
-            graph.initializers[label] = constant
+            tensor = ir.Tensor(content, name=label)
+            kind = ir.TensorType(tensor.dtype)
+            constant = ir.Value(name=label, shape=ir.Shape(content.shape), type=kind, const_value=tensor)
+            graph.register_initializer(constant)
             inputs[slot] = constant
     node = ir.Node(step.domain, step.op_type, inputs, list(step.attributes), num_outputs=1, name=name)
     node.metadata_props.update(step.properties)
@@ -207,7 +208,7 @@ def _restore_wholes(graph: ir.Graph) -> None:
             attributes |= {n: ir.AttrInt64(n, int(t)) for n, t in zip(("transA", "transB"), turned, strict=True)}
         elif turned != whole.turned:
             continue  # it stands together with a transposition of the source now
-        operands = [v.producer().inputs[0] if t else v for v, t in zip(node.inputs, turned, strict=True)]
+        operands = [_behind(value) if turns else value for value, turns in zip(node.inputs, turned, strict=True)]
         factor = _implied_factor(node)
         if factor is not None and factor.inputs[1] is not None and factor.inputs[1].const_value is not None:
             number = float(factor.inputs[1].const_value.numpy().reshape(-1)[0])
@@ -229,6 +230,11 @@ def _is_turned(value: ir.Value | None) -> bool:
     """Whether a value is an operand that the product turns around."""
     node = value.producer() if value is not None else None
     return node is not None and node.op_type == "Transpose" and _IMPLIED in node.meta
+
+
+def _behind(value: ir.Value | None) -> ir.Value | None:
+    node = value.producer() if value is not None else None
+    return node.inputs[0] if node is not None else None
 
 
 def _implied_factor(node: ir.Node) -> ir.Node | None:

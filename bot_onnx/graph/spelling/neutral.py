@@ -219,7 +219,7 @@ def _free_of_sizes(node: ir.Node, place: int, rank: int | None) -> NDArray[np.ge
         return None
     if node.op_type == "Slice":
         ends = numbers(node, 2)
-        return None if ends is None else np.full_like(ends, np.iinfo(ends.dtype).max)
+        return None if ends is None else np.full_like(ends, ENDLESS)
     if rank is None:
         return None
     if node.op_type == "Reshape" and not node.attributes.get_int("allowzero", 0):

@@ -76,9 +76,7 @@ def types_of(graph: ir.Graph) -> dict[ir.Value, ir.DataType]:
     return found
 
 
-def _told(
-    node: ir.Node, index: int, found: Mapping[ir.Value, ir.DataType], version: int
-) -> ir.DataType | None:
+def _told(node: ir.Node, index: int, found: Mapping[ir.Value, ir.DataType], version: int) -> ir.DataType | None:
     """The type of an output that an op's definition tells: a fixed one, or that of an input."""
     if node.op_type == "Cast":
         return ir.DataType(node.attributes.get_int("to", 0))
