@@ -44,7 +44,7 @@ def facts(analysis: Analysis, *, shapes: bool = True) -> Facts:
             stack.norm_position,
             stack.closed_form,
             stack.offset,
-            (stack.shape, axes, stack.directions) if shapes else tuple(sorted(map(str, axes))),
+            (stack.shape, axes, stack.directions) if shapes else tuple(sorted(filter(None, axes))),
         )
     for ident, label in labels.items():
         dim = structure.dims[ident]

@@ -29,6 +29,10 @@ class Spelling:
     sum: str = "add"
     product: str = "matmul"
     commuted: bool = False
+    pool: str = "global"
+    flat: str = "flatten"
+    head: str = "gemm"
+    bias: str = "conv"
     opset: int = 17
 
 
@@ -88,19 +92,20 @@ class Speller:
         elif way == "einsum":
             made = b.op("Einsum", x, weight, equation="bsi,io->bso")
         elif way == "transposed":
-            self._turn(weight)
+            self.turn(weight)
             made = b.op("MatMul", x, b.op("Transpose", weight, perm=[1, 0]))
         elif way == "fused_transposed":
-            self._turn(weight)
+            self.turn(weight)
             made = b.op("FusedMatMul", x, weight, domain=MICROSOFT, transB=1)
         elif way == "einsum_transposed":
-            self._turn(weight)
+            self.turn(weight)
             made = b.op("Einsum", x, weight, equation="bsi,oi->bso")
         else:
             made = b.op("MatMul", x, weight)
         return self.two("Add", made, bias)
 
-    def _turn(self, name: str) -> None:
+    def turn(self, name: str) -> None:
+        """Store a weight transposed."""
         tensor = next(tensor for tensor in self.b.tensors if tensor.name == name)
         turned = onnx.numpy_helper.from_array(np.ascontiguousarray(onnx.numpy_helper.to_array(tensor).T), name)
         tensor.CopyFrom(turned)
@@ -123,12 +128,11 @@ class Speller:
     def norm(self, x: str, name: str, *, centred: bool) -> str:
         """A norm over the last axis: LayerNorm where ``centred``, else RMSNorm."""
         b, way = self.b, self.how.norm
-        scale = b.constant((1 + b._rng.standard_normal(HIDDEN) / 4).astype(np.float32), f"{name}.scale")
-        shift = b.weight(HIDDEN, name=f"{name}.shift") if centred else ""
+        scale, shift = self._norm_weights(name, centred=centred)
         self.mark("before_norm", x)
-        if way == "op" and centred:
+        if way in ("op", "skip") and centred:
             return b.op("LayerNormalization", x, scale, shift, axis=-1, epsilon=1e-5)
-        if way == "simplified":
+        if way in ("simplified", "skip"):
             return b.op("SimplifiedLayerNormalization", x, scale, axis=-1, epsilon=1e-5)
         if way == "rms":
             return b.op("RMSNormalization", x, scale, axis=-1, epsilon=1e-5)
@@ -136,11 +140,15 @@ class Speller:
         if way == "moments" and centred:
             mean = self.mean(x)
             variance = b.op("Sub", self.mean(b.op("Mul", x, x)), b.op("Mul", mean, mean))
-        elif way in ("square", "inverse_root", "reciprocal"):
+        elif way in ("square", "inverse_root", "reciprocal", "scaled_first"):
             variance = self.mean(b.op("Mul", middle, middle))
         else:
             variance = self.mean(b.op("Pow", middle, self.number(2.0)))
         raised = self.two("Add", variance, self.number(1e-5))
+        if way == "scaled_first":
+            factor = self.two("Mul", b.op("Reciprocal", b.op("Sqrt", raised)), scale)
+            made = self.two("Mul", middle, factor)
+            return self.two("Add", made, shift) if centred else made
         if way == "inverse_root":
             made = self.two("Mul", middle, b.op("Pow", raised, self.number(-0.5)))
         elif way == "reciprocal":
@@ -154,11 +162,32 @@ class Speller:
         made = self.two("Mul", made, scale)
         return self.two("Add", made, shift) if centred else made
 
+    def add_norm(self, x: str, branch: str, name: str, *, centred: bool) -> tuple[str, str]:
+        """The sum of two values, and its norm."""
+        if self.how.norm != "skip":
+            total = self.add(x, branch)
+            return total, self.norm(total, name, centred=centred)
+        b = self.b
+        scale, shift = self._norm_weights(name, centred=centred)
+        kind = "SkipLayerNormalization" if centred else "SkipSimplifiedLayerNormalization"
+        weights = [scale, shift] if centred else [scale]
+        normed = b.op(kind, x, branch, *weights, outputs=4, domain=MICROSOFT, epsilon=1e-5)
+        self.mark("before_norm", f"{normed}.3")
+        return f"{normed}.3", normed
+
+    def _norm_weights(self, name: str, *, centred: bool) -> tuple[str, str]:
+        scale = self.b.constant((1 + self.b._rng.standard_normal(HIDDEN) / 4).astype(np.float32), f"{name}.scale")
+        return scale, self.b.weight(HIDDEN, name=f"{name}.shift") if centred else ""
+
     def gelu(self, x: str) -> str:
         """The activation of the MLP."""
         b, way = self.b, self.how.gelu
         if way == "op":
             return b.op("Gelu", x, domain=MICROSOFT)
+        if way in ("tanh", "fast", "tanh_op"):
+            return self._tanh_gelu(x)
+        if way in ("silu", "quick", "swish"):
+            return self._silu(x)
         inner = b.op("Erf", b.op("Div", x, self.number(2**0.5)))
         if way == "erf_mul":
             inner = b.op("Erf", b.op("Mul", x, self.number(0.5**0.5)))
@@ -166,6 +195,22 @@ class Speller:
         if way == "half_first":
             return self.two("Mul", b.op("Mul", x, self.number(0.5)), grown)
         return b.op("Mul", self.two("Mul", x, grown), self.number(0.5))
+
+    def _tanh_gelu(self, x: str) -> str:
+        b, way = self.b, self.how.gelu
+        if way == "fast":
+            return b.op("FastGelu", x, domain=MICROSOFT)
+        if way == "tanh_op":
+            return b.op("Gelu", x, approximate="tanh")
+        cube = b.op("Mul", b.op("Pow", x, self.number(3.0)), self.number(0.044715))
+        inner = b.op("Tanh", b.op("Mul", self.two("Add", x, cube), self.number((2 / np.pi) ** 0.5)))
+        return self.two("Mul", b.op("Mul", x, self.number(0.5)), self.two("Add", inner, self.number(1.0)))
+
+    def _silu(self, x: str) -> str:
+        b, way = self.b, self.how.gelu
+        if way == "quick":
+            return b.op("QuickGelu", x, domain=MICROSOFT, alpha=1.0)
+        return b.op("Swish", x) if way == "swish" else self.two("Mul", x, b.op("Sigmoid", x))
 
     def softmax(self, x: str) -> str:
         """Softmax over the last axis."""
@@ -181,7 +226,8 @@ class Speller:
                 top = b.op("ReduceMax", x, axes=[-1], keepdims=1)
             x = b.op("Sub", x, top)
         made = b.op("Exp", x)
-        return b.op("Div", made, b.op("ReduceSum", made, b.ints(-1), keepdims=1))
+        total = b.op("ReduceSum", made, b.ints(-1), keepdims=1)
+        return b.op("Mul", made, b.op("Reciprocal", total)) if way == "reciprocal" else b.op("Div", made, total)
 
     def attention(self, x: str, name: str) -> str:
         """Multi-head attention, masked by ``mask`` (0 or 1 a position)."""
@@ -194,7 +240,11 @@ class Speller:
             key = b.op("Div", key, self.number(root))
         elif way == "both":
             query, key = (b.op("Mul", side, self.number(root**-0.5)) for side in (query, key))
-        score = self.mark("scores", self.product(query, key, flipped=True))
+        if way == "alpha":
+            score = b.op("FusedMatMul", query, key, domain=MICROSOFT, transB=1, alpha=1 / root)
+            self.mark("scores", score)
+        else:
+            score = self.mark("scores", self.product(query, key, flipped=True))
         if way == "after":
             score = b.op("Mul", score, self.number(1 / root))
         elif way == "after_div":
@@ -240,15 +290,27 @@ class Speller:
         return Network(model, self.places)
 
 
-def prenorm(how: Spelling = Spelling(), *, centred: bool = True) -> Network:
-    """A transformer with norms before its branches."""
+def prenorm(how: Spelling = Spelling(), *, centred: bool = True, flattened: bool = False) -> Network:
+    """A transformer with norms before its branches; where ``flattened``, the rows of a batch go through MLPs as one."""
     s = Speller(how)
     x = s.start()
+    normed = s.norm(x, "h0.n1", centred=centred)
     for layer in range(LAYERS):
-        branch = s.mark("branch", s.attention(s.norm(x, f"h{layer}.n1", centred=centred), f"h{layer}"))
-        x = s.add(x, branch)
-        x = s.add(x, s.mark("branch", s.mlp(s.norm(x, f"h{layer}.n2", centred=centred), f"h{layer}")))
-    s.linear(s.norm(x, "last", centred=centred), "head", HIDDEN, VOCAB)
+        following = f"h{layer + 1}.n1" if layer + 1 < LAYERS else "last"
+        branch = s.mark("branch", s.attention(normed, f"h{layer}"))
+        shape = x
+        if flattened:
+            x = s.b.op("Reshape", s.add(x, branch), s.b.ints(-1, HIDDEN))
+            normed = s.norm(x, f"h{layer}.n2", centred=centred)
+        else:
+            x, normed = s.add_norm(x, branch, f"h{layer}.n2", centred=centred)
+        branch = s.mark("branch", s.mlp(normed, f"h{layer}"))
+        if flattened:
+            x = s.b.op("Reshape", s.add(x, branch), s.b.op("Shape", shape))
+            normed = s.norm(x, following, centred=centred)
+        else:
+            x, normed = s.add_norm(x, branch, following, centred=centred)
+    s.linear(normed, "head", HIDDEN, VOCAB)
     return s.finish()
 
 
@@ -257,13 +319,18 @@ def rmsnorm(how: Spelling = Spelling(norm="pow")) -> Network:
     return prenorm(how, centred=False)
 
 
+def flattened() -> Network:
+    """A decoder that flattens the batch before its MLPs, as OPT does."""
+    return prenorm(flattened=True)
+
+
 def postnorm(how: Spelling = Spelling()) -> Network:
     """A transformer with norms after its sums."""
     s = Speller(how)
     x = s.norm(s.start(), "first", centred=True)
     for layer in range(LAYERS):
-        x = s.norm(s.add(x, s.mark("branch", s.attention(x, f"h{layer}"))), f"h{layer}.n1", centred=True)
-        x = s.norm(s.add(x, s.mark("branch", s.mlp(x, f"h{layer}"))), f"h{layer}.n2", centred=True)
+        _, x = s.add_norm(x, s.mark("branch", s.attention(x, f"h{layer}")), f"h{layer}.n1", centred=True)
+        _, x = s.add_norm(x, s.mark("branch", s.mlp(x, f"h{layer}")), f"h{layer}.n2", centred=True)
     s.linear(x, "head", HIDDEN, VOCAB)
     return s.finish()
 
@@ -276,19 +343,41 @@ def images(how: Spelling = Spelling()) -> Network:
     for layer in range(LAYERS):
         inside = s.mark("inner", b.op("Relu", _conv(s, s.mark("before_norm", x), f"h{layer}.a", 8, 12)))
         x = b.op("Relu", s.add(x, s.mark("branch", _conv(s, inside, f"h{layer}.b", 12, 8))))
-    flat = b.op("Flatten", b.op("GlobalAveragePool", x), axis=1)
-    weight, bias = b.weight(8, 5, name="head.w"), b.weight(5, name="head.b")
-    b.op("Gemm", flat, s.mark("weight", weight), bias)
+    flat = _pooled(s, x)
+    weight, bias = s.mark("weight", b.weight(8, 5, name="head.w")), b.weight(5, name="head.b")
+    if how.head == "gemm":
+        b.op("Gemm", flat, weight, bias)
+    elif how.head == "gemm_turned":
+        s.turn(weight)
+        b.op("Gemm", flat, weight, bias, transB=1)
+    else:
+        s.two("Add", b.op("MatMul", flat, weight), bias)
     model = b.model([("image", ["batch", 3, 8, 8])], [s.mark("output", rename_last(b, "logits"))], opset=how.opset)
     model.opset_import.append(helper.make_opsetid(MICROSOFT, 1))
     return Network(model, s.places)
 
 
+def _pooled(s: Speller, x: str) -> str:
+    """The mean of every channel."""
+    b, how = s.b, s.how
+    pooled = b.op("GlobalAveragePool", x) if how.pool == "global" else b.op("ReduceMean", x, axes=[2, 3], keepdims=1)
+    if how.flat == "reshape":
+        return b.op("Reshape", pooled, b.ints(0, -1))
+    return b.op("Squeeze", pooled, b.ints(2, 3)) if how.flat == "squeeze" else b.op("Flatten", pooled, axis=1)
+
+
 def _conv(s: Speller, x: str, name: str, before: int, after: int) -> str:
     b = s.b
-    made = b.op("Conv", x, b.weight(after, before, 3, 3, name=f"{name}.w"), pads=[1] * 4, kernel_shape=[3, 3])
+    weight, bias = b.weight(after, before, 3, 3, name=f"{name}.w"), b.weight(after, name=f"{name}.c")
+    if s.how.bias == "conv":
+        made = b.op("Conv", x, weight, bias, pads=[1] * 4, kernel_shape=[3, 3])
+    else:
+        tensor = next(tensor for tensor in b.tensors if tensor.name == bias)
+        tensor.dims[:] = [1, after, 1, 1]
+        made = s.two("Add", b.op("Conv", x, weight, pads=[1] * 4, kernel_shape=[3, 3]), bias)
     ones = [b.constant((1 + b._rng.random(after)).astype(np.float32), f"{name}.{part}") for part in ("g", "v")]
-    return b.op("BatchNormalization", made, ones[0], b.weight(after, name=f"{name}.b"), b.weight(after), ones[1])
+    means = b.weight(after, name=f"{name}.m")
+    return b.op("BatchNormalization", made, ones[0], b.weight(after, name=f"{name}.b"), means, ones[1])
 
 
 def mlp(how: Spelling = Spelling()) -> Network:
@@ -336,6 +425,7 @@ def rename_last(b: GraphBuilder, name: str) -> str:
 ZOO: dict[str, Callable[[], Network]] = {
     "prenorm": prenorm,
     "rmsnorm": rmsnorm,
+    "flattened": flattened,
     "postnorm": postnorm,
     "images": images,
     "mlp": mlp,

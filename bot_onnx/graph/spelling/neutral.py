@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from bot_onnx.graph.spelling.learned import scalar
 from bot_onnx.graph.spelling.lineage import Step
 from bot_onnx.graph.spelling.seen import Seen, is_left_out, numbers
 
 #: An end of a Slice from here on is the end of any axis.
 ENDLESS = 2**31 - 1
 
-_FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 Rule = Callable[[ir.Node, Seen], int | None]
 _RULES: dict[str, Rule] = {}
 
@@ -91,37 +90,15 @@ def _less_nothing(node: ir.Node, seen: Seen) -> int | None:
 
 def _beside(node: ir.Node, seen: Seen, number: float, slots: tuple[int, ...]) -> int | None:
     """The operand beside a scalar that is ``number``: one number, so that it is no channel's weight."""
-    if node in seen.trained:
-        return None
     for slot in slots:
-        value, other = node.inputs[slot], node.inputs[1 - slot]
-        tensor = None if value is None else value.const_value
-        if tensor is None or tensor.size != 1 or (tensor.dtype not in _FLOATS and node.op_type != "Pow"):
+        tensor = None if node in seen.learned else scalar(node, slot)
+        if tensor is None:
             continue
-        shape = seen.shape(other)
+        shape = seen.shape(node.inputs[1 - slot])
         ranked = len(tensor.shape) == 0 or (shape is not None and len(shape) >= len(tensor.shape))
         if ranked and float(tensor.numpy().reshape(-1)[0]) == number:
             return 1 - slot
     return None
-
-
-def trained_scalars(graph: ir.Graph) -> frozenset[ir.Node]:
-    """Nodes whose scalar is one of several numbers at the same place of a network.
-
-    A gain that every layer has learned for itself may be 1 in one of them, and is a gain there as well.
-    """
-    places: dict[tuple[object, ...], list[tuple[ir.Node, float]]] = defaultdict(list)
-    for node in graph:
-        for slot, value in enumerate(node.inputs if node.op_type in ("Mul", "Div", "Add", "Sub") else ()):
-            tensor = None if value is None else value.const_value
-            if tensor is not None and tensor.size == 1 and tensor.dtype in _FLOATS:
-                data = node.inputs[1 - slot]
-                maker = data.producer() if data is not None else None
-                readers = sorted(usage.node.op_type for usage in node.outputs[0].uses())
-                place = (node.op_type, slot, maker.op_type if maker is not None else "", *readers)
-                places[place].append((node, float(tensor.numpy().reshape(-1)[0])))
-    learned = (found for found in places.values() if len({number for _, number in found} - {0.0, 1.0}) > 1)
-    return frozenset(node for found in learned for node, _ in found)
 
 
 @_neutral("Clip")

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 import onnx_ir as ir
 
 from bot_onnx.graph.bodies import MARKS
+from bot_onnx.graph.spelling.learned import learned_scalars
 from bot_onnx.graph.spelling.lineage import Step, see_through, steps_before
-from bot_onnx.graph.spelling.neutral import neutral_input, step_of, trained_scalars
+from bot_onnx.graph.spelling.neutral import neutral_input, step_of
 from bot_onnx.graph.spelling.products import spell_products
 from bot_onnx.graph.spelling.seen import Pair, Seen, types_of
 from bot_onnx.graph.spelling.views import way_back
@@ -49,7 +50,7 @@ def _seen(graph: ir.Graph, shapes: dict[str, tuple[Pair, ...]], observed: Observ
         shapes,
         observed.values if observed is not None else {},
         types_of(graph),
-        trained_scalars(graph),
+        learned_scalars(graph),
         any(node.domain == MARKS for node in graph),
     )
 

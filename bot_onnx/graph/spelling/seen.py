@@ -23,14 +23,14 @@ class Seen:
         shapes: by name, per axis its size in two runs; empty before the graph has run.
         arithmetic: names of values computed from shapes: their numbers are followed one by one, and stay as they are.
         types: of elements, by value.
-        trained: nodes whose scalars are weights.
+        learned: nodes whose scalars are weights.
         flows: whether bodies of control flow lie open in the graph.
     """
 
     shapes: dict[str, tuple[Pair, ...]] = field(default_factory=dict)
     arithmetic: Mapping[str, object] = field(default_factory=dict)
     types: Mapping[ir.Value, ir.DataType] = field(default_factory=dict)
-    trained: frozenset[ir.Node] = frozenset()
+    learned: frozenset[ir.Node] = frozenset()
     flows: bool = False
 
     def shape(self, value: ir.Value | None) -> tuple[Pair, ...] | None:
