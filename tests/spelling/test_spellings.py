@@ -51,6 +51,20 @@ def test_understood_alike(build: Build, plain: Spelling, other: dict[str, Any]) 
     assert difference(first, second) == []
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(("build", "plain", "other"), CASES)
+def test_grown_alike(build: Build, plain: Spelling, other: dict[str, Any], tmp_path: Path) -> None:
+    target = {"layers": 4, "width": 2} if build is images else {"layers": 4, "hidden": 16}
+    promises, made = [], []
+    for name, how in (("plain", plain), ("other", replace(plain, **other))):
+        out = tmp_path / f"{name}_out.onnx"
+        result = bot_onnx.resize(save(build(how).model, tmp_path, f"{name}.onnx"), target, out)
+        promises.append(result.plan.promise)
+        made.append(outputs(out)[0])
+    assert promises[0] == promises[1]
+    np.testing.assert_allclose(made[0], made[1], rtol=0, atol=1e-5)
+
+
 FORMS = [
     ({"linear": "fused_transposed"}, {"FusedMatMul"}),
     ({"linear": "einsum_transposed"}, {"Einsum"}),

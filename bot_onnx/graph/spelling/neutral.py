@@ -129,11 +129,17 @@ def _once(node: ir.Node, seen: Seen) -> int | None:
 
 @_neutral("Expand")
 def _not_expanded(node: ir.Node, seen: Seen) -> int | None:
-    shape = seen.shape(node.inputs[0])
-    wanted = numbers(node, 1)
-    if shape is not None and wanted is not None and wanted.size <= len(shape) and bool((wanted == 1).all()):
+    """To ones, to its own shape, or to a shape that it had in two runs. An open axis may be 1 in a third, and grow."""
+    source, wanted = node.inputs[0], numbers(node, 1)
+    shape = seen.shape(source)
+    if shape is None:
+        return None
+    if wanted is not None and wanted.size <= len(shape) and bool((wanted == 1).all()):
         return 0
-    return 0 if shape is not None and shape == seen.shape(node.outputs[0]) else None
+    maker = node.inputs[1].producer() if node.inputs[1] is not None else None
+    own = maker is not None and maker.op_type == "Shape" and not maker.attributes and maker.inputs[0] is source
+    closed = all(first == second for first, second in shape)
+    return 0 if own or (closed and shape == seen.shape(node.outputs[0])) else None
 
 
 @_neutral("Slice")
