@@ -19,13 +19,14 @@ from bot_onnx.graph.declared import correct_outputs
 from bot_onnx.graph.dims import Dim, Pair
 from bot_onnx.graph.input_axes import release_inputs
 from bot_onnx.graph.layers import LayerChain, find_chains
-from bot_onnx.graph.normalise import form_notes, normalise
+from bot_onnx.graph.normalise import form_notes, normalise, tidy
 from bot_onnx.graph.observe import observe, shape_values
 from bot_onnx.graph.parameters import find_parameters
 from bot_onnx.graph.reader import REPAIRS
 from bot_onnx.graph.roles import assign_roles
 from bot_onnx.graph.rules import Context
 from bot_onnx.graph.shared_heads import shared_heads
+from bot_onnx.graph.spelling import spell_seen
 from bot_onnx.graph.structure import build_structure
 from bot_onnx.graph.types import Structure
 
@@ -106,6 +107,8 @@ def understand(model: ir.Model) -> Analysis:
     """Understand a model that is normalised already; see :func:`analyse`."""
     graph = model.graph
     observed = observe(model)
+    if spell_seen(graph, observed):
+        tidy(model)
     declared = correct_outputs(graph, observed)
     context = analyse_axes(model, observed)
     chains = find_chains(graph, shape_values(graph), observed.shapes)

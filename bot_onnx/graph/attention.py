@@ -110,13 +110,32 @@ def _softmax_after(context: Context, node: ir.Node, scalars: list[Scalar]) -> ir
         current, factors = pending.popleft()
         for usage in (usage for output in current.outputs for usage in output.uses()):
             following = usage.node
-            if following.op_type in _SOFTMAX:
+            softmax = _softmax_from(following)
+            if softmax is not None:
                 scalars.extend(factors)
-                return following
+                return softmax
             if following not in seen and (following.op_type in _TO_SOFTMAX or _adds_keys(context, following)):
                 seen.add(following)
                 pending.append((following, factors + scalar_factors(following)))
     return None
+
+
+def _softmax_from(node: ir.Node) -> ir.Node | None:
+    """The node that gives the Softmax of what ``node`` is given: itself, or the last one of those it is written with.
+
+    These are ``exp(x) / sum(exp(x))`` and ``exp(log_softmax(x))``.
+    """
+    if node.op_type in _SOFTMAX:
+        return node
+    if node.op_type not in ("Exp", "LogSoftmax"):
+        return None
+    readers = [usage.node for usage in node.outputs[0].uses()]
+    if node.op_type == "LogSoftmax":
+        return next((reader for reader in readers if reader.op_type == "Exp"), None)
+    sums = [reader.outputs[0] for reader in readers if reader.op_type == "ReduceSum"]
+    inverse = [u.node.outputs[0] for total in sums for u in total.uses() if u.node.op_type == "Reciprocal"]
+    ends = {"Div": sums, "Mul": inverse}
+    return next((r for r in readers if any(value in ends.get(r.op_type, ()) for value in r.inputs)), None)
 
 
 def _adds_keys(context: Context, node: ir.Node) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bot_onnx.graph.nodes import fresh_name, names_in
+from bot_onnx.graph.spelling import forget_spelling
 
 
 def gather_rows(graph: ir.Graph) -> None:
@@ -15,6 +16,7 @@ def gather_rows(graph: ir.Graph) -> None:
         rows = _single_index(graph, node.inputs[1], taken)
         if rows is None:
             continue
+        forget_spelling(node)
         node.op_type = "Gather"
         node.attributes.pop("batch_dims", None)
         node.attributes["axis"] = ir.AttrInt64("axis", 0)

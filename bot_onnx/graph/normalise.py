@@ -31,6 +31,7 @@ from bot_onnx.graph.opening import (
 )
 from bot_onnx.graph.reader import REPAIRS
 from bot_onnx.graph.recurrent import drop_zero_states
+from bot_onnx.graph.spelling import spell_early
 from bot_onnx.graph.sums import write_out_sums
 
 #: Integer initializers up to this many elements are cloned per use: exporters share equal small tensors (shape
@@ -56,19 +57,18 @@ def normalise(model: ir.Model) -> ir.Model:
     """Normalise ``model`` in place and return it.
 
     Afterwards: no function calls, no Constant nodes, Identity nodes only where a value is an output under two names, no
-    unused nodes, bodies of control flow laid open, nodes in topological order, no small initializer with more than one
-    use, no initial states that are zero anyway, no sums of
-    other than two operands, no fused ones, no second copies of a weight, and no quantised
-    ops but those that cannot be followed.
+    nodes that change nothing by what the file says, no unused nodes, bodies of control flow laid open, nodes in
+    topological order, no small initializer with more than one use, no initial states that are zero anyway, no sums of
+    other than two operands, no fused ones, no second copies of a weight, and no quantised ops but those that cannot be
+    followed.
     """
     inline(model)
     lay_open(model.graph)
     _lift_tensor_constants(model.graph)
     common.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)  # constants of other kinds
-    _unwrap_single_operands(model.graph)
-    write_out_sums(model.graph)
-    _unwrap_repeated_casts(model.graph)
     _drop_identities(model.graph)
+    spell_early(model.graph)
+    write_out_sums(model.graph)
     drop_zero_states(model.graph)
     gather_rows(model.graph)
     name_dequantisation(model.graph)
@@ -79,16 +79,21 @@ def normalise(model: ir.Model) -> ir.Model:
     model.meta[_OPENED] = opened
     model.meta[_FUSED] = open_fused(model.graph)
     common.RemoveInitializersFromInputsPass()(model)
-    common.RemoveUnusedNodesPass()(model)
+    tidy(model)
     for value, name in opened.weights:
         if value.is_initializer() and name not in model.graph.initializers:
             value.name = name
-    _canonical_sort(model.graph)
     model.graph.doc_string = None
     model.meta[_COPIES] = share_copies(model.graph)
     _hold_small(model.graph)
     _clone_shared_constants(model.graph)
     return model
+
+
+def tidy(model: ir.Model) -> None:
+    """Drop nodes that nothing reads, and put the others in their one order, in place."""
+    common.RemoveUnusedNodesPass()(model)
+    _canonical_sort(model.graph)
 
 
 def scheme_of(model: ir.Model) -> Scheme | None:
@@ -150,32 +155,6 @@ def _lift_tensor_constants(graph: ir.Graph) -> None:
 def is_literal(value: ir.Value) -> bool:
     """Whether the file has the tensor in a Constant node, where exporters write what is no weight."""
     return bool(value.meta.get(_LITERAL))
-
-
-def _unwrap_single_operands(graph: ir.Graph) -> None:
-    """Make Identity nodes of ops over any number of operands that have only one."""
-    for node in graph:
-        variadic = node.op_type in ("Concat", "Max", "Mean", "Min", "Sum") and node.domain in ("", "ai.onnx")
-        if variadic and len(node.inputs) == 1:
-            node.op_type = "Identity"
-            node.attributes.clear()
-
-
-def _unwrap_repeated_casts(graph: ir.Graph) -> None:
-    """Make Identity nodes of casts of what is of that type already, by a cast before them.
-
-    A value that every layer casts for itself, each what the layer before it has cast, would make the last layer unlike
-    the others: nothing reads its cast.
-    """
-    types: dict[ir.Value, int] = {}
-    for node in graph:
-        if node.op_type != "Cast" or node.domain not in ("", "ai.onnx") or node.inputs[0] is None:
-            continue
-        wanted = node.attributes["to"].as_int()
-        types[node.outputs[0]] = wanted
-        if types.get(node.inputs[0]) == wanted:
-            node.op_type = "Identity"
-            node.attributes.clear()
 
 
 def _drop_identities(graph: ir.Graph) -> None:

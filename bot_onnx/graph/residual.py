@@ -7,6 +7,7 @@ from itertools import pairwise
 import onnx_ir as ir
 
 from bot_onnx.graph.layers import LayerChain
+from bot_onnx.graph.nodes import VIEWS, op_key
 from bot_onnx.graph.parameters import Parameter, is_linear, is_parameter, parameter_behind
 from bot_onnx.graph.types import Residual
 
@@ -18,6 +19,14 @@ _PASS = frozenset(
 )
 _TERMS = frozenset({"Add", "Sub", "Sum", "Concat"})
 _NORMS = frozenset("LayerNormalization RMSNormalization BatchNormalization GroupNormalization".split())
+_VIEWS = VIEWS | {"Flatten", "Dropout"}  #: ops that pass the stream on, in whatever form
+_STATISTICS = frozenset({"ReduceMean", "ReduceL2", "ReduceSumSquare", "GlobalAveragePool", "InstanceNormalization"})
+#: Ops that activations are, or are written out with.
+_ACTIVATIONS = frozenset(
+    "Relu LeakyRelu PRelu Elu Selu Celu Gelu Mish Swish HardSwish HardSigmoid Sigmoid Softplus Softsign Tanh Erf Clip "
+    "ThresholdedRelu Mul Div Add Sub Exp Pow Max Min com.microsoft::Gelu com.microsoft::FastGelu "
+    "com.microsoft::QuickGelu".split()
+)
 _DEPTH = 100  #: nodes from a sum back to what writes to it
 
 
@@ -89,29 +98,55 @@ def _divides(node: ir.Node) -> bool:
 
 
 def residual_kind(chain: LayerChain) -> Residual:
-    """What happens to the sums on their way to the next one: nothing, or a norm, or no more than an activation."""
+    """What happens to the sums on their way to the next one: nothing, a norm, an activation; or nobody knows."""
     joints = [joint for layer in chain.layers for joint in layer.joints[1:]]
-    sums = [index for index, joint in enumerate(joints) if is_sum(joint)]
+    sums = [joint for joint in joints if is_sum(joint)]
     if not sums:
         return "none"
-    direct = normed = 0
-    for first, second in pairwise(sums):
-        direct += any(_through_casts(value) is joints[first] for value in joints[second].inputs)
-        normed += any(_is_norm(joint) for joint in joints[first + 1 : second])
-    if len(sums) == 1 or direct * 2 > len(sums) - 1:
+    passed = [_passed_between(first, second) for first, second in pairwise(sums)]
+    if not passed or passed.count("pre-norm") * 2 > len(passed):
         return "pre-norm"
-    return "post-norm" if normed else "post-activation"
+    kinds: tuple[Residual, ...] = ("post-norm", "post-activation")
+    return next((kind for kind in kinds if kind in passed), "unknown")
+
+
+def _passed_between(first: ir.Node, second: ir.Node) -> Residual:
+    """What stands on the stream between two sums: the terms of the second are branches, but for the stream."""
+    ways = [way for term in _terms(second, first) if (way := _way_from(first, term)) is not None]
+    if any(all(_is_view(node) for node in way) for way in ways):
+        return "pre-norm"
+    if any(any(map(_is_norm, way)) for way in ways):
+        return "post-norm"
+    acts = any(all(_is_view(node) or op_key(node) in _ACTIVATIONS for node in way) for way in ways)
+    return "post-activation" if acts else "unknown"
+
+
+def _way_from(first: ir.Node, value: ir.Value) -> list[ir.Node] | None:
+    """Nodes between ``first`` and a value that is made of its result without a linear map; None: it is not."""
+    way: dict[ir.Node, None] = {}
+    reached = False
+    pending = [value]
+    while pending:
+        node = pending.pop().producer()
+        if node is first:
+            reached = True
+        elif node is not None and node not in way:
+            way[node] = None
+            if is_linear(node) or len(way) > _DEPTH:
+                return None
+            # Of a view only the first input is data: the shape it takes may be computed.
+            data = node.inputs[:1] if _is_view(node) else node.inputs
+            pending.extend(v for v in data if v is not None and v.const_value is None)
+    return list(way) if reached else None
+
+
+def _is_view(node: ir.Node) -> bool:
+    return op_key(node) in _VIEWS
 
 
 def _is_norm(node: ir.Node) -> bool:
-    return node.op_type in _NORMS or any(v is not None and is_parameter(v) for v in node.inputs)
-
-
-def _through_casts(value: ir.Value | None) -> ir.Node | None:
-    node = value.producer() if value is not None else None
-    while node is not None and node.op_type in ("Cast", "Identity"):
-        node = node.inputs[0].producer() if node.inputs[0] is not None else None
-    return node
+    """A norm, or the statistic that one is written out with."""
+    return node.op_type in _NORMS or node.op_type in _STATISTICS
 
 
 def last_norm(chain: LayerChain, parameters: dict[str, Parameter], order: dict[ir.Node, int]) -> set[str]:

@@ -31,10 +31,12 @@ _AFTER_LINEAR = frozenset({"Cast", "Identity", "Reshape"})
 
 #: What a value that has to do with the stream is: a parameter along hidden; what linear maps wrote, not yet added to
 #: anything; the stream; the same behind an activation; the result of a norm; steps of a norm that is written out
-#: (mean over hidden, stream less its mean, squares, their mean and what is made of it, the quotient).
+#: (mean over hidden and its square, stream less its mean, squares, their mean and what is made of it, the same times the
+#: norm's scale, the quotient).
 State = Literal[
-    "parameter", "branch", "stream", "activated", "normed", "mean", "centred", "squares", "spread", "quotient"
-]
+    "parameter", "branch", "stream", "activated", "normed",
+    "mean", "mean squared", "centred", "squares", "spread", "scaled spread", "quotient",
+]  # fmt: skip
 
 #: States of a value that is the stream, or may become it.
 _TRUNK = frozenset({"branch", "stream", "activated", "normed"})
@@ -181,7 +183,7 @@ class _Walk:
             self._sum(node, labels)
         elif op in ("Mul", "Div"):
             self._product(node, labels)
-        elif op in ("Pow", "Sqrt", "Reciprocal", "ReduceMean"):
+        elif op in ("Pow", "Sqrt", "Reciprocal", "ReduceMean", "Max", "Clip"):
             self._statistic(node, labels)
         elif op in _ACTIVATIONS:
             self._activation(node, present)
@@ -205,7 +207,7 @@ class _Walk:
         label = labels[0]
         if label is None:
             raise _Obstacle(f"{_place(node)} addresses by values of the stream")
-        if label.state in ("mean", "spread"):
+        if label.state in ("mean", "mean squared", "spread"):
             self._put(node, label)
         else:
             self._put_carrying(node, label)
@@ -237,6 +239,8 @@ class _Walk:
             self._put(node, found[0])
         elif node.op_type == "Sub" and len(found) == 2 and found[0].state in _TRUNK and found[1].state == "mean":
             self._put(node, _Label("centred"))
+        elif node.op_type == "Sub" and [label.state for label in found] == ["spread", "mean squared"]:
+            self._put(node, _Label("spread", centred=True))  # E[x²] - E[x]²
         elif not states <= {*_TRUNK, "parameter"}:
             raise _Obstacle(f"{_place(node)} adds values of different kinds")
         elif not self._takes_bias(node, found):
@@ -263,20 +267,14 @@ class _Walk:
     def _product(self, node: ir.Node, labels: list[_Label | None]) -> None:
         found = sorted((label for label in labels if label is not None), key=lambda label: label.state)
         states = [label.state for label in found]
-        twice = len(found) == 2 and node.op_type == "Mul" and node.inputs[0] is node.inputs[1]
-        spread = next((label for label in found if label.state == "spread"), None)
         parameter = next((label for label in found if label.state == "parameter"), None)
-        if spread is not None and len(found) == 2:
-            scaled = next((label for label in found if label.state in {*_TRUNK, "centred"}), None)
-            if scaled is None or spread.centred != (scaled.state == "centred"):
-                raise _Obstacle(f"{_place(node)} is a norm of an unknown kind")
-            self._put(node, _Label("quotient", centred=spread.centred))
-        elif twice and states[0] in {"stream", "branch", "normed", "centred"}:
-            self._square(node, found[0])
+        step = self._scaling(node, {label.state: label for label in found}) if len(found) == 2 else None
+        if step is None and node.op_type == "Mul" and node.inputs[0] is node.inputs[1]:
+            step = self._squared(found[0])
+        if step is not None:
+            self._put(node, step)
         elif "activated" in states:
             self._activation(node, found)
-        elif node.op_type == "Mul" and states == ["parameter", "quotient"] and parameter is not None:
-            self._put(node, self._new_norm(node, parameter.names, None, found[1].centred))
         elif len(found) == 1 and (states == ["spread"] or states[0] in _TRUNK) and self._is_factor(node, labels):
             self._put(node, self._times_number(found[0]))
         elif node.op_type == "Mul" and states == ["branch", "parameter"] and self._is_layer_scale(node, labels):
@@ -286,9 +284,30 @@ class _Walk:
         else:
             raise _Obstacle(f"{_place(node)} multiplies values of the stream")
 
-    def _square(self, node: ir.Node, label: _Label) -> None:
+    def _scaling(self, node: ir.Node, found: dict[State, _Label]) -> _Label | None:
+        """A step of a norm that brings two of these together: what is normalised, its spread, the norm's scale."""
+        states = set(found)
+        spread = found.get("spread") or found.get("scaled spread")
+        if spread is not None and states & {*_TRUNK, "centred"}:
+            if spread.centred != ("centred" in states):
+                raise _Obstacle(f"{_place(node)} is a norm of an unknown kind")
+            if spread.state == "scaled spread":
+                return self._new_norm(node, spread.names, None, spread.centred)
+            return _Label("quotient", centred=spread.centred)
+        if node.op_type == "Mul" and states == {"parameter", "quotient"}:
+            return self._new_norm(node, found["parameter"].names, None, found["quotient"].centred)
+        if node.op_type == "Mul" and spread is not None and states == {"parameter", "spread"}:
+            return _Label("scaled spread", found["parameter"].names, centred=spread.centred)
+        return None
+
+    def _squared(self, label: _Label) -> _Label | None:
+        """What the square of a value is, as a step of a norm."""
+        if label.state == "mean":
+            return _Label("mean squared")
+        if label.state not in {"stream", "branch", "normed", "centred"}:
+            return None
         self._land(label)
-        self._put(node, _Label("squares", centred=label.state == "centred"))
+        return _Label("squares", centred=label.state == "centred")
 
     def _times_number(self, label: _Label) -> _Label:
         """A norm's bias would be multiplied, too: what it gives is the stream from there on."""
@@ -311,8 +330,9 @@ class _Walk:
         return other is not None and not self._carries(other)
 
     def _statistic(self, node: ir.Node, labels: list[_Label | None]) -> None:
-        label, value = labels[0], node.inputs[0]
-        if label is None or value is None:
+        bounds = node.op_type in ("Max", "Clip")
+        label = next(filter(None, labels)) if bounds else labels[0]
+        if label is None or (bounds and label.state != "spread"):
             raise _Obstacle(f"{_place(node)} works on the stream element by element")
         power = _number(node.inputs[1]) if node.op_type == "Pow" else None
         if node.op_type == "ReduceMean":
@@ -329,8 +349,8 @@ class _Walk:
         elif label.state == "spread":
             self._put(node, label)
             return
-        elif power == 2.0 and label.state in {"stream", "branch", "normed", "centred"}:
-            self._square(node, label)
+        elif power == 2.0 and (square := self._squared(label)) is not None:
+            self._put(node, square)
             return
         elif power is not None and label.state in ("branch", "activated"):
             self._activation(node, [label])
@@ -360,7 +380,7 @@ class _Walk:
     def _new_norm(self, node: ir.Node, scale: tuple[str, ...], bias: str | None, centred: bool) -> _Label:
         if len(scale) != 1:
             raise _Obstacle(f"{_place(node)} is a norm without a scale of its own")
-        scaled = {*_TRUNK, "quotient"}
+        scaled = {*_TRUNK, "centred", "quotient"}
         value = next(v for v in node.inputs if v is not None and (label := self._label(v)) and label.state in scaled)
         self.norms.append(_Norm(scale[0], bias, centred, value.name or ""))
         return _Label("normed", norm=len(self.norms) - 1)

@@ -89,6 +89,11 @@ def build_structure(
         residual=residuals[_largest(chains)] if residuals else "none",
         parameters=sum(tensor.size for p in parameters.values() if (tensor := p.value.const_value) is not None),
         nodes=len(graph),
+        notes=tuple(
+            f"What the residual stream of {name} passes between two sums is not understood."
+            for name, residual in zip(names, residuals, strict=True)
+            if residual == "unknown"
+        ),
         tied_heads=builder.tied_heads,
     )
     return structure, ids

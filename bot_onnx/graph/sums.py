@@ -8,6 +8,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bot_onnx.graph.nodes import fresh_name, names_in
+from bot_onnx.graph.spelling import forget_spelling, stands_for_sum
 
 _LINEAR = frozenset({"MatMul", "Conv", "ConvTranspose", "Gemm"})
 
@@ -21,7 +22,10 @@ def write_out_sums(graph: ir.Graph) -> None:
     sums = [node for node in graph if node.op_type == "Sum" and node.domain in ("", "ai.onnx") and len(node.inputs) > 1]
     taken = names_in(graph) if any(len(node.inputs) > 2 for node in sums) else set()
     for node in sums:
+        if len(node.inputs) == 2:
+            stands_for_sum(node)
         while len(node.inputs) > 2:
+            forget_spelling(node)
             _split(graph, node, taken)
         node.op_type = "Add"
 

@@ -12,7 +12,7 @@ from typing import Literal
 DimKind = Literal["leaf", "product", "concat"]
 TensorKind = Literal["matrix", "kernel", "embedding", "table", "norm_scale", "norm_bias", "bias", "scale", "other"]
 Direction = Literal["out", "in", "index", "none"]
-Residual = Literal["pre-norm", "post-norm", "post-activation", "none"]
+Residual = Literal["pre-norm", "post-norm", "post-activation", "unknown", "none"]
 
 #: Roles a spec can address by key; every other dim is addressed by its name or id through ``dims``.
 SPEC_ROLES = ("hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "positions")
@@ -60,10 +60,10 @@ class Chain:
     ``leading`` of them, at the start, lack something that the others have (a norm). They count as layers and keep
     their place whatever the depth; their parameters are no part of the stacks, which hold ``stacked`` layers.
     ``residual`` says what its residual stream passes between two sums: nothing (``pre-norm``), a norm (``post-norm``),
-    an activation (``post-activation``); ``none``: there are no sums. ``follows`` names a chain whose weights this one
-    uses as well, layer by layer (two inputs through one network): both always have the same depth. ``turns`` is after
-    how many layers what they read from outside is the same again (local and global masks); 1 too where it never is,
-    so that there can be no more layers.
+    an activation (``post-activation``); ``unknown``: anything else; ``none``: there are no sums. ``follows`` names a
+    chain whose weights this one uses as well, layer by layer (two inputs through one network): both always have the
+    same depth. ``turns`` is after how many layers what they read from outside is the same again (local and global
+    masks); 1 too where it never is, so that there can be no more layers.
     """
 
     name: str

@@ -15,6 +15,7 @@ from bot_onnx.graph.nodes import fresh_name
 from bot_onnx.graph.normalise import needed_nodes, node_inputs
 from bot_onnx.graph.numbering import Numbering
 from bot_onnx.graph.opening import keep_storage
+from bot_onnx.graph.spelling import keep_spelling
 from bot_onnx.graph.turns import turn_length
 from bot_onnx.surgery.ports import Ports
 
@@ -220,6 +221,7 @@ def _copy(
                 new.name = ""
             values[old] = new
         copy_place(node, copy, copies)
+        keep_spelling(node, copy)
         copies[node] = copy
     settle_copies(copies)
     return copies

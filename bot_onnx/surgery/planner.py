@@ -19,6 +19,7 @@ from bot_onnx.graph.folded_norms import folded_note
 from bot_onnx.graph.opening import restore_casts
 from bot_onnx.graph.quantised import quantised_weight
 from bot_onnx.graph.sample_arrays import Samples
+from bot_onnx.graph.spelling import restore_spelling
 from bot_onnx.resample import MethodOptions, get_method
 from bot_onnx.spec import TargetSpec
 from bot_onnx.surgery.calibrated import Calibrated, going_on, holding
@@ -140,6 +141,7 @@ def prepare(
         **describe(analysis, settled, depth.partners, tolerance_of(analysis, (s.dtype for s in structure.stacks))),
     }
     calibrated = going_on(analysis, held, ((stack.sources, stack.targets) for stack in stacks))
+    restore_spelling(analysis.model.graph)
     restore_casts(analysis.model.graph, written)
     proto = skeleton(analysis, solution.sizes, written, provenance)
     slots = _slots(analysis, stacks)

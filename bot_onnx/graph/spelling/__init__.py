@@ -1,0 +1,10 @@
+"""Spelling first: what changes nothing is seen through, and one function has one form, before anything is recognised.
+
+The passes edit the graph that the analysis reads. Every edit leaves a lineage with the nodes that read its result, so
+that what is written has the source's own form again (:func:`restore_spelling`).
+"""
+
+from bot_onnx.graph.spelling.lineage import forget_spelling, keep_spelling, restore_spelling, stands_for_sum
+from bot_onnx.graph.spelling.passes import spell_early, spell_seen
+
+__all__ = ["forget_spelling", "keep_spelling", "restore_spelling", "spell_early", "spell_seen", "stands_for_sum"]
