@@ -1,4 +1,4 @@
-"""Llama with one key and value head, by both exporters: given more heads it is what the exporter writes with as many."""
+"""Llama with one key and value head, by both exporters: with more heads it is what they write with as many."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -9,9 +10,11 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from rich.console import Console
 
 import bot_onnx
 from bot_onnx.errors import BotError, GraphError
+from bot_onnx.report.inspect_report import inspect_report
 from tests.attention_graphs import Sizes, cached_decoder
 from tests.attention_graphs import decoder as one_op
 from tests.graphs import save
@@ -182,3 +185,10 @@ def test_a_way_that_is_not_known_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BotError, match="kv_heads"):
         bot_onnx.resize(save(queries_in_a_row(), tmp_path), {"kv_heads": 2}, out)
     assert not out.exists()
+
+
+def test_inspect_shows_the_one_head(tmp_path: Path) -> None:
+    console = Console(width=140, record=True, file=io.StringIO())
+    console.print(inspect_report(bot_onnx.inspect(save(decoder("broadcast"), tmp_path))))
+    rows = [line.split() for line in console.export_text().splitlines()]
+    assert ["-", "kv_heads", "1", "kv_heads", "all", "query", "heads", "yes"] in rows
