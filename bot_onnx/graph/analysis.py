@@ -110,7 +110,8 @@ def analyse(model: ir.Model) -> Analysis:
         lambda interface: assign_roles(graph, context, chains, attentions, parameters, interface),
         constants,
     )
-    structure = replace(structure, notes=(*structure.notes, *form_notes(model), *declared))
+    beside = [chain.beside() for chain in structure.chains if chain.strays]
+    structure = replace(structure, notes=(*structure.notes, *form_notes(model), *beside, *declared))
     hidden = {dim for dim, identity in ids.items() if structure.dims[identity].role == "hidden"}
     scales = [*_scales(context, attentions), *_stream_scales(graph, context, chains, hidden)]
     return Analysis(model, context, chains, structure, ids, scales, (*model.meta.get(REPAIRS, ()), *declared))

@@ -61,7 +61,8 @@ class Chain:
     their place whatever the depth; their parameters are no part of the stacks, which hold ``stacked`` layers.
     ``residual`` says what its residual stream passes between two sums: nothing (``pre-norm``), a norm (``post-norm``),
     an activation (``post-activation``); ``none``: there are no sums. ``follows`` names a chain whose weights this one
-    uses as well, layer by layer (two inputs through one network): both always have the same depth.
+    uses as well, layer by layer (two inputs through one network): both always have the same depth. ``strays`` is the
+    number of layers like these that stand outside the chain, and stay: such as read keys and values of another layer.
     """
 
     name: str
@@ -72,11 +73,19 @@ class Chain:
     residual: Residual = "none"
     leading: int = 0
     follows: str | None = None
+    strays: int = 0
 
     @property
     def stacked(self) -> int:
         """Number of layers in the chain's stacks."""
         return self.count - self.leading
+
+    def beside(self) -> str:
+        """What to say of layers that stand outside, in a sentence."""
+        return (
+            f"WARNING: {self.strays} more with the weights of a layer of '{self.name}' stand outside the chain: they "
+            f"stay, and its {self.count} layers are not all that the network has."
+        )
 
 
 @dataclass(frozen=True, slots=True)
