@@ -128,9 +128,10 @@ def understand(model: ir.Model) -> Analysis:
         lambda interface: assign_roles(graph, context, chains, attentions, parameters, interface),
         constants,
     )
+    beside = [chain.beside() for chain in structure.chains if chain.strays]
     structure = replace(
         structure,
-        notes=(*structure.notes, *form_notes(model), *declared),
+        notes=(*structure.notes, *form_notes(model), *beside, *declared),
         single_kv_head=bool(shared_heads(context, attentions)),
     )
     hidden = {dim for dim, identity in ids.items() if structure.dims[identity].role == "hidden"}

@@ -79,7 +79,9 @@ def normalise(model: ir.Model) -> ir.Model:
     model.meta[_OPENED] = opened
     model.meta[_FUSED] = open_fused(model.graph)
     common.RemoveInitializersFromInputsPass()(model)
+    presents = _presents(model.graph)
     tidy(model)
+    _keep_presents(presents)
     for value, name in opened.weights:
         if value.is_initializer() and name not in model.graph.initializers:
             value.name = name
@@ -179,6 +181,24 @@ def _drop_identities(graph: ir.Graph) -> None:
             usage.node.replace_input_with(usage.idx, source)
         dropped.append(node)
     graph.remove(dropped, safe=True)
+
+
+def _presents(graph: ir.Graph) -> dict[ir.Node, list[str]]:
+    """Names of the outputs of attentions that are given keys: the runtime wants them beside, whether they are read."""
+    return {
+        node: [output.name or "" for output in node.outputs]
+        for node in graph
+        if node.op_type == "Attention" and node.domain in ("", "ai.onnx") and any(node.inputs[4:6])
+    }
+
+
+def _keep_presents(presents: dict[ir.Node, list[str]]) -> None:
+    for node, names in presents.items():
+        if node.graph is None:
+            continue
+        node.resize_outputs(len(names))
+        for output, name in zip(node.outputs, names, strict=True):
+            output.name = name
 
 
 def _hold_small(graph: ir.Graph) -> None:

@@ -12,6 +12,7 @@ from bot_onnx.graph.nodes import VIEWS, behind_views, op_key
 from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.graph.recurrent import BIAS, CELL, GATES, INPUT_WEIGHT, PEEPHOLES, STATE, STATE_WEIGHT
 from bot_onnx.graph.rules import Context
+from bot_onnx.graph.rules.experts import BIASES, MATRICES, MOE
 from bot_onnx.graph.types import Direction, TensorKind
 
 LINEAR = frozenset(
@@ -30,6 +31,7 @@ _BY_SLOT: dict[str, dict[int, TensorKind]] = {
     "com.microsoft::GroupQueryAttention": {14: "norm_scale", 15: "norm_scale"},
     "com.microsoft::GroupNorm": {1: "norm_scale", 2: "norm_bias"},
     "Attention": {},
+    MOE: {**dict.fromkeys(MATRICES, "matrix"), **dict.fromkeys(BIASES, "bias")},
 }
 _SIMPLE = frozenset({"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze"})
 
@@ -215,6 +217,8 @@ def _describe(parameter: Parameter, context: Context) -> None:
     if parameter.kind == "matrix":
         for axis in parameter.contracted:
             directions[axis] = "in"
+        if _is_experts(parameter):
+            directions[0] = "none"
         for usage in parameter.value.uses():
             if _picks_matrices(usage.node, usage.idx):
                 directions[usage.node.attributes.get_int("axis", 0)] = "none"
@@ -254,8 +258,15 @@ def table_rows(parameter: Parameter, context: Context) -> MaybeDim:
     return context.of(node.inputs[0])[node.attributes.get_int("axis", 0)]
 
 
+def _is_experts(parameter: Parameter) -> bool:
+    """Whether a parameter is matrices of experts, ``[experts, out, in]``, of an op that holds them all."""
+    return any(op_key(node) == MOE and slot in MATRICES for node, slot in parameter.uses)
+
+
 def _contracted_axes(parameter: Parameter, context: Context) -> list[int]:
     dims = context.of(parameter.value)
+    if _is_experts(parameter):
+        return [len(dims) - 1]
     inner = {
         context.table.find(dim)
         for node, _ in parameter.uses

@@ -8,6 +8,7 @@ from bot_onnx.graph.attention import PRODUCTS, Attention, heads_of
 from bot_onnx.graph.dims import Dim, Freeze, MaybeDim
 from bot_onnx.graph.integer_inputs import from_integer_input
 from bot_onnx.graph.layers import LayerChain
+from bot_onnx.graph.nodes import op_key
 from bot_onnx.graph.output_roles import decides_output, give_alphabets, give_outputs
 from bot_onnx.graph.outputs import Interface
 from bot_onnx.graph.parameters import Parameter, table_rows
@@ -15,6 +16,7 @@ from bot_onnx.graph.recurrent import GATES, STATE_WEIGHT
 from bot_onnx.graph.role_store import Roles
 from bot_onnx.graph.rules import Context
 from bot_onnx.graph.rules.elementwise import reduced_axes
+from bot_onnx.graph.rules.experts import MOE, SCORES
 
 _CUTTING = frozenset({"Slice", "Tile", "Pad", "Split", "Reshape", "If"})
 
@@ -322,6 +324,8 @@ def _expert_roles(graph: ir.Graph, context: Context, roles: Roles, contracted: s
     """
     table = context.table
     for node in graph:
+        if op_key(node) == MOE:
+            roles.give(context.of(node.inputs[SCORES])[-1], "experts")
         if node.op_type == "TopK" and not decides_output(node) and (dims := context.of(node.inputs[0])):
             ranked = dims[node.attributes.get_int("axis", -1)]
             for leaf in table.leaves(ranked) if ranked is not None else ():

@@ -28,6 +28,7 @@ from bot_onnx.graph.role_store import Roles
 from bot_onnx.graph.rules import Context
 from bot_onnx.graph.rules.attention import ROTARY_CACHES
 from bot_onnx.graph.sinusoids import recognise_sinusoids
+from bot_onnx.graph.strays import strays
 from bot_onnx.graph.ties import find_twins, tied_places
 from bot_onnx.graph.turns import turn_length
 from bot_onnx.graph.types import Chain, Direction, Stack, Structure, TiedHead
@@ -64,7 +65,7 @@ def build_structure(
     stacks, broken, follows = builder.build()
     dims, ids = name_dims(context, roles, stacks, builder.axes, interface.outputs)
     names = chain_names(chains)
-    residuals = [residual_kind(chain) for chain in chains]
+    residuals, beside = [residual_kind(chain) for chain in chains], strays(graph, chains)
     structure = Structure(
         dims=dims,
         chains=tuple(
@@ -78,6 +79,7 @@ def build_structure(
                 leading=int(chain.leading is not None),
                 follows=names[follows[index]] if index in follows else None,
                 turns=turn_length(chain) or 1,
+                strays=beside[index],
             )
             for index, (name, chain, residual) in enumerate(zip(names, chains, residuals, strict=True))
         ),

@@ -63,7 +63,8 @@ class Chain:
     an activation (``post-activation``); ``unknown``: anything else; ``none``: there are no sums. ``follows`` names a
     chain whose weights this one uses as well, layer by layer (two inputs through one network): both always have the
     same depth. ``turns`` is after how many layers what they read from outside is the same again (local and global
-    masks); 1 too where it never is, so that there can be no more layers.
+    masks); 1 too where it never is, so that there can be no more layers. ``strays`` is the number of layers like these
+    that stand outside the chain, and stay: such as read keys and values of another layer.
     """
 
     name: str
@@ -75,11 +76,19 @@ class Chain:
     leading: int = 0
     follows: str | None = None
     turns: int = 1
+    strays: int = 0
 
     @property
     def stacked(self) -> int:
         """Number of layers in the chain's stacks."""
         return self.count - self.leading
+
+    def beside(self) -> str:
+        """What to say of layers that stand outside, in a sentence."""
+        return (
+            f"WARNING: {self.strays} more with the weights of a layer of '{self.name}' stand outside the chain: they "
+            f"stay, and its {self.count} layers are not all that the network has."
+        )
 
 
 @dataclass(frozen=True, slots=True)

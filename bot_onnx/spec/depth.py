@@ -40,6 +40,7 @@ def solve_layers(structure: Structure, spec: TargetSpec, notes: list[str]) -> di
         target.update(_listed(chains, spec.layers))
     else:
         target.update(_single(structure, spec.layers, notes))
+    notes += [chain.beside() for chain in chains if chain.strays and target[chain.name] != chain.count]
     return _followed(chains, target)
 
 
@@ -114,6 +115,13 @@ def _single(structure: Structure, count: int, notes: list[str]) -> dict[str, int
             f'write for instance "layers": {{{example}}}.'
         )
     names = {chain.name for chain in chosen}
+    for chain in chosen:
+        if chain.strays > 1:
+            raise SpecError(
+                f"key 'layers': {count} could mean the {chain.count} layers of chain '{chain.name}' or the "
+                f"{chain.count + chain.strays} of the network: {chain.strays} like them stand outside the chain and "
+                f'stay; write "layers": {{"{chain.name}": NUMBER}} for those of the chain.'
+            )
     for chain in chains:
         if chain.name not in names:
             reason = chain.resizable or f"'layers' sizes the chains that hold attention: {', '.join(sorted(names))}"

@@ -320,15 +320,18 @@ def test_a_layer_scale_folds_into_what_it_scales(tmp_path: Path) -> None:
     with model_file() as path:
         model = onnx.load(path)
     graph = model.graph
-    node = next(n for n in graph.node if n.op_type == "Add" and "layers.2.contract.bias" in n.input)
-    result, node.output[0] = node.output[0], "unscaled"
-    graph.initializer.append(numpy_helper.from_array(np.linspace(0.5, 1, 64, dtype=np.float32), "layer_scale"))
-    graph.node.insert(list(graph.node).index(node) + 1, helper.make_node("Mul", ["unscaled", "layer_scale"], [result]))
+    for layer in range(6):
+        node = next(n for n in graph.node if n.op_type == "Add" and f"layers.{layer}.contract.bias" in n.input)
+        result, node.output[0] = node.output[0], f"unscaled.{layer}"
+        scale = np.linspace(0.5, 1 + layer, 64, dtype=np.float32)
+        graph.initializer.append(numpy_helper.from_array(scale, f"layer_scale.{layer}"))
+        scaling = helper.make_node("Mul", [node.output[0], f"layer_scale.{layer}"], [result])
+        graph.node.insert(list(graph.node).index(node) + 1, scaling)
     source, out = tmp_path / "scaled.onnx", tmp_path / "turned.onnx"
     onnx.save(model, source)
     resize(source, {"layers": 6}, out, "rotate")
     assert distance(run_at_two_sizes(out), run_at_two_sizes(source)) <= 1e-4
-    np.testing.assert_array_equal(weights(out)["layer_scale"], np.ones(64, np.float32))
+    np.testing.assert_array_equal(weights(out)["layer_scale.3"], np.ones(64, np.float32))
 
 
 def test_a_scale_on_the_stream_itself_is_refused_by_name_and_auto_selects(tmp_path: Path) -> None:
@@ -354,13 +357,15 @@ def test_a_reader_without_bias_leaves_the_bias_in_the_norm(tmp_path: Path) -> No
     with model_file() as path:
         model = onnx.load(path)
     graph = model.graph
-    added = next(n for n in graph.node if n.op_type == "Add" and "layers.1.expand.bias" in n.input)
-    name = next(value for value in added.input if value != "layers.1.expand.bias")
-    for node in graph.node:
-        for slot, value in enumerate(node.input):
-            if value == added.output[0]:
-                node.input[slot] = name
-    graph.node.remove(added)
+    for layer in range(6):
+        bias = f"layers.{layer}.expand.bias"
+        added = next(n for n in graph.node if n.op_type == "Add" and bias in n.input)
+        name = next(value for value in added.input if value != bias)
+        for node in graph.node:
+            for slot, value in enumerate(node.input):
+                if value == added.output[0]:
+                    node.input[slot] = name
+        graph.node.remove(added)
     source, out = tmp_path / "bare.onnx", tmp_path / "turned.onnx"
     onnx.save(model, source)
     resize(source, {"layers": 6}, out, "rotate")

@@ -11,7 +11,8 @@ import pytest
 
 import bot_onnx
 from bot_onnx.errors import BotError
-from tests.attention_graphs import ATTENDS, NO_GROUPS, ROTARY, Sizes, cached_decoder, decoder
+from tests.attention_graphs import ATTENDS, MICROSOFT, NO_GROUPS, ROTARY, Sizes, cached_decoder, decoder
+from tests.graphs import GraphBuilder
 from tests.oracle.compare import analysis_of, distance, run_at_two_sizes, transplant
 
 
@@ -95,3 +96,42 @@ def test_a_scale_that_no_formula_explains_is_asked_for(tmp_path: Path) -> None:
         if attribute.name == "scale"
     }
     assert written == {np.float32(24**-0.5)}
+
+
+def prefixed(kind: str, sizes: Sizes, seed: int = 0) -> onnx.ModelProto:
+    """A network that attends to three learned keys and values in front of its own (prefix tuning)."""
+    b = GraphBuilder(seed)
+    width, past = sizes.heads * sizes.head_dim, 3
+    x = b.op("MatMul", "x", b.weight(5, sizes.hidden))
+    for _ in range(sizes.layers):
+        operands = [b.op("MatMul", x, b.weight(sizes.hidden, width)) for _ in range(3)]
+        prefix = [b.weight(1, sizes.heads, past, sizes.head_dim) for _ in range(2)]
+        if kind == "standard":
+            heads = {"q_num_heads": sizes.heads, "kv_num_heads": sizes.heads}
+            made = b.op("Attention", *operands, "", *prefix, outputs=3, **heads)
+        elif kind == "multi_head":
+            packed = (*operands, "", "", "", *prefix)
+            made = b.op("MultiHeadAttention", *packed, outputs=3, num_heads=sizes.heads, domain=MICROSOFT)
+        else:
+            lengths = b.constant(np.array([past + 1], np.int32)), b.constant(np.array(past + 2, np.int32))
+            heads = {"num_heads": sizes.heads, "kv_num_heads": sizes.heads}
+            made = b.op("GroupQueryAttention", *operands, *prefix, *lengths, outputs=3, domain=MICROSOFT, **heads)
+        x = b.op("Add", x, b.op("MatMul", made, b.weight(width, sizes.hidden)))
+    model = b.model([("x", [1, 2, 5])], [b.op("MatMul", x, b.weight(sizes.hidden, 3))], rank=3, opset=23)
+    model.opset_import.append(onnx.helper.make_opsetid(MICROSOFT, 1))
+    model.ir_version = 10
+    return model
+
+
+@pytest.mark.parametrize("kind", ["standard", "multi_head", "grouped"])
+def test_constant_keys_are_keys(kind: str, tmp_path: Path) -> None:
+    source = save(prefixed(kind, Sizes(24, 4, 4, 8, 2)), tmp_path / "source.onnx")
+    out = tmp_path / "out.onnx"
+    result = bot_onnx.resize(source, {"heads": 8, "head_dim": 16}, out)
+    assert result.plan.promise.kept
+    assert distance(run_at_two_sizes(out), run_at_two_sizes(source)) <= 1e-5
+    small = Sizes(12, 2, 2, 8, 1)
+    bot_onnx.resize(source, {"hidden": 12, "heads": 2, "layers": 1}, out, force=True)
+    native = save(prefixed(kind, small, seed=1), tmp_path / "native.onnx")
+    transplanted = transplant(analysis_of(out), analysis_of(native))
+    assert distance(run_at_two_sizes(out), run_at_two_sizes(transplanted)) <= 1e-5

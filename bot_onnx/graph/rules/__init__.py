@@ -11,6 +11,7 @@ from bot_onnx.graph.nodes import op_key
 from bot_onnx.graph.rules import (
     attention,
     elementwise,
+    experts,
     flow,
     images,
     indexed,
@@ -29,6 +30,7 @@ __all__ = ["Context", "Requirement", "apply", "hold_picked"]
 _FAMILIES = (
     attention,
     elementwise,
+    experts,
     flow,
     images,
     indexed,

@@ -113,18 +113,28 @@ def _bias(context: Context, value: ir.Value | None, heads: MaybeDim) -> None:
 
 
 def _record(
-    context: Context, node: ir.Node, query: _Heads, value: _Heads, parts: tuple[int | None, int | None]
+    context: Context,
+    node: ir.Node,
+    query: _Heads,
+    value: _Heads,
+    parts: tuple[int | None, int | None],
+    past: int,
 ) -> None:
-    """Leave for the search for attentions what this one is; ``parts``: the parts of a packed operand."""
+    """Leave for the search for attentions what this one is.
+
+    ``parts``: the parts of a packed operand. ``past``: slot of keys that are given; constant ones are keys like others.
+    """
     if query.head_dim is None:
         return
     sources = [_input(node, 0), _input(node, 0 if parts[1] is not None and parts[0] is not None else 1)]
+    prefix = _input(node, past)
+    before = [(prefix, None)] if prefix is not None and prefix.const_value is not None else []
     context.attentions[node] = AttentionDims(
         head_dim=query.head_dim,
         heads=query.heads,
         value_dim=value.head_dim,
         queries=tuple((v, parts[0]) for v in sources[:1] if v is not None),
-        keys=tuple((v, parts[1]) for v in sources[1:] if v is not None),
+        keys=(*((v, parts[1]) for v in sources[1:] if v is not None), *before),
     )
 
 
@@ -142,7 +152,7 @@ def attention(context: Context, node: ir.Node) -> None:
     _follow(context, node, "q_num_heads", query.heads)
     _follow(context, node, "kv_num_heads", key.heads)
     _outputs(context, node, query, key, value)
-    _record(context, node, query, value, (None, None))
+    _record(context, node, query, value, (None, None), 4)
 
 
 @rule("com.microsoft::MultiHeadAttention")
@@ -175,7 +185,7 @@ def multi_head_attention(context: Context, node: ir.Node) -> None:
     _caches(context, node, (6, 7), key, value)
     _follow(context, node, "num_heads", query.heads)
     _outputs(context, node, query, key, value)
-    _record(context, node, query, value, parts)
+    _record(context, node, query, value, parts, 6)
     added = _input(node, 3)
     if added is not None and node in context.attentions:
         found = context.attentions[node]
@@ -222,7 +232,7 @@ def group_query_attention(context: Context, node: ir.Node) -> None:
     _follow(context, node, "num_heads", query.heads)
     _follow(context, node, "kv_num_heads", key.heads)
     _outputs(context, node, query, key, value)
-    _record(context, node, query, value, parts)
+    _record(context, node, query, value, parts, 3)
 
 
 def _packed(
