@@ -79,9 +79,7 @@ def normalise(model: ir.Model) -> ir.Model:
     model.meta[_OPENED] = opened
     model.meta[_FUSED] = open_fused(model.graph)
     common.RemoveInitializersFromInputsPass()(model)
-    presents = _presents(model.graph)
     tidy(model)
-    _keep_presents(presents)
     for value, name in opened.weights:
         if value.is_initializer() and name not in model.graph.initializers:
             value.name = name
@@ -94,7 +92,9 @@ def normalise(model: ir.Model) -> ir.Model:
 
 def tidy(model: ir.Model) -> None:
     """Drop nodes that nothing reads, and put the others in their one order, in place."""
+    presents = _presents(model.graph)
     common.RemoveUnusedNodesPass()(model)
+    _keep_presents(presents)
     _canonical_sort(model.graph)
 
 
