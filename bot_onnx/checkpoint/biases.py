@@ -25,7 +25,11 @@ def restore_zero_biases(model: ir.Model) -> list[str]:
     restored: list[str] = []
     for node in graph:
         path = module_path(node)
-        if node.op_type not in ("Gemm", "Conv") or path is None or (len(node.inputs) > 2 and node.inputs[2] is not None):
+        if (
+            node.op_type not in ("Gemm", "Conv")
+            or path is None
+            or (len(node.inputs) > 2 and node.inputs[2] is not None)
+        ):
             continue
         name = join(path, "bias")
         mangled = re.sub(r"\W", "_", name)
@@ -35,7 +39,7 @@ def restore_zero_biases(model: ir.Model) -> list[str]:
         weight = node.inputs[1].const_value if node.inputs[1] is not None else None
         if linear is None or named is None or weight is None or name in graph.initializers:
             continue
-        first = node.op_type == "Conv" or node.attributes.get_int("transB", 0)
+        first = node.op_type == "Conv" or bool(node.attributes.get_int("transB", 0))
         zeros = np.zeros(weight.shape.numpy()[0 if first else 1], weight.dtype.numpy())
         tensor = ir.Tensor(zeros, dtype=weight.dtype, name=name)
         value = ir.Value(name=name, shape=ir.Shape(zeros.shape), type=ir.TensorType(weight.dtype), const_value=tensor)

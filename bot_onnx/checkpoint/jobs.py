@@ -99,12 +99,13 @@ def import_weights(
     source: PathOrName | None = None,
     names: NamesLike | None = None,
     strip: str = "",
-    partial: bool = False,
     cast: bool = False,
     force: bool = False,
     external: bool | None = None,
 ) -> Transfer:
     """Write a copy of a model that holds a framework's trained weights.
+
+    Entries that the model has no place for are reported as ``absent``.
 
     Args:
         model: path of the ONNX file, which stays as it is.
@@ -112,7 +113,6 @@ def import_weights(
         output: path of the new model.
         like: a checkpoint with the values that the model, or ``source``, still holds: it tells lost names.
         source, names, strip: see :func:`state_dict`.
-        partial: leave out what the checkpoint has and the graph has not, instead of refusing.
         cast: round values to the graph's data type where the checkpoint has another.
         force: replace an existing output.
         external: store the weights beside the model; None: as the model does.
@@ -123,7 +123,7 @@ def import_weights(
     sweep_beside(model, output)
     with ExitStack() as stack:
         opened = stack.enter_context(open_model(model))
-        hints = _hints(stack, like, source, names, strip, partial)
+        hints = _hints(stack, like, source, names, strip)
         given = _files_of(weights, like, others=(source, names))
         return insert_file(
             opened,
@@ -157,7 +157,7 @@ def _hints(
     source: PathOrName | None,
     names: NamesLike | None,
     strip: str,
-    partial: bool,
+    partial: bool = False,
 ) -> Hints:
     given = names if names is None or isinstance(names, Mapping) else parse_object(read_text(Path(names)), str(names))
     return Hints(

@@ -26,6 +26,7 @@ from bot_onnx.graph.parameters import is_setting
 _PATH = re.compile(r"[A-Za-z_]\w*|\w+(\.\w+)+")
 _GENERATED = re.compile(r"val_\d+(_\w+)?|onnx::.*|.*__layer_plus_\d+.*")
 _CLONE = re.compile(r"(?P<original>.+?)__use\d+(_\d+)?")
+_FOLDED = "the exporter has folded a batch norm into it; --like takes it apart, or export it in training mode, unfolded"
 _LOST = "the exporter lost its name, and its values may be computed from several parameters"
 
 
@@ -151,7 +152,10 @@ class _Names:
         name = value.name or ""
         sites = sites_of(value)
         if any(site.folded for site in sites):
-            return (), "the exporter has folded a batch norm into it, which --like takes apart; or export in training mode, unfolded"
+            return (
+                (),
+                _FOLDED,
+            )
         if self.kept(name):
             return self._of_kept(name, sites), ""
         if not self._trusted:

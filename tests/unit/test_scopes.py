@@ -14,8 +14,8 @@ def learned(*seen: tuple[str, str], also: tuple[str, ...] = ()) -> Scopes:
 @pytest.mark.parametrize(
     ("seen", "scope", "module"),
     [
-        ([("decoder.layers.0.fc1", "model.decoder.layers.0.fc1")], "decoder.layers.0.attn.q", "model.decoder.layers.0.attn.q"),
-        ([("decoder.layers.0.fc1", "model.decoder.layers.0.fc1")], "head", "head"),
+        ([("decoder.0.fc", "model.decoder.0.fc")], "decoder.0.attn.q", "model.decoder.0.attn.q"),
+        ([("decoder.0.fc", "model.decoder.0.fc")], "head", "head"),
         ([("net.decoder.norm", "net.model.decoder.norm")], "net.decoder.proj", "net.model.decoder.proj"),
         ([("net.decoder.norm", "net.model.decoder.norm")], "net.head", "net.head"),
         ([("a.b.norm", "a.x.b.norm"), ("a.c.norm", "a.c.norm")], "a.c.proj", "a.c.proj"),
