@@ -67,9 +67,7 @@ def assign(analysis: Analysis, hints: Hints) -> Assignment:
         complete_layers(draft, structure)
     result = Match((), ())
     if hints.like is not None:
-        result = match(
-            draft, analysis, hints.like, _reader(analysis), compare=hints.compare and not _resized(analysis)
-        )
+        result = match(draft, analysis, hints.like, _reader(analysis), compare=hints.compare and not _resized(analysis))
         complete_layers(draft, structure)
     for name in draft.idle.keys() & draft.lost.keys():
         draft.lost.pop(name)

@@ -13,7 +13,7 @@ from bot_onnx.graph.folded_norms import CLASSES
 
 
 def restore_zero_biases(model: ir.Model) -> list[str]:
-    """Give every Gemm whose source line names a bias of its module that bias again, as zeros.
+    """Give every Gemm and Conv whose source line names a bias of its module that bias again, as zeros.
 
     Args:
         model: changed in place.
@@ -25,18 +25,22 @@ def restore_zero_biases(model: ir.Model) -> list[str]:
     restored: list[str] = []
     for node in graph:
         path = module_path(node)
-        if node.op_type != "Gemm" or path is None or (len(node.inputs) > 2 and node.inputs[2] is not None):
+        if (
+            node.op_type not in ("Gemm", "Conv")
+            or path is None
+            or (len(node.inputs) > 2 and node.inputs[2] is not None)
+        ):
             continue
         name = join(path, "bias")
         mangled = re.sub(r"\W", "_", name)
         line = node.metadata_props.get(SOURCE_LINE, "")
-        linear = re.search(r"'aten\.(linear|addmm)[^']*'\]$", node.metadata_props.get(CLASSES, ""))
+        linear = re.search(r"'aten\.(linear|addmm|conv)[^']*'\]$", node.metadata_props.get(CLASSES, ""))
         named = re.search(rf"%p_{re.escape(mangled)}\b", line, re.IGNORECASE)
         weight = node.inputs[1].const_value if node.inputs[1] is not None else None
         if linear is None or named is None or weight is None or name in graph.initializers:
             continue
-        transposed = node.attributes.get_int("transB", 0)
-        zeros = np.zeros(weight.shape.numpy()[0 if transposed else 1], weight.dtype.numpy())
+        first = node.op_type == "Conv" or bool(node.attributes.get_int("transB", 0))
+        zeros = np.zeros(weight.shape.numpy()[0 if first else 1], weight.dtype.numpy())
         tensor = ir.Tensor(zeros, dtype=weight.dtype, name=name)
         value = ir.Value(name=name, shape=ir.Shape(zeros.shape), type=ir.TensorType(weight.dtype), const_value=tensor)
         graph.initializers[name] = value

@@ -56,7 +56,9 @@ def _read(graph: ir.Graph, name: str) -> Array:
 
 def _is_grid(array: Array) -> bool:
     finite = array[np.isfinite(array)]
-    return bool(array.size >= _FEWEST and np.unique(array).size > 1 and np.array_equal(2 * finite, np.round(2 * finite)))
+    return bool(
+        array.size >= _FEWEST and np.unique(array).size > 1 and np.array_equal(2 * finite, np.round(2 * finite))
+    )
 
 
 def _is_neutral(array: Array, value: ir.Value) -> bool:

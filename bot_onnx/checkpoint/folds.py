@@ -171,9 +171,7 @@ def linear_ops(graph: ir.Graph) -> list[Linear]:
             continue
         turned = node.op_type == "Gemm" and not node.attributes.get_int("transB", 0)
         axis = 1 if turned or node.op_type == "ConvTranspose" else 0
-        found.append(
-            Linear(weight.name or "", None if bias is None else bias.name, axis, (1, 0) if turned else None)
-        )
+        found.append(Linear(weight.name or "", None if bias is None else bias.name, axis, (1, 0) if turned else None))
     return found
 
 

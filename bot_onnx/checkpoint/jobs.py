@@ -58,7 +58,7 @@ def state_dict(
     with ExitStack() as stack:
         opened = stack.enter_context(open_model(model))
         watched = stack.enter_context(Watched(_files_of(like, others=(source, names))))
-        hints = _hints(stack, like, source, names, strip, partial)
+        hints = _hints(stack, like, source, names, strip)
         made = {key: np.array(values) for key, values in collect(analysed(opened), hints)[1].items()}
         opened.check_unchanged()
         watched.check_unchanged()
@@ -94,7 +94,7 @@ def export_weights(
         opened = stack.enter_context(open_model(model))
         given = _files_of(like, others=(source, names, config))
         watched = stack.enter_context(Watched(given))
-        hints = _hints(stack, like, source, names, strip, partial)
+        hints = _hints(stack, like, source, names, strip)
         beside = None if config is None else Path(config)
         return export_file(opened, hints, Path(output), config=beside, force=force, read_only=given, watched=watched)
 
@@ -109,12 +109,13 @@ def import_weights(
     source: PathOrName | None = None,
     names: NamesLike | None = None,
     strip: str = "",
-    partial: bool = False,
     cast: bool = False,
     force: bool = False,
     external: bool | None = None,
 ) -> Transfer:
     """Write a copy of a model that holds a framework's trained weights.
+
+    Entries that the model has no place for are reported as ``absent``.
 
     Args:
         model: path of the ONNX file, which stays as it is.
@@ -122,7 +123,6 @@ def import_weights(
         output: path of the new model.
         like: a checkpoint with the values that the model, or ``source``, still holds: it tells lost names.
         source, names, strip: see :func:`state_dict`.
-        partial: leave out what the checkpoint has and the graph has not, instead of refusing.
         cast: round values to the graph's data type where the checkpoint has another.
         force: replace an existing output.
         external: store the weights beside the model; None: as the model does.
@@ -135,7 +135,7 @@ def import_weights(
         opened = stack.enter_context(open_model(model))
         given = _files_of(weights, like, others=(source, names))
         watched = stack.enter_context(Watched(given))
-        hints = _hints(stack, like, source, names, strip, partial)
+        hints = _hints(stack, like, source, names, strip)
         return insert_file(
             opened,
             _checkpoint(weights),
@@ -169,7 +169,7 @@ def _hints(
     source: PathOrName | None,
     names: NamesLike | None,
     strip: str,
-    partial: bool,
+    partial: bool = False,
 ) -> Hints:
     given = names if names is None or isinstance(names, Mapping) else parse_object(read_text(Path(names)), str(names))
     return Hints(

@@ -14,7 +14,7 @@ import onnx_ir as ir
 from bot_onnx.checkpoint.constants import find_shape_constants, idle_zeros
 from bot_onnx.checkpoint.layers import claim_twins, complete_layers
 from bot_onnx.checkpoint.places import Places, by_key
-from bot_onnx.checkpoint.scopes import Scopes
+from bot_onnx.checkpoint.scopes import Scopes, called_again
 from bot_onnx.checkpoint.signature import SOURCE_LINE, read_signature
 from bot_onnx.checkpoint.signed import claim_signed
 from bot_onnx.checkpoint.sites import Site, join, module_path, named_modules_known, owner, sites_of
@@ -26,6 +26,7 @@ from bot_onnx.graph.parameters import is_setting
 _PATH = re.compile(r"[A-Za-z_]\w*|\w+(\.\w+)+")
 _GENERATED = re.compile(r"val_\d+(_\w+)?|onnx::.*|.*__layer_plus_\d+.*")
 _CLONE = re.compile(r"(?P<original>.+?)__use\d+(_\d+)?")
+_FOLDED = "the exporter has folded a batch norm into it; --like takes it apart, or export it in training mode, unfolded"
 _LOST = "the exporter lost its name, and its values may be computed from several parameters"
 
 
@@ -75,6 +76,18 @@ def recover_keys(analysis: Analysis) -> Draft:
     return draft
 
 
+def _held(graph: ir.Graph) -> dict[str, dict[tuple[str, int], Array]]:
+    """The floating-point initializers that the nodes of every scope use, by op and input slot; of several the first."""
+    held: dict[str, dict[tuple[str, int], Array]] = {}
+    for node in graph:
+        path = module_path(node)
+        for slot, value in enumerate(node.inputs):
+            tensor = None if value is None or path is None else value.const_value
+            if tensor is not None and tensor.dtype in FLOATS and path is not None:
+                held.setdefault(path, {}).setdefault((node.op_type, slot), tensor.numpy())
+    return held
+
+
 def _lose_contested(draft: Draft, graph: ir.Graph) -> None:
     """Lose tensors that places give the same key though they differ: the places say too little then."""
     for key, claims in by_key(draft.claims).items():
@@ -112,7 +125,9 @@ class _Names:
             for usage in value.uses()
             if (path := module_path(usage.node)) is not None
         ]
-        scopes = Scopes(seen, {path for node in graph if (path := module_path(node))}, {owner(name) for name in dotted})
+        paths = {path for node in graph if (path := module_path(node))}
+        again = set() if self._named else called_again(_held(graph))
+        scopes = Scopes(seen, paths, {owner(name) for name in dotted}, again)
         types = {value.const_value.dtype for value in dotted.values() if value.const_value is not None}
         self.places = Places(scopes, self._signature, self.kept, frozenset(types & FLOATS))
         self._trusted = scopes.trusted
@@ -137,7 +152,10 @@ class _Names:
         name = value.name or ""
         sites = sites_of(value)
         if any(site.folded for site in sites):
-            return (), "the exporter has folded a batch norm into it, which --like takes apart; or export in training mode, unfolded"
+            return (
+                (),
+                _FOLDED,
+            )
         if self.kept(name):
             return self._of_kept(name, sites), ""
         if not self._trusted:
@@ -188,7 +206,12 @@ class _Names:
     def _key_of_clone(self, site: Site, original: str) -> str | None:
         """Key of a tensor that was shared because its values were equal: its place, and its op or the original's."""
         module = None if site.path is None else self.places.scopes.module(site.path)
-        return None if module is None else join(module, site.leaf or original.rpartition(".")[2])
+        key = None if module is None else join(module, site.leaf or original.rpartition(".")[2])
+        if self._signature is None or key in self._signature.keys.values():
+            return key
+        given = [key for key in self._signature.given(site.node) if key is not None]
+        fitting = [key for key in given if key.rpartition(".")[2] == site.leaf] or given
+        return fitting[0] if len(fitting) == 1 else None
 
     def _given_at_root(self, graph: ir.Graph, name: str) -> bool:
         """Whether a node's source line names ``name`` as a parameter or buffer of the outermost module."""

@@ -19,7 +19,7 @@ _MEASURES = frozenset(
 )
 _NORMS = frozenset({"LayerNormalization", "RMSNormalization"})
 _LINEAR_CALLS = ("aten.linear",)
-_ADDED = re.compile(r"add(_\d+)?")
+_ADDED = re.compile(r"add(_\d+)?(__use\d+(_\d+)?)?")
 
 
 @dataclass(frozen=True, slots=True)

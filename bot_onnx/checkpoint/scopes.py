@@ -9,7 +9,11 @@ were kept, which are used in scopes too.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+
+from bot_onnx.checkpoint.types import Array
 
 _AGAIN = re.compile(r"(?P<name>.+)_\d+")
 
@@ -21,16 +25,23 @@ class Scopes:
     says which; what holds for a scope holds for those inside it.
     """
 
-    def __init__(self, seen: Iterable[tuple[str, str]], paths: Iterable[str], owners: Iterable[str]) -> None:
+    def __init__(
+        self,
+        seen: Iterable[tuple[str, str]],
+        paths: Iterable[str],
+        owners: Iterable[str],
+        again: Iterable[str] = (),
+    ) -> None:
         """Learn.
 
         Args:
             seen: scope of a node and owner of a parameter that it uses, for parameters whose names were kept.
             paths: the scopes of all nodes.
             owners: modules that have a parameter whose name was kept.
+            again: scopes of modules that are called once more, whatever names say.
         """
         self._votes: dict[tuple[str, ...], frozenset[tuple[str, ...]]] = {}
-        self._again: set[tuple[str, ...]] = set()
+        self._again: set[tuple[str, ...]] = {tuple(path.split(".")) for path in again}
         self._inner = {outer for path in [*paths, *owners] for outer in _outer(path)}
         pairs = [(tuple(path.split(".")), tuple(owner.split("."))) for path, owner in seen if path and owner]
         for path, owner in pairs:
@@ -72,6 +83,28 @@ class Scopes:
             found = _AGAIN.fullmatch(part) if path[:end] in self._again else None
             parts.append(part if found is None else found["name"])
         return tuple(parts)
+
+
+def called_again(held: Mapping[str, Mapping[tuple[str, int], Array]]) -> set[str]:
+    """Scopes of modules that are called once more: numbered ones with the numbers of the scope without a number.
+
+    Equal matrices prove it. Where there are such, so do equal scales and biases, though they be all ones or zeros.
+
+    Args:
+        held: values of the initializers that the nodes of a scope use, by op and input slot.
+    """
+    proven: set[str] = set()
+    alike: set[str] = set()
+    for path, tensors in held.items():
+        found = _AGAIN.fullmatch(path)
+        first = held.get(found["name"], {}) if found is not None else {}
+        common = tensors.keys() & first.keys()
+        if not common or any(not np.array_equal(tensors[place], first[place]) for place in common):
+            continue
+        alike.add(path)
+        if any(tensors[place].ndim > 1 and np.unique(tensors[place]).size > 1 for place in common):
+            proven.add(path)
+    return alike if proven else set()
 
 
 def _outer(path: str) -> list[str]:

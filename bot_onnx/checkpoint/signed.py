@@ -11,9 +11,10 @@ from bot_onnx.checkpoint.places import Places, free_keys
 from bot_onnx.checkpoint.signature import Signature
 from bot_onnx.checkpoint.sites import Site, owner, sites_of
 from bot_onnx.checkpoint.types import Array, Claim, Draft, Shape, Window
+from bot_onnx.graph.normalise import is_float
 
 #: A value of the exporter's own graph is called after the function that made it.
-_MADE_BY = re.compile(r"_?(?P<function>[a-z_]+?)(_\d+)?")
+_MADE_BY = re.compile(r"_?(?P<function>[a-z_]+?)(_\d+)?(__use\d+(_\d+)?)?")
 _TURNED = frozenset({"permute", "t", "transpose", "numpy_t"})
 _COPIED = frozenset({"to", "to_copy", "clone", "detach", "alias", "contiguous"})
 _RESHAPED = frozenset({"view", "unsqueeze", "reshape", "unsafe_view"})
@@ -26,6 +27,7 @@ def claim_signed(draft: Draft, graph: ir.Graph, places: Places) -> None:
     signature = places.signature
     if signature is None:
         return
+    _find_exponentials(draft, graph, places)
     for name in list(draft.lost):
         sites = sites_of(graph.initializers[name])
         if not sites or len({site.path for site in sites}) > 1 or any(site.folded for site in sites):
@@ -47,6 +49,19 @@ def claim_signed(draft: Draft, graph: ir.Graph, places: Places) -> None:
         elif free:
             more = f" and {len(free) - 3} more" if len(free) > 3 else ""
             draft.lose(name, f"computed from some of {', '.join(map(repr, free[:3]))}{more}")
+
+
+def _find_exponentials(draft: Draft, graph: ir.Graph, places: Places) -> None:
+    """Settle numbers that are the exponential of the one entry left in their module (a learned temperature)."""
+    for name, value in graph.initializers.items():
+        made, sites = _MADE_BY.fullmatch(name), sites_of(value)
+        single = is_float(value) and value.const_value is not None and value.const_value.size == 1
+        if made is None or made["function"] != "exp" or not single or name in draft.shapes or not sites:
+            continue
+        free = [key for key in free_keys(places, draft.keys(), sites[0]) if owner(key) == sites[0].path]
+        if len(free) == 1:
+            draft.shapes[name] = _read(graph, name).shape
+            draft.settle(name, (Claim(free[0], name, "scope", () if _read(graph, name).ndim else None, log=True),))
 
 
 def _one(name: str, function: str, shape: Shape, free: list[str], site: Site, signature: Signature) -> Claim | None:

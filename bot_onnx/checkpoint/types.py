@@ -66,6 +66,7 @@ class Claim:
         perm: order of the initializer's axes in the framework's tensor; None: as they are. -1 is an axis of size 1
             that the initializer does not have; its axes that are not named have size 1.
         shift: what the exporter added to every number: the scale of a norm may be stored as ``1 + w``.
+        log: the framework has the logarithm of the numbers.
         window: range of the initializer; None: all of it.
         part: place among the parts of the entry; None: it is the whole entry.
         how: evidence.
@@ -78,6 +79,7 @@ class Claim:
     window: Window | None = None
     part: Part | None = None
     shift: float = 0.0
+    log: bool = False
 
     def shape(self, tensor: Shape) -> Shape:
         """Shape of the framework's values (of this part), from the initializer's."""
@@ -98,10 +100,13 @@ class Claim:
             values = values[(slice(None),) * window.axis + (slice(window.start, window.stop),)]
         if self.perm is not None:
             values = values.transpose(self._order(values.ndim)).reshape(self.shape_after(values.shape))
-        return values if not self.shift else values - values.dtype.type(self.shift)
+        values = values if not self.shift else values - values.dtype.type(self.shift)
+        return np.log(values).astype(values.dtype) if self.log else values
 
     def inward(self, values: Array, tensor: Shape) -> Array:
         """The initializer's values (of the window), from the framework's; ``tensor`` is the initializer's shape."""
+        if self.log:
+            values = np.exp(values).astype(values.dtype)
         if self.shift:
             values = values + values.dtype.type(self.shift)
         if self.perm is None:

@@ -128,9 +128,7 @@ def _split(key: str, values: Array, tensors: Mapping[str, Array]) -> tuple[Claim
     return ()
 
 
-def _cover(
-    whole: Array, candidates: Mapping[str, Array], axis: int, gaps: bool = False
-) -> list[_Candidate] | None:
+def _cover(whole: Array, candidates: Mapping[str, Array], axis: int, gaps: bool = False) -> list[_Candidate] | None:
     """The row of at least two candidates that makes ``whole`` along ``axis``; None if there is none or several.
 
     With ``gaps`` zeros may stand between them (a bias that a module does not have): a candidate without a name.

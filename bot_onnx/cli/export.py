@@ -55,6 +55,7 @@ from bot_onnx.cli.weights import NAMES, naming_options, show_transfer
     help="A safetensors file (or folder) whose keys are the right ones: the source's, or one of MODEL's size.",
 )
 @naming_options
+@option(NAMES, "--partial", is_flag=True, help="Leave out what the checkpoint has and MODEL has not.")
 @shown_options
 def command(model: Path, form: str, output: Path, config: Path | None, **values: Any) -> None:
     """Write MODEL's weights under the framework's own names and with its axes, ready to be trained on.

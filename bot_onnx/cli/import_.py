@@ -53,7 +53,6 @@ def command(model: Path, weights: Path, output: Path | None, **values: Any) -> N
             source=values["source"],
             names=values["names"],
             strip=values["strip"],
-            partial=values["partial"],
             cast=values["cast"],
             force=values["force"],
             external=values["external"],

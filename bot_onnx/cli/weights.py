@@ -36,7 +36,6 @@ def naming_options(command: F) -> F:
             help="The model that MODEL was resized from: its keys are MODEL's.",
         ),
         option(NAMES, "--strip", default="", metavar="BEGINNING", help="Take this from the start of every key."),
-        option(NAMES, "--partial", is_flag=True, help="Leave out what the checkpoint has and MODEL has not."),
     ]
     for decorate in reversed(options):
         command = decorate(command)

@@ -140,9 +140,10 @@ def prepare(
         **({} if samples is None else {"calibration_sha256": samples.digest()}),
         **describe(analysis, settled, depth.partners, tolerance_of(analysis, (s.dtype for s in structure.stacks))),
     }
+    graph = analysis.model.graph
     calibrated = going_on(analysis, held, ((stack.sources, stack.targets) for stack in stacks))
-    restore_spelling(analysis.model.graph)
-    restore_casts(analysis.model.graph, written)
+    restore_spelling(graph)
+    restore_casts(graph, written)
     proto = skeleton(analysis, solution.sizes, written, provenance)
     slots = _slots(analysis, stacks)
     placed = layout(proto, slots, name, external=external)
@@ -157,14 +158,7 @@ def prepare(
         layers=tuple(LayerChange(c.name, c.count, solution.layers[c.name], c.leading) for c in structure.chains),
         constants=tuple(constants),
         stacks=tuple(_placed(stack, placed) for stack in stacks),
-        notes=(
-            *analysis.repairs,
-            *folded_note(analysis.model.graph),
-            *solution.notes,
-            *scaled,
-            *alignment.notes,
-            *settled.laws.notes,
-        ),
+        notes=(*analysis.repairs, *folded_note(graph), *solution.notes, *scaled, *alignment.notes, *settled.laws.notes),
         parameters=(structure.parameters, _parameters(stacks)),
         size_bytes=(origin.size_bytes, placed.total_bytes),
         external=placed.data_name is not None,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
-from bot_onnx.checkpoint.scopes import Scopes
+from bot_onnx.checkpoint.scopes import Scopes, called_again
 
 
 def learned(*seen: tuple[str, str], also: tuple[str, ...] = ()) -> Scopes:
@@ -14,8 +15,8 @@ def learned(*seen: tuple[str, str], also: tuple[str, ...] = ()) -> Scopes:
 @pytest.mark.parametrize(
     ("seen", "scope", "module"),
     [
-        ([("decoder.layers.0.fc1", "model.decoder.layers.0.fc1")], "decoder.layers.0.attn.q", "model.decoder.layers.0.attn.q"),
-        ([("decoder.layers.0.fc1", "model.decoder.layers.0.fc1")], "head", "head"),
+        ([("decoder.0.fc", "model.decoder.0.fc")], "decoder.0.attn.q", "model.decoder.0.attn.q"),
+        ([("decoder.0.fc", "model.decoder.0.fc")], "head", "head"),
         ([("net.decoder.norm", "net.model.decoder.norm")], "net.decoder.proj", "net.model.decoder.proj"),
         ([("net.decoder.norm", "net.model.decoder.norm")], "net.head", "net.head"),
         ([("a.b.norm", "a.x.b.norm"), ("a.c.norm", "a.c.norm")], "a.c.proj", "a.c.proj"),
@@ -39,3 +40,12 @@ def test_names_that_have_nothing_to_do_with_scopes_are_not_trusted() -> None:
 def test_a_module_with_others_inside_is_not_the_innermost() -> None:
     scopes = learned(("attn.proj", "attn.proj"), ("mlp", "mlp.gate"), also=("attn", "norm"))
     assert [scopes.innermost(path) for path in ("attn", "attn.proj", "norm", "mlp")] == [False, True, True, False]
+
+
+def test_equal_matrices_prove_that_a_module_is_called_again_and_equal_vectors_follow() -> None:
+    matrix, other = np.arange(6.0).reshape(2, 3), np.arange(1.0, 7).reshape(2, 3)
+    ones = {("LayerNormalization", 1): np.ones(3)}
+    norms = {"norm": ones, "norm_1": ones}
+    assert called_again({"q": {("MatMul", 1): matrix}, "q_1": {("MatMul", 1): matrix}, **norms}) == {"q_1", "norm_1"}
+    assert called_again({"q": {("MatMul", 1): matrix}, "q_1": {("MatMul", 1): other}, **norms}) == set()
+    assert called_again(norms) == set()  # two modules that were never trained look the same
