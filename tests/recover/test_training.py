@@ -121,30 +121,32 @@ def _without(state: dict[str, Any], *path: Any) -> dict[str, Any]:
     return state
 
 
-@pytest.mark.parametrize(
-    "path",
-    [
-        ("losses",),
-        ("weights",),
-        ("maps",),
-        ("optimiser",),
-        ("optimiser", "param_groups"),
-        ("optimiser", "param_groups", 0, "lr"),
-        ("optimiser", "state", 0, "exp_avg"),
-        ("weights", "cut "),
-        ("fingerprint",),
-    ],
-    ids=str,
+MISSING: tuple[tuple[Any, ...], ...] = (
+    ("losses",),
+    ("weights",),
+    ("maps",),
+    ("optimiser",),
+    ("optimiser", "param_groups"),
+    ("optimiser", "param_groups", 0, "lr"),
+    ("optimiser", "state", 0, "exp_avg"),
+    ("weights", "cut "),
+    ("fingerprint",),
 )
-def test_a_checkpoint_in_which_something_is_missing(tmp_path: Path, path: tuple[Any, ...]) -> None:
-    out = tmp_path / "out.onnx"
+
+
+def test_a_checkpoint_in_which_something_is_missing(tmp_path: Path) -> None:
+    import torch
+
+    out, kept = tmp_path / "out.onnx", tmp_path / "out.onnx.recover"
     with pytest.raises(Killed):
         run(out, save_every=0.0, progress=killing_at(3))
-    kept = tmp_path / "out.onnx.recover"
-    torch.save(_without(torch.load(kept, weights_only=True), *path), kept)
-    with pytest.raises(RecoverError, match=r"no checkpoint of a training that can be read; .*--restart"):
-        run(out)
-    assert [entry.name for entry in tmp_path.iterdir()] == ["out.onnx.recover"]
+    whole = kept.read_bytes()
+    for path in MISSING:
+        kept.write_bytes(whole)
+        torch.save(_without(torch.load(kept, weights_only=True), *path), kept)
+        with pytest.raises(RecoverError, match=r"no checkpoint of a training that can be read; .*--restart"):
+            run(out)
+        assert [entry.name for entry in tmp_path.iterdir()] == ["out.onnx.recover"], path
 
 
 def test_a_rate_that_explodes_is_an_error_and_no_file(tmp_path: Path) -> None:
