@@ -339,6 +339,7 @@ def resize(
                 against_sha256=digest.result(),
                 allow_nonfinite=allow_nonfinite,
                 given=loose,
+                scratch=folder if scheme is not None else None,
             )
             raise_unless_passed(report)
             source.check_unchanged()
