@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
@@ -36,8 +36,8 @@ from bot_onnx.surgery.more_heads import with_key_heads
 from bot_onnx.surgery.planner import Origin, Prepared, prepare, refuse_quantised
 from bot_onnx.surgery.proven import Promise
 from bot_onnx.surgery.requantise import check_requantisable
-from bot_onnx.surgery.scratch import Scratch, sweep_beside
-from bot_onnx.surgery.staging import worded
+from bot_onnx.surgery.scratch import sweep_beside
+from bot_onnx.surgery.staging import floats_beside
 from bot_onnx.surgery.types import Plan
 from bot_onnx.surgery.writer import check_output, write_model
 from bot_onnx.verify import (
@@ -320,7 +320,7 @@ def resize(
         if requantize:
             check_requantisable(scheme, str(source.path))
         finite.result()
-        folder = files.enter_context(_scratch(out)) if scheme is not None else out.parent
+        folder = files.enter_context(floats_beside(out)) if scheme is not None else out.parent
         quantised = check_quantised(analysis, source, folder) if against else ()
         way = Way(method, chosen, seed)
         prepared = _prepared(
@@ -345,6 +345,7 @@ def resize(
                 against_sha256=digest.result(),
                 allow_nonfinite=allow_nonfinite,
                 given=loose,
+                scratch=folder if scheme is not None else None,
             )
             raise_unless_passed(report)
             source.check_unchanged()
@@ -380,19 +381,6 @@ def resize(
             notes = (*prepared.plan.notes, told)
             prepared.plan = replace(prepared.plan, size_bytes=sizes, notes=notes, promise=open_again)
     return Result(prepared.plan, reports[0], out, time.perf_counter() - started)
-
-
-@contextmanager
-def _scratch(out: Path) -> Iterator[Path]:
-    """A folder beside the output for floats of quantised models: gone afterwards, or with the next run."""
-    scratch = Scratch(out.absolute().parent, out.name)
-    try:
-        with worded(out):
-            floats = scratch.make() / "floats"
-            floats.mkdir()
-        yield floats
-    finally:
-        scratch.close()
 
 
 @surviving()

@@ -12,6 +12,7 @@ import os
 import re
 import secrets
 import shutil
+import tempfile
 from pathlib import Path
 from types import TracebackType
 from typing import Final
@@ -88,7 +89,7 @@ def sweep(folder: Path) -> None:
         return
     for path in left:
         with contextlib.suppress(OSError):
-            if path.is_symlink() or not path.is_dir():
+            if path.is_symlink() or not path.is_dir() or not _is_own(path):
                 continue
             with contextlib.suppress(OSError):
                 path.rmdir()  # killed before it had its lock, or after it lost it
@@ -99,9 +100,15 @@ def sweep(folder: Path) -> None:
 
 
 def sweep_beside(*files: str | os.PathLike[str]) -> None:
-    """:func:`sweep` the folders of files that a command reads or writes."""
-    for folder in dict.fromkeys(Path(os.path.abspath(file)).parent for file in files):
+    """:func:`sweep` the folders of files that a command reads or writes, and that of temporary files."""
+    folders = [*(Path(os.path.abspath(file)).parent for file in files), Path(tempfile.gettempdir())]
+    for folder in dict.fromkeys(folders):
         sweep(folder)
+
+
+def _is_own(path: Path) -> bool:
+    """Whether this user has made it: in a shared folder somebody else's may tell of things to do."""
+    return not hasattr(os, "getuid") or path.stat().st_uid == os.getuid()
 
 
 def _lock_new(lock: Path) -> int | None:

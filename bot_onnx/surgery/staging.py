@@ -238,6 +238,19 @@ class Staging:
 
 
 @contextlib.contextmanager
+def floats_beside(out: Path) -> Iterator[Path]:
+    """A folder beside the output for floats of quantised models: gone afterwards, or with the next run."""
+    scratch = Scratch(out.absolute().parent, out.name)
+    try:
+        with worded(out):
+            floats = scratch.make() / "floats"
+            floats.mkdir()
+        yield floats
+    finally:
+        scratch.close()
+
+
+@contextlib.contextmanager
 def worded(path: Path, needed: int | None = None) -> Iterator[None]:
     """Turn the system's errors about ``path`` into an :class:`OutputError`."""
     try:

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from bot_onnx.errors import GraphError
+from bot_onnx.errors import GraphError, OutputError
 from bot_onnx.graph.analysis import Analysis, analyse
 from bot_onnx.graph.given import Given
 from bot_onnx.graph.normalise import scheme_of
 from bot_onnx.graph.quantised import quantised_weight
 from bot_onnx.graph.reader import Source, open_model
+from bot_onnx.surgery.scratch import Scratch
 from bot_onnx.surgery.staging import worded
 from bot_onnx.verify.trial import compare_with, run_model
 from bot_onnx.verify.types import OutputComparison
@@ -68,8 +69,8 @@ def check_dequantised(
 
 
 @contextmanager
-def _saved(model: ir.Model, folder: Path | None = None, given: Given | None = None) -> Iterator[Source]:
-    """The floating-point form of a quantised file, in ``folder`` (None: the system's) until the end of the block."""
+def _saved(model: ir.Model, folder: Path, given: Given | None = None) -> Iterator[Source]:
+    """The floating-point form of a quantised file, in ``folder`` until the end of the block."""
     with tempfile.TemporaryDirectory(prefix="bot_onnx_", dir=folder) as inner:
         path = Path(inner) / "float.onnx"
         with worded(path):
@@ -79,14 +80,34 @@ def _saved(model: ir.Model, folder: Path | None = None, given: Given | None = No
 
 
 @contextmanager
-def floating(source: Source) -> Iterator[Source]:
+def floating(source: Source, folder: Path | None = None) -> Iterator[Source]:
     """A quantised file in floating point: what is resized in its stead.
+
+    Args:
+        source: the file.
+        folder: a scratch folder that takes the floats until the end of the block; None: one among the system's
+            temporary files (``TMPDIR``), which the next command removes where this one is killed.
 
     Raises:
         GraphError: it cannot be read or run.
+        OutputError: there is no room for the floats.
     """
-    with _saved(analyse(source.model()).model, given=source.given) as plain:
-        yield plain
+    model = analyse(source.model()).model
+    if folder is not None:
+        with _saved(model, folder, source.given) as plain:
+            yield plain
+        return
+    scratch = Scratch(Path(tempfile.gettempdir()), "bot_onnx")
+    try:
+        with worded(scratch.path):
+            inside = scratch.make()
+        try:
+            with _saved(model, inside, source.given) as plain:
+                yield plain
+        except OutputError as error:
+            raise OutputError(f"{error} (TMPDIR names it)") from error
+    finally:
+        scratch.close()
 
 
 def check_quantised(analysis: Analysis, source: Source, folder: Path) -> tuple[str, ...]:

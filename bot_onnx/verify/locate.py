@@ -3,13 +3,16 @@
 Asked only where an output is not what was promised. Both models run again and show their inner values; those that
 exist under the same name in both are held against each other, the source's brought to the new size. A value that is
 off by a factor alone may be right (queries and keys where head_dim changes, sums over an axis that grew): such a one
-is named only where nothing else is found.
+is named only where nothing else is found. Along a dim that was given further channels each value goes on in its own
+way (zeros, means), so any of them will do; where none does, as inside a norm, the value is not known to be wrong. What
+is named is then the stretch up to the first one that is.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from dataclasses import replace
+from typing import Any, Final, Literal
 
 import numpy as np
 import onnx
@@ -17,7 +20,10 @@ from numpy.typing import NDArray
 
 from bot_onnx.graph.analysis import Analysis, analyse
 from bot_onnx.graph.reader import Source
-from bot_onnx.surgery.lineage import Lineage, value_axes
+from bot_onnx.resample.axes import leaves
+from bot_onnx.stack.types import Axis, Law
+from bot_onnx.surgery.laws import find_laws
+from bot_onnx.surgery.lineage import Axes, Lineage, value_axes
 from bot_onnx.verify.carrying import Incomparable
 from bot_onnx.verify.comparison import Way, bring
 from bot_onnx.verify.descent import Descent
@@ -68,8 +74,8 @@ def _made(graph: onnx.GraphProto) -> Iterator[str]:
     return (name for node in graph.node for name in node.output if name)
 
 
-def _ways(analysis: Analysis, descent: Descent, lineage: Lineage, wrong: Sequence[str]) -> dict[str, Way]:
-    """How each value of the source becomes the file's.
+def _ways(analysis: Analysis, descent: Descent, lineage: Lineage, wrong: Sequence[str]) -> dict[str, tuple[Way, ...]]:
+    """How each value of the source may become the file's.
 
     Where the depth changed, layers stand elsewhere, all but the first; the norm that ends it may have moved on too.
     """
@@ -78,13 +84,32 @@ def _ways(analysis: Analysis, descent: Descent, lineage: Lineage, wrong: Sequenc
     ]
     moved = {node for chain in changed for layer in chain.layers[1:] for node in layer.nodes}
     moved |= {chain.layers[0].end for chain in changed}
+    sizes = {dim.id: lineage.sizes.get(dim.id, dim.size) for dim in analysis.structure.dims.values()}
+    widened = frozenset(find_laws(analysis, sizes).widened)
     ways = {
-        value.name or "": Way(descent.carrier, value_axes(analysis, value, lineage.sizes), 1.0, lineage.tolerance)
+        value.name or "": tuple(
+            Way(descent.carrier, axes, 1.0, lineage.tolerance)
+            for axes in _in_any_law(value_axes(analysis, value, lineage.sizes), widened)
+        )
         for node in analysis.model.graph
         if node not in moved
         for value in node.outputs
     }
-    return ways | {name: descent.way(name) for name in wrong}
+    return ways | {name: (descent.way(name),) for name in wrong}
+
+
+def _in_any_law(axes: Axes, widened: frozenset[str]) -> Iterator[Axes]:
+    """Axes as they are, and by the other laws where they have a dim that grows by one of its own."""
+    yield axes
+    if any(leaf.dim in widened for axis in axes if axis is not None for leaf in leaves(axis)):
+        laws: tuple[Law, ...] = ("zeros", "means")
+        for law in laws:
+            yield tuple(None if axis is None else _by_law(axis, law, widened) for axis in axes)
+
+
+def _by_law(axis: Axis, law: Law, widened: frozenset[str]) -> Axis:
+    parts = tuple(_by_law(part, law, widened) for part in axis.parts)
+    return replace(axis, parts=parts, law=law if axis.dim in widened and not parts else axis.law)
 
 
 class _Search:
@@ -95,7 +120,9 @@ class _Search:
         scaled: the first one that differs at all.
     """
 
-    def __init__(self, graph: onnx.GraphProto, ways: dict[str, Way], wrong: Sequence[str], known: set[str]) -> None:
+    def __init__(
+        self, graph: onnx.GraphProto, ways: dict[str, tuple[Way, ...]], wrong: Sequence[str], known: set[str]
+    ) -> None:
         self.found: str | None = None
         self.scaled: str | None = None
         self._ways, self._wrong = ways, frozenset(wrong)
@@ -121,28 +148,37 @@ class _Search:
             self.found = self.scaled or self._words(name)
             return
         if not (is_float(new) and is_float(source)):  # sizes, among others, which differ as they should
-            return
-        try:
-            pair = bring(new, source, self._ways[name])
-        except Incomparable:
-            return
-        a, b = pair.new.astype(np.float64), pair.source.astype(np.float64)
-        limit = _SLACK * (self._ways[name].tolerance or 0.0)
-        if pair.alike and _close(a, b, limit):
             self._agreed.add(name)
             return
-        self.scaled = self.scaled or self._words(name)
-        factor = float((a * b).sum()) / (float((b * b).sum()) or 1.0)
-        if pair.alike and factor > 0 and _close(a, factor * b, limit):
+        apart = [found for way in self._ways[name] if (found := _apart(new, source, way)) is not None]
+        if "no" in apart:
             self._agreed.add(name)
-            return
-        self.found = self._words(name)
+        elif "by a factor" in apart:
+            self.scaled = self.scaled or self._words(name)
+            self._agreed.add(name)
+        elif apart and len(self._ways[name]) == 1:
+            self.found = self._words(name)
 
     def _words(self, name: str) -> str:
         node = self._producers[name]
-        read = [value for value in _reads(node) if value in self._live]
-        told = ", whose inputs agree" if read and all(value in self._agreed for value in read) else ""
-        return f"the first value that differs is {name!r}, of {node.op_type} (node {node.name!r}){told}"
+        told = f"{name!r}, of {node.op_type} (node {node.name!r})"
+        unknown = self._unknown_before(name)
+        if not unknown:
+            return f"the first value that differs is {told}, whose inputs agree"
+        first = self._producers[unknown[0]]
+        start = f"{unknown[0]!r}, of {first.op_type} (node {first.name!r})"
+        return f"the first value that differs lies between {start}, which cannot be compared, and {told}, which differs"
+
+    def _unknown_before(self, name: str) -> list[str]:
+        """Values that lead to one, back to those that agree, in graph order."""
+        found: set[str] = set()
+        pending = [value for value in _reads(self._producers[name])]
+        while pending:
+            value = pending.pop()
+            if value in self._live and value not in self._agreed and value not in found and value in self._producers:
+                found.add(value)
+                pending += _reads(self._producers[value])
+        return [value for value in self._producers if value in found]
 
     def _ancestors(self, names: Sequence[str]) -> set[str]:
         found: set[str] = set()
@@ -153,6 +189,22 @@ class _Search:
                 found.add(name)
                 pending += _reads(self._producers[name]) if name in self._producers else []
         return found
+
+
+def _apart(new: Any, source: Any, way: Way) -> Literal["no", "by a factor", "yes"] | None:
+    """How far a value is from the source's; None where the two cannot be compared."""
+    try:
+        pair = bring(new, source, way)
+    except Incomparable:
+        return None
+    a, b = pair.new.astype(np.float64), pair.source.astype(np.float64)
+    limit = _SLACK * (way.tolerance or 0.0)
+    if not pair.alike:
+        return "yes"
+    if _close(a, b, limit):
+        return "no"
+    factor = float((a * b).sum()) / (float((b * b).sum()) or 1.0)
+    return "by a factor" if factor > 0 and _close(a, factor * b, limit) else "yes"
 
 
 def _close(a: NDArray[np.float64], b: NDArray[np.float64], limit: float) -> bool:

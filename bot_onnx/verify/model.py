@@ -6,6 +6,7 @@ import contextlib
 import os
 from collections.abc import Callable, Sequence
 from functools import partial
+from pathlib import Path
 
 from bot_onnx.errors import BotError, MissingRuntimeError, VerifyError
 from bot_onnx.graph.analysis import Analysis, analyse
@@ -38,6 +39,7 @@ def verify_model(
     allow_nonfinite: bool = False,
     seed: int = 0,
     given: Given | None = None,
+    scratch: Path | None = None,
 ) -> VerifyReport:
     """Check a model file. What fails is in the report; same file, same report.
 
@@ -52,6 +54,7 @@ def verify_model(
         allow_nonfinite: let NaN and infinite weights and outputs pass.
         seed: of the inputs.
         given: what to run it on; None: inputs are made up.
+        scratch: folder for the floats of a quantised model that it is compared with; None: among temporary files.
 
     Raises:
         GraphError: the file, or the one to compare with, cannot be opened.
@@ -75,7 +78,7 @@ def verify_model(
         compared = Compared()
         compared_with = None if against is None else os.fspath(against)
         if reference is not None and descent.held_in_floats:
-            reference = stack.enter_context(floating(reference))
+            reference = stack.enter_context(floating(reference, scratch))
             compared_with = os.fspath(reference.path)
         if reference is not None and compared_with is not None:
             axes = {} if analysis is None else output_axes(analysis)

@@ -16,10 +16,12 @@ from click.testing import CliRunner, Result
 
 import bot_onnx
 from bot_onnx.cli import cli
-from bot_onnx.errors import BotError, GraphError
+from bot_onnx.errors import BotError, GraphError, OutputError
 from bot_onnx.graph.data_files import locations
 from bot_onnx.graph.reader import open_model
 from bot_onnx.graph.weight_files import MappedTensor
+from bot_onnx.surgery.journal import Journal
+from bot_onnx.surgery.scratch import Scratch, sweep
 from tests.graphs import residual_mlp_model, save
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="devices and pipes of POSIX")
@@ -226,3 +228,116 @@ def test_a_map_that_loses_its_file_ends_in_a_line(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith("error: a file became shorter") and done.stderr.count("\n") == 1
+
+
+# -- floats of quantised models ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def quantised(tmp_path: Path) -> tuple[Path, Path]:
+    """A quantised model, and the same grown, in a folder of their own; beside it a folder for temporary files."""
+    import logging
+
+    from onnxruntime.quantization import quantize_dynamic
+
+    folder = tmp_path / "models"
+    folder.mkdir()
+    (tmp_path / "temporary").mkdir()
+    logging.disable(logging.WARNING)
+    quantize_dynamic(save(residual_mlp_model(3, 64, 128), tmp_path), folder / "q.onnx")
+    logging.disable(logging.NOTSET)
+    bot_onnx.resize(folder / "q.onnx", {"hidden": 128}, folder / "grown.onnx")
+    return folder / "q.onnx", folder / "grown.onnx"
+
+
+def test_growing_a_quantised_model_needs_no_temporary_files(
+    quantised: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tempfile
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    seen: list[str] = []
+    real = tempfile.mkdtemp
+    monkeypatch.setattr(tempfile, "mkdtemp", lambda *a, **k: seen.append(real(*a, **k)) or seen[-1])
+    result = bot_onnx.resize(quantised[0], {"hidden": 192}, tmp_path / "models" / "more.onnx")
+    assert result.plan.promise.kept and seen
+    assert all(".more.onnx." in path for path in seen)
+
+
+@POSIX
+def test_floats_that_a_killed_verify_left_go_with_the_next_command(
+    quantised: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import tempfile
+
+    temporary = tmp_path / "temporary"
+    code = (
+        "import os, signal, sys, bot_onnx\n"
+        "from bot_onnx.verify import dequantised\n"
+        "real = dequantised.open_model\n"
+        "dequantised.open_model = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
+        "bot_onnx.verify(sys.argv[2], against=sys.argv[1])\n"
+    )
+    command = [sys.executable, "-c", code, *map(str, quantised)]
+    done = subprocess.run(command, env={**os.environ, "TMPDIR": str(temporary)}, timeout=120, check=False)
+    (left,) = temporary.glob(".bot_onnx.*")  # onnxruntime has a file of its own there
+    assert done.returncode == -signal.SIGKILL and list(left.rglob("float.onnx.data"))
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    bot_onnx.inspect(tmp_path / "model.onnx")
+    assert not list(temporary.glob(".bot_onnx.*"))
+    assert bot_onnx.verify(quantised[1], against=quantised[0]).passed
+    assert not list(temporary.glob(".bot_onnx.*"))
+
+
+def test_no_room_for_floats(quantised: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+    import tempfile
+
+    import onnx_ir as ir
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    temporary = tmp_path / "temporary"
+    monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setattr(ir, "save", full)
+    with pytest.raises(OutputError, match=rf"no room left for {temporary}.*float\.onnx.*TMPDIR"):
+        bot_onnx.verify(quantised[1], against=quantised[0])
+    assert not list(temporary.iterdir())
+    with pytest.raises(OutputError, match=r"no room left for .*\.more\.onnx\..*float\.onnx"):
+        bot_onnx.resize(quantised[0], {"hidden": 192}, tmp_path / "models" / "more.onnx")
+    assert {path.name for path in quantised[0].parent.iterdir()} == {"q.onnx", "grown.onnx"}
+
+
+@POSIX
+def test_what_others_left_in_a_shared_folder_is_none_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its note would say which files to remove."""
+    left = Scratch(tmp_path, "left")
+    left.make()
+    (tmp_path / "victim").touch()
+    Journal("model.onnx", obsolete=("victim",)).write(left.path)
+    assert left._descriptor is not None
+    os.close(left._descriptor)
+    mine = os.getuid()
+    monkeypatch.setattr(os, "getuid", lambda: mine + 1)
+    sweep(tmp_path)
+    assert left.path.exists() and (tmp_path / "victim").exists()
+    monkeypatch.setattr(os, "getuid", lambda: mine)
+    sweep(tmp_path)
+    assert not left.path.exists() and not (tmp_path / "victim").exists()
+
+
+def test_a_plan_that_does_not_fit_any_more(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import errno
+
+    from bot_onnx.surgery import writer
+
+    def full(*arguments: object, **options: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "plan.json")
+
+    monkeypatch.setattr(writer, "write_text", full)
+    out = model.with_name("out.onnx")
+    shown = run("resize", model, "--hidden", 32, "-o", out, "--plan-out", out.with_name("plan.json"), "-q")
+    assert shown.exit_code == 1 and f"{out}: written and whole" in " ".join(shown.stderr.split())
+    assert "error: plan.json: No space left" in shown.stderr
+    assert bot_onnx.verify(out).passed

@@ -135,8 +135,6 @@ MISSING: tuple[tuple[Any, ...], ...] = (
 
 
 def test_a_checkpoint_in_which_something_is_missing(tmp_path: Path) -> None:
-    import torch
-
     out, kept = tmp_path / "out.onnx", tmp_path / "out.onnx.recover"
     with pytest.raises(Killed):
         run(out, save_every=0.0, progress=killing_at(3))
