@@ -16,6 +16,7 @@ from bot_onnx.checkpoint.transfer import scatter
 from bot_onnx.checkpoint.types import Array, Checkpoint
 from bot_onnx.errors import CheckpointError
 from bot_onnx.graph.reader import Source
+from bot_onnx.graph.spelling import restore_spelling
 from bot_onnx.graph.weight_files import Watched
 from bot_onnx.surgery.emit import skeleton, weight_slots
 from bot_onnx.surgery.lineage import read_provenance, unpromised
@@ -80,6 +81,7 @@ def insert_file(
     for key in keys:
         digest.update(np.ascontiguousarray(weights.read(key)).reshape(-1).view(np.uint8).data)
     provenance = {**unpromised(known, "weights brought in since"), "weights_sha256": digest.hexdigest()}
+    restore_spelling(graph)
     proto = skeleton(analysis, {}, set(slots), provenance)
 
     def check(readable: str) -> None:

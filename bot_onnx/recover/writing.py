@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from bot_onnx.graph.spelling import restore_spelling
 from bot_onnx.recover.network import Network
 from bot_onnx.recover.trainable import Trainable
 from bot_onnx.recover.types import Array
@@ -61,6 +62,7 @@ def write_trained(
             assert tensor is not None
             yield name, values[name] if name in values else tensor.numpy()
 
+    restore_spelling(graph)
     write_model(
         skeleton(network.analysis, {}, set(slots), provenance),
         list(slots.values()),

@@ -59,7 +59,7 @@ class Inserter:
             source = f"{value}__inside"
             for node in graph.node:
                 node.output[:] = [source if name == value else name for name in node.output]
-        last = chain(self, source, self._ranks[value])
+        last = chain(self, source, self._ranks.get(value, 0))
         if shown:
             self._made[-1].output[0] = value
             last = value

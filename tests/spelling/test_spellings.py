@@ -14,6 +14,7 @@ import pytest
 import bot_onnx
 from tests.graphs import save
 from tests.spelling.facts import difference, facts, understood
+from tests.spelling.neutral import respelled
 from tests.spelling.test_neutral import outputs
 from tests.spelling.zoo import HEAD_DIM, HEADS, HIDDEN, Network, Spelling, images, mlp, postnorm, prenorm, rmsnorm
 
@@ -36,7 +37,7 @@ CASES: list[tuple[Build, Spelling, dict[str, Any]]] = [
     *((prenorm, PLAIN, {"scale": way}) for way in ("query", "key", "both", "after_div", "alpha")),
     (prenorm, PLAIN, {"mask": "where"}),
     (prenorm, PLAIN, {"sum": "sum"}),
-    *((prenorm, PLAIN, {"product": way}) for way in ("einsum", "fused")),
+    *((prenorm, PLAIN, {"product": way}) for way in ("einsum", "fused", "fused_batch")),
     (prenorm, PLAIN, {"commuted": True}),
     (images, PLAIN, {"pool": "mean"}),
     *((images, PLAIN, {"flat": way}) for way in ("reshape", "squeeze")),
@@ -94,6 +95,15 @@ def test_alpha_follows_head_dim(tmp_path: Path) -> None:
     bot_onnx.resize(source, {"hidden": 32, "heads": 2, "head_dim": 16}, out)
     found = {a.f for node in onnx.load(out).graph.node for a in node.attribute if a.name == "alpha"}
     assert found == {np.float32(0.25)}
+
+
+def test_weights_brought_in_keep_the_spelling(tmp_path: Path) -> None:
+    spelt = prenorm(Spelling(linear="fused_transposed", sum="sum", scale="alpha"))
+    model = respelled(spelt.model, spelt.places["branch"], "dropout")
+    source, out = save(model, tmp_path), tmp_path / "out.onnx"
+    bot_onnx.import_weights(source, bot_onnx.state_dict(source), out)
+    assert _counted(out) == _counted(source)
+    np.testing.assert_allclose(outputs(out)[0], outputs(source)[0], rtol=0, atol=1e-6)
 
 
 def _counted(path: Path) -> dict[str, int]:

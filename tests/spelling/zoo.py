@@ -115,6 +115,9 @@ class Speller:
         b, way = self.b, self.how.product
         if way == "einsum":
             return b.op("Einsum", left, right, equation="bhik,bhjk->bhij" if flipped else "bhik,bhkj->bhij")
+        if way == "fused_batch":
+            sides = (b.op("Transpose", side, perm=[2, 0, 1, 3]) for side in (left, right))
+            return b.op("FusedMatMul", *sides, domain=MICROSOFT, transBatchA=1, transBatchB=1, transB=int(flipped))
         if way == "fused":
             return b.op("FusedMatMul", left, right, domain=MICROSOFT, transB=int(flipped))
         return b.op("MatMul", left, b.op("Transpose", right, perm=[0, 1, 3, 2]) if flipped else right)

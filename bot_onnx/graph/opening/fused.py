@@ -12,7 +12,7 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from bot_onnx.graph.nodes import names_in, op_key
+from bot_onnx.graph.nodes import behind_views, names_in, op_key
 from bot_onnx.graph.opening.builder import Attribute, Opener
 
 MICROSOFT = "com.microsoft"
@@ -69,7 +69,8 @@ def _skip_norm(site: Opener) -> None:
 
 
 def _is_linear(value: ir.Value) -> bool:
-    node = value.producer()
+    made = behind_views(value)
+    node = made.producer() if made is not None else None
     return node is not None and node.op_type in _CONTRACTING
 
 

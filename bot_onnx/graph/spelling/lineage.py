@@ -135,18 +135,18 @@ def imply(node: ir.Node) -> None:
 
 
 def restore_spelling(graph: ir.Graph) -> None:
-    """Spell everything as the source does, in place."""
+    """Spell everything as the source does, in place; a second time there is nothing left to do."""
     _restore_wholes(graph)
     taken: set[str] = set()
     made: dict[tuple[int, Step], ir.Value] = {}
     for node in list(graph):
-        known: dict[int, tuple[Step, ...]] = node.meta.get(_STEPS, {})
+        known: dict[int, tuple[Step, ...]] = node.meta.pop(_STEPS, {})
         for slot, steps in known.items():
             value = node.inputs[slot]
             if value is not None and steps:
                 taken = taken or names_in(graph)
                 node.replace_input_with(slot, _walked(graph, value, steps, made, taken))
-    shown: dict[str, tuple[Step, ...]] = graph.meta.get(_SHOWN, {})
+    shown: dict[str, tuple[Step, ...]] = graph.meta.pop(_SHOWN, {})
     for index, output in enumerate(graph.outputs):
         steps = shown.get(output.name or "", ())
         if steps and output.producer() is not None:
@@ -199,14 +199,12 @@ def _made(graph: ir.Graph, value: ir.Value, step: Step, taken: set[str]) -> ir.V
 def _restore_wholes(graph: ir.Graph) -> None:
     """Put products back into the source's spelling: what it implies goes."""
     for node in list(graph):
-        whole: Whole | None = node.meta.get(_WHOLE)
+        whole: Whole | None = node.meta.pop(_WHOLE, None)
         if whole is None:
             continue
         turned = tuple(_is_turned(value) for value in node.inputs)
         attributes = {attribute.name: attribute for attribute in whole.attributes}
-        if whole.op_type == "FusedMatMul":
-            attributes |= {n: ir.AttrInt64(n, int(t)) for n, t in zip(("transA", "transB"), turned, strict=True)}
-        elif turned != whole.turned:
+        if turned != whole.turned:
             continue  # it stands together with a transposition of the source now
         operands = [_behind(value) if turns else value for value, turns in zip(node.inputs, turned, strict=True)]
         factor = _implied_factor(node)

@@ -5,24 +5,31 @@ A turned operand is a Transpose of its own then, a factor a Mul: what is known o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import onnx_ir as ir
 
 from bot_onnx.graph.einsum import Letters, subscripts
-from bot_onnx.graph.nodes import fresh_name, names_in
+from bot_onnx.graph.nodes import fresh_name, names_in, op_key
 from bot_onnx.graph.spelling.lineage import Whole, imply, stands_for, swap_steps
 from bot_onnx.graph.spelling.seen import Seen
 
 MICROSOFT = "com.microsoft"
+Order = tuple[int, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
 class Product:
-    """How two operands are multiplied: which of them are turned around, in which order they stand, by what factor."""
+    """How two operands are multiplied.
 
-    turned: tuple[bool, bool] = (False, False)
+    Attributes:
+        orders: in which order a MatMul takes the axes of each operand; None: as they are.
+        swapped: the operands stand the other way round. factor: of the result.
+    """
+
+    orders: tuple[Order, Order] = (None, None)
     swapped: bool = False
     factor: float = 1.0
 
@@ -37,19 +44,28 @@ def spell_products(graph: ir.Graph, seen: Seen) -> bool:
 
 
 def _product(node: ir.Node, seen: Seen) -> Product | None:
-    if len(node.inputs) != 2 or any(seen.rank(value) is None for value in (*node.inputs, node.outputs[0])):
+    reads = _READ.get(op_key(node))
+    if reads is None or len(node.inputs) != 2 or any(seen.rank(v) is None for v in (*node.inputs, node.outputs[0])):
         return None
-    if node.op_type == "FusedMatMul" and node.domain == MICROSOFT:
-        return _fused(node, seen)
-    return _einsum(node, seen) if node.op_type == "Einsum" and node.domain in ("", "ai.onnx") else None
+    return reads(node, seen)
 
 
 def _fused(node: ir.Node, seen: Seen) -> Product | None:
-    numbers = {name: node.attributes.get_int(name, 0) for name in ("transA", "transB", "transBatchA", "transBatchB")}
-    if numbers["transBatchA"] or numbers["transBatchB"] or any((seen.rank(v) or 0) < 2 for v in node.inputs):
+    ranks = [seen.rank(value) or 0 for value in node.inputs]
+    if min(ranks) < 2:
         return None
-    factor = node.attributes.get_float("alpha", 1.0)
-    return Product((bool(numbers["transA"]), bool(numbers["transB"])), factor=factor)
+    first, second = (_order(node, side, rank) for side, rank in zip("AB", ranks, strict=True))
+    return Product((first, second), factor=node.attributes.get_float("alpha", 1.0))
+
+
+def _order(node: ir.Node, side: str, rank: int) -> Order:
+    """Axes of an operand of a FusedMatMul: the first one may stand behind the batch, the last two may be turned."""
+    axes = list(range(rank))
+    if node.attributes.get_int(f"transBatch{side}", 0):
+        axes = [*axes[1:-1], 0, axes[-1]]
+    if node.attributes.get_int(f"trans{side}", 0):
+        axes[-2:] = axes[-1], axes[-2]
+    return None if axes == list(range(rank)) else tuple(axes)
 
 
 def _einsum(node: ir.Node, seen: Seen) -> Product | None:
@@ -60,8 +76,19 @@ def _einsum(node: ir.Node, seen: Seen) -> Product | None:
         left, right = reversed(terms) if swapped else terms
         turned = _turned(left, right, outcome)
         if turned is not None:
-            return Product(turned, swapped)
+            first, second = (
+                _flipped(len(term)) if turn else None for term, turn in zip((left, right), turned, strict=True)
+            )
+            return Product((first, second), swapped)
     return None
+
+
+def _flipped(rank: int) -> Order:
+    return (*range(rank - 2), rank - 1, rank - 2)
+
+
+#: How a product is read, by op.
+_READ: dict[str, Callable[[ir.Node, Seen], Product | None]] = {f"{MICROSOFT}::FusedMatMul": _fused, "Einsum": _einsum}
 
 
 def _turned(left: Letters, right: Letters, outcome: Letters) -> tuple[bool, bool] | None:
@@ -81,14 +108,16 @@ def _turned(left: Letters, right: Letters, outcome: Letters) -> tuple[bool, bool
 
 
 def _write(graph: ir.Graph, node: ir.Node, product: Product, seen: Seen, taken: set[str]) -> None:
-    whole = Whole(node.domain, node.op_type, tuple(node.attributes.values()), product.turned, product.swapped)
+    turned = tuple(order is not None for order in product.orders)
+    whole = Whole(node.domain, node.op_type, tuple(node.attributes.values()), turned, product.swapped)
     operands = list(node.inputs)
     if product.swapped:
         operands.reverse()
         swap_steps(node)
     for slot, value in enumerate(operands):
         assert value is not None
-        node.replace_input_with(slot, _turn(graph, node, value, seen, taken) if product.turned[slot] else value)
+        order = product.orders[slot]
+        node.replace_input_with(slot, value if order is None else _turn(graph, node, value, order, seen, taken))
     node.domain, node.op_type = "", "MatMul"
     node.attributes.clear()
     stands_for(node, whole)
@@ -96,9 +125,10 @@ def _write(graph: ir.Graph, node: ir.Node, product: Product, seen: Seen, taken: 
         _multiply(graph, node, product.factor, seen, taken)
 
 
-def _turn(graph: ir.Graph, node: ir.Node, value: ir.Value, seen: Seen, taken: set[str]) -> ir.Value:
+def _turn(
+    graph: ir.Graph, node: ir.Node, value: ir.Value, order: tuple[int, ...], seen: Seen, taken: set[str]
+) -> ir.Value:
     shape = seen.shape(value) or ()
-    order = [*range(len(shape) - 2), len(shape) - 1, len(shape) - 2]
     name = fresh_name(f"{node.name or node.op_type}/Transpose", taken)
     turned = ir.node("Transpose", [value], {"perm": order}, name=name)
     turned.outputs[0].name = fresh_name(f"{name}_output", taken)
