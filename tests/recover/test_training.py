@@ -115,7 +115,7 @@ def _without(state: dict[str, Any], *path: Any) -> dict[str, Any]:
         inner = inner[key]
     if isinstance(path[-1], str) and path[-1].startswith("cut "):
         name = next(iter(inner))
-        inner[name] = inner[name][:1]
+        inner[name] = inner[name].reshape(-1)[1:]
     else:
         del inner[path[-1]]
     return state
