@@ -55,6 +55,16 @@ def test_neutral_nodes_everywhere(name: str, kind: str) -> None:
     assert difference(plain_facts(name), facts(understood(model))) == []
 
 
+@pytest.mark.parametrize("kind", [kind if kind in FEW else pytest.param(kind, marks=SLOW) for kind in NEUTRAL])
+@pytest.mark.parametrize("name", ["prenorm", "images", "lstm"])
+def test_neutral_nodes_on_every_parameter(name: str, kind: str) -> None:
+    model = network(name).model
+    read = {value for node in model.graph.node for value in node.input}
+    floats = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.FLOAT and np.prod(t.dims) > 1]
+    respelt = respelled(model, [tensor.name for tensor in floats if tensor.name in read], kind)
+    assert difference(plain_facts(name), facts(understood(respelt))) == []
+
+
 @SLOW
 @pytest.mark.parametrize("kind", NEUTRAL)
 @pytest.mark.parametrize(("name", "place"), [(name, place) for name in ZOO for place in ZOO[name]().places])
