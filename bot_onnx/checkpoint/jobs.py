@@ -58,7 +58,7 @@ def state_dict(
     with ExitStack() as stack:
         opened = stack.enter_context(open_model(model))
         watched = stack.enter_context(Watched(_files_of(like, others=(source, names))))
-        hints = _hints(stack, like, source, names, strip)
+        hints = _hints(stack, like, source, names, strip, partial)
         made = {key: np.array(values) for key, values in collect(analysed(opened), hints)[1].items()}
         opened.check_unchanged()
         watched.check_unchanged()
@@ -94,7 +94,7 @@ def export_weights(
         opened = stack.enter_context(open_model(model))
         given = _files_of(like, others=(source, names, config))
         watched = stack.enter_context(Watched(given))
-        hints = _hints(stack, like, source, names, strip)
+        hints = _hints(stack, like, source, names, strip, partial)
         beside = None if config is None else Path(config)
         return export_file(opened, hints, Path(output), config=beside, force=force, read_only=given, watched=watched)
 

@@ -51,9 +51,12 @@ def check_archive(path: Path, wanted: Collection[str] | None = None) -> None:
 
 def _length(stream: Any) -> int | None:
     """Bytes that an array takes with its header, as that says; None where it is no array of plain numbers."""
-    version = np.lib.format.read_magic(stream)
-    if version not in ((1, 0), (2, 0)):
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            return None
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+    except ValueError:  # no array at all: for whoever reads it to refuse
         return None
-    read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, _, dtype = read(stream)
     return None if dtype.hasobject else int(stream.tell()) + prod(map(int, shape)) * dtype.itemsize

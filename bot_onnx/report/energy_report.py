@@ -6,6 +6,7 @@ First the means, alignment by method; then a table per alignment with a row per 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import isfinite
 
 from rich.console import Group
 from rich.table import Table
@@ -58,6 +59,6 @@ def _along(row: StackEnergy, axis: int, leaf: str) -> float | None:
 
 
 def _row(made: Table, labels: Sequence[str], shares: Sequence[float | None]) -> None:
-    known = [share for share in shares if share is not None]
+    known = [share for share in shares if share is not None and isfinite(share)]  # weights may hold anything
     bar = "█" * round(max(known, default=0.0) * _WIDTH)
     made.add_row(*map(cell, labels), *("-" if share is None else f"{share:.3f}" for share in shares), bar)

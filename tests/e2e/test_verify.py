@@ -16,6 +16,7 @@ import bot_onnx
 from bot_onnx import api
 from bot_onnx.errors import VerifyError
 from bot_onnx.graph.opening import Scheme
+from bot_onnx.surgery.calibrated import Calibrated
 from bot_onnx.surgery.lineage import TOLERANCES
 from bot_onnx.surgery.proven import Promise
 from bot_onnx.surgery.requantise import requantise
@@ -143,7 +144,7 @@ def test_a_promise_that_is_kept(source: Path, tmp_path: Path, spec: dict[str, in
 @pytest.mark.usefixtures("promised")
 def test_a_promise_that_is_broken_leaves_no_file(source: Path, tmp_path: Path) -> None:
     path = tmp_path / "small.onnx"
-    with pytest.raises(VerifyError, match=r"output 'last_hidden_state' is off by .* the first value that differs is"):
+    with pytest.raises(VerifyError, match=r"output 'last_hidden_state' is off by .* the first value that differs "):
         api.resize(source, {"intermediate": 48}, path)
     assert not list(tmp_path.iterdir())
     assert api.resize(source, {"intermediate": 48}, path, against=False).report.comparisons == ()
@@ -181,7 +182,8 @@ def test_a_tampered_weight_is_found_and_named(source: Path, tmp_path: Path, dept
 
 def test_an_unpromised_file_never_passes_the_comparison(source: Path, tmp_path: Path) -> None:
     path = tmp_path / "out.onnx"
-    for method, told in (("bot", "not kept, as planned: it shrinks (hidden 32 -> 16); last_hidden"), ("scratch", "")):
+    shrinks = "not kept, as planned: it shrinks (hidden 32 -> 16); not compared: 'last_hidden"
+    for method, told in (("bot", shrinks), ("scratch", "")):
         check = comparison(api.resize(source, {"hidden": 16, "heads": 2}, path, method=method, force=True).report)
         assert check.status == "info" and check.detail.startswith(told)
         _tampered(path, "encoder.layer.0.intermediate.dense.bias", 9.0)
@@ -221,7 +223,8 @@ def test_half_precision_is_held_to_its_own_tolerance(source: Path, tmp_path: Pat
 def test_a_quantised_source_is_held_to_its_floats(source: Path, tmp_path: Path) -> None:
     """Its own outputs are off by a tenth of their scale, for it rounds its activations: no measure of a resize."""
     packed, path = tmp_path / "packed.onnx", tmp_path / "large.onnx"
-    requantise(Scheme("dynamic", ("INT8",), (("MatMulInteger", 1),), False), source, packed)
+    scheme = Scheme("dynamic", ("INT8",), (("MatMulInteger", 1),), False)
+    requantise(scheme, source, packed, Calibrated({}, 0, 0, frozenset()))
     report = api.resize(packed, WIDE, path).report
     assert comparison(report).status == "pass"
     assert {entry.tolerance for entry in report.comparisons} == {TOLERANCES["QUANTISED"]}
