@@ -7,11 +7,12 @@ import onnx_ir as ir
 
 from bot_onnx.graph.dims import Dim
 from bot_onnx.graph.integer_inputs import from_integer_input
-from bot_onnx.graph.nodes import VIEWS, behind_views
+from bot_onnx.graph.nodes import behind_views
 from bot_onnx.graph.outputs import Interface
 from bot_onnx.graph.parameters import Parameter
 from bot_onnx.graph.role_store import Roles
 from bot_onnx.graph.rules import Context
+from bot_onnx.ops import VIEW, passes_on
 
 
 def give_outputs(
@@ -77,7 +78,7 @@ def decides_output(node: ir.Node) -> bool:
         value = pending.pop()
         if value.is_graph_output():
             return True
-        pending.extend(out for usage in value.uses() if usage.node.op_type in VIEWS for out in usage.node.outputs)
+        pending.extend(out for usage in value.uses() if passes_on(usage.node, VIEW) for out in usage.node.outputs)
     return False
 
 

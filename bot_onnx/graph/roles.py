@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bot_onnx.graph.attention import PRODUCTS, Attention, heads_of
+from bot_onnx.graph.attention import Attention, heads_of
 from bot_onnx.graph.dims import Dim, Freeze, MaybeDim
 from bot_onnx.graph.integer_inputs import from_integer_input
 from bot_onnx.graph.layers import LayerChain
 from bot_onnx.graph.output_roles import decides_output, give_alphabets, give_outputs
 from bot_onnx.graph.outputs import Interface
 from bot_onnx.graph.parameters import Parameter, table_rows
-from bot_onnx.graph.recurrent import GATES, STATE_WEIGHT
+from bot_onnx.graph.recurrent import STATE_WEIGHT
 from bot_onnx.graph.role_store import Roles
 from bot_onnx.graph.rules import Context
 from bot_onnx.graph.rules.elementwise import reduced_axes
+from bot_onnx.ops import Move, carries, is_product, passes_on, record, reduces
 
-_CUTTING = frozenset({"Slice", "Tile", "Pad", "Split", "Reshape", "If"})
+_CUTTING = Move.CUT | Move.REPEATED | Move.PADDED | Move.RESHAPED
 
 
 def assign_roles(
@@ -31,7 +32,7 @@ def assign_roles(
     roles = Roles(context)
     for attention in attentions:
         _attention_roles(context, roles, attention)
-    recurrent = [node for node in graph if node.op_type in GATES] if not attentions else []
+    recurrent = [node for node in graph if record(node).gates] if not attentions else []
     for node in recurrent:  # the state is what runs through such a network
         roles.give(context.of(node.inputs[STATE_WEIGHT])[-1], "hidden")
     for chain in chains:
@@ -185,7 +186,7 @@ def _follow_positions(graph: ir.Graph, context: Context, roles: Roles) -> None:
         tensor = value.const_value
         if tensor is None or not (tensor.dtype.is_integer() or tensor.dtype == ir.DataType.BOOL):
             continue
-        sliced = any(usage.node.op_type in ("Slice", "Gather") and usage.idx == 0 for usage in value.uses())
+        sliced = any(carries(usage.node, usage.idx, Move.CUT | Move.PICKED) for usage in value.uses())
         for dim in context.of(value) if sliced else ():
             if dim is not None and context.table.size(dim) == size and context.table.frozen(dim) is None:
                 context.table.unify(positions[0], dim)
@@ -206,14 +207,14 @@ def _state_roles(
     for chain in chains:
         for node in chain.layers[0].nodes:
             inner = context.contracted.get(node)
-            if node.op_type not in PRODUCTS or node in weighted or inner is None or not context.table.is_static(inner):
+            if not is_product(node) or node in weighted or inner is None or not context.table.is_static(inner):
                 continue
             heads = heads_of(context, node)
             whole = all(context.table.composite(dim) is None for dim in (inner, heads) if dim is not None)
             if whole and context.table.frozen(inner) is None:
                 roles.give(inner, "state")
                 roles.give(heads, "heads")
-    for node in (node for chain in chains for node in chain.layers[0].nodes if node.op_type == "ReduceSum"):
+    for node in (node for chain in chains for node in chain.layers[0].nodes if reduces(node, "sum")):
         dims = context.of(node.inputs[0])
         for axis in reduced_axes(context, node, len(dims)):
             leaves = context.table.leaves(dim) if (dim := dims[axis]) is not None else []
@@ -272,7 +273,7 @@ def _token_roles(context: Context, roles: Roles, parameters: dict[str, Parameter
                 if leaf in attended and table.frozen(leaf) is None:
                     roles.give(leaf, "tokens")
         elif parameter.kind == "other":  # cut to the length that is needed, or of an op that is not known
-            cut = all(node.op_type in _CUTTING for node, _ in parameter.uses)
+            cut = all(passes_on(node, _CUTTING) or record(node).bodies for node, _ in parameter.uses)
             rows.update(dict.fromkeys(leaf for leaf in leaves if cut or table.frozen(leaf) is not None))
         else:
             channels.update(leaves)

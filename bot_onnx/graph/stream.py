@@ -17,12 +17,27 @@ from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.dims import Dim
 from bot_onnx.graph.normalise import node_inputs
 from bot_onnx.graph.parameters import is_parameter
-
-_FORM = frozenset(
-    "Cast Concat Dropout Expand Flatten Gather Identity Reshape Slice Split Squeeze Tile Transpose Unsqueeze".split()
+from bot_onnx.ops import (
+    FORM,
+    IN_ORDER,
+    Calc,
+    Move,
+    Slot,
+    computes,
+    is_layer_norm,
+    is_linear,
+    is_product,
+    is_sum,
+    linear_of,
+    measures,
+    norm_of,
+    passes_on,
+    reduces,
+    slot_of,
 )
-_NORM_OPS = frozenset({"LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"})
-_AFTER_LINEAR = frozenset({"Cast", "Identity", "Reshape"})
+
+_FORM = FORM | Move.PICKED | Move.JOINED
+_STATISTICS = (Calc.POWER, Calc.ROOT, Calc.RECIPROCAL)
 
 #: States of what a norm scales.
 _SCALED = frozenset({"stream", "quotient"})
@@ -171,23 +186,22 @@ class _Walk:
             if any(self._carries(output) for output in node.outputs):
                 raise _Obstacle(f"{_place(node)} makes values along hidden without a weight")
             return
-        op = node.op_type
-        if op in ("Shape", "Size"):
+        if measures(node):
             return
-        if op in ("MatMul", "Gemm", "Conv"):
+        if is_linear(node):
             self._linear(node, labels)
-        elif op in _NORM_OPS:
+        elif is_layer_norm(node):
             self._norm(node, labels)
-        elif op == "Gather" and labels[0] is not None and labels[0].state == "parameter":
+        elif slot_of(node, 0) is Slot.TABLE and labels[0] is not None and labels[0].state == "parameter":
             self._write(labels[0])
             self._put_carrying(node, _Label("stream"))
-        elif op in _FORM:
+        elif passes_on(node, _FORM):
             self._form(node, labels)
-        elif op in ("Add", "Sum", "Sub"):
+        elif computes(node, Calc.SUM, Calc.DIFFERENCE):
             self._sum(node, labels)
-        elif op in ("Mul", "Div"):
+        elif computes(node, Calc.PRODUCT, Calc.QUOTIENT):
             self._product(node, labels)
-        elif op in ("Pow", "Sqrt", "Reciprocal", "ReduceMean"):
+        elif computes(node, *_STATISTICS) or reduces(node, "mean"):
             self._statistic(node, labels)
         else:
             raise _Obstacle(f"{_place(node)} works on the stream element by element")
@@ -203,7 +217,7 @@ class _Walk:
 
     def _form(self, node: ir.Node, labels: list[_Label | None]) -> None:
         """Ops that change the form; a concatenation joins pieces of one state."""
-        if node.op_type != "Concat":
+        if not passes_on(node, Move.JOINED):
             label = labels[0]
             if label is None:
                 raise _Obstacle(f"{_place(node)} addresses by values of the stream")
@@ -231,11 +245,11 @@ class _Walk:
             for label in found:
                 self._write(label)
             self._put_carrying(node, _Label("stream"))
-        elif node.op_type == "Sub" and states == ["stream", "mean"]:
+        elif computes(node, Calc.DIFFERENCE) and states == ["stream", "mean"]:
             self._put(node, _Label("centred"))
         elif states == ["spread"]:
             self._put(node, found[0])
-        elif sorted(states) == ["normed", "parameter"] and node.op_type == "Add":
+        elif sorted(states) == ["normed", "parameter"] and is_sum(node):
             normed, parameter = sorted(found, key=lambda label: label.state)
             norm = self.norms[normed.norm]
             if norm.bias is not None or norm.readers or len(parameter.names) != 1:
@@ -255,11 +269,11 @@ class _Walk:
             if spread.centred != ("centred" in states):
                 raise _Obstacle(f"{_place(node)} is a norm of an unknown kind")
             self._put(node, _Label("quotient", centred=spread.centred))
-        elif node.op_type == "Mul" and states == ["parameter", "quotient"]:
+        elif computes(node, Calc.PRODUCT) and states == ["parameter", "quotient"]:
             names = next(label.names for label in found if label.state == "parameter")
             centred = next(label.centred for label in found if label.state == "quotient")
             self._put(node, self._new_norm(node, names, None, centred))
-        elif node.op_type == "Mul" and states in (["stream"] * 2, ["centred"] * 2) and node.inputs[0] is node.inputs[1]:
+        elif states in (["stream"] * 2, ["centred"] * 2) and _is_square(node):
             self._put(node, _Label("squares", centred=states[0] == "centred"))
         elif states in (["spread"], ["stream"]) and self._is_factor(node, labels):
             self._put(node, found[0])
@@ -271,7 +285,8 @@ class _Walk:
 
     def _is_factor(self, node: ir.Node, labels: list[_Label | None]) -> bool:
         """Whether the other operand is no more than a number per position, and no divisor is the stream itself."""
-        if node.op_type == "Div" and labels[0] is None and labels[1] is not None and labels[1].state != "spread":
+        divisor = labels[1] if computes(node, Calc.QUOTIENT) and labels[0] is None else None
+        if divisor is not None and divisor.state != "spread":
             return False
         other = next((value for value, label in zip(node.inputs, labels, strict=True) if label is None), None)
         return other is not None and not self._carries(other)
@@ -281,7 +296,7 @@ class _Walk:
         value = node.inputs[0]
         if label is None or value is None:
             raise _Obstacle(f"{_place(node)} works on the stream element by element")
-        if node.op_type == "ReduceMean":
+        if reduces(node, "mean"):
             if self._hidden_axes(node.outputs[0]) and label.state in ("stream", "normed"):
                 self._put(node, label)  # a mean over positions
                 return
@@ -292,7 +307,7 @@ class _Walk:
         elif label.state == "spread":
             self._put(node, label)
             return
-        elif node.op_type == "Pow" and label.state in ("stream", "centred") and _number(node.inputs[1]) == 2.0:
+        elif computes(node, Calc.POWER) and label.state in ("stream", "centred") and _number(node.inputs[1]) == 2.0:
             self._put(node, _Label("squares", centred=label.state == "centred"))
             return
         raise _Obstacle(f"{_place(node)} is a norm of an unknown kind")
@@ -313,7 +328,7 @@ class _Walk:
             raise _Obstacle(f"{_place(node)} normalises over more than hidden")
         scale = labels[1].names if len(labels) > 1 and labels[1] is not None else ()
         bias = labels[2].names[0] if len(labels) > 2 and labels[2] is not None else None
-        label = self._new_norm(node, scale, bias, node.op_type == "LayerNormalization")
+        label = self._new_norm(node, scale, bias, (known := norm_of(node)) is not None and known.centred)
         self._labels[id(node.outputs[0])] = label
 
     def _new_norm(self, node: ir.Node, scale: tuple[str, ...], bias: str | None, centred: bool) -> _Label:
@@ -325,6 +340,9 @@ class _Walk:
 
     def _linear(self, node: ir.Node, labels: list[_Label | None]) -> None:
         """A linear map reads a norm's result, or writes into the stream, or both."""
+        known = linear_of(node)
+        if known is not None and not known.factors and len(labels) > 2:
+            raise _Obstacle(f"{_place(node)} multiplies more than two values")
         operands = [label for label in labels[:2] if label is not None]
         activations = [label for label in operands if label.state != "parameter"]
         weights = [label for label in operands if label.state == "parameter"]
@@ -350,14 +368,14 @@ class _Walk:
         attributes = node.attributes
         plain = attributes.get_float("alpha", 1.0) == attributes.get_float("beta", 1.0) == 1.0
         tensor = self._graph.initializers[weights[0].names[0]].const_value
-        if node.op_type == "Conv" or not plain or tensor is None or len(tensor.shape) != 2:
+        if not is_product(node) or not plain or tensor is None or len(tensor.shape) != 2:
             raise _Obstacle(f"'{weights[0].names[0]}' reads a norm in a way that is not understood ({_place(node)})")
         self.norms[activations[0].norm].readers.append(Reader(weights[0].names[0], _bias_of(node)))
 
 
 def _bias_of(node: ir.Node) -> str | None:
     """Name of the bias added to what a linear node gives."""
-    added = node.inputs[2] if node.op_type == "Gemm" and len(node.inputs) > 2 else None
+    added = next((v for slot, v in enumerate(node.inputs) if slot_of(node, slot) is Slot.BIAS), None)
     if added is not None:
         return added.name if is_parameter(added) else None
     size = node.outputs[0].shape[-1] if node.outputs[0].shape is not None else None
@@ -366,14 +384,18 @@ def _bias_of(node: ir.Node) -> str | None:
         if len(uses) != 1:
             return None
         node = uses[0].node
-        if node.op_type == "Add":
+        if is_sum(node):
             bias = next((v for v in node.inputs if v is not None and is_parameter(v)), None)
             fits = bias is not None and bias.const_value is not None and (
                 not isinstance(size, int) or bias.const_value.size == size
             )  # fmt: skip
             return bias.name if bias is not None and fits else None
-        if node.op_type not in _AFTER_LINEAR:
+        if not passes_on(node, IN_ORDER):
             return None
+
+
+def _is_square(node: ir.Node) -> bool:
+    return computes(node, Calc.PRODUCT) and node.inputs[0] is node.inputs[1]
 
 
 def _number(value: ir.Value | None) -> float | None:

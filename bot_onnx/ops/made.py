@@ -7,7 +7,7 @@ from bot_onnx.ops.registry import register
 
 register("Shape Size", measures=True, shapes=True)
 register("Constant")
-register("ConstantOfShape", shapes=True)
+register("ConstantOfShape", fills=True, shapes=True)
 register("Range", ordered=True, shapes=True)
 register("Range", domains=(MICROSOFT,), ordered=True)
 register("OneHot", shapes=True)

@@ -23,19 +23,21 @@ register(
 
 # -- activations quantised at run time ---------------------------------------------------------------------------------
 
-register("MatMulInteger", packing=Packing("dynamic", packs=("MatMul", "Gemm"), zero_point=3))
-register("ConvInteger", packing=Packing("dynamic", packs=("Conv",)))
-register("QAttention", domains=_OURS, packing=Packing("dynamic", packs=("Attention",)))
+register("MatMulInteger", packing=Packing("dynamic", packs=("MatMul", "Gemm"), contracts=True, zero_point=3))
+register("ConvInteger", packing=Packing("dynamic", packs=("Conv",), contracts=True))
+register("QAttention", domains=_OURS, packing=Packing("dynamic", packs=("Attention",), contracts=True))
 register("DynamicQuantizeLSTM", domains=_OURS, packing=Packing("dynamic", packs=("LSTM",)))
-register("DynamicQuantizeMatMul MatMulIntegerToFloat", domains=_OURS, packing=Packing("dynamic"))
+register("DynamicQuantizeMatMul MatMulIntegerToFloat", domains=_OURS, packing=Packing("dynamic", contracts=True))
 
 # -- by calibrated scales ----------------------------------------------------------------------------------------------
 
 _TWO = Packing("static", meant=(0, 3))
+_PRODUCT = Packing("static", meant=(0, 3), contracts=True)
 _ONE = Packing("static", meant=(0,))
-register("QLinearMatMul", packing=_TWO)
-register("QLinearConv", domains=_BOTH, packing=_TWO)
-register("QGemm QLinearAdd QLinearMul", domains=_OURS, packing=_TWO)
+register("QLinearMatMul", packing=_PRODUCT)
+register("QLinearConv", domains=_BOTH, packing=_PRODUCT)
+register("QGemm", domains=_OURS, packing=_PRODUCT)
+register("QLinearAdd QLinearMul", domains=_OURS, packing=_TWO)
 register("QLinearWhere", domains=_OURS, packing=Packing("static", meant=(1, 4)))
 register("QLinearConcat", domains=_OURS, packing=Packing("static", every=True))
 register(
@@ -46,7 +48,8 @@ register(
 
 # -- weights alone -----------------------------------------------------------------------------------------------------
 
-register("MatMulNBits", domains=_OURS, packing=Packing("blocks", zero_point=3))
+register("MatMulNBits", domains=_OURS, packing=Packing("blocks", contracts=True, zero_point=3))
 register("GatherBlockQuantized", domains=_OURS, packing=Packing("blocks", weight=0, zero_point=3))
 register("QEmbedLayerNormalization", domains=_OURS, packing=Packing("weights", packs=("Gather",)))
-register("MatMulBnb4 QMoE MatMulFpQ4", domains=_OURS, packing=Packing("weights"))
+register("MatMulBnb4 MatMulFpQ4", domains=_OURS, packing=Packing("weights", contracts=True))
+register("QMoE", domains=_OURS, packing=Packing("weights"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bot_onnx.ops.record import ANY_MOVE, Axes, Calc, Function, Linear, Move, Norm, Op, Reduction, Slot
+from bot_onnx.ops.record import ANY_MOVE, ONE_TO_ONE, Axes, Calc, Function, Linear, Move, Norm, Op, Reduction, Slot
 from bot_onnx.ops.registry import Node, record
 
 #: Names under which PyTorch's modules keep what is in an input.
@@ -52,6 +52,11 @@ def computes(node: Node, *wanted: Calc) -> bool:
     return record(node).calc in wanted
 
 
+def keeps_indices(node: Node) -> bool:
+    """Whether the first input of an op names the same things behind it: another form of it, or held within bounds."""
+    return passes_on(node, ONE_TO_ONE | Move.REPEATED) or (computes(node, Calc.EXTREME) and not record(node).variadic)
+
+
 def is_sum(node: Node) -> bool:
     """Whether an op adds up its operands."""
     return computes(node, Calc.SUM)
@@ -68,6 +73,11 @@ def is_steady(node: Node) -> bool:
     return found is not None and found.zero and found.slope
 
 
+def is_bounded(node: Node) -> bool:
+    """Whether the results of an op lie between two numbers."""
+    return record(node).bounded
+
+
 def linear_of(node: Node) -> Linear | None:
     """What an op contracts, if it is a linear map of numbers that are not quantised."""
     return record(node).linear
@@ -76,6 +86,12 @@ def linear_of(node: Node) -> Linear | None:
 def is_linear(node: Node) -> bool:
     """Whether an op contracts its input with a weight, or with another activation."""
     return record(node).linear is not None
+
+
+def contracts(node: Node) -> bool:
+    """Whether an op is a linear map, of quantised numbers or of others."""
+    op = record(node)
+    return op.linear is not None or (op.packing is not None and op.packing.contracts)
 
 
 def is_product(node: Node) -> bool:

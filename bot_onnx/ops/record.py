@@ -65,7 +65,8 @@ class Calc(Enum):
     REMAINDER = auto()
     EXTREME = auto()  #: the largest, the smallest, or within bounds
     ROUNDING = auto()
-    COMPARISON = auto()
+    ORDER = auto()  #: which of two is larger
+    EQUALITY = auto()  #: or of a special value
     LOGIC = auto()
     SINE = auto()  #: or cosine
 
@@ -106,12 +107,10 @@ class Function:
 
     Attributes:
         zero: it gives 0 for 0. slope: and its derivative there is a number other than 0.
-        bounded: its results lie between two numbers.
     """
 
     zero: bool = False
     slope: bool = False
-    bounded: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,6 +173,7 @@ class Packing:
             calibrated scales), ``blocks`` (weights, in blocks), or ``weights``.
         meant: inputs of packed numbers whose scale and zero point are the two inputs behind; ``every`` third one.
         packs: ops whose weights a quantiser packs, where this one stands in the result.
+        contracts: it multiplies with a weight, or another operand, as a linear map does.
         weight: the input that holds the packed weight. zero_point: the input that holds its zero point, if any.
     """
 
@@ -181,6 +181,7 @@ class Packing:
     meant: tuple[int, ...] = ()
     every: bool = False
     packs: tuple[str, ...] = ()
+    contracts: bool = False
     weight: int = 1
     zero_point: int | None = None
 
@@ -198,11 +199,11 @@ class Op:
             number of them, all alike.
         data: inputs whose elements it passes on; of a variadic op these are all.
         moves: how it passes them on; nothing: it computes. training: the input that makes it compute all the same.
-        calc, function: of elements. commutative: operands may change places.
+        calc, function: of elements. commutative: operands may change places. bounded: results lie between two numbers.
         linear, norm, reduction: see there. distribution: results are shares of 1 along an axis.
         chooses: it picks among the elements along an axis: that axis where no attribute names one, else None.
-        ordered: which element stands where along an axis matters.
-        measures: only the shape of its input matters. random: results differ from run to run.
+        ordered: which element stands where along an axis matters. random: results differ from run to run.
+        measures: only the shape of its input matters. fills: it makes equal elements, as many as its input says.
         alike: on quantised numbers it does the same as on those that they stand for.
         keeps_shape: its first result has the axes of its first input, whatever else it does to them.
         slots: what inputs are for. leaves: frameworks keep what is in them under names of their own.
@@ -223,6 +224,7 @@ class Op:
     training: int | None = None
     calc: Calc | None = None
     function: Function | None = None
+    bounded: bool = False
     commutative: bool = False
     linear: Linear | None = None
     norm: Norm | None = None
@@ -230,6 +232,7 @@ class Op:
     distribution: bool = False
     chooses: int | None = None
     ordered: bool = False
+    fills: bool = False
     measures: bool = False
     random: bool = False
     alike: bool = False

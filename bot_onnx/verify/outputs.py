@@ -10,12 +10,11 @@ import numpy as np
 import onnx_ir as ir
 
 from bot_onnx.graph.analysis import Analysis
+from bot_onnx.ops import IN_ORDER, is_bounded, passes_on
 from bot_onnx.verify.feeding import Feeds
 from bot_onnx.verify.types import Check
 from bot_onnx.verify.validity import Shapes
 
-_FORM = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze"})
-_BOUNDED = frozenset({"Softmax", "Sigmoid", "HardSigmoid", "Tanh"})  # their results are no logits
 _SHOWN = 3
 
 
@@ -42,16 +41,17 @@ def output_axes(analysis: Analysis) -> dict[str, OutputAxes]:
             for axis in analysis.context.of(value)
         ]
         roles = tuple(None if dim is None else dim.role for dim in found)
-        logits = bool(roles) and roles[-1] in ("vocab", "out") and _last_op(value) not in _BOUNDED
+        logits = bool(roles) and roles[-1] in ("vocab", "out") and not _is_bounded(value)
         described[value.name or ""] = OutputAxes(roles, logits)
     return described
 
 
-def _last_op(value: ir.Value) -> str | None:
+def _is_bounded(value: ir.Value) -> bool:
+    """Whether a function gave the values, in whatever form, whose results are no logits."""
     node = value.producer()
-    while node is not None and node.op_type in _FORM and node.inputs and node.inputs[0] is not None:
+    while node is not None and passes_on(node, IN_ORDER) and node.inputs and node.inputs[0] is not None:
         node = node.inputs[0].producer()
-    return None if node is None else node.op_type
+    return node is not None and is_bounded(node)
 
 
 def check_outputs(

@@ -12,13 +12,13 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from bot_onnx.graph.nodes import names_in, op_key
+from bot_onnx.graph.nodes import names_in
 from bot_onnx.graph.opening.builder import Attribute, Opener
+from bot_onnx.ops import contracts, op_key
 
 MICROSOFT = "com.microsoft"
 Open = Callable[[Opener], None]
 _OPENERS: dict[str, Open] = {}
-_CONTRACTING = frozenset({"MatMul", "Gemm", "MatMulNBits", "MatMulInteger", "FusedMatMul", "Attention"})
 
 
 def _opens(*ops: str) -> Callable[[Open], Open]:
@@ -70,7 +70,7 @@ def _skip_norm(site: Opener) -> None:
 
 def _is_linear(value: ir.Value) -> bool:
     node = value.producer()
-    return node is not None and node.op_type in _CONTRACTING
+    return node is not None and contracts(node)
 
 
 @_opens("SimplifiedLayerNormalization", f"{MICROSOFT}::SimplifiedLayerNormalization")

@@ -10,17 +10,18 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bot_onnx.graph.dims import EQUAL_PARTS, Freeze, MaybeDim
-from bot_onnx.graph.recurrent import BIAS, CELL, GATES, INPUT_WEIGHT, LENGTHS, PEEPHOLES, STATE, STATE_WEIGHT
+from bot_onnx.graph.recurrent import BIAS, CELL, INPUT_WEIGHT, LENGTHS, PEEPHOLES, STATE, STATE_WEIGHT
 from bot_onnx.graph.rules.base import Axes, Context, rule
+from bot_onnx.ops import keys, record
 
 _PEEPHOLE_GATES = 3
 
 
-@rule(*GATES)
+@rule(*keys(lambda op: op.gates > 0))
 def recurrent(context: Context, node: ir.Node) -> None:
     """X [time, batch, in], W [directions, gates * hidden, in] and R [directions, gates * hidden, hidden]."""
     table = context.table
-    gates = GATES[node.op_type]
+    gates = record(node).gates
     data = context.of(node.inputs[0])
     weight, state_weight = context.of(node.inputs[INPUT_WEIGHT]), context.of(node.inputs[STATE_WEIGHT])
     hidden = state_weight[2]
