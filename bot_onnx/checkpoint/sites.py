@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import onnx_ir as ir
 
-from bot_onnx.ops import VIEW, carries, is_sum, leaf_of, passes_on
+from bot_onnx.ops import VIEW, Slot, carries, is_linear, is_sum, leaf_of, passes_on, record
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 CLASSES = "pkg.torch.onnx.class_hierarchy"
@@ -105,7 +105,9 @@ def _folds_transpose(node: ir.Node) -> bool:
 def _folds_norm(node: ir.Node) -> bool:
     """Whether a linear op stands where the network had a batch norm; the newer exporter keeps the weight's name."""
     classes = _texts(node.metadata_props.get(CLASSES, ""))
-    return node.op_type in ("Conv", "ConvTranspose", "Gemm") and bool(classes) and "batch_norm" in classes[-1]
+    return (
+        is_linear(node) and bool(record(node).inputs_for(Slot.BIAS)) and bool(classes) and "batch_norm" in classes[-1]
+    )
 
 
 def module_path(node: ir.Node) -> str | None:

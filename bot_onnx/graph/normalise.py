@@ -29,6 +29,7 @@ from bot_onnx.graph.opening import (
 from bot_onnx.graph.reader import REPAIRS
 from bot_onnx.graph.recurrent import drop_zero_states
 from bot_onnx.graph.sums import write_out_sums
+from bot_onnx.ops import record
 
 #: Integer initializers up to this many elements are cloned per use: exporters share equal small tensors (shape
 #: constants) between unrelated consumers, and a shared tensor would tie dims that have nothing to do with each other.
@@ -145,7 +146,7 @@ def is_literal(value: ir.Value) -> bool:
 def _unwrap_single_operands(graph: ir.Graph) -> None:
     """Make Identity nodes of ops over any number of operands that have only one."""
     for node in graph:
-        variadic = node.op_type in ("Concat", "Max", "Mean", "Min", "Sum") and node.domain in ("", "ai.onnx")
+        variadic = record(node).variadic
         if variadic and len(node.inputs) == 1:
             node.op_type = "Identity"
             node.attributes.clear()

@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bot_onnx.graph.dims import Dim, MaybeDim, Pair
+from bot_onnx.ops import IN_ORDER, find, op_key, passes_on, record
 
 MAX_ELEMENTS = 64
 
@@ -51,21 +52,6 @@ class Opaque:
 Expr = Const | SizeOf | Op | Opaque
 Elements = list[Expr]
 
-_OPERATIONS: dict[str, Callable[..., int]] = {
-    "Add": lambda a, b: a + b,
-    "Sub": lambda a, b: a - b,
-    "Mul": lambda a, b: a * b,
-    "Div": lambda a, b: int(a / b) if b else 0,
-    "Mod": lambda a, b: a % b if b else 0,
-    "Max": max,
-    "Min": min,
-    "Neg": lambda a: -a,
-    "Equal": lambda a, b: int(a == b),
-    "Greater": lambda a, b: int(a > b),
-    "Less": lambda a, b: int(a < b),
-    "Where": lambda c, a, b: a if c else b,
-}
-
 
 def evaluate(expr: Expr, size: Callable[[Dim], Pair], constants: Mapping[tuple[str, int], int] | None = None) -> Pair:
     """Value of ``expr`` in both runs, given sizes of dims and replaced constants."""
@@ -79,7 +65,9 @@ def evaluate(expr: Expr, size: Callable[[Dim], Pair], constants: Mapping[tuple[s
     if isinstance(expr, Opaque):
         return expr.value
     args = [evaluate(arg, size, constants) for arg in expr.args]
-    function = _OPERATIONS[expr.name]
+    known = find(expr.name)
+    assert known is not None and known.whole is not None
+    function = known.whole
     return function(*(a[0] for a in args)), function(*(a[1] for a in args))
 
 
@@ -146,7 +134,7 @@ class ShapeValues:
         first = node.inputs[0] if node.inputs else None
         if op == "Shape":
             return self._shape(node, axes(first) if first is not None else None)
-        if op in ("Cast", "Squeeze", "Unsqueeze", "Reshape", "Identity"):
+        if passes_on(node, IN_ORDER):
             return self.elements(first)
         if op == "Concat":
             parts = [self.elements(value) for value in node.inputs]
@@ -157,15 +145,11 @@ class ShapeValues:
             return self._slice(node)
         if op == "Split":
             return self._split(node, index)
-        if op in ("Expand", "Tile", "ConstantOfShape"):
-            return None
         if op == "ReduceProd":
             return self._fold(first)
         if op == "OneHot":
             return self._one_hot(node)
-        if op in _OPERATIONS:
-            return self._apply(node)
-        return None
+        return self._apply(node) if record(node).whole is not None else None
 
     def _shape(self, node: ir.Node, dims: tuple[MaybeDim, ...] | None) -> Elements | None:
         if dims is None:
@@ -228,4 +212,4 @@ class ShapeValues:
         columns = [elements * length if len(elements) == 1 else elements for elements in inputs if elements]
         if any(len(column) != length for column in columns):
             return None
-        return [Op(node.op_type, tuple(args)) for args in zip(*columns, strict=True)]
+        return [Op(op_key(node), tuple(args)) for args in zip(*columns, strict=True)]

@@ -22,6 +22,7 @@ from bot_onnx.ops.control import MARKS
 from bot_onnx.ops.queries import (
     carries,
     computes,
+    contraction_of,
     contracts,
     data_slots,
     function_of,
@@ -100,6 +101,7 @@ __all__ = [
     "Slot",
     "carries",
     "computes",
+    "contraction_of",
     "contracts",
     "data_slots",
     "find",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bot_onnx.ops.record import MICROSOFT, Move, Packing, Slot
+from bot_onnx.ops.record import MICROSOFT, Linear, Move, Packing, Slot
 from bot_onnx.ops.registry import register
 
 _OURS = (MICROSOFT,)
@@ -23,8 +23,13 @@ register(
 
 # -- activations quantised at run time ---------------------------------------------------------------------------------
 
-register("MatMulInteger", packing=Packing("dynamic", packs=("MatMul", "Gemm"), contracts=True, zero_point=3))
-register("ConvInteger", packing=Packing("dynamic", packs=("Conv",), contracts=True))
+_MATRICES = Linear("product")
+_KERNELS = Linear("kernel", contracted=1, operands=False)
+register(
+    "MatMulInteger",
+    packing=Packing("dynamic", packs=("MatMul", "Gemm"), contracts=True, like=_MATRICES, zero_point=3),
+)
+register("ConvInteger", packing=Packing("dynamic", packs=("Conv",), contracts=True, like=_KERNELS))
 register("QAttention", domains=_OURS, packing=Packing("dynamic", packs=("Attention",), contracts=True))
 register("DynamicQuantizeLSTM", domains=_OURS, packing=Packing("dynamic", packs=("LSTM",)))
 register("DynamicQuantizeMatMul MatMulIntegerToFloat", domains=_OURS, packing=Packing("dynamic", contracts=True))

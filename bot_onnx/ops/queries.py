@@ -88,6 +88,12 @@ def is_linear(node: Node) -> bool:
     return record(node).linear is not None
 
 
+def contraction_of(node: Node) -> Linear | None:
+    """What an op contracts: of plain numbers, or of integers that lie where plain numbers would."""
+    op = record(node)
+    return op.linear or (None if op.packing is None else op.packing.like)
+
+
 def contracts(node: Node) -> bool:
     """Whether an op is a linear map, of quantised numbers or of others."""
     op = record(node)

@@ -173,7 +173,8 @@ class Packing:
             calibrated scales), ``blocks`` (weights, in blocks), or ``weights``.
         meant: inputs of packed numbers whose scale and zero point are the two inputs behind; ``every`` third one.
         packs: ops whose weights a quantiser packs, where this one stands in the result.
-        contracts: it multiplies with a weight, or another operand, as a linear map does.
+        contracts: it multiplies with a weight, or another operand, as a linear map does. like: and its first inputs are
+            those of such a map of plain numbers.
         weight: the input that holds the packed weight. zero_point: the input that holds its zero point, if any.
     """
 
@@ -182,6 +183,7 @@ class Packing:
     every: bool = False
     packs: tuple[str, ...] = ()
     contracts: bool = False
+    like: Linear | None = None
     weight: int = 1
     zero_point: int | None = None
 

@@ -22,17 +22,7 @@ from numpy.typing import NDArray
 from bot_onnx.errors import GraphError
 from bot_onnx.graph.data_files import locations
 from bot_onnx.graph.opening import Scheme
-
-#: Ops whose weights a dynamic quantiser packs, by an op that such a file then has.
-_PACKED_AS = {
-    "MatMulInteger": ("MatMul", "Gemm"),
-    "ConvInteger": ("Conv",),
-    "QAttention": ("Attention",),
-    "DynamicQuantizeLSTM": ("LSTM",),
-    "DequantizeLinear": ("Gather",),
-    "QEmbedLayerNormalization": ("Gather",),
-}
-_CONSUMERS = {"MatMul": 1, "Gemm": 1, "Conv": 1, "Gather": 0}
+from bot_onnx.ops import Packing, Slot, linear_of, records, slot_of
 
 
 def check_requantisable(scheme: Scheme | None, path: str) -> None:
@@ -95,11 +85,23 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
         tempfile.tempdir = before
 
 
+def _packings(name: str) -> list[Packing]:
+    """What ops of a name have to do with quantised numbers."""
+    return [op.packing for op in records() if op.name == name and op.packing is not None]
+
+
+def _takes_packed(node: ir.Node, slot: int) -> bool:
+    """Whether an input is a weight that is packed along rows: of a product, a convolution, a lookup."""
+    known, purpose = linear_of(node), slot_of(node, slot)
+    rows = known is not None and (known.form == "product" or (known.form == "kernel" and known.contracted == 1))
+    return purpose is Slot.TABLE or (purpose is Slot.WEIGHT and rows)
+
+
 def _dynamic(scheme: Scheme, source: Path, target: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     present = [name for name, _ in scheme.ops]
-    chosen = [op for name in present for op in _PACKED_AS.get(name, ())]
+    chosen = [op for name in present for known in _packings(name) for op in known.packs]
     quantize_dynamic(
         source,
         target,
@@ -114,7 +116,8 @@ def _dynamic(scheme: Scheme, source: Path, target: Path) -> None:
 def _blocks(scheme: Scheme, source: Path, target: Path) -> None:
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    tables = any(name == "GatherBlockQuantized" for name, _ in scheme.ops)
+    blocks = (known for name, _ in scheme.ops for known in _packings(name) if known.scheme == "blocks")
+    tables = any(known.weight == 0 for known in blocks)
     quantiser = MatMulNBitsQuantizer(
         onnx.load(source),
         bits=scheme.bits,
@@ -144,9 +147,9 @@ def _weights(scheme: Scheme, source: Path, target: Path) -> None:
         tensor = value.const_value
         if tensor is None or tensor.dtype != ir.DataType.FLOAT or len(tensor.shape) < 2 or not uses:
             continue
-        if any(_CONSUMERS.get(usage.node.op_type) != usage.idx for usage in uses):
+        if not all(_takes_packed(usage.node, usage.idx) for usage in uses):
             continue
-        axis = 0 if uses[0].node.op_type in ("Conv", "Gather") else -1
+        axis = -1 if (known := linear_of(uses[0].node)) is not None and known.form == "product" else 0
         stored, scale, zero = _packed(np.asarray(tensor.numpy()), scheme, axis)
         _put_behind(graph, value, stored, scale, zero, axis % len(tensor.shape), scheme.block)
     ir.save(model, target, external_data=f"{target.name}.data" if _is_large(source) else None)

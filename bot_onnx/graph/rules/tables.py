@@ -8,13 +8,16 @@ from bot_onnx.graph.dims import Freeze, MaybeDim
 from bot_onnx.graph.rules.base import Context, rule
 
 
-@rule("Shape", "Size", "NonZero", "EyeLike", "Bernoulli", "RandomNormalLike", "RandomUniformLike")
+@rule("Shape", "Size", "NonZero")
 def fresh(context: Context, node: ir.Node) -> None:
-    """Axes of their own (a like-op has those of its input)."""
-    if node.op_type in ("Shape", "Size", "NonZero"):
-        for output in node.outputs:
-            context.fresh(output)
-        return
+    """Axes of their own."""
+    for output in node.outputs:
+        context.fresh(output)
+
+
+@rule("EyeLike", "Bernoulli", "RandomNormalLike", "RandomUniformLike")
+def like_input(context: Context, node: ir.Node) -> None:
+    """Those of the input."""
     context.put(node.outputs[0], context.of(node.inputs[0]))
 
 
