@@ -36,6 +36,7 @@ _KINDS: dict[Slot | None, TensorKind] = {
     Slot.TABLE: "embedding",
 }  # fmt: skip
 _REARRANGED = Move.CUT | Move.JOINED
+_SETTINGS = (Slot.SETTING, Slot.SIZES)
 #: What settings are put together by.
 _OF_SETTINGS = (Calc.PRODUCT, Calc.QUOTIENT, Calc.SUM, Calc.DIFFERENCE, Calc.ROUNDING)
 _INVERSES = (Calc.RECIPROCAL, Calc.QUOTIENT, Calc.POWER)
@@ -109,7 +110,7 @@ def is_parameter(value: ir.Value) -> bool:
     tensor = value.const_value
     if tensor is None or tensor.dtype not in FLOATS or tensor.size < 2:
         return False
-    return not all(slot_of(usage.node, usage.idx) is Slot.SETTING for usage in value.uses()) or not value.uses()
+    return not all(slot_of(usage.node, usage.idx) in _SETTINGS for usage in value.uses()) or not value.uses()
 
 
 def is_setting(value: ir.Value, depth: int = 8) -> bool:
@@ -118,7 +119,7 @@ def is_setting(value: ir.Value, depth: int = 8) -> bool:
     if not uses or depth == 0 or value.is_graph_output():
         return False
     return all(
-        slot_of(usage.node, usage.idx) is Slot.SETTING
+        slot_of(usage.node, usage.idx) in _SETTINGS
         or (
             (passes_on(usage.node) or computes(usage.node, *_OF_SETTINGS))
             and all(is_setting(o, depth - 1) for o in usage.node.outputs)

@@ -90,6 +90,8 @@ class Slot(Enum):
     VARIANCE = auto()  #: that a norm divides by
     TABLE = auto()  #: rows that indices look up
     INDEX = auto()
+    SIZES = auto()  #: of the result, axis by axis
+    PARTS = auto()  #: sizes of the pieces that an axis is cut into
     SETTING = auto()  #: says how the op works, per axis or per box
     ROTATION = auto()  #: sines or cosines by position
     STATE = auto()  #: of a recurrence, before its first step

@@ -7,7 +7,7 @@ import onnx_ir as ir
 
 from bot_onnx.graph.opening.builder import Opener
 from bot_onnx.graph.opening.counterparts import Quantised, opens, product
-from bot_onnx.ops import Calc, Move, computes, data_slots, passes_on, record
+from bot_onnx.ops import Calc, Move, computes, data_slots, is_sum, passes_on, record
 
 
 @opens("MatMulInteger", "ConvInteger")
@@ -123,14 +123,14 @@ def _scaled(node: ir.Node) -> tuple[ir.Node, list[ir.Value], ir.Value | None] | 
         if len(users) != 1 or current.outputs[0].is_graph_output():
             break
         ahead = users[0]
-        if ahead.op_type == "Mul":
+        if computes(ahead, Calc.PRODUCT):
             own = current.outputs[0]
             factors += [
                 leaf for value in ahead.inputs if value is not None and value is not own for leaf in _leaves(value)
             ]
-        elif ahead.op_type == "Add" and addend is None and not factors and current is node:
+        elif is_sum(ahead) and addend is None and not factors and current is node:
             addend = next((value for value in ahead.inputs if value is not current.outputs[0]), None)
-        elif ahead.op_type != "Cast":
+        elif not passes_on(ahead, Move.CAST):
             break
         current = ahead
         if len(factors) > 1:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from bot_onnx.graph.nodes import names_in
 from bot_onnx.graph.opening.builder import Opener
-from bot_onnx.ops import VIEW, passes_on, reads_weights
+from bot_onnx.ops import VIEW, Calc, computes, passes_on, reads_weights
 
 _PACKED = frozenset({ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT4, ir.DataType.UINT4})
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
@@ -30,7 +30,7 @@ def name_dequantisation(graph: ir.Graph) -> None:
     """Write spelled-out dequantisation of weights as DequantizeLinear, in place, where a scale a channel will do."""
     taken: set[str] = set()
     for node in list(graph):
-        if node.op_type not in ("Mul", "Div") or node.domain not in ("", "ai.onnx") or node.graph is not graph:
+        if not computes(node, Calc.PRODUCT, Calc.QUOTIENT) or node.graph is not graph:
             continue
         packed = _packed(node)
         if packed is None or not _is_weight(node.outputs[0]):

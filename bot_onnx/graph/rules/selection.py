@@ -9,6 +9,7 @@ import onnx_ir as ir
 
 from bot_onnx.graph.dims import Freeze, MaybeDim
 from bot_onnx.graph.rules.base import Context, axis_of, broadcast, rule
+from bot_onnx.ops import measures
 
 _HUGE = 1 << 30  #: a bound beyond this means "to the end"
 
@@ -71,7 +72,7 @@ def _only_measured(node: ir.Node) -> bool:
     first_or_last = indices is not None and indices.const_value is not None and bool(
         np.isin(indices.const_value.numpy(), (0, -1)).all()
     )  # fmt: skip
-    return first_or_last and all(usage.node.op_type in ("Shape", "Size") for usage in node.outputs[0].uses())
+    return first_or_last and all(measures(usage.node) for usage in node.outputs[0].uses())
 
 
 def _is_shape(context: Context, value: ir.Value) -> bool:
