@@ -21,7 +21,8 @@ FURTHER: dict[str, list[Array]] = {
     "Reshape": [np.array([3, 2])], "Unsqueeze": [np.array([0])], "Squeeze": [np.array([0])],
     "Slice": [np.array([0]), np.array([1])], "Gather": [np.array([1, 0, 1])], "Expand": [np.array([2, 2, 3])],
     "Tile": [np.array([2, 1])], "Compress": [np.array([True, False])], "CastLike": [np.array(0)],
-    "GatherND": [np.array([[1], [0]])], "GatherElements": [np.array([[1, 0, 1]])], "ExpandDims": [np.array(0, np.int32)],
+    "GatherND": [np.array([[1], [0]])], "GatherElements": [np.array([[1, 0, 1]])],
+    "ExpandDims": [np.array(0, np.int32)],
 }  # fmt: skip
 ATTRIBUTES: dict[str, dict[str, Any]] = {"Cast": {"to": onnx.TensorProto.DOUBLE}}
 
