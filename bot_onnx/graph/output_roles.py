@@ -12,6 +12,7 @@ from bot_onnx.graph.outputs import Interface
 from bot_onnx.graph.parameters import Parameter
 from bot_onnx.graph.role_store import Roles
 from bot_onnx.graph.rules import Context
+from bot_onnx.graph.types import Role
 from bot_onnx.ops import VIEW, passes_on
 
 
@@ -24,18 +25,18 @@ def give_outputs(
     network that an output happens to show (a stage of a backbone); it has the role that it has inside.
     """
     table = context.table
-    vocab = {table.size(dim) for dim in roles.dims("vocab")}
+    vocab = {table.size(dim) for dim in roles.dims(Role.VOCAB)}
     for output in graph.outputs:
         for dim in context.of(output):
             if dim is None or not table.is_static(dim) or roles.of(dim) is not None:
                 continue
             leaves = table.leaves(dim)
             if interface.read.isdisjoint(leaves) and not _is_pooled(graph, context, roles, parameters, interface, dim):
-                roles.give(dim, "vocab" if table.size(dim) in vocab else "out")
+                roles.give(dim, Role.VOCAB if table.size(dim) in vocab else Role.OUT)
     for leaf in interface.outputs:
         open_ended = leaf not in interface.read and table.frozen(leaf) is None
         if open_ended and not _is_pooled(graph, context, roles, parameters, interface, leaf):
-            roles.give(leaf, "out")
+            roles.give(leaf, Role.OUT)
 
 
 def _is_pooled(
@@ -54,7 +55,7 @@ def _is_pooled(
     table = context.table
     streams = [
         stream
-        for stream in map(table.find, roles.dims("hidden"))
+        for stream in map(table.find, roles.dims(Role.HIDDEN))
         if stream in interface.outputs and table.size(stream) == table.size(dim)
     ]
     shown = interface.outputs.get(table.find(dim), ())
@@ -95,4 +96,4 @@ def give_alphabets(graph: ir.Graph, context: Context, roles: Roles) -> None:
             values = tensor.numpy().reshape(-1)
             if np.issubdtype(values.dtype, np.number) and np.array_equal(values, np.arange(values.size)):
                 for dim in context.of(mine):
-                    roles.give(dim, "vocab")
+                    roles.give(dim, Role.VOCAB)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from bot_onnx.graph.dim_store import FreezeKind
 from bot_onnx.graph.dims import EQUAL_PARTS, Dim, Freeze, MaybeDim
 from bot_onnx.graph.nodes import behind_views
 from bot_onnx.graph.rules.base import Axes, Context, rule
 from bot_onnx.ops import norm_of
 
-KERNEL = Freeze("spatial", "taps of a kernel")
-SPATIAL = Freeze("spatial", "a spatial size, which follows from the input")
+KERNEL = Freeze(FreezeKind.SPATIAL, "taps of a kernel")
+SPATIAL = Freeze(FreezeKind.SPATIAL, "a spatial size, which follows from the input")
 _SIZES = 3  #: input of Resize that holds the size of every axis
 
 

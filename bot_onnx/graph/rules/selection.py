@@ -7,6 +7,7 @@ from itertools import accumulate
 import numpy as np
 import onnx_ir as ir
 
+from bot_onnx.graph.dim_store import FreezeKind
 from bot_onnx.graph.dims import Freeze, MaybeDim
 from bot_onnx.graph.rules.base import Context, axis_of, broadcast, rule
 from bot_onnx.ops import measures
@@ -44,7 +45,7 @@ def hold_picked(context: Context) -> None:
     """
     table = context.table
     for node, dim in context.picked:
-        reason = Freeze("count", f"Gather (node {node.name!r}) picks elements of it by constant indices")
+        reason = Freeze(FreezeKind.COUNT, f"Gather (node {node.name!r}) picks elements of it by constant indices")
         indices, composite = node.inputs[1], table.composite(dim)
         single = indices is not None and indices.const_value is not None and indices.const_value.size == 1
         numbers = context.numbers(indices) if single else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from bot_onnx.graph.dim_store import FreezeKind
 from bot_onnx.graph.dims import Freeze, MaybeDim
 from bot_onnx.graph.rules.base import Context, rule
 
@@ -56,4 +57,4 @@ def range_(context: Context, node: ir.Node) -> None:
 def one_hot(context: Context, node: ir.Node) -> None:
     """A new axis whose size is a fixed number of classes."""
     output = node.outputs[0]
-    context.fresh(output, Freeze("count", f"OneHot (node {node.name!r}) has a fixed number of classes"))
+    context.fresh(output, Freeze(FreezeKind.COUNT, f"OneHot (node {node.name!r}) has a fixed number of classes"))
