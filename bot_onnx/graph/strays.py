@@ -13,7 +13,8 @@ from collections.abc import Hashable, Iterable
 import onnx_ir as ir
 
 from bot_onnx.graph.layers import LayerChain, is_weighted
-from bot_onnx.graph.nodes import behind_views, op_key
+from bot_onnx.graph.nodes import behind_views
+from bot_onnx.ops import op_key
 
 
 def strays(graph: ir.Graph, chains: list[LayerChain]) -> list[int]:

@@ -15,8 +15,9 @@ import numpy as np
 import onnx_ir as ir
 
 from bot_onnx.graph.dims import Pair, times
-from bot_onnx.graph.nodes import behind_views, names_in, op_key
+from bot_onnx.graph.nodes import behind_views, names_in
 from bot_onnx.graph.opening.builder import Opener
+from bot_onnx.ops import op_key
 
 Blocks = tuple[tuple[int, int], ...]
 COPIES = 2  #: heads that one becomes
