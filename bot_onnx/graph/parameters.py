@@ -315,7 +315,7 @@ def _kind(parameter: Parameter, node: ir.Node, slot: int) -> TensorKind:
         return _KINDS[purpose]
     if op.norm is not None:
         return "norm_bias"
-    if op.attention:
+    if op.attention and op.slots:  # others are known by name alone
         return "table" if spread > 1 else "other"
     if computes(node, Calc.PRODUCT, Calc.QUOTIENT):
         other = _other(node, slot)

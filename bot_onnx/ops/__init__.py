@@ -20,6 +20,7 @@ from bot_onnx.ops import (
 )
 from bot_onnx.ops.control import MARKS
 from bot_onnx.ops.queries import (
+    attends,
     carries,
     computes,
     contraction_of,
@@ -27,6 +28,7 @@ from bot_onnx.ops.queries import (
     data_slots,
     function_of,
     is_activation,
+    is_affine,
     is_bounded,
     is_layer_norm,
     is_linear,
@@ -36,16 +38,19 @@ from bot_onnx.ops.queries import (
     is_sum,
     keeps_indices,
     keeps_shape,
+    keeps_sign,
     leaf_of,
     linear_of,
     measures,
     norm_of,
     norm_parameters,
+    operands_of,
     passes_on,
     reads_weights,
     reduces,
     reduction_of,
     slot_of,
+    works_place_by_place,
 )
 from bot_onnx.ops.record import (
     ANY_MOVE,
@@ -101,6 +106,7 @@ __all__ = [
     "Packing",
     "Reduction",
     "Slot",
+    "attends",
     "carries",
     "computes",
     "contraction_of",
@@ -109,6 +115,7 @@ __all__ = [
     "find",
     "function_of",
     "is_activation",
+    "is_affine",
     "is_bounded",
     "is_layer_norm",
     "is_linear",
@@ -118,6 +125,7 @@ __all__ = [
     "is_sum",
     "keeps_indices",
     "keeps_shape",
+    "keeps_sign",
     "keys",
     "leaf_of",
     "linear_of",
@@ -125,6 +133,7 @@ __all__ = [
     "norm_of",
     "norm_parameters",
     "op_key",
+    "operands_of",
     "passes_on",
     "reads_weights",
     "record",
@@ -132,4 +141,5 @@ __all__ = [
     "reduces",
     "reduction_of",
     "slot_of",
+    "works_place_by_place",
 ]

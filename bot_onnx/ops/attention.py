@@ -34,10 +34,12 @@ register("RotaryEmbedding", slots={1: Slot.ROTATION, 2: Slot.ROTATION, 3: Slot.I
 register("RotaryEmbedding", domains=_OURS, slots={1: Slot.INDEX, 2: Slot.ROTATION, 3: Slot.ROTATION})
 
 # Known by name: run alone to see what they do.
-register("LinearAttention CausalConvWithState")
+register("LinearAttention", domains=("", MICROSOFT), attention=True)
 register(
     "DecoderMaskedMultiHeadAttention DecoderMaskedSelfAttention DecoderAttention LongformerAttention PackedAttention "
-    "PackedMultiHeadAttention PagedAttention SparseAttention RelativePositionBias GatedRelativePositionBias "
-    "LinearAttention CausalConvWithState GemmaRotaryEmbedding",
+    "PackedMultiHeadAttention PagedAttention SparseAttention",
     domains=_OURS,
+    attention=True,
 )
+register("CausalConvWithState", domains=("", MICROSOFT))
+register("RelativePositionBias GatedRelativePositionBias GemmaRotaryEmbedding", domains=_OURS)

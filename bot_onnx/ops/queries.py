@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
-from bot_onnx.ops.record import ANY_MOVE, ONE_TO_ONE, Axes, Calc, Function, Linear, Move, Norm, Op, Reduction, Slot
+from bot_onnx.ops.record import (
+    ANY_MOVE,
+    IN_PLACE,
+    ONE_TO_ONE,
+    Axes,
+    Calc,
+    Function,
+    Linear,
+    Move,
+    Norm,
+    Op,
+    Reduction,
+    Slot,
+)
 from bot_onnx.ops.registry import Node, record
 
 #: Names under which PyTorch's modules keep what is in an input.
@@ -52,6 +65,26 @@ def computes(node: Node, *wanted: Calc) -> bool:
     return record(node).calc in wanted
 
 
+def keeps_sign(node: Node) -> bool:
+    """Whether an op makes no negative number of numbers none of which is one (see :func:`operands_of`)."""
+    op = record(node)
+    return (
+        passes_on(node, ANY_MOVE & ~Move.PADDED & ~Move.RESIZED & ~Move.UNPACKED)
+        or reduces(node, "mean", "sum", "extreme")
+        or computes(node, Calc.SUM, Calc.PRODUCT, Calc.AVERAGE)
+        or (op.calc is Calc.EXTREME and op.variadic)
+    )
+
+
+def operands_of(node: Node) -> tuple[int, ...]:
+    """Inputs that an op works on: data, and no sizes, indices, axes."""
+    op = record(node)
+    if op.calc is not None and not op.moves and op.axes is Axes.BROADCAST:
+        given = getattr(node, "inputs", None)
+        return tuple(range(len(getattr(node, "input", ()) if given is None else given)))
+    return data_slots(node)
+
+
 def keeps_indices(node: Node) -> bool:
     """Whether the first input of an op names the same things behind it: another form of it, or held within bounds."""
     return passes_on(node, ONE_TO_ONE | Move.REPEATED) or (computes(node, Calc.EXTREME) and not record(node).variadic)
@@ -79,6 +112,12 @@ def is_activation(node: Node) -> bool:
     return op.function is not None and op.calc is None
 
 
+def attends(node: Node) -> bool:
+    """Whether an op is an attention, or makes the shares of one."""
+    op = record(node)
+    return op.attention or op.distribution
+
+
 def is_statistic(node: Node) -> bool:
     """Whether an op is a norm, or what one is written out with: a mean, or a sum of squares, over whole axes."""
     op = record(node)
@@ -100,6 +139,12 @@ def linear_of(node: Node) -> Linear | None:
 def is_linear(node: Node) -> bool:
     """Whether an op contracts its input with a weight, or with another activation."""
     return record(node).linear is not None
+
+
+def is_affine(node: Node) -> bool:
+    """Whether an op contracts its input with a weight, and can add a bias to what it gives."""
+    op = record(node)
+    return op.linear is not None and not op.attention and Slot.BIAS in op.slots.values()
 
 
 def contraction_of(node: Node) -> Linear | None:
@@ -151,6 +196,13 @@ def keeps_shape(node: Node, operands: int) -> bool:
     """Whether the first result has the axes of the first of ``operands`` inputs, whatever the others hold."""
     op = record(node)
     return op.keeps_shape or op.axes is Axes.FIRST or (op.axes is Axes.BROADCAST and operands == 1)
+
+
+def works_place_by_place(op: Op) -> bool:
+    """Whether a result depends on the elements of the inputs at its own place alone, lined up from the right."""
+    return op.axes is Axes.BROADCAST or (
+        op.axes is Axes.FIRST and (op.function is not None or (bool(op.moves) and op.moves in IN_PLACE))
+    )
 
 
 def slot_of(node: Node, slot: int) -> Slot | None:

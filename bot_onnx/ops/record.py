@@ -206,6 +206,7 @@ class Op:
         data: inputs whose elements it passes on; of a variadic op these are all.
         moves: how it passes them on; nothing: it computes. training: the input that makes it compute all the same.
         calc, function: of elements. commutative: operands may change places. bounded: results lie between two numbers.
+        positive: no result is below 0.
         linear, norm, reduction: see there. distribution: results are shares of 1 along an axis.
         chooses: it picks among the elements along an axis: that axis where no attribute names one, else None.
         ordered: which element stands where along an axis matters. random: results differ from run to run.
@@ -232,6 +233,7 @@ class Op:
     calc: Calc | None = None
     function: Function | None = None
     bounded: bool = False
+    positive: bool = False
     commutative: bool = False
     linear: Linear | None = None
     norm: Norm | None = None

@@ -9,11 +9,12 @@ _REDUCED: Traits = {"axes": Axes.REDUCED}
 
 register("ReduceMean", **_REDUCED, reduction=Reduction("mean", counts=False))
 register("ReduceSum", **_REDUCED, reduction=Reduction("sum"), shapes=True)
-register("ReduceSumSquare", **_REDUCED, reduction=Reduction("squares"))
-register("ReduceL2", **_REDUCED, reduction=Reduction("norm"))
+register("ReduceSumSquare", **_REDUCED, reduction=Reduction("squares"), positive=True)
+register("ReduceL2", **_REDUCED, reduction=Reduction("norm"), positive=True)
 register("ReduceMax ReduceMin", **_REDUCED, reduction=Reduction("extreme", counts=False), shapes=True)
 register("ReduceProd", **_REDUCED, reduction=Reduction("other"), shapes=True)
-register("ReduceL1 ReduceLogSum ReduceLogSumExp", **_REDUCED, reduction=Reduction("other"))
+register("ReduceL1", **_REDUCED, reduction=Reduction("other"), positive=True)
+register("ReduceLogSum ReduceLogSumExp", **_REDUCED, reduction=Reduction("other"))
 register("ArgMax ArgMin", **_REDUCED, chooses=0, ordered=True)
 
 register("GlobalAveragePool", reduction=Reduction("mean", counts=False, spatial=True))

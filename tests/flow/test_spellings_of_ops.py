@@ -13,7 +13,7 @@ from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.demanded import demanded_sizes
 from bot_onnx.graph.freedom import find_freedom
 from bot_onnx.graph.inputs import input_specs
-from bot_onnx.graph.stream import find_stream
+from bot_onnx.graph.stream_walk import find_stream
 from bot_onnx.graph.widening import find_widening
 from tests.graphs import GraphBuilder, save
 from tests.oracle.compare import analysis_of

@@ -6,7 +6,7 @@ import onnx
 import onnx_ir as ir
 
 from bot_onnx.graph.analysis import Analysis, analyse
-from bot_onnx.graph.stream import find_stream
+from bot_onnx.graph.stream_walk import find_stream
 from bot_onnx.graph.types import Structure
 
 Facts = dict[str, object]
