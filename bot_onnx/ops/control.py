@@ -11,7 +11,8 @@ register("If", domains=("", MARKS), bodies=("then_branch", "else_branch"))
 register("Loop Scan", domains=("", MARKS), bodies=("body",))
 register("LoopEntry ScanEntry", domains=(MARKS,))
 
-register("SequenceMap", bodies=("body",), sequences=True)
-register("SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SplitToSequence Optional", sequences=True)
+register(
+    "SequenceMap SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SplitToSequence Optional", sequences=True
+)
 register("ConcatFromSequence SequenceAt SequenceLength OptionalGetElement OptionalHasElement")
 register("StringConcat StringNormalizer StringSplit RegexFullMatch TfIdfVectorizer ImageDecoder")

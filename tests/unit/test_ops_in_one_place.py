@@ -52,7 +52,11 @@ def listed(node: ast.AST) -> set[str]:
 
 
 def tables(source: str) -> list[tuple[int, set[str]]]:
-    nodes = ast.walk(ast.parse(source))
+    tree = ast.parse(source)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.decorator_list = []  # what registers a rule
+    nodes = ast.walk(tree)
     return [(getattr(node, "lineno", 0), found) for node in nodes if len(found := listed(node)) >= FEWEST]
 
 
@@ -76,6 +80,9 @@ def test_a_table_is_found(source: str) -> None:
     assert tables(source)
 
 
-@pytest.mark.parametrize("source", ['@rule("Conv", "ConvTranspose", "ConvInteger")\ndef a(): ...', '"""Adds Sum."""'])
+@pytest.mark.parametrize(
+    "source",
+    ['@rule("Conv", "ConvTranspose", "ConvInteger")\ndef a(): ...', '@walks(*"Add Sub Mul".split())\ndef a(): ...'],
+)
 def test_the_registration_of_a_rule_is_no_table(source: str) -> None:
     assert not tables(source)
