@@ -8,7 +8,22 @@ import pytest
 from onnx import helper
 
 from bot_onnx.graph.rules.base import RULES, rule
-from bot_onnx.ops import FORM, IN_ORDER, MICROSOFT, Move, find, passes_on, record, records
+from bot_onnx.ops import (
+    FORM,
+    IN_ORDER,
+    MICROSOFT,
+    Move,
+    find,
+    is_activation,
+    is_affine,
+    is_linear,
+    is_statistic,
+    keeps_sign,
+    operands_of,
+    passes_on,
+    record,
+    records,
+)
 from bot_onnx.ops.registry import register
 
 #: Ops of ONNX and of onnxruntime of which nothing is known here. The list can only become shorter.
@@ -99,3 +114,39 @@ def test_a_dropout_passes_its_input_on_unless_it_trains() -> None:
     for training, passes in ((False, True), (True, False)):
         flag = ir.Value(name="training", const_value=ir.tensor(training))
         assert passes_on(ir.Node("", "Dropout", [ir.Value(name="x"), None, flag])) is passes
+
+
+def test_what_makes_no_negative_number_of_others() -> None:
+    for op in ("Add", "Mul", "Max", "Concat", "Where", "ReduceMean", "GlobalMaxPool", "Gather", "DepthToSpace"):
+        assert keeps_sign(node(op, inputs=2)), op
+    for op in ("Sub", "Clip", "Pad", "Resize", "Neg", "Cos", "ScatterND", "MatMul"):
+        assert not keeps_sign(node(op, inputs=2)), op
+    assert operands_of(node("Where", inputs=3)) == (1, 2)
+    assert operands_of(node("Mul", inputs=2)) == (0, 1)
+    assert operands_of(node("Reshape", inputs=2)) == (0,)
+
+
+def test_a_statistic_takes_whole_axes_away() -> None:
+    assert is_statistic(node("ReduceMean"))
+    assert is_statistic(node("GlobalAveragePool"))
+    assert is_statistic(node("GroupNorm", domain=MICROSOFT, inputs=3))
+    assert not is_statistic(node("AveragePool"))
+    assert not is_statistic(node("ReduceSum"))
+
+
+def test_an_activation_is_no_arithmetic() -> None:
+    assert is_activation(node("FastGelu", domain=MICROSOFT))
+    assert is_activation(node("Sigmoid"))
+    assert not any(is_activation(node(op)) for op in ("Neg", "Sqrt", "Sin", "Clip", "Softmax", "Identity"))
+
+
+def test_what_adds_a_bias_to_a_linear_map() -> None:
+    assert all(is_affine(node(op, inputs=3)) for op in ("Gemm", "Conv", "ConvTranspose"))
+    assert not is_affine(node("MatMul", inputs=2))
+    assert not is_affine(node("Attention", domain=MICROSOFT, inputs=3))
+    assert is_linear(node("Attention", domain=MICROSOFT, inputs=3))
+
+
+def test_elements_picked_one_by_one_are_no_slices() -> None:
+    assert passes_on(node("GatherND", inputs=2), FORM | Move.PICKED)
+    assert not passes_on(node("GatherElements", inputs=2), FORM | Move.PICKED)

@@ -72,6 +72,19 @@ def test_bounded_functions(op: Op) -> None:
     assert np.all(np.abs(far) <= np.pi / 2)
 
 
+NUMBERS = (-10.0, -0.7, -0.1, 0.1, 0.7, 10.0)
+
+
+@pytest.mark.parametrize("op", chosen(lambda op: op.positive and op.axes is not None))
+def test_results_that_are_never_negative(op: Op) -> None:
+    assert not np.any(apply(op, *NUMBERS) < 0)
+
+
+@pytest.mark.parametrize("op", chosen(lambda op: op.function is not None and op.unary and not op.positive))
+def test_results_that_may_be_negative(op: Op) -> None:
+    assert np.any(apply(op, *NUMBERS) < 0) or op.name == "ThresholdedRelu"  # as its attribute says
+
+
 @pytest.mark.parametrize("op", chosen(lambda op: op.commutative and op.calc not in (Calc.LOGIC, None)))
 def test_operands_that_may_change_places(op: Op) -> None:
     left, right = np.array([1.0, -2.0, 3.0], np.float32), np.array([4.0, 5.0, -6.0], np.float32)
