@@ -12,13 +12,7 @@ from typing import Literal
 import onnx_ir as ir
 
 from bot_onnx.graph.analysis import Analysis
-from bot_onnx.graph.channel_labels import (
-    Epsilon,
-    Label,
-    State,
-    WalkedNorm,
-    WideningLaw,
-)
+from bot_onnx.graph.channel_labels import Epsilon, Label, State, WalkedNorm, WideningLaw
 from bot_onnx.graph.dims import Dim
 from bot_onnx.graph.normalise import FLOATS, node_inputs
 from bot_onnx.graph.parameters import is_parameter
@@ -331,8 +325,7 @@ class ChannelWalk:
         axis = node.attributes.get_int("axis", -1) % max(len(dims), 1)
         if labels[0] is None or last is None or self._context.table.find(last) != self._hidden or axis != len(dims) - 1:
             raise _Misfit(f"{_place(node)} normalises over more than channels")
-        known = norm_of(node)
-        centred = known is not None and known.centred
+        centred = (known := norm_of(node)) is not None and known.centred
         self.centred = self.centred or centred
         if centred != (self.law == "means"):
             raise _Misfit(f"{_place(node)} is a norm of another kind than the others")
