@@ -18,6 +18,7 @@ import onnx_ir as ir
 from bot_onnx.checkpoint.sites import join, owner
 from bot_onnx.checkpoint.types import Array, Checkpoint, Draft, Fold, Read, Shape
 from bot_onnx.errors import CheckpointError
+from bot_onnx.ops import is_affine, linear_of
 
 _CLOSE = 1e-4  #: of the largest value: folded in single precision
 _LARGEST_EPSILON = 0.1
@@ -162,15 +163,17 @@ def linear_ops(graph: ir.Graph) -> list[Linear]:
     """The linear ops of a graph that a norm may have been folded into, in its order."""
     found: list[Linear] = []
     for node in graph:
-        if node.op_type not in ("Conv", "ConvTranspose", "Gemm"):
+        known = linear_of(node)
+        if known is None or not is_affine(node):
             continue
-        if node.op_type == "ConvTranspose" and node.attributes.get_int("group", 1) != 1:
+        transposed = known.form == "kernel" and known.contracted == 0
+        if transposed and node.attributes.get_int("group", 1) != 1:
             continue
         weight, bias = node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
         if weight is None or weight.const_value is None or (bias is not None and bias.const_value is None):
             continue
-        turned = node.op_type == "Gemm" and not node.attributes.get_int("transB", 0)
-        axis = 1 if turned or node.op_type == "ConvTranspose" else 0
+        turned = known.flips is not None and not node.attributes.get_int(known.flips[1], 0)
+        axis = 1 if turned or transposed else 0
         found.append(Linear(weight.name or "", None if bias is None else bias.name, axis, (1, 0) if turned else None))
     return found
 

@@ -12,12 +12,8 @@ from bot_onnx.checkpoint.scopes import Scopes
 from bot_onnx.checkpoint.signature import Signature
 from bot_onnx.checkpoint.sites import Site, join, module_path, owner
 from bot_onnx.checkpoint.types import Claim
+from bot_onnx.ops import Calc, computes, is_affine, is_layer_norm, is_statistic, is_sum, reduces
 
-#: Ops that measure how large values are: what a normalisation divides by.
-_MEASURES = frozenset(
-    "ReduceMean ReduceSumSquare ReduceL2 ReduceSum InstanceNormalization LayerNormalization RMSNormalization".split()
-)
-_NORMS = frozenset({"LayerNormalization", "RMSNormalization"})
 _LINEAR_CALLS = ("aten.linear",)
 _ADDED = re.compile(r"add(_\d+)?(__use\d+(_\d+)?)?")
 
@@ -64,7 +60,8 @@ class Places:
             return None
         module, shape = self.scopes.module(site.path), tuple(tensor.shape.numpy())
         wide = [axis for axis, size in enumerate(shape) if size > 1]
-        leaf = site.leaf if node.op_type in _NORMS else {"Mul": "weight", "Add": "bias"}.get(node.op_type)
+        leaf = site.leaf if is_layer_norm(node) else "weight" if computes(node, Calc.PRODUCT) else None
+        leaf = "bias" if is_sum(node) else leaf
         if module is None or leaf is None or len(wide) != 1 or not self._normalises(node, site):
             return None
         claim = Claim(join(module, leaf), value.name or "", "scope")
@@ -86,7 +83,7 @@ class Places:
 
     def _normalises(self, node: ir.Node, site: Site) -> bool:
         """Whether a node scales or shifts, in the module of the norm, what was divided by its size."""
-        if node.op_type in _NORMS:
+        if is_layer_norm(node):
             return True
         others = [value for slot, value in enumerate(node.inputs) if value is not None and slot != site.slot]
         pending = [value.producer() for value in others]
@@ -95,7 +92,7 @@ class Places:
             current = pending.pop()
             if current is None or current in seen or module_path(current) != site.path:
                 continue
-            if current.op_type in _MEASURES:
+            if is_statistic(current) or reduces(current, "sum"):  # how large values are: a norm divides by it
                 return True
             seen.add(current)
             pending += [value.producer() for value in current.inputs if value is not None]
@@ -105,11 +102,11 @@ class Places:
 def _bias_beside(site: Site) -> str | None:
     """Name of the tensor that a linear op adds to its product, or that the only Add after it does."""
     node = site.node
-    if node.op_type == "Gemm":
+    if is_affine(node):
         bias = node.inputs[2] if len(node.inputs) > 2 else None
         return None if bias is None or bias.const_value is None else bias.name
     uses = list(node.outputs[0].uses())
-    if len(uses) != 1 or uses[0].node.op_type != "Add":
+    if len(uses) != 1 or not is_sum(uses[0].node):
         return None
     other = uses[0].node.inputs[1 - uses[0].idx]
     if other is None or other.const_value is None or module_path(uses[0].node) != site.path:

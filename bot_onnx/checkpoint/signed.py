@@ -12,13 +12,14 @@ from bot_onnx.checkpoint.signature import Signature
 from bot_onnx.checkpoint.sites import Site, owner, sites_of
 from bot_onnx.checkpoint.types import Array, Claim, Draft, Shape, Window
 from bot_onnx.graph.normalise import is_float
+from bot_onnx.ops import Calc, record
 
 #: A value of the exporter's own graph is called after the function that made it.
 _MADE_BY = re.compile(r"_?(?P<function>[a-z_]+?)(_\d+)?(__use\d+(_\d+)?)?")
 _TURNED = frozenset({"permute", "t", "transpose", "numpy_t"})
 _COPIED = frozenset({"to", "to_copy", "clone", "detach", "alias", "contiguous"})
 _RESHAPED = frozenset({"view", "unsqueeze", "reshape", "unsafe_view"})
-_LEAVES = {"Mul": "weight", "Add": "bias"}
+_LEAVES = {Calc.PRODUCT: "weight", Calc.SUM: "bias"}
 _FEWEST, _MOST = 2, 4  #: entries that are looked for in a joined tensor
 
 
@@ -64,16 +65,22 @@ def _find_exponentials(draft: Draft, graph: ir.Graph, places: Places) -> None:
             draft.settle(name, (Claim(free[0], name, "scope", () if _read(graph, name).ndim else None, log=True),))
 
 
+def _leaf(site: Site) -> str | None:
+    """Name of the parameter that an op multiplies with, or adds."""
+    calc = record(site.node).calc
+    return None if calc is None else _LEAVES.get(calc)
+
+
 def _one(name: str, function: str, shape: Shape, free: list[str], site: Site, signature: Signature) -> Claim | None:
     """The claim of the one entry that a tensor was made from, where its making can be undone."""
     given = [key for key in signature.given(site.node) if key in free]
     wide = tuple(axis for axis, size in enumerate(shape) if size > 1)
     if function == "val":  # a step of the call itself
-        leaf = site.leaf or _LEAVES.get(site.node.op_type)
+        leaf = site.leaf or _leaf(site)
         keys = given if len(given) == 1 else [key for key in given if key.rpartition(".")[2] == leaf]
         if len(keys) != 1:
             return None
-        if site.node.op_type in _LEAVES and len(wide) == 1:
+        if _leaf(site) is not None and len(wide) == 1:
             return Claim(keys[0], name, "scope", wide if len(shape) > 1 else None)
         first = signature.given(site.node)[:1] == keys  # rows of a table, looked up along its first axis
         return Claim(keys[0], name, "scope") if first and site.node.op_type == "Gather" else None

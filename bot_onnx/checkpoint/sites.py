@@ -13,27 +13,9 @@ from functools import lru_cache
 import onnx_ir as ir
 
 from bot_onnx.graph.folded_norms import CLASSES, holds_norm
-from bot_onnx.graph.nodes import VIEWS
+from bot_onnx.ops import VIEW, carries, is_sum, leaf_of, passes_on
 
 SCOPES = "pkg.torch.onnx.name_scopes"
-
-#: (op, input slot) -> the parameter's name in every PyTorch module that such a node comes from.
-_LEAVES = {
-    ("MatMul", 1): "weight",
-    ("Gather", 0): "weight",
-    ("LayerNormalization", 1): "weight",
-    ("LayerNormalization", 2): "bias",
-    ("RMSNormalization", 1): "weight",
-    ("InstanceNormalization", 1): "weight",
-    ("InstanceNormalization", 2): "bias",
-    ("GroupNormalization", 1): "weight",
-    ("GroupNormalization", 2): "bias",
-    ("BatchNormalization", 1): "weight",
-    ("BatchNormalization", 2): "bias",
-    ("BatchNormalization", 3): "running_mean",
-    ("BatchNormalization", 4): "running_var",
-    **{(op, slot): leaf for op in ("Gemm", "Conv", "ConvTranspose") for slot, leaf in ((1, "weight"), (2, "bias"))},
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +60,7 @@ def sites_of(value: ir.Value) -> list[Site]:
     while pending:
         current, direct = pending.pop()
         for usage in current.uses():
-            if usage.node.op_type in VIEWS and usage.idx == 0:
+            if carries(usage.node, usage.idx, VIEW):
                 pending.extend((output, False) for output in usage.node.outputs)
             else:
                 sites.append(_site(usage.node, usage.idx, current, direct))
@@ -87,8 +69,8 @@ def sites_of(value: ir.Value) -> list[Site]:
 
 def _site(node: ir.Node, slot: int, value: ir.Value, direct: bool) -> Site:
     path = module_path(node)
-    leaf = _LEAVES.get((node.op_type, slot))
-    if node.op_type == "Add" and path is not None and _follows_linear(node, slot, path):
+    leaf = leaf_of(node, slot)
+    if is_sum(node) and path is not None and _follows_linear(node, slot, path):
         leaf = "bias"
     matrix = leaf == "weight" and value.const_value is not None and len(value.const_value.shape) == 2
     return Site(node, slot, path, leaf, direct and matrix and _folds_transpose(node), holds_norm(node))
@@ -103,7 +85,7 @@ def _follows_linear(node: ir.Node, slot: int, path: str) -> bool:
     weight = producer.inputs[1]
     while weight is not None and weight.const_value is None:
         view = weight.producer()
-        weight = view.inputs[0] if view is not None and view.op_type in VIEWS else None
+        weight = view.inputs[0] if view is not None and passes_on(view, VIEW) else None
     return weight is not None
 
 

@@ -14,16 +14,28 @@ import onnx_ir as ir
 from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.einsum import subscripts
 from bot_onnx.graph.normalise import FLOATS
-from bot_onnx.graph.parameters import is_linear, is_parameter, parameter_behind
-from bot_onnx.graph.recurrent import GATES
+from bot_onnx.graph.parameters import is_parameter, parameter_behind
 from bot_onnx.graph.rules import Context
 from bot_onnx.graph.rules.base import AttentionDims
+from bot_onnx.ops import (
+    FORM,
+    Calc,
+    Move,
+    computes,
+    is_bounded,
+    is_linear,
+    is_product,
+    is_steady,
+    is_sum,
+    passes_on,
+    record,
+    reduces,
+)
 
-#: Products of two activations.
-PRODUCTS = frozenset({"MatMul", "FusedMatMul", "Einsum"})
 _FAR = 64  #: nodes that may lie between a product and its Softmax
-_SOFTMAX = frozenset({"Softmax", "BiasSoftmax"})
-_TO_SOFTMAX = frozenset("Mul Div Add Sub Where Cast Max Min Reshape Identity Clip Tanh Unsqueeze Squeeze".split())
+#: What may be made of scores on their way to the Softmax, and of its shares on their way to the values.
+_SCORED = (Calc.SUM, Calc.DIFFERENCE, Calc.PRODUCT, Calc.QUOTIENT, Calc.EXTREME)
+_MOVED = FORM | Move.CHOSEN
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +78,7 @@ def find_attentions(graph: ir.Graph, context: Context) -> list[Attention]:
         if node in context.attentions:
             found.append(_fused(context, node, context.attentions[node]))
             continue
-        if node.op_type not in PRODUCTS or any(value is None or value.const_value is not None for value in node.inputs):
+        if not is_product(node) or any(value is None or value.const_value is not None for value in node.inputs):
             continue
         inner = context.contracted.get(node)
         if inner is None or not context.table.is_static(inner) or len(node.inputs) != 2:
@@ -114,7 +126,7 @@ def _softmax_after(context: Context, node: ir.Node, scalars: list[Scalar]) -> ir
             if softmax is not None:
                 scalars.extend(factors)
                 return softmax
-            if following not in seen and (following.op_type in _TO_SOFTMAX or _adds_keys(context, following)):
+            if following not in seen and (_keeps_scores(following) or _adds_keys(context, following)):
                 seen.add(following)
                 pending.append((following, factors + scalar_factors(following)))
     return None
@@ -125,17 +137,26 @@ def _softmax_from(node: ir.Node) -> ir.Node | None:
 
     These are ``exp(x) / sum(exp(x))`` and ``exp(log_softmax(x))``.
     """
-    if node.op_type in _SOFTMAX:
+    if record(node).distribution:
         return node
     if node.op_type not in ("Exp", "LogSoftmax"):
         return None
     readers = [usage.node for usage in node.outputs[0].uses()]
     if node.op_type == "LogSoftmax":
         return next((reader for reader in readers if reader.op_type == "Exp"), None)
-    sums = [reader.outputs[0] for reader in readers if reader.op_type == "ReduceSum"]
-    inverse = [u.node.outputs[0] for total in sums for u in total.uses() if u.node.op_type == "Reciprocal"]
-    ends = {"Div": sums, "Mul": inverse}
-    return next((r for r in readers if any(value in ends.get(r.op_type, ()) for value in r.inputs)), None)
+    sums = [reader.outputs[0] for reader in readers if reduces(reader, "sum")]
+    inverse = [u.node.outputs[0] for total in sums for u in total.uses() if computes(u.node, Calc.RECIPROCAL)]
+    ends = (
+        (reader, inverse if computes(reader, Calc.PRODUCT) else sums)
+        for reader in readers
+        if computes(reader, Calc.QUOTIENT, Calc.PRODUCT)
+    )
+    return next((reader for reader, totals in ends if any(value in totals for value in reader.inputs)), None)
+
+
+def _keeps_scores(node: ir.Node) -> bool:
+    """Whether what a node makes of scores are scores: scaled, masked, within bounds, in another form."""
+    return passes_on(node, _MOVED) or computes(node, *_SCORED) or (is_steady(node) and is_bounded(node))
 
 
 def _adds_keys(context: Context, node: ir.Node) -> bool:
@@ -146,9 +167,9 @@ def _adds_keys(context: Context, node: ir.Node) -> bool:
 
 def scalar_factors(node: ir.Node) -> list[Scalar]:
     """Scalar constants that a node multiplies with or divides by: inputs, or the ``alpha`` of a product."""
-    if node.op_type in PRODUCTS and node.attributes.get_float("alpha", 1.0) != 1.0:
+    if is_product(node) and node.attributes.get_float("alpha", 1.0) != 1.0:
         return [Scalar(node, "alpha", node.attributes.get_float("alpha", 1.0))]
-    if node.op_type not in ("Mul", "Div"):
+    if not computes(node, Calc.PRODUCT, Calc.QUOTIENT):
         return []
     return [
         Scalar(node, slot, float(value.const_value.numpy().reshape(-1)[0]))
@@ -205,7 +226,7 @@ def projections(
         node = current.producer()
         if node is None or id(current) in seen or (current.name or "") in context.observed.values:
             continue
-        if node.op_type in GATES:  # a state is no linear map of anything
+        if record(node).gates:  # a state is no linear map of anything
             continue
         seen.add(id(current))
         for scalar in scalar_factors(node):
@@ -215,7 +236,7 @@ def projections(
         if is_linear(node) and parameters:
             found.extend((parameter, part) for parameter in parameters)
             continue
-        if node.op_type == "Add":
+        if is_sum(node):
             found.extend((parameter, part) for parameter in parameters)
         chosen = _selected_part(context, node, current)
         part = chosen if chosen is not None else part
@@ -246,7 +267,7 @@ def _values(context: Context, softmax: ir.Node) -> tuple[MaybeDim, ir.Value | No
             return None, None
         usage = pending.pop(0)
         node = usage.node
-        if node.op_type in PRODUCTS:
+        if is_product(node):
             dims = context.of(node.outputs[0])[-1:]
             if node.op_type == "Einsum":
                 dims = tuple(
@@ -254,6 +275,6 @@ def _values(context: Context, softmax: ir.Node) -> tuple[MaybeDim, ir.Value | No
                 )
             last = dims[-1] if dims and _is_static(context, dims[-1]) else None
             return last, node.inputs[1 - usage.idx] if usage.idx < 2 else None
-        if node.op_type in ("Where", "Cast", "Mul", "Dropout", "Reshape", "Identity", "Slice"):
+        if passes_on(node, _MOVED) or computes(node, Calc.PRODUCT):
             pending.extend(usage for output in node.outputs for usage in output.uses())
     return None, None

@@ -13,6 +13,8 @@ from itertools import islice
 import numpy as np
 import onnx
 
+from bot_onnx.ops import Slot, slot_of
+
 MAX_LENGTHS = 12  #: guesses, most often named first
 _LONGEST = 4096
 _FEW = 64  #: elements of a constant that may hold lengths or places
@@ -34,13 +36,14 @@ def baked_lengths(graph: onnx.GraphProto) -> Iterator[int]:
         numbers = constants.get(node.input[1]) if len(node.input) > 1 else None
         if numbers is None or not numbers:
             continue
-        if node.op_type == "Gather" and node.input[0] not in constants:
+        purpose = slot_of(node, 1)
+        if slot_of(node, 0) is Slot.TABLE and node.input[0] not in constants:
             axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
             place = node.input[0], int(axis)
             highest[place] = max(highest.get(place, 0), *numbers)
-        elif node.op_type == "Split":
+        elif purpose is Slot.PARTS:
             split[sum(numbers)] += 1
-        elif node.op_type in ("Reshape", "Expand"):
+        elif purpose is Slot.SIZES:
             named.update({number for number in numbers if number > 1})
     needed.update(number + 1 for number in highest.values())
     ranked = [*_ranked(needed), *(part for number in _ranked(split) for part in _divisors(number)), *_ranked(named)]

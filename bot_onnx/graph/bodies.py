@@ -17,9 +17,8 @@ import onnx
 import onnx_ir as ir
 
 from bot_onnx.graph.nodes import fresh_name, names_in
+from bot_onnx.ops import MARKS, record
 
-MARKS = "bot_onnx.flow"  #: domain of entries and joins
-_OPS = {"If": ("then_branch", "else_branch"), "Loop": ("body",), "Scan": ("body",)}
 _LOOP_SCALARS = 2  # the counter and the condition come before what a Loop carries
 _BODY, _ENTRY, _TYPES, _INPUT_TYPES = "body", "entry", "types", "input_types"
 
@@ -67,7 +66,7 @@ def lay_open(graph: ir.Graph) -> None:
 
 
 def _is_flow(node: ir.Node) -> bool:
-    return node.op_type in _OPS and node.domain in ("", "ai.onnx")
+    return bool(record(node).bodies) and node.domain in ("", "ai.onnx")
 
 
 class _Opener:
@@ -80,7 +79,7 @@ class _Opener:
         for node in list(graph):
             if not _is_flow(node):
                 continue
-            bodies = [node.attributes[name].as_graph() for name in _OPS[node.op_type]]
+            bodies = [node.attributes[name].as_graph() for name in record(node).bodies]
             for body in bodies:
                 self._rename(body)
                 self.open(body)
@@ -305,7 +304,7 @@ class _Writer:
         for attribute in join.attributes.values():
             assert isinstance(attribute, ir.Attr)
             proto.attribute.append(ir.serde.serialize_attribute(attribute))
-        for index, name in enumerate(_OPS[join.op_type]):
+        for index, name in enumerate(record(join).bodies):
             proto.attribute.append(onnx.helper.make_attribute(name, self._body(join, index, name)))
         return proto
 

@@ -1,4 +1,4 @@
-"""The words of :mod:`bot_onnx.graph.new_channels`: what new channels of a value hold, norms, and groups of ops."""
+"""The words of :mod:`bot_onnx.graph.new_channels`: what new channels of a value hold, and norms."""
 
 from __future__ import annotations
 
@@ -8,19 +8,6 @@ from typing import Literal
 import onnx_ir as ir
 
 WideningLaw = Literal["zeros", "means"]
-
-FORM = frozenset(
-    "Cast Dropout Expand Flatten Identity Reshape Slice Split Squeeze Tile Transpose Unsqueeze Neg".split()
-)
-#: Functions that give 0 for 0.
-FROM_ZERO = frozenset(
-    "Relu LeakyRelu Elu Selu Celu PRelu Gelu Tanh Erf Sin Swish HardSwish Mish Abs Softsign Sqrt ThresholdedRelu "
-    "com.microsoft::FastGelu com.microsoft::QuickGelu com.microsoft::BiasGelu".split()
-)
-#: Functions of every element by itself that may give anything for 0.
-ELEMENTWISE = frozenset("Sigmoid HardSigmoid Softplus Exp Log Cos Reciprocal Pow".split())
-RMS = frozenset({"RMSNormalization", "SimplifiedLayerNormalization"})
-REDUCTIONS = frozenset({"ReduceMean", "ReduceSum", "ReduceSumSquare", "ReduceL2", "ReduceMax", "ReduceMin"})
 
 #: What the new channels of a value hold. ``weight``: it is (made of) weights. ``zero``, ``mean``: by themselves.
 #: ``any``: whatever. ``average``: no channels, the mean over them. ``squares``: squares of zeros. ``spread``: what is

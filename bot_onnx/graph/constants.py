@@ -13,10 +13,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bot_onnx.graph.dim_store import Freeze
+from bot_onnx.graph.dim_store import Freeze, FreezeKind
 from bot_onnx.graph.nodes import behind_views
 from bot_onnx.graph.parameters import Parameter
 from bot_onnx.graph.rules import Context
+from bot_onnx.ops import FORM, Calc, Move, computes, is_product, passes_on, record, reduces
 
 Array = NDArray[np.floating[Any]]
 
@@ -26,9 +27,6 @@ _FEWEST_BINS = 4
 _SAMPLE = 8  #: rows, and columns, that are looked at first
 _FEWEST_SAMPLES = 16
 _LEAKAGE = 2  #: how far, in bins, a window spreads a wave
-_ROTARY_PATH = frozenset(
-    "Mul MatMul Unsqueeze Expand Cast Transpose Concat Reshape Einsum Squeeze Identity Slice".split()
-)
 
 
 def find_constants(parameters: dict[str, Parameter]) -> frozenset[str]:
@@ -41,7 +39,7 @@ def freeze_constants(parameters: dict[str, Parameter], constants: frozenset[str]
     for name in parameters:
         if name in constants:
             for dim in context.of(parameters[name].value):
-                context.table.freeze(dim, Freeze("constant", f"{name} is a constant table, no trained weight"))
+                context.table.freeze(dim, Freeze(FreezeKind.CONSTANT, f"{name} is a constant table, no trained weight"))
 
 
 def feeds_rotary(value: ir.Value) -> bool:
@@ -51,11 +49,16 @@ def feeds_rotary(value: ir.Value) -> bool:
         current = pending.pop()
         seen += 1
         for usage in current.uses():
-            if usage.node.op_type in ("Sin", "Cos"):
+            if computes(usage.node, Calc.SINE):
                 return True
-            if usage.node.op_type in _ROTARY_PATH:
+            if _makes_angles(usage.node):
                 pending.extend(usage.node.outputs)
     return False
+
+
+def _makes_angles(node: ir.Node) -> bool:
+    """Whether a node takes frequencies times positions, or brings them into another form."""
+    return passes_on(node, FORM | Move.JOINED) or computes(node, Calc.PRODUCT) or is_product(node)
 
 
 def _is_constant(parameter: Parameter) -> bool:
@@ -153,13 +156,11 @@ def _follows_softmax(parameter: Parameter) -> bool:
     for node, slot in parameter.uses:
         other = behind_views(next((v for index, v in enumerate(node.inputs) if index != slot), None))
         maker = other.producer() if other is not None else None
-        if maker is not None and maker.op_type == "Softmax":
+        if maker is not None and record(maker).distribution:
             return True
     return False
 
 
 def _weighs_bins(parameter: Parameter) -> bool:
     """Whether a product with a vector is summed up at once: a contraction that is written out."""
-    return any(
-        usage.node.op_type == "ReduceSum" for node, _ in parameter.uses for out in node.outputs for usage in out.uses()
-    )
+    return any(reduces(usage.node, "sum") for node, _ in parameter.uses for out in node.outputs for usage in out.uses())

@@ -11,18 +11,10 @@ from typing import Any
 
 import onnx
 
+from bot_onnx.ops import Axes, contraction_of, is_layer_norm, keeps_shape, norm_of, record
+
 Place = tuple[str, int]  #: an input and one of its axes
 Shape = tuple[int, ...]
-
-#: Ops whose first result has the axes of their first input.
-_SAME = frozenset(
-    "Cast Identity Relu LeakyRelu Sigmoid Tanh Elu Selu Clip Exp Log Neg Abs Sqrt Erf Softplus Softsign Dropout Gelu "
-    "HardSigmoid HardSwish Softmax LogSoftmax Sign Floor Ceil Round Reciprocal Not QuantizeLinear DequantizeLinear "
-    "DynamicQuantizeLinear IsNaN Mish".split()
-)
-_ELEMENTWISE = frozenset({"Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "PRelu", "Where"})
-_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
-_PER_CHANNEL = frozenset({"BatchNormalization", "InstanceNormalization"})
 
 
 def demanded_sizes(graph: onnx.GraphProto) -> dict[Place, int]:
@@ -58,27 +50,30 @@ def _demands(
     """Axes that a node reads with a weight, and the weight's size there."""
     own = axes.get(node.input[0]) if node.input else None
     weight = shapes.get(node.input[1]) if len(node.input) > 1 else None
-    op = node.op_type
-    if op in ("MatMul", "MatMulInteger") and len(node.input) > 1:
+    op, found = record(node), contraction_of(node)
+    if found is not None and found.form == "product" and found.flips is None and len(node.input) > 1:
         left, right = shapes.get(node.input[0]), axes.get(node.input[1])
         if own and weight:
             yield own[-1], weight[-2] if len(weight) > 1 else weight[0]
         elif right and left:
             yield right[-2] if len(right) > 1 else right[0], left[-1]
-    elif op == "Gemm" and own and weight and len(own) == len(weight) == 2:
+    elif found is not None and found.form == "product" and own and weight and len(own) == len(weight) == 2:
         yield own[0 if _attribute(node, "transA", 0) else 1], weight[1 if _attribute(node, "transB", 0) else 0]
-    elif op in ("Conv", "ConvInteger") and own and weight and len(own) > 2 and len(weight) > 1:
-        yield own[1], weight[1] * int(_attribute(node, "group", 1))
-    elif op == "ConvTranspose" and own and weight and len(own) > 2:
-        yield own[1], weight[0]
-    elif op in _RECURRENT and own and weight and len(own) == len(weight) == 3:
+    elif found is not None and found.form == "kernel" and own and weight and len(own) > 2 and len(weight) > 1:
+        yield own[1], weight[0] if found.contracted == 0 else weight[1] * int(_attribute(node, "group", 1))
+    elif op.gates and own and weight and len(own) == len(weight) == 3:
         yield own[2], weight[2]
-    elif op in _PER_CHANNEL and own and weight and len(own) > 1:
+    elif _is_per_channel(node) and own and weight and len(own) > 1:
         yield own[1], weight[0]
-    elif op == "LayerNormalization" and own and weight and len(weight) == 1:
+    elif is_layer_norm(node) and own and weight and len(weight) == 1:
         yield own[-1], weight[0]
-    elif op in _ELEMENTWISE:
+    elif op.axes is Axes.BROADCAST and len(node.input) > 1:
         yield from _broadcast(node, axes, shapes)
+
+
+def _is_per_channel(node: onnx.NodeProto) -> bool:
+    found = norm_of(node)
+    return found is not None and found.over in ("space", "batch")
 
 
 def _broadcast(
@@ -104,14 +99,14 @@ def _kept(
 ) -> list[Place | None] | None:
     """Which input axes the axes of a node's first output are; None where nothing is known."""
     own = axes.get(node.input[0]) if node.input else None
-    if node.op_type in _ELEMENTWISE:
+    if record(node).axes is Axes.BROADCAST and len(node.input) > 1:
         known = [found for name in node.input if (found := axes.get(name)) is not None]
         ranks = [len(shapes[name]) for name in node.input if name in shapes]
         whole = len(known) == 1 and len(known[0]) >= max(ranks, default=0) and len(ranks) == len(node.input) - 1
         return known[0] if whole else None
     if own is None:
         return None
-    if node.op_type in _SAME or node.op_type in _PER_CHANNEL:
+    if keeps_shape(node, len(node.input)) or norm_of(node) is not None:
         return own
     if node.op_type == "Transpose":
         perm = _attribute(node, "perm", None)
@@ -119,7 +114,9 @@ def _kept(
         return [own[axis] for axis in order] if sorted(order) == list(range(len(own))) else None
     if node.op_type in ("Squeeze", "Unsqueeze"):
         return _reshaped(node, own, constants)
-    if node.op_type == "MatMul" and len(shapes.get(node.input[1], ())) == 2:
+    product = contraction_of(node)
+    plain = product is not None and product.form == "product" and product.flips is None
+    if plain and len(shapes.get(node.input[1], ())) == 2:
         return [*own[:-1], None]
     return None
 

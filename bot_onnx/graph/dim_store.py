@@ -8,30 +8,39 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Literal
 
 Pair = tuple[int, int]
 Dim = int
 MaybeDim = int | None
 
-FreezeKind = Literal["input", "count", "spatial", "position", "constant", "other"]
+
+class FreezeKind(StrEnum):
+    """Why a dim must keep its size, as far as anything decides upon it."""
+
+    INPUT = "input"  #: an axis of a graph input
+    COUNT = "count"  #: it counts things
+    SPATIAL = "spatial"  #: taps of kernels, sizes of images
+    POSITION = "position"  #: computed positions address it
+    CONSTANT = "constant"  #: a table that no training made
+    OTHER = "other"
 
 
 @dataclass(frozen=True, slots=True)
 class Freeze:
     """Why a dim must keep its size.
 
-    ``kind`` is what anything decides upon (``input``: an axis of a graph input; ``count``: it counts things;
-    ``spatial``: taps of kernels, sizes of images; ``position``: computed positions address it; ``constant``: a table
-    that no training made). ``detail`` says it to people, with names of nodes: nothing reads it.
+    ``kind`` is what anything decides upon. ``detail`` says it to people, with names of nodes: nothing reads it.
     """
 
     kind: FreezeKind
     detail: str
 
 
-EQUAL_PARTS = Freeze("count", "a number of equal parts")
-INPUT = Freeze("input", "an axis of a graph input")  #: why a dim is frozen until the roles say that it may follow
+EQUAL_PARTS = Freeze(FreezeKind.COUNT, "a number of equal parts")
+#: Why a dim is frozen until the roles say that it may follow.
+INPUT = Freeze(FreezeKind.INPUT, "an axis of a graph input")
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,7 +182,7 @@ class DimStore:
         dim = self.find(dim)
         held = self._held(dim)
         if not held:
-            self._frozen[dim] = Freeze("other", reason) if isinstance(reason, str) else reason
+            self._frozen[dim] = Freeze(FreezeKind.OTHER, reason) if isinstance(reason, str) else reason
         composite = self._composite.get(dim)
         for part in composite.parts if composite else ():
             if not (held and self._held(self.find(part))):  # what lies below a held dim is held already

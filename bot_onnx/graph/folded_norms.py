@@ -6,16 +6,17 @@ import re
 
 import onnx_ir as ir
 
+from bot_onnx.ops import is_affine
+
 #: Metadata of the newer exporter: the functions that a node comes from.
 CLASSES = "pkg.torch.onnx.class_hierarchy"
-_OPS = frozenset({"Conv", "ConvTranspose", "Gemm"})
 #: How the older exporter names what it computed: a layer's weight and bias both, where a norm went into them.
 _COMPUTED = re.compile(r"onnx::(Conv|ConvTranspose|Gemm)_\d+(__.*)?")
 
 
 def holds_norm(node: ir.Node) -> bool:
     """Whether the exporter says that a linear op stands where the network had a batch norm."""
-    if node.op_type not in _OPS:
+    if not is_affine(node):
         return False
     if CLASSES in node.metadata_props:
         return "batch_norm" in node.metadata_props[CLASSES].rpartition("'aten.")[2]

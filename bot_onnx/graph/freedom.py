@@ -15,15 +15,8 @@ import onnx_ir as ir
 
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.layers import LayerChain
-from bot_onnx.graph.nodes import op_key
 from bot_onnx.graph.normalise import node_inputs
-from bot_onnx.graph.rules.attention import ROTARY_CACHES
-
-#: Ops with a rule of their own to which the order along an axis matters.
-_ORDERED = frozenset(
-    "ArgMax ArgMin CumSum EyeLike LRN RandomNormal RandomNormalLike RandomUniform RandomUniformLike Range "
-    "ReverseSequence Trilu".split()
-)
+from bot_onnx.ops import Slot, measures, record, slot_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,10 +39,10 @@ def find_freedom(analysis: Analysis) -> Freedom:
     graph = analysis.model.graph
     pinned: dict[str, str] = {}
     for node in graph:
-        if node.op_type in _ORDERED:
+        if record(node).ordered:
             for leaf in _leaves(analysis, [*node.inputs, *node.outputs]):
                 pinned.setdefault(leaf, f"{node.op_type} (node {node.name!r}) looks at positions along it")
-        turning = [value for slot, value in enumerate(node.inputs) if slot in ROTARY_CACHES.get(op_key(node), ())]
+        turning = [value for slot, value in enumerate(node.inputs) if slot_of(node, slot) is Slot.ROTATION]
         for leaf in _leaves(analysis, turning):
             pinned.setdefault(leaf, f"{node.op_type} (node {node.name!r}) turns pairs along it")
         captured = [value for value in node_inputs(node) if value not in node.inputs]
@@ -89,7 +82,7 @@ def _crossing(analysis: Analysis, chain: LayerChain) -> frozenset[str]:
                 if value.const_value is None and value.producer() not in inside:
                     values[id(value)] = value
             for value in node.outputs:
-                readers = [usage.node for usage in value.uses() if usage.node.op_type not in ("Shape", "Size")]
+                readers = [usage.node for usage in value.uses() if not measures(usage.node)]
                 if value.is_graph_output() or any(reader not in inside for reader in readers):
                     values[id(value)] = value
     return frozenset(_leaves(analysis, values.values()))

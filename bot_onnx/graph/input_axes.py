@@ -15,8 +15,9 @@ from bot_onnx.graph.attention import Attention
 from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.layers import LayerChain
 from bot_onnx.graph.parameters import Parameter
-from bot_onnx.graph.recurrent import GATES, STATE_WEIGHT
+from bot_onnx.graph.recurrent import STATE_WEIGHT
 from bot_onnx.graph.rules import Context
+from bot_onnx.ops import record
 
 _FEWEST_GATES = 3  #: of a gated cell
 
@@ -65,7 +66,7 @@ def _states(graph: ir.Graph, context: Context, parameters: dict[str, Parameter])
     found = {
         leaf
         for node in graph
-        if node.op_type in GATES
+        if record(node).gates
         for leaf in _leaves(context, context.of(node.inputs[STATE_WEIGHT])[-1:])
     }
     carried = _leaves(context, (dim for output in graph.outputs for dim in context.of(output)))

@@ -21,13 +21,13 @@ import onnx
 from bot_onnx.errors import GraphError
 from bot_onnx.graph.demanded import demanded_sizes
 from bot_onnx.graph.fitting_sizes import Fitting
+from bot_onnx.ops import keeps_indices
 
 Pair = tuple[int, int]
 
 #: Sizes per run for the first, second… open dim. Two runs; primes, so that no size is mistaken for another, and all of
 #: them grow, so that sums differ between the runs as well.
 SIZES = ((2, 3), (5, 7), (11, 13), (17, 19), (23, 29), (31, 37))
-_FORM = frozenset({"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Expand"})
 #: Sizes for open dims of images (axes 2 and later of a 4-D float input).
 IMAGE_SIZES = ((64, 96), (224, 256), (32, 64))
 #: Lengths of signals (last axis of a float input without channels behind it), where short ones do not do.
@@ -83,7 +83,7 @@ def _single_row_lookups(graph: onnx.GraphProto) -> set[str]:
     for node in reversed(graph.node):
         if node.op_type == "Gather" and rows.get(node.input[0]) == 1:
             single.add(node.input[1])
-        elif node.op_type in _FORM and node.output[0] in single:
+        elif keeps_indices(node) and node.output[0] in single:
             single.add(node.input[0])
     return single
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-_CHOOSING = frozenset({"Less", "Not", "Add", "Mul", "Where"})
-_FORM = frozenset({"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Clip", "Expand", "Transpose"})
+from bot_onnx.ops import Calc, Move, computes, keeps_indices, passes_on
+
+#: What a choice between a number and another, by its sign, is made of.
+_CHOOSING = (Calc.ORDER, Calc.LOGIC, Calc.SUM, Calc.PRODUCT)
 
 
 def from_integer_input(value: ir.Value | None) -> bool:
@@ -14,7 +16,7 @@ def from_integer_input(value: ir.Value | None) -> bool:
         node = value.producer()
         if node is None:
             return value.const_value is None
-        if node.op_type not in _FORM:
+        if not keeps_indices(node):
             return _wraps_around(value)
         value = node.inputs[0]
     return False
@@ -32,8 +34,8 @@ def _wraps_around(value: ir.Value) -> bool:
         if node is None:
             given = True
             continue
-        if node.op_type not in _FORM | _CHOOSING:
+        if not (keeps_indices(node) or computes(node, *_CHOOSING) or passes_on(node, Move.CHOSEN)):
             return False
-        compared |= node.op_type == "Less"
+        compared |= computes(node, Calc.ORDER)
         pending.extend(operand for operand in node.inputs if operand is not None)
     return given and compared

@@ -20,10 +20,9 @@ import onnx_ir as ir
 from bot_onnx.graph.bodies import bodies_of
 from bot_onnx.graph.dims import Pair
 from bot_onnx.graph.leading import LeadingLayer, leading_layer
-from bot_onnx.graph.nodes import VIEWS, behind_views
+from bot_onnx.graph.nodes import behind_views
 from bot_onnx.graph.normalise import FLOATS, needed_nodes, node_inputs
-
-_COMMUTATIVE = frozenset({"Add", "Mul"})
+from bot_onnx.ops import VIEW, passes_on, record
 
 _FEWEST_JOINTS = 2  #: a path needs more joints than these to have two segments
 
@@ -153,7 +152,7 @@ def _is_arithmetic(node: ir.Node, arithmetic: set[str]) -> bool:
 
 def is_weighted(node: ir.Node) -> bool:
     """Whether a node computes with a floating-point parameter of two or more axes, in whatever form."""
-    if node.op_type in VIEWS and _shown(node.inputs[0]) is not None:
+    if passes_on(node, VIEW) and _shown(node.inputs[0]) is not None:
         return False
     return any(map(_shown, node.inputs))
 
@@ -267,7 +266,7 @@ def _segment(start: ir.Node, end: ir.Node, index: int, owner: dict[ir.Node, int]
                 reshaped = known.shapes.get(node.outputs[0].name or "")
             elif value is not None and value.const_value is not None:
                 parameters.append(value)
-        if node.op_type in _COMMUTATIVE:  # which side of a residual sum the skip stands on says nothing
+        if record(node).commutative:  # which side of a residual sum the skip stands on says nothing
             references.sort(key=lambda reference: isinstance(reference, tuple) and reference[0] == "start")
         signature.append((node.domain, node.op_type, len(node.outputs), _attributes(node), tuple(references)))
         same = reshaped is not None and references[1] != "outside"

@@ -12,10 +12,17 @@ from bot_onnx.graph.layers import LayerChain
 from bot_onnx.graph.parameters import Parameter
 from bot_onnx.graph.role_store import Roles
 from bot_onnx.graph.rules import Context
-from bot_onnx.graph.types import Dim, Stack
+from bot_onnx.graph.types import Dim, Role, Stack
 
 #: Role of a dim that has none otherwise, by why it is frozen.
-_BY_REASON: dict[FreezeKind, str] = {"spatial": "spatial", "input": "io", "count": "count", "constant": "count"}
+_BY_REASON: dict[FreezeKind, Role] = {
+    FreezeKind.SPATIAL: Role.SPATIAL,
+    FreezeKind.INPUT: Role.IO,
+    FreezeKind.COUNT: Role.COUNT,
+    FreezeKind.CONSTANT: Role.COUNT,
+}
+#: Roles that give no name.
+_NAMELESS = (Role.FREE, Role.COUNT, Role.IO, Role.SPATIAL)
 
 _GENERIC = frozenset({"layer", "layers", "h", "block", "blocks", "model", "module", "encoder_layer", "resblocks"})
 
@@ -41,7 +48,7 @@ def name_dims(
             for found in _with_parts(context, dim):
                 ids.setdefault(found, f"d{len(ids)}")
             occurrences.setdefault(table.find(dim), []).extend((tensor, axis) for tensor in stack.tensors)
-    for role in ("heads", "head_dim"):  # composites that no weight carries alone, such as kv_heads x group
+    for role in (Role.HEADS, Role.HEAD_DIM):  # composites that no weight carries alone, such as kv_heads x group
         for dim in roles.dims(role):
             if all(leaf in ids for leaf in table.leaves(dim)):
                 for found in _with_parts(context, dim):
@@ -77,16 +84,16 @@ def _with_parts(context: Context, dim: DimRoot) -> Iterator[DimRoot]:
         yield from _with_parts(context, part)
 
 
-def _role(context: Context, roles: Roles, dim: DimRoot) -> str:
+def _role(context: Context, roles: Roles, dim: DimRoot) -> Role:
     table = context.table
     role = roles.of(dim)
     if role is not None:
         return role
     if table.composite(dim) is not None:
         parts = [_role(context, roles, leaf) for leaf in table.leaves(dim) if table.size(leaf) != (1, 1)]
-        return "count" if all(part == "count" for part in parts) else "free"
+        return Role.COUNT if all(part is Role.COUNT for part in parts) else Role.FREE
     reason = table.freeze_of(dim)
-    return "free" if reason is None else _BY_REASON.get(reason.kind, "free")
+    return Role.FREE if reason is None else _BY_REASON.get(reason.kind, Role.FREE)
 
 
 def _unique_names(context: Context, roles: Roles, ids: dict[DimRoot, str]) -> dict[DimRoot, str]:
@@ -98,7 +105,7 @@ def _unique_names(context: Context, roles: Roles, ids: dict[DimRoot, str]) -> di
         if composite is not None and roles.of(root) is None and not frozen:
             continue
         role = _role(context, roles, root)
-        base = role if role not in ("free", "count", "io", "spatial") else f"dim_{context.table.size(root)[0]}"
+        base = role.value if role not in _NAMELESS else f"dim_{context.table.size(root)[0]}"
         taken[base] = taken.get(base, 0) + 1
         names[root] = base if taken[base] == 1 else f"{base}_{taken[base]}"
     for root in ids:

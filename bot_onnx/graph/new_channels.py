@@ -12,22 +12,29 @@ from typing import Literal
 import onnx_ir as ir
 
 from bot_onnx.graph.analysis import Analysis
-from bot_onnx.graph.channel_labels import (
-    ELEMENTWISE,
-    FORM,
-    FROM_ZERO,
-    REDUCTIONS,
-    RMS,
-    Epsilon,
-    Label,
-    State,
-    WalkedNorm,
-    WideningLaw,
-)
+from bot_onnx.graph.channel_labels import Epsilon, Label, State, WalkedNorm, WideningLaw
 from bot_onnx.graph.dims import Dim
-from bot_onnx.graph.nodes import op_key
 from bot_onnx.graph.normalise import FLOATS, node_inputs
-from bot_onnx.graph.parameters import is_linear, is_parameter
+from bot_onnx.graph.parameters import is_parameter
+from bot_onnx.ops import (
+    FORM,
+    Calc,
+    Move,
+    Slot,
+    computes,
+    data_slots,
+    function_of,
+    is_layer_norm,
+    is_linear,
+    is_sum,
+    measures,
+    norm_of,
+    passes_on,
+    record,
+    reduces,
+    reduction_of,
+    slot_of,
+)
 
 
 class _Misfit(Exception):
@@ -109,65 +116,64 @@ class ChannelWalk:
         if any(self._label(value) is not None for value in node_inputs(node) if value not in node.inputs):
             raise _Misfit(f"the body of {_place(node)} reads it")
         found = [label for label in labels if label is not None]
-        op = node.op_type
-        if op in ("Shape", "Size"):
+        if measures(node):
             return
-        if not found and op in ("Expand", "ConstantOfShape"):
+        if not found and (passes_on(node, Move.REPEATED) or record(node).fills):
             self._put(node, Label("same"))
         elif found and all(label.state == "same" for label in found):
             self._same(node)
         elif not found:
             if any(self._carries(output) for output in node.outputs):
                 raise _Misfit(f"{_place(node)} makes values along it without a weight")
-        elif is_linear(node) or op_key(node) in ("com.microsoft::FusedMatMul", "Einsum"):
+        elif is_linear(node):
             self._linear(node, labels)
-        elif op == "LayerNormalization" or op in RMS:
+        elif is_layer_norm(node):
             self._norm(node, labels)
-        elif op in ("Add", "Sub"):
+        elif computes(node, Calc.SUM, Calc.DIFFERENCE):
             self._sum(node, labels)
-        elif op in ("Mul", "Div"):
+        elif computes(node, Calc.PRODUCT, Calc.QUOTIENT):
             self._product(node, labels)
-        elif op in REDUCTIONS:
+        elif reduction_of(node) is not None:
             self._reduction(node, found[0])
-        elif op in ("Concat", "Where", "Max", "Min"):
+        elif passes_on(node, Move.JOINED | Move.CHOSEN) or (record(node).variadic and computes(node, Calc.EXTREME)):
             self._join(node, labels)
         else:
             self._element(node, labels)
 
     def _element(self, node: ir.Node, labels: list[Label | None]) -> None:
         """Ops on one value: changes of form, and functions of every element."""
-        label, op = labels[0], node.op_type
+        label = labels[0]
         if label is None:
             raise _Misfit(f"{_place(node)} addresses by its values")
         state = label.state
-        if op == "Gather":
+        if slot_of(node, 0) is Slot.TABLE:
             if state == "weight":
                 label = Label(self._base)
             if not self._carries(node.outputs[0]):
-                if all(usage.node.op_type in ("Shape", "Size") for usage in node.outputs[0].uses()):
+                if all(measures(usage.node) for usage in node.outputs[0].uses()):
                     return  # it is only measured
                 raise _Misfit(f"{_place(node)} picks channels of it")
             self._put(node, label)
-        elif op in FORM:
+        elif passes_on(node, FORM) or computes(node, Calc.NEGATION):
             if state not in ("average", "spread") and not all(self._carries(output) for output in node.outputs):
                 raise _Misfit(f"{_place(node)} takes it apart")
             self._put(node, label)
-        elif state == "spread" and op in ("Sqrt", "Reciprocal", "Pow"):
+        elif state == "spread" and computes(node, Calc.ROOT, Calc.RECIPROCAL, Calc.POWER):
             self._put(node, label)
-        elif op == "Pow" and state in ("zero", "mean") and _number(node.inputs[1]) == 2.0:
+        elif computes(node, Calc.POWER) and state in ("zero", "mean") and _number(node.inputs[1]) == 2.0:
             self._put(node, Label("squares" if state == "zero" else "any"))
-        elif op_key(node) in FROM_ZERO and state in ("zero", "mean"):
+        elif (known := function_of(node)) is not None and known.zero and state in ("zero", "mean"):
             if state == "mean":
                 self._near(f"{_place(node)} works on the stream element by element")
             self._put(node, Label(state))
-        elif op in ELEMENTWISE and state in ("zero", "mean", "any"):
+        elif (known is not None or computes(node, Calc.POWER)) and state in ("zero", "mean", "any"):
             self._put(node, Label("any"))
         else:
             raise _Misfit(f"{_place(node)} works on the stream in a way that is not understood")
 
     def _same(self, node: ir.Node) -> None:
         """Ops on what every channel holds alike: none of them tells channels apart but a count of them."""
-        if node.op_type in REDUCTIONS and self._gone(node) and node.op_type in ("ReduceSum", "ReduceSumSquare"):
+        if (known := reduction_of(node)) is not None and known.counts and self._gone(node):
             raise _Misfit(f"{_place(node)} counts channels")
         if is_linear(node):
             raise _Misfit(f"{_place(node)} reads what is no stream")
@@ -175,8 +181,8 @@ class ChannelWalk:
 
     def _join(self, node: ir.Node, labels: list[Label | None]) -> None:
         """Pieces along another axis, or a choice between them."""
-        pieces = labels[1:] if node.op_type == "Where" else labels
-        if any(label is None for label in pieces) or (node.op_type == "Where" and labels[0] is not None):
+        pieces = [labels[slot] for slot in data_slots(node)]
+        if any(label is None for label in pieces) or (passes_on(node, Move.CHOSEN) and labels[0] is not None):
             raise _Misfit(f"{_place(node)} joins the stream with something that is no part of it")
         found = [label for label in pieces if label is not None]
         states = {label.state for label in found}
@@ -207,7 +213,7 @@ class ChannelWalk:
             self._sum_with_number(node, labels, found[0])
         elif states == ["weight", "weight"]:
             self._put(node, Label("weight"))
-        elif node.op_type == "Sub" and states == ["average", "mean"]:
+        elif computes(node, Calc.DIFFERENCE) and states == ["average", "mean"]:
             self._put(node, Label("zero"))
         elif states == ["weight", "zero"] and self._is_bias(found):
             normed = next(label for label in found if label.norm >= 0)
@@ -254,11 +260,11 @@ class ChannelWalk:
         elif states == ["scaled", "zero"]:
             names = next(label.names for label in found if label.state == "scaled")
             self._put(node, Label("zero", norm=self._new_norm(self._scale(node, names))))
-        elif states == ["weight", "zero"] and node.op_type == "Mul":
+        elif states == ["weight", "zero"] and computes(node, Calc.PRODUCT):
             self._put(node, self._scale_of_norm(node, found))
         elif states == ["zero", "zero"] and node.inputs[0] is node.inputs[1]:
             self._put(node, Label("squares"))
-        elif "zero" in states and set(states) <= {"weight", "zero", "mean", "any"} and node.op_type == "Mul":
+        elif "zero" in states and set(states) <= {"weight", "zero", "mean", "any"} and computes(node, Calc.PRODUCT):
             self._put(node, Label("zero"))
         elif states == ["mean", "weight"]:
             self._near(f"{_place(node)} scales the stream element by element")
@@ -276,7 +282,7 @@ class ChannelWalk:
         return zero
 
     def _scaled_by_number(self, node: ir.Node, labels: list[Label | None], label: Label) -> None:
-        if node.op_type == "Div" and labels[0] is not label and label.state not in ("spread", "any"):
+        if computes(node, Calc.QUOTIENT) and labels[0] is not label and label.state not in ("spread", "any"):
             raise _Misfit(f"{_place(node)} divides by the stream")
         if label.state in ("squares", "average", "scaled"):
             raise _Misfit(f"{_place(node)} is a norm of an unknown kind")
@@ -285,18 +291,19 @@ class ChannelWalk:
     def _reduction(self, node: ir.Node, label: Label) -> None:
         gone = self._gone(node)
         if not gone:
-            if label.state not in ("zero", "mean") or node.op_type not in ("ReduceMean", "ReduceSum"):
+            kept = reduces(node, "mean", "sum") or (label.state == "zero" and reduces(node, "extreme"))
+            if label.state not in ("zero", "mean") or not kept:
                 raise _Misfit(f"{_place(node)} works on the stream in a way that is not understood")
             self._put(node, label)  # over positions
         elif gone == "others":
             raise _Misfit(f"{_place(node)} reduces more than channels")
-        elif label.state == "mean" and node.op_type == "ReduceMean":
+        elif label.state == "mean" and reduces(node, "mean"):
             self._put(node, Label("average"))
-        elif label.state == "squares" and node.op_type == "ReduceMean":
+        elif label.state == "squares" and reduces(node, "mean"):
             self._put(node, Label("spread"))
-        elif label.state in ("zero", "squares") and node.op_type in ("ReduceSum", "ReduceSumSquare", "ReduceL2"):
+        elif label.state in ("zero", "squares") and reduces(node, "sum", "squares", "norm"):
             return  # zeros add nothing
-        elif label.state == "zero" and node.op_type == "ReduceMean":
+        elif label.state == "zero" and reduces(node, "mean"):
             self.centred = True
             raise _Misfit(f"{_place(node)} takes the mean over channels")
         else:
@@ -318,8 +325,9 @@ class ChannelWalk:
         axis = node.attributes.get_int("axis", -1) % max(len(dims), 1)
         if labels[0] is None or last is None or self._context.table.find(last) != self._hidden or axis != len(dims) - 1:
             raise _Misfit(f"{_place(node)} normalises over more than channels")
-        self.centred = self.centred or node.op_type == "LayerNormalization"
-        if (node.op_type == "LayerNormalization") != (self.law == "means"):
+        centred = (known := norm_of(node)) is not None and known.centred
+        self.centred = self.centred or centred
+        if centred != (self.law == "means"):
             raise _Misfit(f"{_place(node)} is a norm of another kind than the others")
         state = labels[0].state
         if self.law == "means" and state == "zero":
@@ -373,8 +381,12 @@ class ChannelWalk:
         return {
             value.name or ""
             for value in self._graph.initializers.values()
-            if id(value) in self._labels and any(usage.node.op_type in ("Gather", "Add") for usage in value.uses())
+            if id(value) in self._labels and any(_writes(usage.node, usage.idx) for usage in value.uses())
         }
+
+
+def _writes(node: ir.Node, slot: int) -> bool:
+    return is_sum(node) or slot_of(node, slot) is Slot.TABLE
 
 
 def _number(value: ir.Value | None) -> float | None:

@@ -1,16 +1,10 @@
-"""Of nodes and values: names of ops across domains, free names, and what stands behind a view."""
+"""Of nodes and values: free names, and what stands behind a view."""
 
 from __future__ import annotations
 
 import onnx_ir as ir
 
-#: Ops that show a parameter in another form; what uses the result uses the parameter.
-VIEWS = frozenset({"Transpose", "Cast", "Identity", "Unsqueeze", "Squeeze", "Reshape", "DequantizeLinear"})
-
-
-def op_key(node: ir.Node) -> str:
-    """Name of a node's op: ``Op`` in ONNX's own domain, ``domain::Op`` elsewhere."""
-    return node.op_type if node.domain in ("", "ai.onnx") else f"{node.domain}::{node.op_type}"
+from bot_onnx.ops import VIEW, passes_on
 
 
 def names_in(graph: ir.Graph) -> set[str]:
@@ -33,10 +27,10 @@ def fresh_name(name: str, taken: set[str]) -> str:
 
 
 def behind_views(value: ir.Value | None) -> ir.Value | None:
-    """The value that ``value`` is, or is another form of (see :data:`VIEWS`)."""
+    """The value that ``value`` is, or is another form of (see :data:`bot_onnx.ops.VIEW`)."""
     while value is not None:
         node = value.producer()
-        if node is None or node.op_type not in VIEWS:
+        if node is None or not passes_on(node, VIEW):
             return value
         value = node.inputs[0]
     return None

@@ -22,17 +22,9 @@ from bot_onnx.graph.fed_weights import LARGE, with_fed_weights, zeros
 from bot_onnx.graph.given import Given, given_to
 from bot_onnx.graph.inputs import feeds, fitting, input_specs, open_sizes
 from bot_onnx.graph.normalise import node_inputs
+from bot_onnx.ops import measures, record
 from bot_onnx.runtime import LOOP_SECONDS, EndlessError, run_within, session
 
-#: Ops whose small integer results are computed from shapes and constants, and are worth knowing by value.
-SHAPE_OPS = frozenset(
-    "Shape Size Gather Slice Concat Unsqueeze Squeeze Cast Add Sub Mul Div Mod Neg Abs Where Equal Greater Less "
-    "GreaterOrEqual LessOrEqual Not And Or ReduceProd ReduceSum ReduceMax ReduceMin Max Min Range Expand Tile "
-    "ConstantOfShape Reshape Transpose Floor Ceil Sqrt Pow Split Identity Reciprocal CastLike OneHot".split()
-)
-_OF_SEQUENCES = frozenset(
-    "SequenceConstruct SequenceEmpty SequenceErase SequenceInsert SequenceMap SplitToSequence Optional".split()
-)
 INTEGERS = frozenset({ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL})
 
 Pair = tuple[int, int]
@@ -108,9 +100,9 @@ def shape_values(graph: ir.Graph) -> set[str]:
     }
     computed: set[str] = set()
     for node in graph:
-        if node.op_type == "Shape" or node.op_type == "Size":
+        if measures(node):
             computed.update(o.name or "" for o in node.outputs)
-        elif node.op_type in SHAPE_OPS and node.inputs:
+        elif record(node).shapes and node.inputs:
             inputs = [i for i in node.inputs if i is not None]
             if all(_is_shape_input(i, computed, known) for i in inputs):
                 computed.update(o.name or "" for o in node.outputs)
@@ -162,7 +154,7 @@ def holds_sequence(value: ir.Value) -> bool:
     if isinstance(value.type, ir.SequenceType | ir.OptionalType):
         return True
     node = value.producer()
-    return node is not None and node.op_type in _OF_SEQUENCES
+    return node is not None and record(node).sequences
 
 
 def _look_inside(

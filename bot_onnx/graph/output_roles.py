@@ -7,11 +7,13 @@ import onnx_ir as ir
 
 from bot_onnx.graph.dims import Dim
 from bot_onnx.graph.integer_inputs import from_integer_input
-from bot_onnx.graph.nodes import VIEWS, behind_views
+from bot_onnx.graph.nodes import behind_views
 from bot_onnx.graph.outputs import Interface
 from bot_onnx.graph.parameters import Parameter
 from bot_onnx.graph.role_store import Roles
 from bot_onnx.graph.rules import Context
+from bot_onnx.graph.types import Role
+from bot_onnx.ops import VIEW, passes_on
 
 
 def give_outputs(
@@ -23,18 +25,18 @@ def give_outputs(
     network that an output happens to show (a stage of a backbone); it has the role that it has inside.
     """
     table = context.table
-    vocab = {table.size(dim) for dim in roles.dims("vocab")}
+    vocab = {table.size(dim) for dim in roles.dims(Role.VOCAB)}
     for output in graph.outputs:
         for dim in context.of(output):
             if dim is None or not table.is_static(dim) or roles.of(dim) is not None:
                 continue
             leaves = table.leaves(dim)
             if interface.read.isdisjoint(leaves) and not _is_pooled(graph, context, roles, parameters, interface, dim):
-                roles.give(dim, "vocab" if table.size(dim) in vocab else "out")
+                roles.give(dim, Role.VOCAB if table.size(dim) in vocab else Role.OUT)
     for leaf in interface.outputs:
         open_ended = leaf not in interface.read and table.frozen(leaf) is None
         if open_ended and not _is_pooled(graph, context, roles, parameters, interface, leaf):
-            roles.give(leaf, "out")
+            roles.give(leaf, Role.OUT)
 
 
 def _is_pooled(
@@ -53,7 +55,7 @@ def _is_pooled(
     table = context.table
     streams = [
         stream
-        for stream in map(table.find, roles.dims("hidden"))
+        for stream in map(table.find, roles.dims(Role.HIDDEN))
         if stream in interface.outputs and table.size(stream) == table.size(dim)
     ]
     shown = interface.outputs.get(table.find(dim), ())
@@ -77,7 +79,7 @@ def decides_output(node: ir.Node) -> bool:
         value = pending.pop()
         if value.is_graph_output():
             return True
-        pending.extend(out for usage in value.uses() if usage.node.op_type in VIEWS for out in usage.node.outputs)
+        pending.extend(out for usage in value.uses() if passes_on(usage.node, VIEW) for out in usage.node.outputs)
     return False
 
 
@@ -94,4 +96,4 @@ def give_alphabets(graph: ir.Graph, context: Context, roles: Roles) -> None:
             values = tensor.numpy().reshape(-1)
             if np.issubdtype(values.dtype, np.number) and np.array_equal(values, np.arange(values.size)):
                 for dim in context.of(mine):
-                    roles.give(dim, "vocab")
+                    roles.give(dim, Role.VOCAB)

@@ -14,13 +14,10 @@ import onnx_ir as ir
 
 from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.nodes import behind_views
-from bot_onnx.graph.parameters import Parameter, is_linear
-from bot_onnx.graph.recurrent import GATES
+from bot_onnx.graph.parameters import Parameter
 from bot_onnx.graph.rules import Context
 from bot_onnx.graph.rules.elementwise import reduced_axes
-
-_INDEX = frozenset({"ArgMax", "ArgMin", "TopK", "Hardmax"})
-_EXTREMES = frozenset({"ReduceMax", "ReduceMin"})
+from bot_onnx.ops import Axes, is_linear, linear_of, measures, record, reduces
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,10 +51,7 @@ def find_interface(
 def _live(graph: ir.Graph) -> frozenset[str]:
     live = {value.name or "" for value in graph.inputs if value.const_value is None}
     for node in graph:
-        if any(value is not None and value.name in live for value in node.inputs) and node.op_type not in (
-            "Shape",
-            "Size",
-        ):
+        if any(value is not None and value.name in live for value in node.inputs) and not measures(node):
             live.update(output.name or "" for output in node.outputs)
     return frozenset(live)
 
@@ -68,7 +62,7 @@ def _behind(context: Context, output: ir.Value, constants: frozenset[str], live:
     pending, seen = [output], {output}
     while pending:
         node = pending.pop().producer()
-        if node is None or node.op_type in GATES or _ends(node, constants, live):
+        if node is None or record(node).gates or _ends(node, constants, live):
             continue
         found.update(dict.fromkeys(_static_leaves(context, _decided_over(context, node, live))))
         for value in node.inputs:
@@ -88,7 +82,8 @@ def _ends(node: ir.Node, constants: frozenset[str], live: frozenset[str]) -> boo
 
 def _factors(node: ir.Node) -> list[ir.Value]:
     """What a linear map multiplies: all but a bias."""
-    factors = node.inputs if node.op_type == "Einsum" else node.inputs[:2]
+    found = linear_of(node)
+    factors = node.inputs[: found.factors or None] if found is not None else ()
     return [value for value in factors if value is not None]
 
 
@@ -97,9 +92,9 @@ def _decided_over(context: Context, node: ir.Node, live: frozenset[str]) -> list
     dims = context.of(node.inputs[0]) if node.inputs else ()
     if not dims:
         return []
-    if node.op_type in _INDEX:
-        return [dims[node.attributes.get_int("axis", -1 if node.op_type in ("TopK", "Hardmax") else 0)]]
-    if node.op_type in _EXTREMES:
+    if (chosen := record(node).chooses) is not None:
+        return [dims[node.attributes.get_int("axis", chosen)]]
+    if record(node).axes is Axes.REDUCED and reduces(node, "extreme"):
         return [dims[axis] for axis in reduced_axes(context, node, len(dims))]
     # A linear map that does not end the walk: with a constant table, or of two activations, whose sum is their own.
     fixed = is_linear(node) and any(value.name not in live for value in _factors(node))

@@ -6,44 +6,45 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
+from bot_onnx.graph.dim_store import FreezeKind
 from bot_onnx.graph.dims import Dim, Freeze, MaybeDim
 from bot_onnx.graph.einsum import summed_axes
-from bot_onnx.graph.nodes import VIEWS, behind_views, op_key
+from bot_onnx.graph.nodes import behind_views
 from bot_onnx.graph.normalise import FLOATS
-from bot_onnx.graph.recurrent import BIAS, CELL, GATES, INPUT_WEIGHT, PEEPHOLES, STATE, STATE_WEIGHT
 from bot_onnx.graph.rules import Context
-from bot_onnx.graph.rules.experts import BIASES, MATRICES, MOE
 from bot_onnx.graph.types import Direction, TensorKind
+from bot_onnx.ops import (
+    IN_ORDER,
+    VIEW,
+    Calc,
+    Move,
+    Slot,
+    carries,
+    computes,
+    is_linear,
+    is_sum,
+    linear_of,
+    passes_on,
+    record,
+    reduces,
+    slot_of,
+)
 
-LINEAR = frozenset(
-    {"MatMul", "Gemm", "Conv", "ConvTranspose", "Einsum", "com.microsoft::Attention", "com.microsoft::FusedMatMul"}
-)
-_NORMS = frozenset(
-    {"LayerNormalization", "RMSNormalization", "BatchNormalization", "InstanceNormalization", "GroupNormalization"}
-)
-_RECURRENT_KINDS: dict[int, TensorKind] = {
-    INPUT_WEIGHT: "matrix", STATE_WEIGHT: "matrix", BIAS: "bias", STATE: "bias", CELL: "bias", PEEPHOLES: "scale",
+#: What kind of tensor an input holds, by what it is for.
+_KINDS: dict[Slot | None, TensorKind] = {
+    Slot.WEIGHT: "matrix", Slot.BIAS: "bias", Slot.SCALE: "norm_scale", Slot.SHIFT: "norm_bias",
+    Slot.MEAN: "norm_bias", Slot.VARIANCE: "norm_scale", Slot.STATE: "bias", Slot.GATES: "scale",
+    Slot.TABLE: "embedding",
 }  # fmt: skip
-#: What a parameter is, by op and input slot, where an op takes several kinds.
-_BY_SLOT: dict[str, dict[int, TensorKind]] = {
-    "com.microsoft::Attention": {1: "matrix", 2: "bias"},
-    "com.microsoft::MultiHeadAttention": {3: "bias"},
-    "com.microsoft::GroupQueryAttention": {14: "norm_scale", 15: "norm_scale"},
-    "com.microsoft::GroupNorm": {1: "norm_scale", 2: "norm_bias"},
-    "Attention": {},
-    MOE: {**dict.fromkeys(MATRICES, "matrix"), **dict.fromkeys(BIASES, "bias")},
-}
-_SIMPLE = frozenset({"Cast", "Identity", "Reshape", "Unsqueeze", "Squeeze"})
-
-#: Inputs that say how an op works, per axis or per box, instead of what it works on: op -> slots.
-_SETTINGS: dict[str, frozenset[int]] = {
-    "Resize": frozenset({1, 2}),
-    "Upsample": frozenset({1}),
-    "RoiAlign": frozenset({1}),
-    "MaxRoiPool": frozenset({1}),
-}
-#: Ops that settings are put together by.
-_OF_SETTINGS = frozenset("Concat Cast Unsqueeze Squeeze Reshape Identity Slice Mul Div Floor Gather".split())
+_REARRANGED = Move.CUT | Move.JOINED
+_SETTINGS = (Slot.SETTING, Slot.SIZES)
+#: What settings are put together by.
+_OF_SETTINGS = (Calc.PRODUCT, Calc.QUOTIENT, Calc.SUM, Calc.DIFFERENCE, Calc.ROUNDING)
+_INVERSES = (Calc.RECIPROCAL, Calc.QUOTIENT, Calc.POWER)
+#: What a standard deviation is made by, of a mean of squares.
+_OF_SPREADS = (
+    Calc.ROOT, Calc.RECIPROCAL, Calc.POWER, Calc.SUM, Calc.QUOTIENT, Calc.DIFFERENCE, Calc.EXTREME,
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -97,17 +98,12 @@ def _freeze_features(parameters: dict[str, Parameter], context: Context) -> None
                     elsewhere.add(leaf)
     for leaf, name in features.items():
         if leaf not in elsewhere:
-            table.freeze(leaf, Freeze("count", f"features of the constant {name}"))
-
-
-def is_linear(node: ir.Node) -> bool:
-    """Whether a node contracts its input with a weight."""
-    return op_key(node) in LINEAR
+            table.freeze(leaf, Freeze(FreezeKind.COUNT, f"features of the constant {name}"))
 
 
 def is_variance(node: ir.Node, slot: int) -> bool:
     """Whether an input is the variances that a batch normalisation learned."""
-    return node.op_type == "BatchNormalization" and slot == 4
+    return slot_of(node, slot) is Slot.VARIANCE
 
 
 def is_parameter(value: ir.Value) -> bool:
@@ -115,7 +111,7 @@ def is_parameter(value: ir.Value) -> bool:
     tensor = value.const_value
     if tensor is None or tensor.dtype not in FLOATS or tensor.size < 2:
         return False
-    return not all(usage.idx in _SETTINGS.get(usage.node.op_type, ()) for usage in value.uses()) or not value.uses()
+    return not all(slot_of(usage.node, usage.idx) in _SETTINGS for usage in value.uses()) or not value.uses()
 
 
 def is_setting(value: ir.Value, depth: int = 8) -> bool:
@@ -124,8 +120,11 @@ def is_setting(value: ir.Value, depth: int = 8) -> bool:
     if not uses or depth == 0 or value.is_graph_output():
         return False
     return all(
-        usage.idx in _SETTINGS.get(usage.node.op_type, ())
-        or (usage.node.op_type in _OF_SETTINGS and all(is_setting(o, depth - 1) for o in usage.node.outputs))
+        slot_of(usage.node, usage.idx) in _SETTINGS
+        or (
+            (passes_on(usage.node) or computes(usage.node, *_OF_SETTINGS))
+            and all(is_setting(o, depth - 1) for o in usage.node.outputs)
+        )
         for usage in uses
     )
 
@@ -143,10 +142,10 @@ def offset_of(value: ir.Value) -> float:
     while pending:
         for usage in pending.pop().uses():
             node = usage.node
-            if node.op_type in ("Cast", "Identity", "Unsqueeze", "Reshape") and usage.idx == 0:
+            if carries(node, usage.idx, IN_ORDER):
                 pending.extend(node.outputs)
                 continue
-            other = node.inputs[1 - usage.idx] if node.op_type == "Add" and len(node.inputs) == 2 else None
+            other = node.inputs[1 - usage.idx] if is_sum(node) and len(node.inputs) == 2 else None
             tensor = other.const_value if other is not None else None
             if tensor is None or tensor.size != 1 or tensor.dtype not in FLOATS:
                 return 0.0
@@ -160,7 +159,7 @@ def _uses(value: ir.Value) -> list[tuple[ir.Node, int]]:
     while pending:
         current = pending.pop()
         for usage in current.uses():
-            shown = usage.node.op_type in VIEWS and usage.idx == 0
+            shown = carries(usage.node, usage.idx, VIEW)
             if shown or _rearranges(usage.node) or _picks_matrices(usage.node, usage.idx):
                 pending.extend(usage.node.outputs)
             else:
@@ -177,7 +176,7 @@ def _picks_matrices(node: ir.Node, slot: int) -> bool:
     while pending:
         for usage in pending.pop().uses():
             readers += 1
-            if usage.node.op_type in VIEWS:
+            if passes_on(usage.node, VIEW):
                 pending.extend(usage.node.outputs)
             elif not is_linear(usage.node):
                 return False
@@ -186,7 +185,7 @@ def _picks_matrices(node: ir.Node, slot: int) -> bool:
 
 def _rearranges(node: ir.Node) -> bool:
     """Whether a node cuts or joins weights alone (gates that an exporter brings into another order)."""
-    return node.op_type in ("Slice", "Split", "Concat") and all(map(_is_fixed, node.inputs))
+    return passes_on(node, _REARRANGED) and all(map(_is_fixed, node.inputs))
 
 
 def _is_fixed(value: ir.Value | None) -> bool:
@@ -194,7 +193,7 @@ def _is_fixed(value: ir.Value | None) -> bool:
     if value is None or value.const_value is not None:
         return True
     node = value.producer()
-    if node is None or node.op_type not in VIEWS | {"Slice", "Split", "Concat"}:
+    if node is None or not passes_on(node, VIEW | _REARRANGED):
         return False
     return all(map(_is_fixed, node.inputs))
 
@@ -206,7 +205,7 @@ def _describe(parameter: Parameter, context: Context) -> None:
     )  # fmt: skip
     parameter.kind = min(kinds, key=order.index, default="other")
     dims = context.of(parameter.value)
-    if any(node.op_type in GATES for node, _ in parameter.uses):
+    if any(record(node).gates for node, _ in parameter.uses):
         parameter.directions = _recurrent_directions(parameter, len(dims))
         return
     if parameter.kind in ("matrix", "embedding", "other"):
@@ -224,7 +223,7 @@ def _describe(parameter: Parameter, context: Context) -> None:
                 directions[usage.node.attributes.get_int("axis", 0)] = "none"
     elif parameter.kind == "kernel":
         node = parameter.uses[0][0]
-        transposed = node.op_type == "ConvTranspose"
+        transposed = (found := linear_of(node)) is not None and found.contracted == 0
         # Where every channel is a group of its own, no channel is summed over.
         alone = transposed and context.sizes(parameter.value)[0][0] == node.attributes.get_int("group", 1)
         directions[0 if transposed else 1] = "out" if alone else "in"
@@ -260,7 +259,7 @@ def table_rows(parameter: Parameter, context: Context) -> MaybeDim:
 
 def _is_experts(parameter: Parameter) -> bool:
     """Whether a parameter is matrices of experts, ``[experts, out, in]``, of an op that holds them all."""
-    return any(op_key(node) == MOE and slot in MATRICES for node, slot in parameter.uses)
+    return any(record(node).experts is not None and slot_of(node, slot) is Slot.WEIGHT for node, slot in parameter.uses)
 
 
 def _contracted_axes(parameter: Parameter, context: Context) -> list[int]:
@@ -306,37 +305,33 @@ def _slot_axis(parameter: Parameter, rank: int) -> int:
 
 
 def _kind(parameter: Parameter, node: ir.Node, slot: int) -> TensorKind:
-    op = node.op_type
+    op, purpose = record(node), slot_of(node, slot)
     spread = sum(size > 1 for size in parameter.value.const_value.shape.numpy())  # type: ignore[union-attr]
-    if op in ("Conv", "ConvTranspose"):
-        return ("table", "kernel", "bias")[slot]
-    if op == "Gemm" and slot == 2:
-        return "bias"
-    slots = _BY_SLOT.get(op_key(node))
-    if slots is not None:
-        return slots.get(slot, "table" if spread > 1 else "other")
-    if is_linear(node):
+    if op.linear is not None and op.linear.form == "kernel":
+        return "kernel" if purpose is Slot.WEIGHT else _KINDS.get(purpose, "table")
+    if op.linear is not None and not op.attention and purpose is not Slot.BIAS:
         return "table" if _is_operand(node, slot) else "matrix"
-    if op in GATES:
-        return _RECURRENT_KINDS.get(slot, "other")
-    if op == "Gather" and slot == 0:
-        return "embedding"
-    if op in _NORMS:
-        return "norm_scale" if slot in (1, 4) else "norm_bias"
-    if op in ("Mul", "Div"):
+    if purpose in _KINDS and (purpose is not Slot.WEIGHT or is_linear(node) or op.gates or op.experts is not None):
+        return _KINDS[purpose]
+    if op.norm is not None:
+        return "norm_bias"
+    if op.attention and op.slots:  # others are known by name alone
+        return "table" if spread > 1 else "other"
+    if computes(node, Calc.PRODUCT, Calc.QUOTIENT):
         other = _other(node, slot)
         normalised = is_normalised(other) or _is_inverse_spread(other)
         return "norm_scale" if spread == 1 and normalised else "scale"
-    if op in ("Add", "Sub", "Sum"):
+    if computes(node, Calc.SUM, Calc.DIFFERENCE):
         if spread > 1:
             return "table"
         return "norm_bias" if _is_scaled_norm(_other(node, slot)) else "bias"
-    return "table" if op in ("Concat", "Expand") else "other"
+    return "table" if passes_on(node, Move.JOINED | Move.REPEATED) else "other"
 
 
 def _is_operand(node: ir.Node, slot: int) -> bool:
     """Whether a linear map is applied to the parameter itself: coordinates, learned queries."""
-    return op_key(node) in ("MatMul", "Gemm") and slot == 0 and parameter_behind(node.inputs[1]) is not None
+    found = linear_of(node)
+    return found is not None and found.form == "product" and slot == 0 and parameter_behind(node.inputs[1]) is not None
 
 
 def _other(node: ir.Node, slot: int) -> ir.Value | None:
@@ -346,7 +341,7 @@ def _other(node: ir.Node, slot: int) -> ir.Value | None:
 def is_normalised(value: ir.Value | None) -> bool:
     """Whether a value is ``x / rms(x)`` or ``(x - mean) / std(x)``, written out in ops."""
     node = _producer(value)
-    if node is None or node.op_type not in ("Mul", "Div"):
+    if node is None or not computes(node, Calc.PRODUCT, Calc.QUOTIENT):
         return False
     return any(_is_spread_measure(operand, 6) for operand in node.inputs)
 
@@ -355,9 +350,9 @@ def _is_spread_measure(value: ir.Value | None, depth: int) -> bool:
     node = _producer(value)
     if node is None or depth == 0:
         return False
-    if node.op_type in ("ReduceMean", "ReduceSumSquare", "ReduceL2", "GlobalAveragePool"):
+    if reduces(node, "mean", "squares", "norm"):
         return True
-    if node.op_type in ("Sqrt", "Reciprocal", "Pow", "Add", "Div", "Sub", "Max"):
+    if computes(node, *_OF_SPREADS):
         return any(_is_spread_measure(operand, depth - 1) for operand in node.inputs)
     return False
 
@@ -365,17 +360,19 @@ def _is_spread_measure(value: ir.Value | None, depth: int) -> bool:
 def _is_inverse_spread(value: ir.Value | None) -> bool:
     """Whether a value is ``1 / std(x)``: a norm's scale may be multiplied with that first."""
     node = _producer(value)
-    return node is not None and node.op_type in ("Reciprocal", "Div", "Pow") and _is_spread_measure(value, 6)
+    return node is not None and computes(node, *_INVERSES) and _is_spread_measure(value, 6)
 
 
 def _is_scaled_norm(value: ir.Value | None) -> bool:
     """Whether a value is a normalised one times a scale: ``scale * (x / std)`` or ``x * (scale / std)``."""
     node = _producer(value)
-    if node is None or node.op_type != "Mul":
+    if node is None or not computes(node, Calc.PRODUCT):
         return False
     if any(is_normalised(operand) for operand in node.inputs) and _has_parameter(node):
         return True
-    factors = [factor for factor in map(_producer, node.inputs) if factor is not None and factor.op_type == "Mul"]
+    factors = [
+        factor for factor in map(_producer, node.inputs) if factor is not None and computes(factor, Calc.PRODUCT)
+    ]
     return any(_has_parameter(factor) and any(map(_is_inverse_spread, factor.inputs)) for factor in factors)
 
 
@@ -385,6 +382,6 @@ def _has_parameter(node: ir.Node) -> bool:
 
 def _producer(value: ir.Value | None) -> ir.Node | None:
     node = value.producer() if value is not None else None
-    while node is not None and node.op_type in _SIMPLE:
+    while node is not None and passes_on(node, IN_ORDER):
         node = node.inputs[0].producer() if node.inputs[0] is not None else None
     return node

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bot_onnx.graph.opening.scheme import QUANTISED_OPS
+from bot_onnx.ops import ANY_MOVE, Move, data_slots, passes_on, record
 
-_MOVES = frozenset("Gather Reshape Transpose Slice Squeeze Unsqueeze Flatten Split Concat Identity".split())
+_MOVED = ANY_MOVE & ~Move.UNPACKED & ~Move.CAST  #: as the packed numbers that they are
 
 
 def quantised_weight(graph: ir.Graph) -> tuple[str, str] | None:
@@ -16,7 +16,7 @@ def quantised_weight(graph: ir.Graph) -> tuple[str, str] | None:
     or after something has moved its numbers: they mean nothing without scale and zero point, and cannot be resampled.
     """
     for node in ir.traversal.RecursiveGraphIterator(graph):
-        if node.op_type not in QUANTISED_OPS:
+        if record(node).packing is None:
             continue
         for value in node.inputs:
             packed = _packed_behind(value)
@@ -35,7 +35,7 @@ def _packed_behind(value: ir.Value | None) -> ir.Value | None:
             small = tensor.size > 1 and len(tensor.shape) > 1 and tensor.dtype.bitwidth <= 8
             return value if small and tensor.dtype != ir.DataType.BOOL else None
         node = value.producer()
-        if node is None or node.op_type not in _MOVES or not node.inputs:
+        if node is None or not passes_on(node, _MOVED) or not node.inputs:
             return None
-        value = node.inputs[0]
+        value = node.inputs[data_slots(node)[0]]
     return None

@@ -9,19 +9,19 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-#: Number of gates that an op packs along one axis.
-GATES = {"LSTM": 4, "GRU": 3, "RNN": 1}
+from bot_onnx.ops import ANY_MOVE, Move, data_slots, passes_on, record
+
 #: Input slots: weights of the input, weights of the state, biases of both, initial states, peepholes.
 INPUT_WEIGHT, STATE_WEIGHT, BIAS, LENGTHS, STATE, CELL, PEEPHOLES = 1, 2, 3, 4, 5, 6, 7
 
-_SHAPING = frozenset("Slice Expand Reshape Unsqueeze Squeeze Transpose Identity Cast Concat Tile Gather Split".split())
+_SHAPING = ANY_MOVE & ~Move.PADDED
 _HELD = 1 << 16  #: elements up to which a tensor is looked at
 
 
 def drop_zero_states(graph: ir.Graph) -> None:
     """Remove initial states that are zeros, in place; what computed them is left for others to remove."""
     for node in graph:
-        if node.op_type not in GATES or node.domain not in ("", "ai.onnx"):
+        if not record(node).gates:
             continue
         for slot in (STATE, CELL):
             if slot < len(node.inputs) and node.inputs[slot] is not None and _is_zero(node.inputs[slot]):
@@ -43,12 +43,12 @@ def _is_zero(value: ir.Value | None) -> bool:
         node = current.producer()
         if node is None:
             return False
-        if node.op_type == "ConstantOfShape":
+        if record(node).fills:
             fill = node.attributes.get("value")
             if fill is not None and np.any(fill.as_tensor().numpy() != 0):
                 return False
-        elif node.op_type in _SHAPING:
-            pending.extend(node.inputs if node.op_type == "Concat" else node.inputs[:1])
+        elif passes_on(node, _SHAPING):
+            pending.extend(node.inputs[slot] for slot in data_slots(node))
         else:
             return False
     return True

@@ -6,27 +6,34 @@ from itertools import pairwise
 
 import onnx_ir as ir
 
+from bot_onnx import ops
 from bot_onnx.graph.layers import LayerChain
-from bot_onnx.graph.nodes import VIEWS, op_key
-from bot_onnx.graph.parameters import Parameter, is_linear, is_parameter, parameter_behind
+from bot_onnx.graph.parameters import Parameter, is_parameter, parameter_behind
 from bot_onnx.graph.types import Residual
+from bot_onnx.ops import (
+    ANY_MOVE,
+    FORM,
+    VIEW,
+    Calc,
+    Move,
+    computes,
+    is_activation,
+    is_layer_norm,
+    is_linear,
+    is_statistic,
+    is_steady,
+    norm_of,
+    norm_parameters,
+    passes_on,
+    reduces,
+)
 
-#: Ops that make zeros of zeros, and the derivative of which is not zero there: what is zero before is zero behind.
-_PASS = frozenset(
-    "Reshape Transpose Cast Identity Dropout Squeeze Unsqueeze Flatten Slice Split Gather Expand Tile Pad DepthToSpace "
-    "SpaceToDepth Resize Upsample AveragePool GlobalAveragePool ReduceMean ReduceSum Gelu Tanh Erf HardSwish Swish "
-    "Mish".split()
-)
-_TERMS = frozenset({"Add", "Sub", "Sum", "Concat"})
-_NORMS = frozenset("LayerNormalization RMSNormalization BatchNormalization GroupNormalization".split())
-_VIEWS = VIEWS | {"Flatten", "Dropout"}  #: ops that pass the stream on, in whatever form
-_STATISTICS = frozenset({"ReduceMean", "ReduceL2", "ReduceSumSquare", "GlobalAveragePool", "InstanceNormalization"})
-#: Ops that activations are, or are written out with.
-_ACTIVATIONS = frozenset(
-    "Relu LeakyRelu PRelu Elu Selu Celu Gelu Mish Swish HardSwish HardSigmoid Sigmoid Softplus Softsign Tanh Erf Clip "
-    "ThresholdedRelu Mul Div Add Sub Exp Pow Max Min com.microsoft::Gelu com.microsoft::FastGelu "
-    "com.microsoft::QuickGelu".split()
-)
+#: Changes of form that make zeros of zeros.
+_PASS = ANY_MOVE & ~Move.CHOSEN & ~Move.JOINED
+#: What may be done to what a norm gave, behind it: a scale, a bias, a number.
+_BEHIND_NORMS = (Calc.SUM, Calc.DIFFERENCE, Calc.PRODUCT, Calc.QUOTIENT)
+#: What activations are written out with.
+_OF_ACTIVATIONS = (*_BEHIND_NORMS, Calc.POWER, Calc.EXTREME)
 _DEPTH = 100  #: nodes from a sum back to what writes to it
 
 
@@ -60,7 +67,7 @@ def _terms(joint: ir.Node, before: ir.Node) -> list[ir.Value]:
 
 def is_sum(node: ir.Node) -> bool:
     """Whether a node adds activations."""
-    return node.op_type == "Add" and not any(v is not None and is_parameter(v) for v in node.inputs)
+    return ops.is_sum(node) and not any(v is not None and is_parameter(v) for v in node.inputs)
 
 
 class _Writers:
@@ -83,18 +90,24 @@ class _Writers:
         parameters = {v.name or "" for v in node.inputs if v is not None and is_parameter(v)}
         if is_linear(node) and (weights := {v.name or "" for v in map(parameter_behind, node.inputs) if v}):
             return weights
-        if node.op_type in _NORMS:
-            return {v.name or "" for v in node.inputs[1:3] if v is not None and is_parameter(v)}
+        if norm_of(node) is not None:
+            given = [v for slot, v in enumerate(node.inputs) if slot in norm_parameters(node)]
+            return {v.name or "" for v in given if v is not None and is_parameter(v)}
         inner = [self.of(v, depth - 1) for v in node.inputs if v is not None and v.const_value is None]
-        if node.op_type in _TERMS:  # every term must be zero
+        if computes(node, Calc.SUM, Calc.DIFFERENCE) or passes_on(node, Move.JOINED):  # every term must be zero
             return set.union(parameters, *inner) if inner and all(inner) else set()
-        if node.op_type == "Mul":  # one factor is enough, a linear map before a trained factor is the better one
+        if computes(node, Calc.PRODUCT):  # one factor is enough, a linear map before a trained factor is the better one
             return next(filter(None, inner), parameters)
-        return inner[0] if inner and (node.op_type in _PASS or _divides(node)) else set()
+        return inner[0] if inner and (_keeps_zero(node) or _divides(node)) else set()
+
+
+def _keeps_zero(node: ir.Node) -> bool:
+    """Whether a node makes zeros of zeros, with a derivative there that is not zero: what is behind can be trained."""
+    return passes_on(node, _PASS) or is_steady(node) or reduces(node, "mean", "sum", "extreme")
 
 
 def _divides(node: ir.Node) -> bool:
-    return node.op_type == "Div" and node.inputs[1] is not None and node.inputs[1].const_value is not None
+    return computes(node, Calc.QUOTIENT) and node.inputs[1] is not None and node.inputs[1].const_value is not None
 
 
 def residual_kind(chain: LayerChain) -> Residual:
@@ -117,7 +130,7 @@ def _passed_between(first: ir.Node, second: ir.Node) -> Residual:
         return "pre-norm"
     if any(any(map(_is_norm, way)) for way in ways):
         return "post-norm"
-    acts = any(all(_is_view(node) or op_key(node) in _ACTIVATIONS for node in way) for way in ways)
+    acts = any(all(_is_view(node) or _acts(node) for node in way) for way in ways)
     return "post-activation" if acts else "unknown"
 
 
@@ -141,12 +154,17 @@ def _way_from(first: ir.Node, value: ir.Value) -> list[ir.Node] | None:
 
 
 def _is_view(node: ir.Node) -> bool:
-    return op_key(node) in _VIEWS
+    return passes_on(node, VIEW)
+
+
+def _acts(node: ir.Node) -> bool:
+    """Whether a node is an activation, or one of those that activations are written out with."""
+    return is_activation(node) or computes(node, *_OF_ACTIVATIONS)
 
 
 def _is_norm(node: ir.Node) -> bool:
     """A norm, or the statistic that one is written out with."""
-    return node.op_type in _NORMS or node.op_type in _STATISTICS
+    return is_statistic(node)
 
 
 def last_norm(chain: LayerChain, parameters: dict[str, Parameter], order: dict[ir.Node, int]) -> set[str]:
@@ -175,15 +193,16 @@ def _norm_before(head: ir.Node) -> set[str]:
     value: ir.Value | None = next((v for v in head.inputs if v is not None and not _is_weight(v)), None)
     while value is not None and (node := value.producer()) is not None:
         scales = {found.name or "" for found in map(_scale_behind, node.inputs) if found is not None}
-        if node.op_type in ("LayerNormalization", "RMSNormalization", "SimplifiedLayerNormalization"):
+        if is_layer_norm(node):
             return names | scales
-        if node.op_type not in ("Add", "Mul", "Div", "Cast", "Reshape", "Identity", "Squeeze", "Gather"):
+        calculates = computes(node, *_BEHIND_NORMS)
+        if not calculates and not passes_on(node, FORM | Move.PICKED):
             return set()
         names |= scales
-        if node.op_type == "Mul" and scales:
+        if computes(node, Calc.PRODUCT) and scales:
             return names
         # Of a view only the first input is data: the shape it takes may be computed.
-        operands = node.inputs if node.op_type in ("Add", "Mul", "Div") else node.inputs[:1]
+        operands = node.inputs if calculates else node.inputs[:1]
         rest = [v for v in operands if v is not None and not _is_weight(v)]
         if len(rest) != 1:
             return set()
@@ -195,7 +214,7 @@ def _scale_behind(value: ir.Value | None) -> ir.Value | None:
     """The parameter that an operand is, whatever number is added to it (norms that scale by 1 + w)."""
     while value is not None and not is_parameter(value):
         node = value.producer()
-        if node is None or node.op_type not in ("Add", "Cast", "Identity", "Unsqueeze") or not _is_weight(value):
+        if node is None or not _forms_weights(node) or not _is_weight(value):
             return None
         value = next((v for v in node.inputs if v is not None and (v.const_value is None or is_parameter(v))), None)
     return value
@@ -204,6 +223,11 @@ def _scale_behind(value: ir.Value | None) -> ir.Value | None:
 def _is_weight(value: ir.Value) -> bool:
     node = value.producer()
     return value.const_value is not None or (
-        node is not None and node.op_type in ("Transpose", "Cast", "Add", "Unsqueeze")
+        node is not None and _forms_weights(node)
         and all(v is not None and _is_weight(v) for v in node.inputs)
     )  # fmt: skip
+
+
+def _forms_weights(node: ir.Node) -> bool:
+    """Whether a node shows weights in another form, or adds to them."""
+    return passes_on(node, VIEW) or ops.is_sum(node)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.rules import Context
+from bot_onnx.graph.types import Role
 
 
 class Roles:
@@ -11,17 +12,17 @@ class Roles:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._roles: dict[Dim, str] = {}
+        self._roles: dict[Dim, Role] = {}
 
-    def give(self, dim: MaybeDim, role: str) -> None:
+    def give(self, dim: MaybeDim, role: Role) -> None:
         """Give a static dim a role unless it has one."""
         if dim is not None and self._context.table.is_static(dim):
             self._roles.setdefault(self._context.table.find(dim), role)
 
-    def of(self, dim: Dim) -> str | None:
+    def of(self, dim: Dim) -> Role | None:
         """Role of a dim, or None."""
         return self._roles.get(self._context.table.find(dim))
 
-    def dims(self, role: str) -> list[Dim]:
+    def dims(self, role: Role) -> list[Dim]:
         """Dims of a role, in the order in which it was given."""
         return [dim for dim, given in self._roles.items() if given == role]

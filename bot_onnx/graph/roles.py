@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bot_onnx.graph.attention import PRODUCTS, Attention, heads_of
+from bot_onnx.graph.attention import Attention, heads_of
+from bot_onnx.graph.dim_store import FreezeKind
 from bot_onnx.graph.dims import Dim, Freeze, MaybeDim
 from bot_onnx.graph.integer_inputs import from_integer_input
 from bot_onnx.graph.layers import LayerChain
-from bot_onnx.graph.nodes import op_key
 from bot_onnx.graph.output_roles import decides_output, give_alphabets, give_outputs
 from bot_onnx.graph.outputs import Interface
 from bot_onnx.graph.parameters import Parameter, table_rows
-from bot_onnx.graph.recurrent import GATES, STATE_WEIGHT
+from bot_onnx.graph.recurrent import STATE_WEIGHT
 from bot_onnx.graph.role_store import Roles
 from bot_onnx.graph.rules import Context
 from bot_onnx.graph.rules.elementwise import reduced_axes
-from bot_onnx.graph.rules.experts import MOE, SCORES
+from bot_onnx.graph.types import Role
+from bot_onnx.ops import Move, carries, is_product, passes_on, record, reduces
 
-_CUTTING = frozenset({"Slice", "Tile", "Pad", "Split", "Reshape", "If"})
+_CUTTING = Move.CUT | Move.REPEATED | Move.PADDED | Move.RESHAPED
 
 
 def assign_roles(
@@ -33,9 +34,9 @@ def assign_roles(
     roles = Roles(context)
     for attention in attentions:
         _attention_roles(context, roles, attention)
-    recurrent = [node for node in graph if node.op_type in GATES] if not attentions else []
+    recurrent = [node for node in graph if record(node).gates] if not attentions else []
     for node in recurrent:  # the state is what runs through such a network
-        roles.give(context.of(node.inputs[STATE_WEIGHT])[-1], "hidden")
+        roles.give(context.of(node.inputs[STATE_WEIGHT])[-1], Role.HIDDEN)
     for chain in chains:
         _give_stream(context, roles, chain.layers[0].start)
     embeddings = [p for p in parameters.values() if p.kind == "embedding"]
@@ -43,14 +44,14 @@ def assign_roles(
         for embedding in embeddings:
             width, rows = context.of(embedding.value)[-1], table_rows(embedding, context)
             if width is not None and rows is not None and context.table.find(width) != context.table.find(rows):
-                roles.give(width, "hidden")
+                roles.give(width, Role.HIDDEN)
     _table_roles(graph, context, roles, embeddings)
     give_alphabets(graph, context, roles)
     _fixed_row_roles(graph, context, roles, parameters)
     for dim in context.conv_groups:
         for leaf in context.table.leaves(dim):
             if context.table.frozen(leaf) is None:
-                roles.give(leaf, "conv_groups")
+                roles.give(leaf, Role.CONV_GROUPS)
     contracted = _contracted(context, parameters)
     _state_roles(context, roles, chains, parameters, contracted)
     _intermediate_roles(context, roles, chains, parameters)
@@ -63,10 +64,10 @@ def assign_roles(
 
 def _attention_roles(context: Context, roles: Roles, attention: Attention) -> None:
     table = context.table
-    roles.give(attention.head_dim, "head_dim")
+    roles.give(attention.head_dim, Role.HEAD_DIM)
     if table.composite(attention.head_dim) is not None:
         for leaf in table.leaves(attention.head_dim):
-            roles.give(leaf, "half_head_dim" if table.frozen(leaf) is None else "count")
+            roles.give(leaf, Role.HALF_HEAD_DIM if table.frozen(leaf) is None else Role.COUNT)
     heads = attention.heads
     if heads is not None:
         leaves = table.leaves(heads)
@@ -75,9 +76,9 @@ def _attention_roles(context: Context, roles: Roles, attention: Attention) -> No
         }
         if len(leaves) > 1:
             for leaf in leaves:
-                roles.give(leaf, "kv_heads" if leaf in key_leaves else "group")
-        roles.give(heads, "heads")
-    roles.give(attention.value_dim, "v_head_dim")
+                roles.give(leaf, Role.KV_HEADS if leaf in key_leaves else Role.GROUP)
+        roles.give(heads, Role.HEADS)
+    roles.give(attention.value_dim, Role.V_HEAD_DIM)
 
 
 def _leaves_of_part(context: Context, value: ir.Value, part: int | None, heads: set[Dim]) -> set[Dim]:
@@ -121,17 +122,17 @@ def _give_stream(context: Context, roles: Roles, joint: ir.Node) -> None:
     Where it is made of hidden already (the two directions of a recurrent layer) it needs no other name.
     """
     static = [dim for dim in reversed(context.of(joint.outputs[0])) if dim is not None and context.table.is_static(dim)]
-    if static and any(roles.of(leaf) == "hidden" for leaf in context.table.leaves(static[0])):
+    if static and any(roles.of(leaf) == Role.HIDDEN for leaf in context.table.leaves(static[0])):
         return
     free = [dim for dim in static if context.table.frozen(dim) is None]
     for dim in [*free, *static][:1]:
-        roles.give(dim, "hidden")
+        roles.give(dim, Role.HIDDEN)
 
 
 def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: list[Parameter]) -> None:
     """Vocab and positions among the looked-up tables; the rows of all others are fixed by who addresses them."""
     table = context.table
-    width = {*map(table.find, roles.dims("hidden"))} | _token_widths(context, embeddings)
+    width = {*map(table.find, roles.dims(Role.HIDDEN))} | _token_widths(context, embeddings)
     given: list[tuple[int, MaybeDim, str]] = []
     computed: list[tuple[int, MaybeDim, str]] = []
     for parameter in embeddings:
@@ -144,7 +145,7 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
             computed.append(row)
         else:
             table.freeze(rows, f"{parameter.name} is looked up by computed indices")
-            roles.give(rows, "count")  # of buckets, of codewords
+            roles.give(rows, Role.COUNT)  # of buckets, of codewords
     tables = {node for parameter in embeddings for node, _ in parameter.uses}
     for node in context.gathers:
         data = context.of(node.inputs[0])
@@ -154,8 +155,8 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
             for leaf in table.leaves(dim) if dim is not None else ():
                 if table.is_static(leaf):
                     reason = f"Gather (node {node.name!r}) picks elements of it by computed indices"
-                    table.freeze(leaf, Freeze("count", reason))
-    for group, role in ((given, "vocab"), (computed, "positions")):
+                    table.freeze(leaf, Freeze(FreezeKind.COUNT, reason))
+    for group, role in ((given, Role.VOCAB), (computed, Role.POSITIONS)):
         if not group:
             continue
         largest = max(size for size, _, _ in group)
@@ -164,7 +165,7 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
                 roles.give(rows, role)
             elif rows is not None and roles.of(rows) is None:
                 table.freeze(rows, f"rows of {name}, addressed by an input or a fixed table")
-                roles.give(rows, "count")
+                roles.give(rows, Role.COUNT)
     _follow_positions(graph, context, roles)
 
 
@@ -186,7 +187,7 @@ def _fixed_row_roles(graph: ir.Graph, context: Context, roles: Roles, parameters
         picked = dims[node.attributes.get_int("axis", 0)] if dims else None
         for leaf in table.leaves(picked) if picked is not None else ():
             if leaf not in channels and table.frozen(leaf) is not None:
-                roles.give(leaf, "count")
+                roles.give(leaf, Role.COUNT)
 
 
 def _token_widths(context: Context, embeddings: list[Parameter]) -> set[Dim]:
@@ -202,7 +203,7 @@ def _token_widths(context: Context, embeddings: list[Parameter]) -> set[Dim]:
 
 def _follow_positions(graph: ir.Graph, context: Context, roles: Roles) -> None:
     """Integer buffers that are cut to the runtime length (position ids) must be as long as the position table."""
-    positions = roles.dims("positions")
+    positions = roles.dims(Role.POSITIONS)
     if not positions:
         return
     size = context.table.size(positions[0])
@@ -210,7 +211,7 @@ def _follow_positions(graph: ir.Graph, context: Context, roles: Roles) -> None:
         tensor = value.const_value
         if tensor is None or not (tensor.dtype.is_integer() or tensor.dtype == ir.DataType.BOOL):
             continue
-        sliced = any(usage.node.op_type in ("Slice", "Gather") and usage.idx == 0 for usage in value.uses())
+        sliced = any(carries(usage.node, usage.idx, Move.CUT | Move.PICKED) for usage in value.uses())
         for dim in context.of(value) if sliced else ():
             if dim is not None and context.table.size(dim) == size and context.table.frozen(dim) is None:
                 context.table.unify(positions[0], dim)
@@ -231,20 +232,20 @@ def _state_roles(
     for chain in chains:
         for node in chain.layers[0].nodes:
             inner = context.contracted.get(node)
-            if node.op_type not in PRODUCTS or node in weighted or inner is None or not context.table.is_static(inner):
+            if not is_product(node) or node in weighted or inner is None or not context.table.is_static(inner):
                 continue
             heads = heads_of(context, node)
             whole = all(context.table.composite(dim) is None for dim in (inner, heads) if dim is not None)
             if whole and context.table.frozen(inner) is None:
-                roles.give(inner, "state")
-                roles.give(heads, "heads")
-    for node in (node for chain in chains for node in chain.layers[0].nodes if node.op_type == "ReduceSum"):
+                roles.give(inner, Role.STATE)
+                roles.give(heads, Role.HEADS)
+    for node in (node for chain in chains for node in chain.layers[0].nodes if reduces(node, "sum")):
         dims = context.of(node.inputs[0])
         for axis in reduced_axes(context, node, len(dims)):
             leaves = context.table.leaves(dim) if (dim := dims[axis]) is not None else []
             for leaf in set(leaves) - contracted if len(leaves) == 1 else ():
                 if context.table.frozen(leaf) is None:
-                    roles.give(leaf, "state")
+                    roles.give(leaf, Role.STATE)
 
 
 def _intermediate_roles(
@@ -269,7 +270,7 @@ def _intermediate_roles(
                         made.append(leaf)
         for leaf in made:
             if leaf in contracted and roles.of(leaf) is None and context.table.frozen(leaf) is None:
-                roles.give(leaf, "intermediate")
+                roles.give(leaf, Role.INTERMEDIATE)
 
 
 def _token_roles(context: Context, roles: Roles, parameters: dict[str, Parameter], attentions: list[Attention]) -> None:
@@ -295,15 +296,15 @@ def _token_roles(context: Context, roles: Roles, parameters: dict[str, Parameter
             rows.update(dict.fromkeys(leaves))
             for leaf in (leaf for dim in dims[:-1] for leaf in table.leaves(dim)):
                 if leaf in attended and table.frozen(leaf) is None:
-                    roles.give(leaf, "tokens")
+                    roles.give(leaf, Role.TOKENS)
         elif parameter.kind == "other":  # cut to the length that is needed, or of an op that is not known
-            cut = all(node.op_type in _CUTTING for node, _ in parameter.uses)
+            cut = all(passes_on(node, _CUTTING) or record(node).bodies for node, _ in parameter.uses)
             rows.update(dict.fromkeys(leaf for leaf in leaves if cut or table.frozen(leaf) is not None))
         else:
             channels.update(leaves)
     for leaf in rows:
         if leaf not in channels:
-            roles.give(leaf, "tokens" if table.frozen(leaf) is None else "count")
+            roles.give(leaf, Role.TOKENS if table.frozen(leaf) is None else Role.COUNT)
 
 
 def _contracted(context: Context, parameters: dict[str, Parameter]) -> set[Dim]:
@@ -324,13 +325,13 @@ def _expert_roles(graph: ir.Graph, context: Context, roles: Roles, contracted: s
     """
     table = context.table
     for node in graph:
-        if op_key(node) == MOE:
-            roles.give(context.of(node.inputs[SCORES])[-1], "experts")
+        if (scores := record(node).experts) is not None:
+            roles.give(context.of(node.inputs[scores])[-1], Role.EXPERTS)
         if node.op_type == "TopK" and not decides_output(node) and (dims := context.of(node.inputs[0])):
             ranked = dims[node.attributes.get_int("axis", -1)]
             for leaf in table.leaves(ranked) if ranked is not None else ():
                 if leaf not in contracted:
-                    roles.give(leaf, "experts")
+                    roles.give(leaf, Role.EXPERTS)
 
 
 def _addressed_roles(context: Context, roles: Roles, parameters: dict[str, Parameter], contracted: set[Dim]) -> None:
@@ -345,5 +346,5 @@ def _addressed_roles(context: Context, roles: Roles, parameters: dict[str, Param
     }
     for leaf in made:
         reason = table.freeze_of(leaf)
-        if leaf not in contracted and reason is not None and reason.kind == "position":
-            roles.give(leaf, "count")
+        if leaf not in contracted and reason is not None and reason.kind is FreezeKind.POSITION:
+            roles.give(leaf, Role.COUNT)

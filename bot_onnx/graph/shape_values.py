@@ -14,6 +14,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bot_onnx.graph.dims import Dim, MaybeDim, Pair
+from bot_onnx.ops import IN_ORDER, find, op_key, passes_on, record
 
 MAX_ELEMENTS = 64
 
@@ -51,21 +52,6 @@ class Opaque:
 Expr = Const | SizeOf | Op | Opaque
 Elements = list[Expr]
 
-_OPERATIONS: dict[str, Callable[..., int]] = {
-    "Add": lambda a, b: a + b,
-    "Sub": lambda a, b: a - b,
-    "Mul": lambda a, b: a * b,
-    "Div": lambda a, b: int(a / b) if b else 0,
-    "Mod": lambda a, b: a % b if b else 0,
-    "Max": max,
-    "Min": min,
-    "Neg": lambda a: -a,
-    "Equal": lambda a, b: int(a == b),
-    "Greater": lambda a, b: int(a > b),
-    "Less": lambda a, b: int(a < b),
-    "Where": lambda c, a, b: a if c else b,
-}
-
 
 def evaluate(expr: Expr, size: Callable[[Dim], Pair], constants: Mapping[tuple[str, int], int] | None = None) -> Pair:
     """Value of ``expr`` in both runs, given sizes of dims and replaced constants."""
@@ -79,7 +65,9 @@ def evaluate(expr: Expr, size: Callable[[Dim], Pair], constants: Mapping[tuple[s
     if isinstance(expr, Opaque):
         return expr.value
     args = [evaluate(arg, size, constants) for arg in expr.args]
-    function = _OPERATIONS[expr.name]
+    known = find(expr.name)
+    assert known is not None and known.whole is not None
+    function = known.whole
     return function(*(a[0] for a in args)), function(*(a[1] for a in args))
 
 
@@ -90,6 +78,21 @@ def constants_of(expr: Expr) -> list[Const]:
     if isinstance(expr, Op):
         return [const for arg in expr.args for const in constants_of(arg)]
     return []
+
+
+_AxesOf = Callable[[ir.Value], tuple[MaybeDim, ...] | None]
+_Follow = Callable[["ShapeValues", ir.Node, int, _AxesOf], Elements | None]
+_FOLLOWED: dict[str, _Follow] = {}
+
+
+def _follows(op: str) -> Callable[[_Follow], _Follow]:
+    """Register how the elements of an op's outputs follow from those of its inputs."""
+
+    def register(function: _Follow) -> _Follow:
+        _FOLLOWED[op] = function
+        return function
+
+    return register
 
 
 class ShapeValues:
@@ -139,49 +142,39 @@ class ShapeValues:
                 for element, a, b in zip(elements, first, second, strict=True)
             ]
 
-    def _compute(
-        self, node: ir.Node, index: int, axes: Callable[[ir.Value], tuple[MaybeDim, ...] | None]
-    ) -> Elements | None:
-        op = node.op_type
-        first = node.inputs[0] if node.inputs else None
-        if op == "Shape":
-            return self._shape(node, axes(first) if first is not None else None)
-        if op in ("Cast", "Squeeze", "Unsqueeze", "Reshape", "Identity"):
-            return self.elements(first)
-        if op == "Concat":
-            parts = [self.elements(value) for value in node.inputs]
-            return None if any(p is None for p in parts) else [e for part in parts if part for e in part]
-        if op == "Gather":
-            return self._gather(first, node.inputs[1])
-        if op == "Slice":
-            return self._slice(node)
-        if op == "Split":
-            return self._split(node, index)
-        if op in ("Expand", "Tile", "ConstantOfShape"):
-            return None
-        if op == "ReduceProd":
-            return self._fold(first)
-        if op == "OneHot":
-            return self._one_hot(node)
-        if op in _OPERATIONS:
-            return self._apply(node)
-        return None
+    def _compute(self, node: ir.Node, index: int, axes: _AxesOf) -> Elements | None:
+        follow = _FOLLOWED.get(op_key(node))
+        if follow is not None:
+            return follow(self, node, index, axes)
+        if passes_on(node, IN_ORDER):
+            return self.elements(node.inputs[0])
+        return self._apply(node) if record(node).whole is not None else None
 
-    def _shape(self, node: ir.Node, dims: tuple[MaybeDim, ...] | None) -> Elements | None:
+    @_follows("Shape")
+    def _shape(self, node: ir.Node, index: int, axes: _AxesOf) -> Elements | None:
+        value = node.inputs[0]
+        dims = axes(value) if value is not None else None
         if dims is None:
             return None
         start = node.attributes.get_int("start", 0)
         stop = node.attributes.get_int("end", len(dims))
         return [Const(1) if dim is None else SizeOf(dim) for dim in dims[start:stop]]
 
-    def _gather(self, data: ir.Value | None, indices: ir.Value | None) -> Elements | None:
-        elements, picks = self.elements(data), self.elements(indices)
+    @_follows("Concat")
+    def _concat(self, node: ir.Node, index: int, axes: _AxesOf) -> Elements | None:
+        parts = [self.elements(value) for value in node.inputs]
+        return None if any(p is None for p in parts) else [e for part in parts if part for e in part]
+
+    @_follows("Gather")
+    def _gather(self, node: ir.Node, index: int, axes: _AxesOf) -> Elements | None:
+        elements, picks = (self.elements(value) for value in node.inputs)
         if elements is None or picks is None or not all(isinstance(pick, Const) for pick in picks):
             return None
         chosen = [pick.value for pick in picks if isinstance(pick, Const)]
         return [elements[i] for i in chosen] if all(-len(elements) <= i < len(elements) for i in chosen) else None
 
-    def _one_hot(self, node: ir.Node) -> Elements | None:
+    @_follows("OneHot")
+    def _one_hot(self, node: ir.Node, index: int, axes: _AxesOf) -> Elements | None:
         """One number among equal ones: how some exporters write the repeats of a single axis."""
         place, depth = (self._constant(value) for value in node.inputs[:2])
         both = self.elements(node.inputs[2])
@@ -189,14 +182,16 @@ class ShapeValues:
             return None
         return [both[1] if index == place % depth else both[0] for index in range(depth)]
 
-    def _split(self, node: ir.Node, index: int) -> Elements | None:
+    @_follows("Split")
+    def _split(self, node: ir.Node, index: int, axes: _AxesOf) -> Elements | None:
         """The elements of output ``index``: as many as it showed, behind those of the outputs before it."""
         elements = self.elements(node.inputs[0])
         sizes = [self._observed[output.name or ""][0].size for output in node.outputs[: index + 1]]
         start = sum(sizes[:index])
         return None if elements is None else elements[start : start + sizes[index]]
 
-    def _slice(self, node: ir.Node) -> Elements | None:
+    @_follows("Slice")
+    def _slice(self, node: ir.Node, index: int, axes: _AxesOf) -> Elements | None:
         elements = self.elements(node.inputs[0])
         bounds = [self._constant(value) for value in node.inputs[1:3]]
         step = self._constant(node.inputs[4]) if len(node.inputs) > 4 and node.inputs[4] is not None else 1
@@ -211,8 +206,9 @@ class ShapeValues:
         first, second = evaluate(elements[0], self._size)
         return first if first == second else None
 
-    def _fold(self, value: ir.Value | None) -> Elements | None:
-        elements = self.elements(value)
+    @_follows("ReduceProd")
+    def _fold(self, node: ir.Node, index: int, axes: _AxesOf) -> Elements | None:
+        elements = self.elements(node.inputs[0])
         if not elements:
             return None
         result = elements[0]
@@ -228,4 +224,4 @@ class ShapeValues:
         columns = [elements * length if len(elements) == 1 else elements for elements in inputs if elements]
         if any(len(column) != length for column in columns):
             return None
-        return [Op(node.op_type, tuple(args)) for args in zip(*columns, strict=True)]
+        return [Op(op_key(node), tuple(args)) for args in zip(*columns, strict=True)]

@@ -14,8 +14,8 @@ import onnx_ir as ir
 from bot_onnx.graph.attention import Attention, projections
 from bot_onnx.graph.dims import Dim
 from bot_onnx.graph.nodes import behind_views
-from bot_onnx.graph.parameters import is_linear
 from bot_onnx.graph.rules import Context
+from bot_onnx.ops import is_linear
 
 Blocks = tuple[tuple[int, int], ...]  #: (start, length) along an axis
 

@@ -13,7 +13,8 @@ from collections.abc import Hashable, Iterable
 import onnx_ir as ir
 
 from bot_onnx.graph.layers import LayerChain, is_weighted
-from bot_onnx.graph.nodes import behind_views, op_key
+from bot_onnx.graph.nodes import behind_views
+from bot_onnx.ops import attends, op_key
 
 
 def strays(graph: ir.Graph, chains: list[LayerChain]) -> list[int]:
@@ -29,7 +30,7 @@ def strays(graph: ir.Graph, chains: list[LayerChain]) -> list[int]:
 
 def _alike(chain: LayerChain, rest: Counter[Hashable]) -> int:
     nodes = chain.layers[0].nodes
-    if not any(node.op_type == "Softmax" or node.op_type.endswith("Attention") for node in nodes):
+    if not any(map(attends, nodes)):
         return 0
     own = _weighted(nodes)
     found = {key: rest[key] // number for key, number in own.items() if rest[key] >= number}

@@ -18,20 +18,19 @@ from bot_onnx.graph.dims import Dim as DimRoot
 from bot_onnx.graph.dims import MaybeDim
 from bot_onnx.graph.layers import LayerChain
 from bot_onnx.graph.names import chain_names, name_dims, stack_name
-from bot_onnx.graph.nodes import op_key
 from bot_onnx.graph.normalise import is_literal
 from bot_onnx.graph.opening import stored_type
 from bot_onnx.graph.outputs import Interface, find_interface
-from bot_onnx.graph.parameters import Parameter, is_linear, is_variance, offset_of
+from bot_onnx.graph.parameters import Parameter, is_variance, offset_of
 from bot_onnx.graph.residual import last_norm, norms_before, residual_kind, residual_writers
 from bot_onnx.graph.role_store import Roles
 from bot_onnx.graph.rules import Context
-from bot_onnx.graph.rules.attention import ROTARY_CACHES
 from bot_onnx.graph.sinusoids import recognise_sinusoids
 from bot_onnx.graph.strays import strays
 from bot_onnx.graph.ties import find_twins, tied_places
 from bot_onnx.graph.turns import turn_length
 from bot_onnx.graph.types import Chain, Direction, Stack, Structure, TiedHead
+from bot_onnx.ops import FORM, Calc, Move, Slot, carries, computes, is_linear, slot_of
 
 #: What a norm without weights of its own has for them, where its op asks for some.
 _UNTRAINED: dict[str, int] = {"norm_scale": 1, "norm_bias": 0}
@@ -189,9 +188,9 @@ def _is_rotary_cache(value: ir.Value) -> bool:
         current = pending.pop()
         seen += 1
         for usage in current.uses():
-            if usage.idx in ROTARY_CACHES.get(op_key(usage.node), ()):
+            if slot_of(usage.node, usage.idx) is Slot.ROTATION:
                 return True
-            if usage.node.op_type in ("Gather", "Cast", "Slice", "Unsqueeze", "Identity") and usage.idx == 0:
+            if carries(usage.node, usage.idx, FORM | Move.PICKED):
                 pending.extend(usage.node.outputs)
     return False
 
@@ -202,7 +201,7 @@ def _scales_channels(context: Context, value: ir.Value) -> bool:
     others = [
         other
         for usage in value.uses()
-        if usage.node.op_type == "Mul"
+        if computes(usage.node, Calc.PRODUCT)
         for other in usage.node.inputs
         if other is not None and other is not value and other.const_value is None
     ]

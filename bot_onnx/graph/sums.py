@@ -9,8 +9,7 @@ import onnx_ir as ir
 
 from bot_onnx.graph.nodes import fresh_name, names_in
 from bot_onnx.graph.spelling import forget_spelling, stands_for_sum
-
-_LINEAR = frozenset({"MatMul", "Conv", "ConvTranspose", "Gemm"})
+from bot_onnx.ops import is_linear
 
 
 def write_out_sums(graph: ir.Graph) -> None:
@@ -36,7 +35,7 @@ def _split(graph: ir.Graph, node: ir.Node, taken: set[str]) -> None:
     fixed = [value for value in operands if value.const_value is not None]
     moving = [value for value in operands if value.const_value is None]
     if fixed and moving:
-        linear = [value for value in moving if (made := value.producer()) is not None and made.op_type in _LINEAR]
+        linear = [value for value in moving if (made := value.producer()) is not None and is_linear(made)]
         first, second = (linear or moving)[0], fixed[0]
     else:
         first, second = operands[:2]

@@ -7,6 +7,7 @@ the ONNX graph itself.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Literal
 
 DimKind = Literal["leaf", "product", "concat"]
@@ -14,7 +15,32 @@ TensorKind = Literal["matrix", "kernel", "embedding", "table", "norm_scale", "no
 Direction = Literal["out", "in", "index", "none"]
 Residual = Literal["pre-norm", "post-norm", "post-activation", "unknown", "none"]
 
+
 #: Roles a spec can address by key; every other dim is addressed by its name or id through ``dims``.
+class Role(StrEnum):
+    """What a dim is for, as far as the graph shows it."""
+
+    HIDDEN = "hidden"  #: the residual stream
+    HEADS = "heads"
+    KV_HEADS = "kv_heads"
+    HEAD_DIM = "head_dim"
+    INTERMEDIATE = "intermediate"  #: made by one matrix of a layer, and contracted by the next
+    VOCAB = "vocab"
+    POSITIONS = "positions"
+    V_HEAD_DIM = "v_head_dim"
+    GROUP = "group"  #: query heads per head of keys
+    HALF_HEAD_DIM = "half_head_dim"
+    STATE = "state"  #: contracted between two activations of a layer that are no attention
+    CONV_GROUPS = "conv_groups"
+    EXPERTS = "experts"
+    TOKENS = "tokens"  #: rows of tables that are added or joined to activations
+    OUT = "out"  #: shown by a graph output, and read by no weight
+    COUNT = "count"  #: a number of things, such as the 3 of a fused qkv
+    IO = "io"  #: of a graph input
+    SPATIAL = "spatial"
+    FREE = "free"  #: anything else
+
+
 SPEC_ROLES = ("hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "positions")
 
 
@@ -31,12 +57,7 @@ class Dim:
             ordered ``concat`` (2304 = q + k + v).
         parts: ids of the parts for a product or concat, in order; the same id may stand there twice
             (rotary: head_dim = half + half).
-        role: one of :data:`SPEC_ROLES`, or ``v_head_dim``, ``group`` (query heads per kv head), ``half_head_dim``,
-            ``state`` (contracted between two activations of a layer that are no attention), ``conv_groups`` (of a
-            grouped convolution), ``count`` (a number of things, such as the 3 of a fused qkv), ``io``, ``spatial``,
-            ``tokens`` (rows of tables that are added or joined to activations), ``out`` (shown by a graph output, and
-            read by no weight: the user's interface),
-            ``free`` (anything else that can be resized).
+        role: see :class:`Role`.
         frozen: None if the dim can be resized, else the reason why not.
         occurrences: ``(initializer name, axis)`` pairs.
         outputs: names of the graph outputs that show the dim, or that are decided or summed over it.
@@ -47,7 +68,7 @@ class Dim:
     size: int
     kind: DimKind
     parts: tuple[str, ...]
-    role: str
+    role: Role
     frozen: str | None
     occurrences: tuple[tuple[str, int], ...]
     outputs: tuple[str, ...] = ()

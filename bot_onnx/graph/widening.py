@@ -13,8 +13,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bot_onnx.graph.analysis import Analysis
-from bot_onnx.graph.channel_labels import REDUCTIONS, RMS, Epsilon, WideningLaw
+from bot_onnx.graph.channel_labels import Epsilon, WideningLaw
 from bot_onnx.graph.new_channels import ChannelWalk
+from bot_onnx.ops import Axes, is_layer_norm, record
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,11 +50,11 @@ def normalised_dims(analysis: Analysis) -> frozenset[str]:
     table = analysis.context.table
     found: set[str] = set()
     for node in analysis.model.graph:
-        if node.op_type in REDUCTIONS:
+        if record(node).axes is Axes.REDUCED:
             after = {table.find(dim) for dim in analysis.context.of(node.outputs[0]) if dim is not None}
             before = [table.find(dim) for dim in analysis.context.of(node.inputs[0]) if dim is not None]
             gone = [dim for dim in before if dim not in after]
-        elif node.op_type == "LayerNormalization" or node.op_type in RMS:
+        elif is_layer_norm(node):
             gone = [table.find(dim) for dim in analysis.context.of(node.inputs[0])[-1:] if dim is not None]
         else:
             continue

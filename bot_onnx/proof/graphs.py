@@ -19,15 +19,12 @@ from bot_onnx.graph.bodies import bodies_of, is_entry, nested_protos
 from bot_onnx.graph.normalise import node_inputs
 from bot_onnx.graph.observe import holds_sequence, shape_values
 from bot_onnx.graph.tensor_protos import held_proto
+from bot_onnx.ops import record
 
 Array = NDArray[np.generic]
 
 KEPT_LAYERS = 2  #: of every chain, so that what one layer hands to the next is seen
 _NARROW = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
-#: Ops that draw at random: their results are given instead, so that two networks see the same.
-RANDOM = frozenset(
-    {"RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike", "Bernoulli", "Multinomial"}
-)
 
 
 @contextmanager
@@ -93,7 +90,7 @@ class Excerpt:
         }
         needed = self._needed()
         self.nodes = [node for node in graph if node in needed]
-        self.random = [value for node in self.nodes if node.op_type in RANDOM for value in node.outputs]
+        self.random = [value for node in self.nodes if record(node).random for value in node.outputs]
         self._renamed = {old.name or "": new.name or "" for old, new in self._alias.items()}
 
     def _needed(self) -> set[ir.Node]:
@@ -118,7 +115,7 @@ class Excerpt:
         return [
             value
             for node in self.nodes
-            if bodies[node] is None and not is_entry(node) and node.op_type not in RANDOM
+            if bodies[node] is None and not is_entry(node) and not record(node).random
             for value in node.outputs
             if value.name and value.name not in arithmetic and not holds_sequence(value)
         ]
@@ -138,9 +135,7 @@ class Excerpt:
         for domain, version in model.opset_imports.items():
             proto.opset_import.append(onnx.OperatorSetIdProto(domain=domain, version=version))
         proto.graph.name = "miniature"
-        proto.graph.node.extend(
-            nested_protos([node for node in graph if node in chosen and node.op_type not in RANDOM])
-        )
+        proto.graph.node.extend(nested_protos([node for node in graph if node in chosen and not record(node).random]))
         _rename(proto.graph.node, self._renamed)
         proto.graph.input.extend(_port(value) for value in [*graph.inputs, *self.random])
         for name in dict.fromkeys(value.name or "" for node in chosen for value in node_inputs(node)):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 
 from bot_onnx.errors import GraphError
-from bot_onnx.graph.types import Dim, Structure
+from bot_onnx.graph.types import Dim, Role, Structure
 
 
 def combine(dim: Dim, sizes: Mapping[str, int]) -> int:
@@ -67,8 +67,8 @@ class Composition:
         found: dict[tuple[str, str], tuple[Dim, Dim]] = {}
         for product in self.products():
             parts = [self.dims[part] for part in product.parts]
-            kv = next((part for part in parts if part.role == "kv_heads"), None)
-            group = next((part for part in parts if part.role == "group"), None)
+            kv = next((part for part in parts if part.role == Role.KV_HEADS), None)
+            group = next((part for part in parts if part.role == Role.GROUP), None)
             if kv and group:
                 found[kv.id, group.id] = (kv, group)
         return list(found.values())
@@ -81,7 +81,7 @@ class Composition:
             if not any(dim.parts == pair for dim in self.products()):
                 ident = f"{kv.id}*{group.id}"
                 size = kv.size * group.size
-                self.dims[ident] = Dim(ident, "heads", size, "product", pair, "heads", None, kv.occurrences)
+                self.dims[ident] = Dim(ident, "heads", size, "product", pair, Role.HEADS, None, kv.occurrences)
                 added.append(ident)
         return added
 

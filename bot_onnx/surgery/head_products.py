@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
+from bot_onnx.ops import Axes, Slot, is_layer_norm, record
 from bot_onnx.surgery.head_walk import COPIES, IMAGE, UNIT, Doubled, HeadWalk, Misfit, walks
 
 
@@ -60,14 +61,14 @@ def along_others(walk: HeadWalk, node: ir.Node, held: dict[int, Doubled]) -> Non
     if set(held) != {0} or held[0].grouped:
         raise Misfit("has a weight for every head")
     label, rank = held[0], len(walk.shape(node.inputs[0]))
-    if node.op_type.startswith("Reduce"):
+    if record(node).axes is Axes.REDUCED:
         given = walk.told(node, 1, "axes")
         axes = {axis % rank for axis in given} if given else set(range(rank))
         kept = node.attributes.get_int("keepdims", 1)
         gone = 0 if kept else sum(axis < label.axis for axis in axes)
     else:
         first = node.attributes.get_int("axis", -1) % rank
-        axes = set(range(first, rank)) if "Norm" in node.op_type and "Lp" not in node.op_type else {first}
+        axes = set(range(first, rank)) if is_layer_norm(node) else {first}
         gone = 0
     if label.axis in axes:
         raise Misfit("sums over the heads")
@@ -105,7 +106,7 @@ def attention(walk: HeadWalk, node: ir.Node, held: dict[int, Doubled]) -> None:
             raise Misfit("would have one head where the others have two")
         for slot in (1, 2):
             _whole_heads(walk, node, slot, held[slot])
-    for slot in (3, 4) if grouped else (4, 5):
+    for slot in record(node).inputs_for(Slot.PAST):
         past = node.inputs[slot] if slot < len(node.inputs) else None
         if past is not None:
             walk.demand(past, Doubled(1))

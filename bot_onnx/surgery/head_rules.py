@@ -10,15 +10,11 @@ import numpy as np
 import onnx_ir as ir
 
 from bot_onnx.graph.dims import times
+from bot_onnx.ops import keys, works_place_by_place
 from bot_onnx.surgery.head_walk import COPIES, IMAGE, UNIT, Doubled, HeadWalk, Misfit, numbers, regrouped, walks
 
 
-@walks(
-    *(
-        "Abs Add Cast Clip CastLike Cos Div Dropout Equal Erf Exp Identity Max Min Mul Neg Not Pow Reciprocal Relu "
-        "Sigmoid Sin Sqrt Sub Sum Tanh Where"
-    ).split()
-)
+@walks(*keys(works_place_by_place))
 def elementwise(walk: HeadWalk, node: ir.Node, held: dict[int, Doubled]) -> None:
     """Axes line up from the right; what has no such axis goes to both heads, what has the query heads to groups."""
     out = node.outputs[0]

@@ -15,8 +15,9 @@ import numpy as np
 import onnx_ir as ir
 
 from bot_onnx.graph.dims import Pair, times
-from bot_onnx.graph.nodes import behind_views, names_in, op_key
+from bot_onnx.graph.nodes import behind_views, names_in
 from bot_onnx.graph.opening.builder import Opener
+from bot_onnx.ops import IN_PLACE, op_key, passes_on
 
 Blocks = tuple[tuple[int, int], ...]
 COPIES = 2  #: heads that one becomes
@@ -153,7 +154,7 @@ class HeadWalk:
         if value in self.labels:
             return
         node = value.producer()
-        if node is not None and (node.op_type not in ("Cast", "Identity") or node.inputs[0] is None):
+        if node is not None and (not passes_on(node, IN_PLACE) or node.inputs[0] is None):
             raise Misfit(f"reads '{value.name}', which would have one head where the others have two")
         if node is not None and node.inputs[0] is not None:
             self.demand(node.inputs[0], label)

@@ -19,6 +19,7 @@ from bot_onnx.graph.parameters import parameter_behind
 from bot_onnx.graph.residual import norms_before
 from bot_onnx.graph.types import Dim, Stack, Structure
 from bot_onnx.graph.widening import Widening, find_widening, normalised_dims
+from bot_onnx.ops import IN_ORDER, passes_on
 from bot_onnx.stack.types import Law
 from bot_onnx.surgery.scales import write_number
 from bot_onnx.surgery.types import ConstantPatch
@@ -152,7 +153,7 @@ def _looked_up(node: ir.Node) -> str:
         if made.op_type == "Gather":
             weight = parameter_behind(made.inputs[0])
             return (weight.name or "") if weight is not None else ""
-        if made.op_type not in ("Cast", "Reshape", "Identity"):
+        if not passes_on(made, IN_ORDER):
             return ""
         value = made.inputs[0]
     return ""

@@ -18,6 +18,7 @@ from bot_onnx.errors import GraphError
 from bot_onnx.graph.layers import LayerChain
 from bot_onnx.graph.nodes import fresh_name, names_in
 from bot_onnx.graph.numbering import Numbering
+from bot_onnx.ops import measures
 
 Kind = Literal["input", "output"]
 
@@ -100,7 +101,7 @@ class Ports:
             first, *others = family.members
             for value in others if family.kind == "input" else ():
                 for usage in list(value.uses()):
-                    if usage.node.op_type in ("Shape", "Size") and value.shape == first.shape:
+                    if measures(usage.node) and value.shape == first.shape:
                         usage.node.replace_input_with(usage.idx, first)
 
     def restore(self, count: int) -> None:

@@ -24,19 +24,9 @@ from numpy.typing import NDArray
 from bot_onnx.errors import GraphError
 from bot_onnx.graph.data_files import named_files
 from bot_onnx.graph.opening import Scheme
+from bot_onnx.ops import Packing, Slot, linear_of, records, slot_of
 from bot_onnx.surgery.calibrated import Calibrated
 from bot_onnx.surgery.static_pairs import put_roundings
-
-#: Ops whose weights a dynamic quantiser packs, by an op that such a file then has.
-_PACKED_AS = {
-    "MatMulInteger": ("MatMul", "Gemm"),
-    "ConvInteger": ("Conv",),
-    "QAttention": ("Attention",),
-    "DynamicQuantizeLSTM": ("LSTM",),
-    "DequantizeLinear": ("Gather",),
-    "QEmbedLayerNormalization": ("Gather",),
-}
-_CONSUMERS = {"MatMul": 1, "Gemm": 1, "Conv": 1, "Gather": 0}
 
 
 def check_requantisable(scheme: Scheme | None, path: str) -> None:
@@ -99,11 +89,23 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
         tempfile.tempdir = before
 
 
+def _packings(name: str) -> list[Packing]:
+    """What ops of a name have to do with quantised numbers."""
+    return [op.packing for op in records() if op.name == name and op.packing is not None]
+
+
+def _takes_packed(node: ir.Node, slot: int) -> bool:
+    """Whether an input is a weight that is packed along rows: of a product, a convolution, a lookup."""
+    known, purpose = linear_of(node), slot_of(node, slot)
+    rows = known is not None and (known.form == "product" or (known.form == "kernel" and known.contracted == 1))
+    return purpose is Slot.TABLE or (purpose is Slot.WEIGHT and rows)
+
+
 def _dynamic(scheme: Scheme, source: Path, target: Path) -> None:
     from onnxruntime.quantization import QuantType, quantize_dynamic
 
     present = [name for name, _ in scheme.ops]
-    chosen = [op for name in present for op in _PACKED_AS.get(name, ())]
+    chosen = [op for name in present for known in _packings(name) for op in known.packs]
     quantize_dynamic(
         source,
         target,
@@ -118,7 +120,8 @@ def _dynamic(scheme: Scheme, source: Path, target: Path) -> None:
 def _blocks(scheme: Scheme, source: Path, target: Path) -> None:
     from onnxruntime.quantization.matmul_nbits_quantizer import MatMulNBitsQuantizer
 
-    tables = any(name == "GatherBlockQuantized" for name, _ in scheme.ops)
+    blocks = (known for name, _ in scheme.ops for known in _packings(name) if known.scheme == "blocks")
+    tables = any(known.weight == 0 for known in blocks)
     quantiser = MatMulNBitsQuantizer(
         onnx.load(source),
         bits=scheme.bits,
@@ -164,7 +167,7 @@ def _pack(model: ir.Model, scheme: Scheme, names: Collection[str] | None) -> Non
         tensor = value.const_value
         if tensor is None or tensor.dtype != ir.DataType.FLOAT or len(tensor.shape) < 2 or not uses:
             continue
-        if any(_CONSUMERS.get(usage.node.op_type) != usage.idx for usage in uses):
+        if not all(_takes_packed(usage.node, usage.idx) for usage in uses):
             continue
         if names is not None and value.name not in names:
             continue
@@ -175,8 +178,10 @@ def _pack(model: ir.Model, scheme: Scheme, names: Collection[str] | None) -> Non
 
 def _channels(node: ir.Node) -> int:
     """Axis of a weight that has a scale for each index, where channels have their own."""
-    turned = node.op_type == "Gemm" and node.attributes.get_int("transB", 0) != 0
-    return 0 if turned or node.op_type in ("Conv", "Gather") else -1
+    known = linear_of(node)
+    if known is None or known.form != "product":
+        return 0
+    return 0 if known.flips is not None and node.attributes.get_int(known.flips[1], 0) != 0 else -1
 
 
 def _packed(

@@ -14,26 +14,24 @@ from numpy.typing import NDArray
 
 from bot_onnx.graph.fitting_sizes import Fitting
 from bot_onnx.graph.inputs import TEXT, InputSpec, Pair, open_sizes
+from bot_onnx.ops import IN_PLACE, Move, keeps_indices, passes_on
 
 Feeds = dict[str, NDArray[Any]]
 Shape = tuple[int, ...]
-
-_INDEX_FORMS = frozenset({"Cast", "Reshape", "Unsqueeze", "Squeeze", "Identity", "Expand", "Clip"})
-_TABLE_FORMS = frozenset({"Cast", "Identity", "DequantizeLinear"})
 
 
 def index_ranges(graph: onnx.GraphProto) -> dict[str, int]:
     """Number of rows of the table that a value addresses, by value; the smallest where it addresses several."""
     tables = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
     for node in graph.node:
-        if node.op_type in _TABLE_FORMS and node.input[0] in tables:
+        if passes_on(node, IN_PLACE | Move.UNPACKED) and node.input[0] in tables:
             tables[node.output[0]] = tables[node.input[0]]
     ranges: dict[str, int] = {}
     for node in reversed(graph.node):
         if node.op_type == "Gather" and tables.get(node.input[0]):
             axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 0)
             rows, addressed = tables[node.input[0]][axis], node.input[1]
-        elif node.op_type in _INDEX_FORMS and node.output and node.output[0] in ranges:
+        elif keeps_indices(node) and node.output and node.output[0] in ranges:
             rows, addressed = ranges[node.output[0]], node.input[0]
         else:
             continue

@@ -10,15 +10,13 @@ import numpy as np
 import onnx_ir as ir
 
 from bot_onnx.graph.analysis import Analysis
+from bot_onnx.graph.types import Role
+from bot_onnx.ops import FORM, IN_ORDER, Move, function_of, is_bounded, passes_on
 from bot_onnx.verify.feeding import Feeds
 from bot_onnx.verify.types import Check
 from bot_onnx.verify.validity import Shapes
 
-_FORM = frozenset({"Identity", "Cast", "Reshape", "Squeeze", "Unsqueeze"})
-_BOUNDED = frozenset({"Softmax", "Sigmoid", "HardSigmoid", "Tanh"})  # their results are no logits
-_PICKED = _FORM | {"Transpose", "Slice", "Gather", "Split", "Flatten"}
-#: Results that are half and a bit: however small one is, it is as exact as numbers near 1 are (2e-7), and no more.
-_NEAR_ONE = frozenset({"Sigmoid", "HardSigmoid"})
+#: What differences of results near 1 are measured by at least: they are as exact as these (2e-7).
 _LEAST_SCALE = 1e-2
 _SHOWN = 3
 
@@ -48,17 +46,26 @@ def output_axes(analysis: Analysis) -> dict[str, OutputAxes]:
             for axis in analysis.context.of(value)
         ]
         roles = tuple(None if dim is None else dim.role for dim in found)
-        logits = bool(roles) and roles[-1] in ("vocab", "out") and _last_op(value) not in _BOUNDED
-        least = _LEAST_SCALE if _last_op(value, _PICKED) in _NEAR_ONE else 0.0
+        last = _last_node(value, IN_ORDER)
+        bounded = last is not None and is_bounded(last)
+        logits = bool(roles) and roles[-1] in (Role.VOCAB, Role.OUT) and not bounded
+        least = _LEAST_SCALE if _lies_near_one(_last_node(value, FORM | Move.PICKED)) else 0.0
         described[value.name or ""] = OutputAxes(roles, logits, least)
     return described
 
 
-def _last_op(value: ir.Value, passed: Container[str] = _FORM) -> str | None:
+def _lies_near_one(node: ir.Node | None) -> bool:
+    """Whether a node gives half and a bit, or one less a bit, for small numbers: a Sigmoid."""
+    function = None if node is None else function_of(node)
+    return node is not None and function is not None and not function.zero and is_bounded(node)
+
+
+def _last_node(value: ir.Value, passed: Move) -> ir.Node | None:
+    """The node that computed a value, in whatever form of ``passed`` it is."""
     node = value.producer()
-    while node is not None and node.op_type in passed and node.inputs and node.inputs[0] is not None:
+    while node is not None and passes_on(node, passed) and node.inputs and node.inputs[0] is not None:
         node = node.inputs[0].producer()
-    return None if node is None else node.op_type
+    return node
 
 
 def check_outputs(

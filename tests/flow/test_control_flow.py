@@ -12,7 +12,7 @@ import pytest
 
 import bot_onnx
 from bot_onnx.errors import DimError
-from bot_onnx.graph.bodies import MARKS
+from bot_onnx.ops import MARKS
 from bot_onnx.runtime import session
 from tests.flow.bodies import FLOAT, Body, branching, linear, looping, scanning
 from tests.graphs import GraphBuilder, save

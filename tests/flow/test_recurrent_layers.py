@@ -12,14 +12,16 @@ import pytest
 import bot_onnx
 from bot_onnx.graph.dims import DimTable
 from bot_onnx.graph.observe import Observation
-from bot_onnx.graph.recurrent import GATES
 from bot_onnx.graph.rules import Context, apply
 from bot_onnx.graph.shape_values import ShapeValues
+from bot_onnx.ops import records
 from tests.graphs import GraphBuilder, save
 from tests.oracle.compare import analysis_of, distance, run_at_two_sizes, transplant
 
 HIDDEN, WIDTH = 8, 6
 TOLERANCE = 1e-5
+
+GATES = {op.name: op.gates for op in records() if op.gates}
 
 
 def recurrent_layer(

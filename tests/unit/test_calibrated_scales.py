@@ -18,7 +18,14 @@ def activation_scales(path: Path) -> list[float]:
     """Scales by which activations are rounded, in graph order."""
     graph = onnx.load(path).graph
     held = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
-    slots = {"QuantizeLinear": 1, "QLinearConv": 6, "QLinearAdd": 6, "QLinearGlobalAveragePool": 3, "QGemm": 7}
+    slots = {
+        "QuantizeLinear": 1,
+        "QLinearConv": 6,
+        "QLinearAdd": 6,
+        "QLinearMul": 6,
+        "QLinearGlobalAveragePool": 3,
+        "QGemm": 7,
+    }
     return [
         float(held[node.input[slots[node.op_type]]].reshape(-1)[0])
         for node in graph.node
@@ -36,7 +43,7 @@ def packed_weights(path: Path) -> dict[str, tuple[int, ...]]:
 @pytest.mark.parametrize("per_channel", [False, True])
 @pytest.mark.parametrize("form", ["QDQ", "QOperator"])
 def test_growth_by_copies_keeps_every_scale(form: str, per_channel: bool, tmp_path: Path) -> None:
-    source = quantised(convolutions(), tmp_path, form, QuantType.QUInt8, per_channel=per_channel)
+    source = quantised(convolutions(gain=0.5), tmp_path, form, QuantType.QUInt8, per_channel=per_channel)
     out = tmp_path / "out.onnx"
     result = bot_onnx.resize(source, {"width": 2.0}, out, requantize=True)
     before, after = set(activation_scales(source)), set(activation_scales(out))
@@ -49,7 +56,7 @@ def test_growth_by_copies_keeps_every_scale(form: str, per_channel: bool, tmp_pa
 
 @pytest.mark.parametrize("form", ["QDQ", "QOperator"])
 def test_what_shrinks_loses_its_scales_and_the_plan_says_so(form: str, tmp_path: Path) -> None:
-    source = quantised(convolutions(), tmp_path, form, QuantType.QInt8)
+    source = quantised(convolutions(gain=0.5), tmp_path, form, QuantType.QInt8)
     out, plain = tmp_path / "out.onnx", tmp_path / "floats.onnx"
     result = bot_onnx.resize(source, {"width": 0.5}, out, requantize=True)
     bot_onnx.resize(source, {"width": 0.5}, plain)
@@ -65,7 +72,7 @@ def test_what_shrinks_loses_its_scales_and_the_plan_says_so(form: str, tmp_path:
 
 def test_only_what_was_quantised_is(tmp_path: Path) -> None:
     """A convolution that the source computes in floating point stays so."""
-    model = convolutions()
+    model = convolutions(gain=0.5)
     left = model.graph.node[3].input[1]
     source = quantised(model, tmp_path, "QDQ", QuantType.QUInt8, per_channel=True, left_out=[model.graph.node[3].name])
     out = tmp_path / "out.onnx"

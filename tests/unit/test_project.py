@@ -13,6 +13,7 @@ PACKAGE = ROOT / "bot_onnx"
 ORDER = (
     "errors",
     "runtime",
+    "ops",
     "graph",
     "stack",
     "spec",

@@ -16,21 +16,6 @@ from bot_onnx.graph.opening.saturation import saturated
 Open = Callable[["Quantised", Opener], bool]
 OPENERS: dict[str, Open] = {}
 
-#: Ops that move numbers without computing; quantised ones stay so. Slots of their data, None: all inputs.
-MOVES: dict[str, tuple[int, ...] | None] = {
-    "Gather": (0,), "Reshape": (0,), "Transpose": (0,), "Slice": (0,), "Squeeze": (0,), "Unsqueeze": (0,),
-    "Flatten": (0,), "Split": (0,), "Expand": (0,), "Tile": (0,), "Identity": (0,), "MaxPool": (0,), "Concat": None,
-    "Where": (1, 2), "Resize": (0,), "DepthToSpace": (0,), "SpaceToDepth": (0,), "GatherND": (0,), "Relu": (0,),
-}  # fmt: skip
-
-
-#: Slots of operands whose scale and zero point are the two inputs behind them.
-MEANING_BEHIND: dict[str, tuple[int, ...]] = {
-    "DequantizeLinear": (0,), "QLinearMatMul": (0, 3), "QLinearConv": (0, 3), "QGemm": (0, 3), "QLinearAdd": (0, 3),
-    "QLinearMul": (0, 3), "QLinearWhere": (1, 4), "QLinearSigmoid": (0,), "QLinearLeakyRelu": (0,),
-    "QLinearSoftmax": (0,), "QLinearAveragePool": (0,), "QLinearGlobalAveragePool": (0,), "QLinearReduceMean": (0,),
-}  # fmt: skip
-
 
 @dataclass(slots=True)
 class Quantised:

@@ -12,13 +12,13 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from bot_onnx.graph.nodes import behind_views, names_in, op_key
+from bot_onnx.graph.nodes import behind_views, names_in
 from bot_onnx.graph.opening.builder import Attribute, Opener
+from bot_onnx.ops import contracts, op_key
 
 MICROSOFT = "com.microsoft"
 Open = Callable[[Opener], None]
 _OPENERS: dict[str, Open] = {}
-_CONTRACTING = frozenset({"MatMul", "Gemm", "MatMulNBits", "MatMulInteger", "FusedMatMul", "Attention"})
 
 
 def _opens(*ops: str) -> Callable[[Open], Open]:
@@ -71,7 +71,7 @@ def _skip_norm(site: Opener) -> None:
 def _is_linear(value: ir.Value) -> bool:
     made = behind_views(value)
     node = made.producer() if made is not None else None
-    return node is not None and node.op_type in _CONTRACTING
+    return node is not None and contracts(node)
 
 
 @_opens("SimplifiedLayerNormalization", f"{MICROSOFT}::SimplifiedLayerNormalization")

@@ -6,7 +6,8 @@ import numpy as np
 import onnx_ir as ir
 
 from bot_onnx.graph.opening.builder import Opener
-from bot_onnx.graph.opening.counterparts import MOVES, Quantised, opens, product
+from bot_onnx.graph.opening.counterparts import Quantised, opens, product
+from bot_onnx.ops import Calc, Move, computes, data_slots, is_sum, passes_on, record
 
 
 @opens("MatMulInteger", "ConvInteger")
@@ -52,7 +53,7 @@ def _integer_product(state: Quantised, site: Opener) -> bool:
 def _rounding(value: ir.Value) -> tuple[ir.Value | None, ir.Value | None] | None:
     """Scale and zero point that a value was quantised with."""
     node = value.producer()
-    while node is not None and node.op_type in MOVES and MOVES[node.op_type] == (0,):
+    while node is not None and record(node).alike and data_slots(node) == (0,):
         value = node.inputs[0] or value
         node = value.producer()
     if node is None or node.op_type not in ("QuantizeLinear", "DynamicQuantizeLinear"):
@@ -75,14 +76,18 @@ def _flat(site: Opener, value: ir.Value) -> ir.Value:
     return site.constant(np.asarray(tensor.numpy()).reshape(-1), "scales")
 
 
-_ROUNDINGS = frozenset({"Cast", "Floor", "Round", "Ceil"})
-_FORMS = frozenset({"Reshape", "Unsqueeze", "Squeeze", "Identity"})
+_FORMS = Move.KEPT | Move.RESHAPED
+
+
+def _keeps_bias(node: ir.Node) -> bool:
+    """Whether what a node makes of a bias is the bias, rounded, or in another form or type."""
+    return computes(node, Calc.ROUNDING) or passes_on(node, _FORMS | Move.CAST)
 
 
 def _unrounded(addend: ir.Value | None, factors: list[ir.Value]) -> ir.Value | None:
     """The bias that was divided by the scales and rounded to be added to a product of integers."""
     node = None if addend is None else addend.producer()
-    while node is not None and (node.op_type in _ROUNDINGS or node.op_type in _FORMS) and node.inputs[0] is not None:
+    while node is not None and _keeps_bias(node) and node.inputs[0] is not None:
         node = node.inputs[0].producer()
     if node is None or node.op_type != "Div" or node.inputs[1] is None:
         return None
@@ -100,7 +105,7 @@ def _form(site: Opener, addend: ir.Value | None, bias: ir.Value) -> ir.Value:
     forms = []
     node = None if addend is None else addend.producer()
     while node is not None and node.op_type != "Div" and node.inputs[0] is not None:
-        forms += [node] if node.op_type in _FORMS else []
+        forms += [node] if passes_on(node, _FORMS) else []
         node = node.inputs[0].producer()
     for form in reversed(forms):
         kept = {name: attribute.value for name, attribute in form.attributes.items()}
@@ -118,14 +123,14 @@ def _scaled(node: ir.Node) -> tuple[ir.Node, list[ir.Value], ir.Value | None] | 
         if len(users) != 1 or current.outputs[0].is_graph_output():
             break
         ahead = users[0]
-        if ahead.op_type == "Mul":
+        if computes(ahead, Calc.PRODUCT):
             own = current.outputs[0]
             factors += [
                 leaf for value in ahead.inputs if value is not None and value is not own for leaf in _leaves(value)
             ]
-        elif ahead.op_type == "Add" and addend is None and not factors and current is node:
+        elif is_sum(ahead) and addend is None and not factors and current is node:
             addend = next((value for value in ahead.inputs if value is not current.outputs[0]), None)
-        elif ahead.op_type != "Cast":
+        elif not passes_on(ahead, Move.CAST):
             break
         current = ahead
         if len(factors) > 1:

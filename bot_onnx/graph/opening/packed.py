@@ -28,7 +28,7 @@ def lazily(make: Callable[[], Floats], dtype: ir.DataType, shape: tuple[int, ...
 
     def produce() -> Tensor:
         try:
-            values = np.asarray(make(), dtype=dtype.numpy(), order="C")
+            values = np.asarray(make(), dtype=dtype.numpy(), order="C")  # a number stays one, without an axis
         except (ValueError, IndexError, TypeError) as error:
             raise GraphError(f"{_unfit(shape)}: {one_line(error)}; export the model again") from error
         if values.shape != shape:

@@ -13,10 +13,10 @@ import onnx_ir as ir
 from bot_onnx.graph.nodes import names_in
 from bot_onnx.graph.opening import integers, quantised_layers
 from bot_onnx.graph.opening.builder import Attribute, Opener
-from bot_onnx.graph.opening.counterparts import MEANING_BEHIND, MOVES, OPENERS, Quantised, opens, plain_name
+from bot_onnx.graph.opening.counterparts import OPENERS, Quantised, opens, plain_name
 from bot_onnx.graph.opening.roundings import Grid, rounded_by
 from bot_onnx.graph.opening.saturation import saturated
-from bot_onnx.graph.opening.scheme import QUANTISED_OPS
+from bot_onnx.ops import data_slots, record
 
 _FAMILIES = (integers, quantised_layers)  # imported to register their ops
 
@@ -36,7 +36,7 @@ class Opened:
 
 def open_quantised(graph: ir.Graph) -> Opened:
     """Write quantised ops of ``graph`` in floating point, in place; those that cannot be followed stay."""
-    if not any(node.op_type in QUANTISED_OPS for node in graph):
+    if not any(record(node).packing is not None for node in graph):
         return Opened()
     graph.sort()
     state = Quantised(graph, taken=names_in(graph))
@@ -46,7 +46,7 @@ def open_quantised(graph: ir.Graph) -> Opened:
         opener = OPENERS.get(node.op_type)
         if opener is not None:
             opener(state, Opener(graph, node, state.taken))
-        elif node.op_type in MOVES:
+        elif record(node).alike:
             _move(state, Opener(graph, node, state.taken))
     return Opened(
         tuple((value, plain_name(str(key[0]))) for key, value in state.weights.items()),
@@ -83,9 +83,7 @@ def _dequantise(state: Quantised, site: Opener) -> bool:
 def _move(state: Quantised, site: Opener) -> None:
     """Beside an op that moves quantised numbers, the same op on their counterparts."""
     node = site.node
-    slots = MOVES[node.op_type]
-    chosen = range(len(node.inputs)) if slots is None else slots
-    operands = {slot: value for slot in chosen if (value := site.input(slot)) is not None}
+    operands = {slot: value for slot in data_slots(node) if (value := site.input(slot)) is not None}
     if not any(value in state.floats or _is_small(value) for value in operands.values()):
         return
     inputs = list(node.inputs)
@@ -115,11 +113,11 @@ def _meaning(value: ir.Value) -> tuple[ir.Value, ir.Value | None] | None:
         if usage is None:
             return None
         node, slot = usage.node, usage.idx
-        if node.op_type in MOVES:
+        if record(node).alike:
             value = node.outputs[0]
             continue
-        first = MEANING_BEHIND.get(node.op_type, ())
-        if slot not in first and not (node.op_type == "QLinearConcat" and slot % 3 == 2):
+        packing = record(node).packing
+        if packing is None or not (slot in packing.meant or (packing.every and slot % 3 == 2)):
             return None
         scale, zero_point = (node.inputs[i] if i < len(node.inputs) else None for i in (slot + 1, slot + 2))
         known = scale is not None and scale.const_value is not None and scale.const_value.size == 1

@@ -12,14 +12,9 @@ import numpy as np
 import onnx_ir as ir
 
 from bot_onnx.graph.opening.builder import Opener
+from bot_onnx.ops import keeps_sign, operands_of, record
 
 _SIX = 6.0
-_NEVER_NEGATIVE = frozenset("Relu Sigmoid Softmax HardSigmoid Abs Exp Softplus Sqrt".split())
-_OF_THE_FIRST = frozenset(
-    "MaxPool AveragePool GlobalAveragePool GlobalMaxPool Flatten Reshape Transpose Slice Squeeze Unsqueeze Gather "
-    "Split ReduceMean ReduceMax ReduceSum Identity Cast Expand DepthToSpace SpaceToDepth Tile".split()
-)
-_OF_ALL = frozenset({"Add", "Mul", "Concat", "Max", "Min"})
 _FURTHEST = 64  #: values that are looked at behind one
 
 
@@ -69,12 +64,12 @@ def _never_negative(value: ir.Value) -> bool:
             tensor = current.const_value
             if tensor is None or tensor.size > _FURTHEST or (np.asarray(tensor.numpy()) < 0).any():
                 return False
-        elif node.op_type in _OF_THE_FIRST or node.op_type in _OF_ALL:
-            pending += [v for v in (node.inputs if node.op_type in _OF_ALL else node.inputs[:1]) if v is not None]
+        elif keeps_sign(node):
+            pending += [v for slot in operands_of(node) if (v := node.inputs[slot]) is not None]
         elif node.op_type == "Clip":
             low = node.inputs[1] if len(node.inputs) > 1 else None
             if low is None or low.const_value is None or (np.asarray(low.const_value.numpy()) < 0).any():
                 return False
-        elif node.op_type not in _NEVER_NEGATIVE:
+        elif not record(node).positive:
             return False
     return False

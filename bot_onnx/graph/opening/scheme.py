@@ -7,21 +7,12 @@ from typing import Literal
 
 import onnx_ir as ir
 
+from bot_onnx.ops import record
+
 Kind = Literal["dynamic", "static", "weights", "blocks"]
 
-#: Ops that take or make quantised numbers, by what they say of the scheme.
-DYNAMIC = frozenset(
-    "DynamicQuantizeLinear MatMulInteger ConvInteger DynamicQuantizeMatMul DynamicQuantizeLSTM "
-    "MatMulIntegerToFloat QAttention".split()
-)
-STATIC = frozenset(
-    "QLinearMatMul QLinearConv QGemm QLinearAdd QLinearMul QLinearSigmoid QLinearLeakyRelu QLinearSoftmax "
-    "QLinearAveragePool QLinearGlobalAveragePool QLinearConcat QLinearReduceMean QLinearWhere QuantizeLinear".split()
-)
-BLOCKS = frozenset({"MatMulNBits", "GatherBlockQuantized"})
-PACKED = frozenset({"DequantizeLinear", "QEmbedLayerNormalization", "MatMulBnb4", "QMoE", "MatMulFpQ4"})
-QUANTISED_OPS = DYNAMIC | STATIC | BLOCKS | PACKED
-
+#: Kinds, the one first that decides where a file has ops of several.
+_FIRST: tuple[Kind, ...] = ("static", "dynamic", "blocks", "weights")
 _WORDS = {
     "dynamic": "weights quantised, activations at run time",
     "static": "weights and activations quantised by calibrated scales",
@@ -62,20 +53,15 @@ class Scheme:
 
 def read_scheme(graph: ir.Graph) -> Scheme | None:
     """The scheme of a graph, or None where nothing is quantised."""
-    nodes = [node for node in graph if node.op_type in QUANTISED_OPS]
+    nodes = [node for node in graph if record(node).packing is not None]
     packed = [value for node in nodes for value in node.inputs if _is_packed(value)]
     if not nodes or not packed:
         return None
     counts: dict[str, int] = {}
     for node in nodes:
         counts[node.op_type] = counts.get(node.op_type, 0) + 1
-    present = set(counts)
-    kind: Kind = (
-        "static" if present & STATIC
-        else "dynamic" if present & DYNAMIC
-        else "blocks" if present & BLOCKS
-        else "weights"
-    )  # fmt: skip
+    present = {packing.scheme for node in nodes if (packing := record(node).packing) is not None}
+    kind = next(kind for kind in _FIRST if kind in present)
     blocks = [b for node in nodes if (b := node.attributes.get_int("block_size", 0))]
     types = dict.fromkeys(_type(node, value) for node in nodes for value in node.inputs if _is_packed(value))
     return Scheme(
@@ -85,7 +71,7 @@ def read_scheme(graph: ir.Graph) -> Scheme | None:
         any(_has_channel_scales(node) for node in nodes),
         blocks[0] if blocks else 0,
         not any(_has_zero_point(node) for node in nodes),
-        next((node.attributes.get_int("bits", 4) for node in nodes if node.op_type in BLOCKS), 8),
+        next((node.attributes.get_int("bits", 4) for node in nodes if _in_blocks(node)), 8),
         next((a for node in nodes if (a := node.attributes.get_int("accuracy_level", 0))), 0),
     )
 
@@ -98,12 +84,16 @@ def _is_packed(value: ir.Value | None) -> bool:
 
 def _type(node: ir.Node, value: ir.Value | None) -> str:
     tensor = value.const_value if value is not None else None
-    if tensor is None or (
-        value is not node.inputs[0 if node.op_type == "GatherBlockQuantized" else 1] and (node.op_type in BLOCKS)
-    ):
+    packing = record(node).packing
+    if tensor is None or packing is None or (_in_blocks(node) and value is not node.inputs[packing.weight]):
         return ""
-    bits = node.attributes.get_int("bits", 4 if node.op_type in BLOCKS else 0)
+    bits = node.attributes.get_int("bits", 4 if _in_blocks(node) else 0)
     return f"{bits}-bit" if bits else tensor.dtype.name
+
+
+def _in_blocks(node: ir.Node) -> bool:
+    packing = record(node).packing
+    return packing is not None and packing.scheme == "blocks"
 
 
 def _has_channel_scales(node: ir.Node) -> bool:
@@ -116,8 +106,9 @@ def _has_channel_scales(node: ir.Node) -> bool:
 
 
 def _has_zero_point(node: ir.Node) -> bool:
-    slot = {"MatMulNBits": 3, "GatherBlockQuantized": 3, "DequantizeLinear": 2, "MatMulInteger": 3}.get(node.op_type)
+    packing = record(node).packing
+    slot = None if packing is None else packing.zero_point
     if slot is None or slot >= len(node.inputs) or node.inputs[slot] is None:
         return False
     tensor = node.inputs[slot].const_value  # type: ignore[union-attr]
-    return tensor is not None and (node.op_type in BLOCKS or bool(tensor.numpy().astype("float32").any()))
+    return tensor is not None and (_in_blocks(node) or bool(tensor.numpy().astype("float32").any()))

@@ -9,12 +9,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bot_onnx.graph.nodes import VIEWS, names_in
+from bot_onnx.graph.nodes import names_in
 from bot_onnx.graph.opening.builder import Opener
+from bot_onnx.ops import VIEW, Calc, computes, passes_on, reads_weights
 
 _PACKED = frozenset({ir.DataType.INT8, ir.DataType.UINT8, ir.DataType.INT4, ir.DataType.UINT4})
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
-_READERS = frozenset("MatMul Gemm Conv ConvTranspose Gather Einsum LSTM GRU RNN FusedMatMul".split())
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ def name_dequantisation(graph: ir.Graph) -> None:
     """Write spelled-out dequantisation of weights as DequantizeLinear, in place, where a scale a channel will do."""
     taken: set[str] = set()
     for node in list(graph):
-        if node.op_type not in ("Mul", "Div") or node.domain not in ("", "ai.onnx") or node.graph is not graph:
+        if not computes(node, Calc.PRODUCT, Calc.QUOTIENT) or node.graph is not graph:
             continue
         packed = _packed(node)
         if packed is None or not _is_weight(node.outputs[0]):
@@ -80,7 +80,7 @@ def _packed(node: ir.Node) -> _Packed | None:
 def _is_weight(value: ir.Value) -> bool:
     """Whether an op computes with the value as with a weight; masks are stored as small integers, too."""
     readers = [usage.node for usage in value.uses()]
-    return any(node.op_type in _READERS or (node.op_type in VIEWS and _is_weight(node.outputs[0])) for node in readers)
+    return any(reads_weights(node) or (passes_on(node, VIEW) and _is_weight(node.outputs[0])) for node in readers)
 
 
 def _constant(value: ir.Value | None) -> NDArray[Any] | None:

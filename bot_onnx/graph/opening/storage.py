@@ -16,9 +16,10 @@ import onnx_ir as ir
 from bot_onnx.graph.nodes import names_in
 from bot_onnx.graph.opening.builder import Opener
 from bot_onnx.graph.opening.packed import lazily
+from bot_onnx.ops import ONE_TO_ONE, Move, passes_on
 
 _STORED = "bot_onnx.stored"
-_VIEWS = frozenset({"Transpose", "Reshape", "Unsqueeze", "Squeeze", "Identity"})
+_UNCAST = ONE_TO_ONE & ~Move.CAST  #: another form in the same type
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 
 
@@ -94,7 +95,7 @@ def _weight(value: ir.Value | None) -> ir.Value | None:
         if value.const_value is not None:
             return value if value.const_value.dtype in _FLOATS else None
         node = value.producer()
-        if node is None or node.op_type not in _VIEWS:
+        if node is None or not passes_on(node, _UNCAST):
             return None
         value = node.inputs[0]
     return None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bot_onnx.graph.nodes import op_key
 from bot_onnx.graph.rules import (
     attention,
     elementwise,
@@ -24,6 +23,7 @@ from bot_onnx.graph.rules import (
 from bot_onnx.graph.rules.base import RULES, Context, Requirement
 from bot_onnx.graph.rules.selection import hold_picked
 from bot_onnx.graph.rules.unknown import follow_unknown
+from bot_onnx.ops import op_key
 
 __all__ = ["Context", "Requirement", "apply", "hold_picked"]
 

@@ -11,15 +11,9 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from bot_onnx.graph.dims import EQUAL_PARTS, MaybeDim
-from bot_onnx.graph.nodes import op_key
 from bot_onnx.graph.rules.base import AttentionDims, Axes, Context, rule
+from bot_onnx.ops import Slot, record
 
-#: Input slots of tables of cosines and sines ``[positions or batch, …, half of what turns]``.
-ROTARY_CACHES = {
-    "RotaryEmbedding": (1, 2),
-    "com.microsoft::RotaryEmbedding": (2, 3),
-    "com.microsoft::GroupQueryAttention": (7, 8),
-}
 _Parts = tuple[int | None, int | None]
 _NOT_UNDERSTOOD = "its heads are not understood"
 
@@ -220,7 +214,7 @@ def group_query_attention(context: Context, node: ir.Node) -> None:
             context,
             node,
             query.head_dim,
-            ROTARY_CACHES[op_key(node)],
+            _tables(node),
             node.attributes.get_int("rotary_interleaved", 0),
             0,
         )
@@ -319,10 +313,16 @@ def _count(context: Context, number: int) -> MaybeDim:
     return dim
 
 
+def _tables(node: ir.Node) -> tuple[int, int]:
+    """Input slots of tables of cosines and sines ``[positions or batch, …, half of what turns]``."""
+    cosines, sines = record(node).inputs_for(Slot.ROTATION)
+    return cosines, sines
+
+
 @rule("RotaryEmbedding", "com.microsoft::RotaryEmbedding")
 def rotary_embedding(context: Context, node: ir.Node) -> None:
     """Pairs of head_dim turn by the angles of a table; heads and the rest of head_dim pass."""
-    caches = ROTARY_CACHES[op_key(node)]
+    caches = _tables(node)
     dims = context.of(node.inputs[0])
     heads = node.attributes.get_int("num_heads", 0)
     rotated = node.attributes.get_int("rotary_embedding_dim", 0)

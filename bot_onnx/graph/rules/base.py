@@ -12,6 +12,7 @@ from bot_onnx.graph.dims import Dim, DimTable, Freeze, MaybeDim, Pair
 from bot_onnx.graph.observe import Observation
 from bot_onnx.graph.probe import Alignment
 from bot_onnx.graph.shape_values import Elements, Expr, ShapeValues, SizeOf
+from bot_onnx.ops import find
 
 Axes = tuple[MaybeDim, ...]
 
@@ -151,10 +152,16 @@ RULES: dict[str, Rule] = {}
 
 
 def rule(*ops: str) -> Callable[[Rule], Rule]:
-    """Register a rule for ONNX ops (default domain, or ``domain::op``)."""
+    """Register a rule for ONNX ops (default domain, or ``domain::op``).
+
+    Raises:
+        KeyError: an op without a record: what a rule says of axes is not all that has to be known of an op.
+    """
 
     def register(function: Rule) -> Rule:
         for op in ops:
+            if find(op) is None:
+                raise KeyError(f"op {op} has a rule, but no record in bot_onnx/ops")
             RULES[op] = function
         return function
 

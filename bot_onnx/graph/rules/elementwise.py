@@ -5,23 +5,10 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bot_onnx.graph.rules.base import Context, axis_of, broadcast, rule
-
-_ELEMENTWISE = (
-    "Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr BitwiseXor Cast Ceil Celu "
-    "Cos Cosh Div Elu Equal Erf Exp Floor Gelu Greater GreaterOrEqual HardSigmoid HardSwish Identity IsInf IsNaN "
-    "LeakyRelu Less LessOrEqual Log Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow Reciprocal Relu Round Selu Sigmoid "
-    "Sign Sin Sinh Softplus Softsign Sqrt Sub Sum Tan Tanh ThresholdedRelu Where Xor"
-).split()
-_UNARY_BY_FIRST = (
-    "CastLike Clip CumSum Dropout Hardmax LogSoftmax LpNormalization LRN MeanVarianceNormalization Shrink Softmax "
-    "Trilu Swish com.microsoft::Gelu com.microsoft::FastGelu com.microsoft::QuickGelu com.microsoft::Trilu"
-).split()
-_REDUCTIONS = (
-    "ReduceL1 ReduceL2 ReduceLogSum ReduceLogSumExp ReduceMax ReduceMean ReduceMin ReduceProd ReduceSum ReduceSumSquare"
-).split()
+from bot_onnx.ops import Axes, keys, record
 
 
-@rule(*_ELEMENTWISE)
+@rule(*keys(lambda op: op.axes is Axes.BROADCAST))
 def elementwise(context: Context, node: ir.Node) -> None:
     """Axes line up from the right; equal ones are the same dim."""
     merged = broadcast(context, [context.of(value) for value in node.inputs if value is not None])
@@ -29,7 +16,7 @@ def elementwise(context: Context, node: ir.Node) -> None:
         context.put(output, merged)
 
 
-@rule(*_UNARY_BY_FIRST)
+@rule(*keys(lambda op: op.axes is Axes.FIRST))
 def like_first(context: Context, node: ir.Node) -> None:
     """The outputs have the axes of the first input."""
     dims = context.of(node.inputs[0])
@@ -44,7 +31,7 @@ def bias_softmax(context: Context, node: ir.Node) -> None:
     context.put(node.outputs[0], context.of(node.inputs[0]))
 
 
-@rule(*_REDUCTIONS, "ArgMax", "ArgMin")
+@rule(*keys(lambda op: op.axes is Axes.REDUCED))
 def reduction(context: Context, node: ir.Node) -> None:
     """Reduced axes become 1 or go; the others stay."""
     value = node.inputs[0]
@@ -69,8 +56,8 @@ def global_pool(context: Context, node: ir.Node) -> None:
 
 def reduced_axes(context: Context, node: ir.Node, rank: int) -> set[int]:
     """Axes that a reduction makes 1, or drops."""
-    if node.op_type in ("ArgMax", "ArgMin"):
-        return {axis_of(node, "axis", 0, rank)}
+    if (chosen := record(node).chooses) is not None:
+        return {axis_of(node, "axis", chosen, rank)}
     axes: list[int] | None = None
     if "axes" in node.attributes:
         axes = list(node.attributes["axes"].as_ints())

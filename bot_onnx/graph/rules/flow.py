@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bot_onnx.graph.bodies import MARKS, entry_of, returned, scan_axes
+from bot_onnx.graph.bodies import entry_of, returned, scan_axes
 from bot_onnx.graph.dims import MaybeDim
 from bot_onnx.graph.rules.base import Axes, Context, rule
+from bot_onnx.ops import MARKS
 
 
 @rule(f"{MARKS}::If")

@@ -8,12 +8,14 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
+from bot_onnx.graph.dim_store import FreezeKind
 from bot_onnx.graph.dims import EQUAL_PARTS, Dim, Freeze, MaybeDim
 from bot_onnx.graph.nodes import behind_views
 from bot_onnx.graph.rules.base import Axes, Context, rule
+from bot_onnx.ops import norm_of
 
-KERNEL = Freeze("spatial", "taps of a kernel")
-SPATIAL = Freeze("spatial", "a spatial size, which follows from the input")
+KERNEL = Freeze(FreezeKind.SPATIAL, "taps of a kernel")
+SPATIAL = Freeze(FreezeKind.SPATIAL, "a spatial size, which follows from the input")
 _SIZES = 3  #: input of Resize that holds the size of every axis
 
 
@@ -156,8 +158,8 @@ def channel_normalization(context: Context, node: ir.Node) -> None:
     dims = context.of(value)
     last = node.op_type == "GroupNorm" and node.attributes.get_int("channels_last", 1) != 0
     channels = dims[-1 if last else 1] if len(dims) > 1 else None
-    if channels is not None and node.op_type in _GROUPED:
-        _normalise_groups(context, node, channels)
+    if channels is not None and (known := norm_of(node)) is not None and known.groups is not None:
+        _normalise_groups(context, node, known.groups, channels)
     elif node.op_type == "InstanceNormalization" and _folds_channels(context, value, channels):
         context.table.freeze(channels, EQUAL_PARTS)
     if _standardises_weights(node):
@@ -188,12 +190,8 @@ def _standardises_weights(node: ir.Node) -> bool:
     return not bool(np.all(scale.const_value.numpy() == 1))
 
 
-_GROUPED = {"GroupNormalization": "num_groups", "GroupNorm": "groups"}  #: op -> attribute that counts the groups
-
-
-def _normalise_groups(context: Context, node: ir.Node, channels: Dim) -> None:
-    """Split channels into groups, the number of which stays."""
-    name = _GROUPED[node.op_type]
+def _normalise_groups(context: Context, node: ir.Node, name: str, channels: Dim) -> None:
+    """Split channels into groups, the number of which (the attribute ``name``) stays."""
     groups = node.attributes[name].as_int()
     table = context.table
     if table.size(channels) == (groups, groups):  # every channel for itself

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from bot_onnx.graph.dim_store import FreezeKind
 from bot_onnx.graph.dims import Freeze, MaybeDim
 from bot_onnx.graph.rules.base import Axes, Context, axis_of, rule
 
 
 def _reason(node: ir.Node) -> Freeze:
-    return Freeze("position", f"{node.op_type} (node {node.name!r}) indexes this axis by computed positions")
+    return Freeze(FreezeKind.POSITION, f"{node.op_type} (node {node.name!r}) indexes this axis by computed positions")
 
 
 def _hold(context: Context, node: ir.Node, dims: Axes) -> None:

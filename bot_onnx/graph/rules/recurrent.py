@@ -9,18 +9,20 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from bot_onnx.graph.dim_store import FreezeKind
 from bot_onnx.graph.dims import EQUAL_PARTS, Freeze, MaybeDim
-from bot_onnx.graph.recurrent import BIAS, CELL, GATES, INPUT_WEIGHT, LENGTHS, PEEPHOLES, STATE, STATE_WEIGHT
+from bot_onnx.graph.recurrent import BIAS, CELL, INPUT_WEIGHT, LENGTHS, PEEPHOLES, STATE, STATE_WEIGHT
 from bot_onnx.graph.rules.base import Axes, Context, rule
+from bot_onnx.ops import keys, record
 
 _PEEPHOLE_GATES = 3
 
 
-@rule(*GATES)
+@rule(*keys(lambda op: op.gates > 0))
 def recurrent(context: Context, node: ir.Node) -> None:
     """X [time, batch, in], W [directions, gates * hidden, in] and R [directions, gates * hidden, hidden]."""
     table = context.table
-    gates = GATES[node.op_type]
+    gates = record(node).gates
     data = context.of(node.inputs[0])
     weight, state_weight = context.of(node.inputs[INPUT_WEIGHT]), context.of(node.inputs[STATE_WEIGHT])
     hidden = state_weight[2]
@@ -37,9 +39,8 @@ def recurrent(context: Context, node: ir.Node) -> None:
             directions = table.unify(directions, dims[0])
             table.unify(dims[1], expected)
     if directions is not None:
-        table.freeze(
-            directions, Freeze("count", f"{EQUAL_PARTS.detail}: the directions of {node.op_type} (node {node.name!r})")
-        )
+        detail = f"{EQUAL_PARTS.detail}: the directions of {node.op_type} (node {node.name!r})"
+        table.freeze(directions, Freeze(FreezeKind.COUNT, detail))
     batch_first = node.attributes.get_int("layout", 0) == 1
     time, batch = (data[1], data[0]) if batch_first else (data[0], data[1])
     state = [batch, directions, hidden] if batch_first else [directions, batch, hidden]

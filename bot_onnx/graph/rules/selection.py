@@ -7,8 +7,10 @@ from itertools import accumulate
 import numpy as np
 import onnx_ir as ir
 
+from bot_onnx.graph.dim_store import FreezeKind
 from bot_onnx.graph.dims import Freeze, MaybeDim
 from bot_onnx.graph.rules.base import Context, axis_of, broadcast, rule
+from bot_onnx.ops import measures
 
 _HUGE = 1 << 30  #: a bound beyond this means "to the end"
 
@@ -43,7 +45,7 @@ def hold_picked(context: Context) -> None:
     """
     table = context.table
     for node, dim in context.picked:
-        reason = Freeze("count", f"Gather (node {node.name!r}) picks elements of it by constant indices")
+        reason = Freeze(FreezeKind.COUNT, f"Gather (node {node.name!r}) picks elements of it by constant indices")
         indices, composite = node.inputs[1], table.composite(dim)
         single = indices is not None and indices.const_value is not None and indices.const_value.size == 1
         numbers = context.numbers(indices) if single else None
@@ -71,7 +73,7 @@ def _only_measured(node: ir.Node) -> bool:
     first_or_last = indices is not None and indices.const_value is not None and bool(
         np.isin(indices.const_value.numpy(), (0, -1)).all()
     )  # fmt: skip
-    return first_or_last and all(usage.node.op_type in ("Shape", "Size") for usage in node.outputs[0].uses())
+    return first_or_last and all(measures(usage.node) for usage in node.outputs[0].uses())
 
 
 def _is_shape(context: Context, value: ir.Value) -> bool:

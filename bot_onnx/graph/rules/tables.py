@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from bot_onnx.graph.dim_store import FreezeKind
 from bot_onnx.graph.dims import Freeze, MaybeDim
 from bot_onnx.graph.rules.base import Context, rule
 
 
-@rule("Shape", "Size", "NonZero", "EyeLike", "Bernoulli", "RandomNormalLike", "RandomUniformLike")
+@rule("Shape", "Size", "NonZero")
 def fresh(context: Context, node: ir.Node) -> None:
-    """Axes of their own (a like-op has those of its input)."""
-    if node.op_type in ("Shape", "Size", "NonZero"):
-        for output in node.outputs:
-            context.fresh(output)
-        return
+    """Axes of their own."""
+    for output in node.outputs:
+        context.fresh(output)
+
+
+@rule("EyeLike", "Bernoulli", "RandomNormalLike", "RandomUniformLike")
+def like_input(context: Context, node: ir.Node) -> None:
+    """Those of the input."""
     context.put(node.outputs[0], context.of(node.inputs[0]))
 
 
@@ -53,4 +57,4 @@ def range_(context: Context, node: ir.Node) -> None:
 def one_hot(context: Context, node: ir.Node) -> None:
     """A new axis whose size is a fixed number of classes."""
     output = node.outputs[0]
-    context.fresh(output, Freeze("count", f"OneHot (node {node.name!r}) has a fixed number of classes"))
+    context.fresh(output, Freeze(FreezeKind.COUNT, f"OneHot (node {node.name!r}) has a fixed number of classes"))

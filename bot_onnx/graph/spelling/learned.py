@@ -6,8 +6,11 @@ from collections import defaultdict
 
 import onnx_ir as ir
 
+from bot_onnx.ops import Calc, computes, record
+
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
-_NOTHING = {"Mul": 1.0, "Div": 1.0, "Add": 0.0, "Sub": 0.0}  #: the number with which an op changes nothing
+#: The number with which an op changes nothing.
+_NOTHING = {Calc.PRODUCT: 1.0, Calc.QUOTIENT: 1.0, Calc.SUM: 0.0, Calc.DIFFERENCE: 0.0}
 _Place = tuple[object, ...]
 
 
@@ -15,7 +18,7 @@ def scalar(node: ir.Node, slot: int) -> ir.TensorProtocol | None:
     """The one floating-point number that an input holds; the exponent of a power may be any number."""
     value = node.inputs[slot]
     tensor = None if value is None else value.const_value
-    if tensor is None or tensor.size != 1 or (tensor.dtype not in _FLOATS and node.op_type != "Pow"):
+    if tensor is None or tensor.size != 1 or (tensor.dtype not in _FLOATS and not computes(node, Calc.POWER)):
         return None
     return tensor
 
@@ -39,7 +42,7 @@ _Held = dict[ir.Node, tuple[int, float]]
 
 def _operand(node: ir.Node) -> tuple[int, float] | None:
     """Slot and number of the scalar of a node that is of the kind that may change nothing."""
-    if node.op_type not in _NOTHING or node.domain not in ("", "ai.onnx"):
+    if record(node).calc not in _NOTHING or len(node.inputs) != 2:
         return None
     for slot in range(len(node.inputs)):
         tensor = scalar(node, slot)
@@ -49,9 +52,10 @@ def _operand(node: ir.Node) -> tuple[int, float] | None:
 
 
 def _is_nothing(node: ir.Node, held: _Held) -> bool:
-    if node not in held or (node.op_type in ("Div", "Sub") and held[node][0] == 0):
+    op = record(node)
+    if node not in held or op.calc is None or (not op.commutative and held[node][0] == 0):
         return False
-    return held[node][1] == _NOTHING[node.op_type]
+    return held[node][1] == _NOTHING[op.calc]
 
 
 def _made_by(node: ir.Node, held: _Held) -> _Place:

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from bot_onnx.graph.spelling.learned import scalar
 from bot_onnx.graph.spelling.lineage import Step
 from bot_onnx.graph.spelling.seen import Seen, is_left_out, numbers
+from bot_onnx.ops import Move, Slot, carries, slot_of
 
 #: An end of a Slice from here on is the end of any axis.
 ENDLESS = 2**31 - 1
@@ -178,14 +179,14 @@ def step_of(node: ir.Node, slot: int, seen: Seen) -> Step | None:
     for place, value in enumerate(node.inputs):
         if place == slot:
             continue
-        free = _free_of_sizes(node, place, rank)
+        free, purpose = _free_of_sizes(node, place, rank), slot_of(node, place)
         if free is not None:
             constants[place] = free
         elif value is None:
             constants[place] = None
-        elif value.const_value is not None and node.op_type != "Split":
+        elif value.const_value is not None and purpose is not Slot.PARTS:
             constants[place] = value.const_value.numpy()
-        elif node.op_type in ("Reshape", "Expand", "CastLike"):
+        elif purpose is Slot.SIZES or carries(node, slot, Move.CAST):
             return None
     if node.op_type == "Slice" and "ends" in attributes:
         attributes["ends"] = ir.AttrInt64s("ends", [ENDLESS] * len(attributes["ends"].as_ints()))

@@ -6,13 +6,13 @@ from typing import TYPE_CHECKING
 
 import onnx_ir as ir
 
-from bot_onnx.graph.bodies import MARKS
 from bot_onnx.graph.spelling.learned import learned_scalars
 from bot_onnx.graph.spelling.lineage import Step, see_through, steps_before
 from bot_onnx.graph.spelling.neutral import neutral_input, step_of
 from bot_onnx.graph.spelling.products import spell_products
 from bot_onnx.graph.spelling.seen import Pair, Seen, types_of
 from bot_onnx.graph.spelling.views import way_back
+from bot_onnx.ops import MARKS
 
 if TYPE_CHECKING:
     from bot_onnx.graph.observe import Observation

@@ -12,9 +12,10 @@ import numpy as np
 import onnx_ir as ir
 
 from bot_onnx.graph.einsum import Letters, subscripts
-from bot_onnx.graph.nodes import fresh_name, names_in, op_key
+from bot_onnx.graph.nodes import fresh_name, names_in
 from bot_onnx.graph.spelling.lineage import Whole, imply, stands_for, swap_steps
 from bot_onnx.graph.spelling.seen import Seen
+from bot_onnx.ops import op_key
 
 MICROSOFT = "com.microsoft"
 Order = tuple[int, ...] | None

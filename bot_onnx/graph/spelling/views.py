@@ -11,8 +11,8 @@ import onnx_ir as ir
 from bot_onnx.graph.spelling.lineage import Step, steps_before
 from bot_onnx.graph.spelling.neutral import step_of
 from bot_onnx.graph.spelling.seen import Seen, numbers
+from bot_onnx.ops import Move, passes_on
 
-_IN_ORDER = frozenset({"Reshape", "Squeeze", "Unsqueeze", "Flatten"})
 _UNDONE = frozenset({"Neg", "Not"})  #: twice is nothing
 _FAR = 8
 
@@ -23,18 +23,23 @@ def way_back(node: ir.Node, seen: Seen) -> Found | None:
     """A value before ``node`` that its result equals, with the steps from there; None: there is none."""
     if node.domain not in ("", "ai.onnx") or not node.inputs or node.outputs[0].name in seen.arithmetic:
         return None
-    if node.op_type in _IN_ORDER:
+    if _regroups(node):
         return _same_shape(node, seen)
     if node.op_type == "Transpose":
         return _turned_back(node, seen)
     return _undone(node, seen) if node.op_type in _UNDONE else None
 
 
+def _regroups(node: ir.Node) -> bool:
+    """Whether a node is an op of ONNX's that gives its elements other axes, in the same order."""
+    return node.domain in ("", "ai.onnx") and passes_on(node, Move.RESHAPED)
+
+
 def _same_shape(node: ir.Node, seen: Seen) -> Found | None:
     wanted = seen.shape(node.outputs[0])
     passed: list[ir.Node] = []
     current: ir.Node | None = node
-    while wanted is not None and current is not None and current.op_type in _IN_ORDER and len(passed) < _FAR:
+    while wanted is not None and current is not None and _regroups(current) and len(passed) < _FAR:
         passed.insert(0, current)
         value = current.inputs[0]
         if value is None:
@@ -81,9 +86,9 @@ def _steps(nodes: list[ir.Node], seen: Seen) -> tuple[Step, ...] | None:
     """Steps through ``nodes``; None where one of them names a size that the result does not have."""
     steps: list[Step] = []
     for node in nodes:
-        regroups = node.op_type == "Reshape" and seen.shape(node.inputs[0]) != seen.shape(node.outputs[0])
+        regrouped = node.op_type == "Reshape" and seen.shape(node.inputs[0]) != seen.shape(node.outputs[0])
         computed = node.op_type in ("Squeeze", "Unsqueeze") and numbers(node, 1, "axes") is None
-        step = None if regroups or computed else step_of(node, 0, seen)
+        step = None if regrouped or computed else step_of(node, 0, seen)
         if step is None:
             return None
         steps += [*steps_before(node, 0), step]
