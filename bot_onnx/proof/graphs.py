@@ -5,7 +5,7 @@ The graph itself is changed for it and put back as it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -91,14 +91,14 @@ class Excerpt:
             for value in graph.outputs
             if value in self._alias or value.producer() not in dropped
         }
-        needed = self._needed()
+        needed = self._needed(self.outputs.values())
         self.nodes = [node for node in graph if node in needed]
         self.random = [value for node in self.nodes if node.op_type in RANDOM for value in node.outputs]
         self._renamed = {old.name or "": new.name or "" for old, new in self._alias.items()}
 
-    def _needed(self) -> set[ir.Node]:
+    def _needed(self, values: Iterable[ir.Value]) -> set[ir.Node]:
         needed: set[ir.Node] = set()
-        pending = [output.producer() for output in self.outputs.values()]
+        pending = [value.producer() for value in values]
         while pending:
             node = pending.pop()
             if node is None or node in needed:
@@ -123,16 +123,19 @@ class Excerpt:
             if value.name and value.name not in arithmetic and not holds_sequence(value)
         ]
 
-    def proto(self, analysis: Analysis, tensors: Mapping[str, Array], watched: Sequence[ir.Value]) -> onnx.ModelProto:
+    def proto(
+        self, analysis: Analysis, tensors: Mapping[str, Array], watched: Sequence[ir.Value], *, part: bool = False
+    ) -> onnx.ModelProto:
         """The message, in single precision, as the graph stands now.
 
         Args:
             analysis: of the graph.
             tensors: contents of initializers by name; those of all others are the graph's own.
             watched: values to output.
+            part: leave out the nodes that they do not need.
         """
         model, graph = analysis.model, analysis.model.graph
-        present = set(self.nodes)
+        present = self._needed(watched) if part else set(self.nodes)
         chosen = present | {node for node in graph if node not in self._known and _feeds(node, present)}
         proto = onnx.ModelProto(ir_version=min(model.ir_version or 8, 10))
         for domain, version in model.opset_imports.items():

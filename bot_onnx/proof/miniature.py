@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,6 +18,7 @@ from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.inputs import feeds, input_specs
 from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.proof.duplication import Duplication
+from bot_onnx.proof.feeding import input_shapes, shows_as_much
 from bot_onnx.proof.graphs import Excerpt, scaled, unchanged
 from bot_onnx.proof.relation import Relation, relate
 from bot_onnx.proof.sizes import SmallSizes
@@ -28,6 +30,7 @@ from bot_onnx.surgery.sizes import patch_sizes
 
 Array = NDArray[Any]
 Relations = dict[str, Relation]
+_Key = tuple[tuple[Formula, ...], frozenset[str], int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,33 +69,35 @@ class Miniature:
         self.watched = self.excerpt.watched()
         self._still = Duplication(analysis, sizes.small, sizes.small)
         self.weights = small_weights(analysis, self._still, self.excerpt.initializers, seed=0, positive=positive)
+        self._held: dict[_Key, dict[str, Array]] = {}
         self.feeds = self._drawn_feeds()
 
-    def trial(self, ratios: Mapping[str, int], repairs: Repairs) -> Relations:
-        """Grow some leaves, and relate every watched value.
+    def trial(self, ratios: Mapping[str, int], repairs: Repairs, first: int | None = None) -> Relations:
+        """Grow some leaves, and relate the watched values.
 
         Args:
             ratios: how many times, by dim id.
             repairs: what else changes.
+            first: how many of the values, without what only later ones need; None: all.
         """
         growth = self.growth(self.sizes.large(ratios))
         of = self.analysis.context.of
         growing = {name for name, port in self._ports.items() if growth.changes(of(port)) and port.dtype in FLOATS}
         quiet = frozenset(growing) if repairs.quiet else frozenset[str]()
-        small = self.values(repairs.formulas, quiet)
+        small = self.values(repairs.formulas, quiet, first)
         gains = {gain.stack: factor(gain, ratios) for gain in repairs.gains if gain.stack}
         patched = {name: factor(gain, ratios) for gain in repairs.gains if not gain.stack for name in self._alike(gain)}
         given = {name: growth.grown(array, of(self._ports[name])) for name, array in self.quieted(quiet).items()}
         weights = large_weights(self.analysis, growth, self.weights, gains, scored=repairs.scored)
-        large = self._run(growth.large, weights, given, repairs.formulas, patched)
+        large = self._run(growth.large, weights, given, repairs.formulas, patched, first)
         relations: Relations = {}
-        for value in self.watched:
+        for value in self.watched[:first]:
             name, dims = value.name or "", of(value)
             array = small[name]
-            known = len(dims) == array.ndim and growth.shape(dims) == array.shape
+            known = growth.fits(array, dims)
             copies = growth.grown(array, dims) if known else array
             axes = [axis for axis, dim in enumerate(dims) if known and self._is_static(dim)]
-            relations[name] = relate(copies, large[name], axes, ratios.values())
+            relations[name] = relate(copies, large.pop(name), axes, ratios.values())
         return relations
 
     def _is_static(self, dim: MaybeDim) -> bool:
@@ -102,20 +107,29 @@ class Miniature:
         """The miniature beside one with leaves of other sizes."""
         return Duplication(self.analysis, self.sizes.small, large)
 
-    def values(self, formulas: tuple[Formula, ...] = (), quiet: frozenset[str] = frozenset()) -> dict[str, Array]:
-        """What the miniature computes, its constants following their dims, the inputs in ``quiet`` zero."""
-        if (formulas, quiet) not in self._held:
-            given = self.quieted(quiet)
-            self._held[formulas, quiet] = self._run(self._still.small, self.weights, given, formulas, {})
-        return self._held[formulas, quiet]
+    def values(
+        self, formulas: tuple[Formula, ...] = (), quiet: frozenset[str] = frozenset(), first: int | None = None
+    ) -> dict[str, Array]:
+        """What the miniature computes, its constants following their dims, the inputs in ``quiet`` zero.
+
+        Args:
+            formulas: of constants.
+            quiet: names of inputs.
+            first: how many of the watched values are asked for, at least; None: all.
+        """
+        for key in ((formulas, quiet, None), (formulas, quiet, first)):
+            if key in self._held:
+                return self._held[key]
+        # Values take room: those of all, and those of one hypothesis, are held, and no more.
+        for key in [key for key in self._held if (key[-1] is None) == (first is None)]:
+            del self._held[key]
+        found = self._run(self._still.small, self.weights, self.quieted(quiet), formulas, {}, first)
+        self._held[formulas, quiet, first] = found
+        return found
 
     def quieted(self, quiet: Collection[str]) -> dict[str, Array]:
         """The inputs, some of them zero."""
         return {name: np.zeros_like(array) if name in quiet else array for name, array in self.feeds.items()}
-
-    @cached_property
-    def _held(self) -> dict[tuple[tuple[Formula, ...], frozenset[str]], dict[str, Array]]:
-        return {}
 
     @cached_property
     def _ports(self) -> dict[str, ir.Value]:
@@ -128,13 +142,15 @@ class Miniature:
         feeds: Mapping[str, Array],
         formulas: Sequence[Formula],
         patched: Mapping[str, float],
+        first: int | None,
     ) -> dict[str, Array]:
+        watched = self.watched[:first]
         with unchanged(self.analysis):
             patch_sizes(self.analysis, sizes)
             self.patch_all_scales(sizes, formulas, stream=self._still.small)
-            proto = self.excerpt.proto(self.analysis, weights, self.watched)
+            proto = self.excerpt.proto(self.analysis, weights, watched, part=first is not None)
         scaled(proto.graph, patched)
-        names = [value.name or "" for value in self.watched]
+        names = [value.name or "" for value in watched]
         found = session(proto.SerializeToString()).run(None, dict(feeds))
         return dict(zip(names, found, strict=True))
 
@@ -172,10 +188,16 @@ class Miniature:
         return [node.outputs[0].name or "" for node in in_all_layers(self.analysis, made)]
 
     def _drawn_feeds(self) -> dict[str, Array]:
-        """Random inputs, as the analysis feeds them, at the sizes of the miniature."""
-        proto = self.excerpt.proto(self.analysis, self.weights, [])
-        shapes = {name: self._still.shape(self.analysis.context.of(value)) for name, value in self._ports.items()}
-        return feeds([replace(spec, shape=shapes[spec.name]) for spec in input_specs(proto.graph)], {})
+        """Random inputs, as the analysis feeds them, at the sizes of the miniature; images as small as can be."""
+        specs = input_specs(self.excerpt.proto(self.analysis, self.weights, []).graph)
+        *smaller, own = input_shapes(self.analysis, self._still, self._ports, self.watched)
+        for shapes in smaller:
+            self.feeds = feeds([replace(spec, shape=shapes[spec.name]) for spec in specs], {})
+            with suppress(Exception):  # onnxruntime's errors have no public base class
+                if shows_as_much(self.analysis, self._still, self.values(), self.watched):
+                    return self.feeds
+            self._held.clear()
+        return feeds([replace(spec, shape=own[spec.name]) for spec in specs], {})
 
 
 def factor(gain: Gain, ratios: Mapping[str, int | float]) -> float:

@@ -105,7 +105,7 @@ class _Prover:
 
     def _first(self, relations: Relations, *, strict: bool = False) -> ir.Value | None:
         """The first value that is no multiple of its copies; without ``strict``, also an output that is another one."""
-        for value in self._mini.watched:
+        for value in self._mini.watched[: len(relations)]:
             relation = relations[value.name or ""]
             if relation.difference or (relation.odd and not strict and value.name in self._shown):
                 return value
@@ -115,17 +115,12 @@ class _Prover:
         self, value: ir.Value, relations: Relations, repairs: Repairs, ratios: Mapping[str, int]
     ) -> tuple[Repairs, Relations] | None:
         """The first hypothesis with which the proof holds further, at these ratios and at others."""
-        reached = self._reach(relations)
+        upto = self._place[value.name or ""] + 1  # what comes later is computed only if all holds until then
         for better in islice(hypotheses(self._mini, value, relations, repairs, ratios), _TRIALS):
-            found = self._mini.trial(ratios, better)
-            if self._reach(found) > reached and self._reach(self._mini.trial(self._sizes.ratios(1), better)) > reached:
-                return better, found
+            trials = (self._mini.trial(each, better, upto) for each in (ratios, self._sizes.ratios(1)))
+            if all(self._first(found) is None for found in trials):
+                return better, self._mini.trial(ratios, better)
         return None
-
-    def _reach(self, relations: Relations) -> int:
-        """How far the proof holds, as a place in the order of the values."""
-        value = self._first(relations)
-        return len(self._place) if value is None else self._place[value.name or ""]
 
     def _fault(self, value: ir.Value, relations: Relations, repairs: Repairs) -> Fault:
         """Name the node and the dims that by themselves already fail."""
