@@ -110,7 +110,11 @@ class Excerpt:
     @property
     def initializers(self) -> set[str]:
         """Names of the initializers that the nodes read."""
-        return {value.name or "" for node in self.nodes for value in node_inputs(node) if value.const_value is not None}
+        return _initializers(self.nodes)
+
+    def read_for(self, values: Iterable[ir.Value]) -> set[str]:
+        """Names of the initializers that some values need."""
+        return _initializers(self._needed(values))
 
     def watched(self) -> list[ir.Value]:
         """Values outside of bodies that are tensors, in graph order; the graph's inputs are not among them."""
@@ -155,6 +159,10 @@ class Excerpt:
         proto.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in watched)
         _in_single_precision(proto.graph)
         return proto
+
+
+def _initializers(nodes: Iterable[ir.Node]) -> set[str]:
+    return {value.name or "" for node in nodes for value in node_inputs(node) if value.const_value is not None}
 
 
 def _feeds(node: ir.Node, others: set[ir.Node]) -> bool:

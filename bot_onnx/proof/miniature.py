@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
@@ -30,6 +31,7 @@ from bot_onnx.surgery.sizes import patch_sizes
 
 Array = NDArray[Any]
 Relations = dict[str, Relation]
+_RUNNERS = 3  #: sessions held: the small one of a hypothesis, and its growth at two ratios
 _Key = tuple[tuple[Formula, ...], frozenset[str], int | None]
 
 
@@ -70,6 +72,8 @@ class Miniature:
         self._still = Duplication(analysis, sizes.small, sizes.small)
         self.weights = small_weights(analysis, self._still, self.excerpt.initializers, seed=0, positive=positive)
         self._held: dict[_Key, dict[str, Array]] = {}
+        self._reading: dict[int, set[str]] = {}
+        self._runners: dict[tuple[Hashable, ...], tuple[Any, Sequence[str]]] = {}
         self.feeds = self._drawn_feeds()
 
     def trial(self, ratios: Mapping[str, int], repairs: Repairs, first: int | None = None) -> Relations:
@@ -88,7 +92,7 @@ class Miniature:
         gains = {gain.stack: factor(gain, ratios) for gain in repairs.gains if gain.stack}
         patched = {name: factor(gain, ratios) for gain in repairs.gains if not gain.stack for name in self._alike(gain)}
         given = {name: growth.grown(array, of(self._ports[name])) for name, array in self.quieted(quiet).items()}
-        weights = large_weights(self.analysis, growth, self.weights, gains, scored=repairs.scored)
+        weights = large_weights(self.analysis, growth, self._read(first), gains, scored=repairs.scored)
         large = self._run(growth.large, weights, given, repairs.formulas, patched, first)
         relations: Relations = {}
         for value in self.watched[:first]:
@@ -131,6 +135,18 @@ class Miniature:
         """The inputs, some of them zero."""
         return {name: np.zeros_like(array) if name in quiet else array for name, array in self.feeds.items()}
 
+    def _read(self, first: int | None) -> Mapping[str, Array]:
+        """The weights that some values need, and those that are turned to give them."""
+        if first is None:
+            return self.weights
+        if first not in self._reading:
+            stacks = self.analysis.structure.stacks
+            tensors = {stack.id: stack.tensors for stack in stacks}
+            read = self.excerpt.read_for(self.watched[:first])
+            turned = (tensors[stack.twin_of] for stack in stacks if stack.twin_of and read.intersection(stack.tensors))
+            self._reading = {first: read.union(*turned)}
+        return {name: array for name, array in self.weights.items() if name in self._reading[first]}
+
     @cached_property
     def _ports(self) -> dict[str, ir.Value]:
         return {value.name or "": value for value in [*self.analysis.model.graph.inputs, *self.excerpt.random]}
@@ -144,15 +160,25 @@ class Miniature:
         patched: Mapping[str, float],
         first: int | None,
     ) -> dict[str, Array]:
+        key = (tuple(sorted(sizes.items())), tuple(formulas), tuple(sorted(patched.items())), first)
         watched = self.watched[:first]
-        with unchanged(self.analysis):
-            patch_sizes(self.analysis, sizes)
-            self.patch_all_scales(sizes, formulas, stream=self._still.small)
-            proto = self.excerpt.proto(self.analysis, weights, watched, part=first is not None)
-        scaled(proto.graph, patched)
-        names = [value.name or "" for value in watched]
-        found = session(proto.SerializeToString()).run(None, dict(feeds))
-        return dict(zip(names, found, strict=True))
+        runner, replaced = self._runners.get(key) or (None, ())
+        if runner is None:
+            with unchanged(self.analysis):
+                patch_sizes(self.analysis, sizes)
+                self.patch_all_scales(sizes, formulas, stream=self._still.small)
+                proto = self.excerpt.proto(self.analysis, weights, watched, part=first is not None)
+            scaled(proto.graph, patched)
+            runner, replaced = (
+                _opened(proto, weights) if first is not None else (session(proto.SerializeToString()), ())
+            )
+        if replaced:  # what differs between hypotheses is mostly weights: the next one need not open another
+            others = [other for other in self._runners if other != key]
+            self._runners = {other: self._runners[other] for other in others[-(_RUNNERS - 1) :]}
+            self._runners[key] = runner, replaced
+        given = {name: np.ascontiguousarray(weights[name], np.float32) for name in replaced}
+        found = runner.run(None, {**feeds, **given})
+        return dict(zip((value.name or "" for value in watched), found, strict=True))
 
     def patch_all_scales(
         self,
@@ -198,6 +224,17 @@ class Miniature:
                     return self.feeds
             self._held.clear()
         return feeds([replace(spec, shape=own[spec.name]) for spec in specs], {})
+
+
+def _opened(proto: onnx.ModelProto, weights: Mapping[str, Array]) -> tuple[Any, Sequence[str]]:
+    """A session of a message, and which weights can be given to it in place of those it holds: all, or none."""
+    held = [one for one in proto.graph.initializer if one.name in weights and one.data_type == onnx.TensorProto.FLOAT]
+    inputs = len(proto.graph.input)
+    proto.graph.input.extend(onnx.helper.make_tensor_value_info(one.name, one.data_type, one.dims) for one in held)
+    with suppress(Exception):  # some ops want constants; onnxruntime's errors have no public base class
+        return session(proto.SerializeToString()), [one.name for one in held]
+    del proto.graph.input[inputs:]
+    return session(proto.SerializeToString()), ()
 
 
 def factor(gain: Gain, ratios: Mapping[str, int | float]) -> float:

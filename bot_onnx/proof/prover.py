@@ -124,7 +124,7 @@ class _Prover:
 
     def _fault(self, value: ir.Value, relations: Relations, repairs: Repairs) -> Fault:
         """Name the node and the dims that by themselves already fail."""
-        alone = [ident for ident in self._sizes.grown if self._fails({ident: 2}, repairs)]
+        alone = self._alone(self._sizes.grown, repairs)
         node = value.producer()
         assert node is not None
         return Fault(
@@ -134,6 +134,15 @@ class _Prover:
             _names(self._mini.analysis, tuple(alone or self._sizes.grown)),
             relations[value.name or ""].difference,
         )
+
+    def _alone(self, idents: tuple[str, ...], repairs: Repairs) -> list[str]:
+        """The dims that by themselves already fail, of some that fail together: looked for half by half."""
+        ratios, half = self._sizes.ratios(), len(idents) // 2
+        if not self._fails({ident: ratios[ident] for ident in idents}, repairs):
+            return []
+        if not half:
+            return list(idents)
+        return [*self._alone(idents[:half], repairs), *self._alone(idents[half:], repairs)]
 
     def _fails(self, ratios: Mapping[str, int], repairs: Repairs) -> bool:
         try:

@@ -103,7 +103,7 @@ def test_lengths_that_the_network_works_out_are_no_fault(tmp_path: Path) -> None
 
 
 def test_a_hypothesis_runs_up_to_the_value_that_it_explains(monkeypatch: pytest.MonkeyPatch) -> None:
-    """0.3 is explained by nothing, whatever is tried; what follows is run for none of it."""
+    """0.3 is explained by nothing, whatever is tried; what follows is run for none of it, and few sessions are made."""
     ran: list[int] = []
     plain = miniature.session
 
@@ -121,4 +121,5 @@ def test_a_hypothesis_runs_up_to_the_value_that_it_explains(monkeypatch: pytest.
     found = proven(b.model([("x", ["n", 5])], [b.op("MatMul", y, b.weight(12, 3))]), {"width": 2})
     assert found.proof.fault is not None and found.proof.fault.op == "Sub"
     whole = [nodes for nodes in ran if nodes > 100]
-    assert len(ran) > 10 and len(whole) <= 3  # the small one, the grown one, and the fault's dim alone
+    assert len(whole) <= 3  # the small one, the grown one, and the fault's dim alone
+    assert 4 <= len(ran) < 12  # weights that take a factor are given to the session that is there
