@@ -124,7 +124,7 @@ class _Prover:
 
     def _fault(self, value: ir.Value, relations: Relations, repairs: Repairs) -> Fault:
         """Name the node and the dims that by themselves already fail."""
-        alone = self._alone(self._sizes.grown, repairs)
+        alone = self._alone(self._sizes.grown, repairs, self._place[value.name or ""] + 1)
         node = value.producer()
         assert node is not None
         return Fault(
@@ -135,18 +135,19 @@ class _Prover:
             relations[value.name or ""].difference,
         )
 
-    def _alone(self, idents: tuple[str, ...], repairs: Repairs) -> list[str]:
+    def _alone(self, idents: tuple[str, ...], repairs: Repairs, upto: int) -> list[str]:
         """The dims that by themselves already fail, of some that fail together: looked for half by half."""
         ratios, half = self._sizes.ratios(), len(idents) // 2
-        if not self._fails({ident: ratios[ident] for ident in idents}, repairs):
+        grown = {ident: ratios[ident] for ident in idents}
+        if not any(self._fails(grown, repairs, first) for first in (upto, None)):
             return []
         if not half:
             return list(idents)
-        return [*self._alone(idents[:half], repairs), *self._alone(idents[half:], repairs)]
+        return [*self._alone(idents[:half], repairs, upto), *self._alone(idents[half:], repairs, upto)]
 
-    def _fails(self, ratios: Mapping[str, int], repairs: Repairs) -> bool:
+    def _fails(self, ratios: Mapping[str, int], repairs: Repairs, first: int | None) -> bool:
         try:
-            return self._first(self._mini.trial(ratios, repairs), strict=True) is not None
+            return self._first(self._mini.trial(ratios, repairs, first), strict=True) is not None
         except Exception:  # onnxruntime's errors have no public base class
             return True
 
