@@ -23,6 +23,7 @@ from bot_onnx.graph.tensor_protos import held_proto
 Array = NDArray[np.generic]
 
 KEPT_LAYERS = 2  #: of every chain, so that what one layer hands to the next is seen
+GIVEN = "//given"  #: ends the name of an input that takes the place of a value
 _NARROW = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 #: Ops that draw at random: their results are given instead, so that two networks see the same.
 RANDOM = frozenset(
@@ -112,6 +113,10 @@ class Excerpt:
         """Names of the initializers that the nodes read."""
         return _initializers(self.nodes)
 
+    def inputs_of(self, node: ir.Node) -> list[ir.Value]:
+        """What a node reads when layers are left out."""
+        return [self._alias.get(value, value) for value in node.inputs if value is not None]
+
     def read_for(self, values: Iterable[ir.Value]) -> set[str]:
         """Names of the initializers that some values need."""
         return _initializers(self._needed(values))
@@ -179,6 +184,23 @@ def scaled(graph: onnx.GraphProto, factors: Mapping[str, float]) -> None:
                 graph.initializer.append(onnx.numpy_helper.from_array(np.array(factors[name], np.float32), held))
                 place = list(graph.node).index(node) + 1
                 graph.node.insert(place, onnx.helper.make_node("Mul", [plain, held], [name]))
+
+
+def detached(graph: onnx.GraphProto, made: frozenset[str], given: Mapping[str, Array]) -> None:
+    """Let the nodes of a message that make some values read inputs instead of what they read so far.
+
+    Args:
+        graph: of the message.
+        made: the values.
+        given: what the inputs take, by the name of what was read; theirs ends in ``GIVEN``.
+    """
+    for node in graph.node:
+        for slot, name in enumerate(node.input if not made.isdisjoint(node.output) else ()):
+            if name in given:
+                node.input[slot] = f"{name}{GIVEN}"
+    for name, array in given.items():
+        kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        graph.input.append(onnx.helper.make_tensor_value_info(f"{name}{GIVEN}", kind, array.shape))
 
 
 def _rename(nodes: Sequence[onnx.NodeProto], names: Mapping[str, str]) -> None:

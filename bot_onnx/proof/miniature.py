@@ -6,6 +6,7 @@ from collections.abc import Collection, Hashable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from bot_onnx.graph.inputs import feeds, input_specs
 from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.proof.duplication import Duplication
 from bot_onnx.proof.feeding import input_shapes, shows_as_much
-from bot_onnx.proof.graphs import Excerpt, scaled, unchanged
+from bot_onnx.proof.graphs import GIVEN, Excerpt, detached, scaled, unchanged
 from bot_onnx.proof.relation import Relation, relate
 from bot_onnx.proof.sizes import SmallSizes
 from bot_onnx.proof.weights import large_weights, small_weights
@@ -43,12 +44,15 @@ class Repairs:
         formulas: constants that follow their dims. gains: factors that weights take.
         scored: queries and keys take the factor that makes up for their divisor's formula; else scores take it.
         quiet: inputs that grow are zero: keys in a cache have the factor of those that are made, which nobody gives.
+        afresh: values that are made of the very copies: what rounding leaves of a long way parts them (the sine of a
+            large number). What they are made of must be the copies all the same.
     """
 
     formulas: tuple[Formula, ...] = ()
     gains: tuple[Gain, ...] = ()
     scored: bool = True
     quiet: bool = False
+    afresh: frozenset[str] = frozenset()
 
 
 class Miniature:
@@ -93,16 +97,29 @@ class Miniature:
         patched = {name: factor(gain, ratios) for gain in repairs.gains if not gain.stack for name in self._alike(gain)}
         given = {name: growth.grown(array, of(self._ports[name])) for name, array in self.quieted(quiet).items()}
         weights = large_weights(self.analysis, growth, self._read(first), gains, scored=repairs.scored)
-        large = self._run(growth.large, weights, given, repairs.formulas, patched, first)
+        copies = {
+            name: growth.grown(small[name], of(read))
+            for value in self.watched[:first]
+            for read in self._read_afresh(value, repairs)
+            if (name := read.name or "") in small and growth.fits(small[name], of(read))
+        }
+        large = self._run(growth.large, weights, given, repairs.formulas, patched, first, repairs.afresh, copies)
         relations: Relations = {}
         for value in self.watched[:first]:
             name, dims = value.name or "", of(value)
             array = small[name]
             known = growth.fits(array, dims)
-            copies = growth.grown(array, dims) if known else array
+            wanted = growth.grown(array, dims) if known else array
             axes = [axis for axis, dim in enumerate(dims) if known and self._is_static(dim)]
-            relations[name] = relate(copies, large.pop(name), axes, ratios.values())
+            relations[name] = relate(wanted, large.pop(name), axes, ratios.values())
+            made_of = [relations.get(read.name or "", Relation()) for read in self._read_afresh(value, repairs)]
+            if any(one.odd for one in made_of):
+                relations[name] = Relation(difference="made of a multiple of the copies")
         return relations
+
+    def _read_afresh(self, value: ir.Value, repairs: Repairs) -> list[ir.Value]:
+        node = value.producer() if value.name in repairs.afresh else None
+        return [] if node is None else self.excerpt.inputs_of(node)
 
     def _is_static(self, dim: MaybeDim) -> bool:
         return dim is not None and self.analysis.context.table.is_static(dim)
@@ -159,8 +176,10 @@ class Miniature:
         formulas: Sequence[Formula],
         patched: Mapping[str, float],
         first: int | None,
+        afresh: frozenset[str] = frozenset(),
+        copies: Mapping[str, Array] = MappingProxyType({}),
     ) -> dict[str, Array]:
-        key = (tuple(sorted(sizes.items())), tuple(formulas), tuple(sorted(patched.items())), first)
+        key = (tuple(sorted(sizes.items())), tuple(formulas), tuple(sorted(patched.items())), first, afresh)
         watched = self.watched[:first]
         runner, replaced = self._runners.get(key) or (None, ())
         if runner is None:
@@ -169,6 +188,7 @@ class Miniature:
                 self.patch_all_scales(sizes, formulas, stream=self._still.small)
                 proto = self.excerpt.proto(self.analysis, weights, watched, part=first is not None)
             scaled(proto.graph, patched)
+            detached(proto.graph, afresh, copies)
             runner, replaced = (
                 _opened(proto, weights) if first is not None else (session(proto.SerializeToString()), ())
             )
@@ -177,6 +197,7 @@ class Miniature:
             self._runners = {other: self._runners[other] for other in others[-(_RUNNERS - 1) :]}
             self._runners[key] = runner, replaced
         given = {name: np.ascontiguousarray(weights[name], np.float32) for name in replaced}
+        given |= {f"{name}{GIVEN}": array for name, array in copies.items()}
         found = runner.run(None, {**feeds, **given})
         return dict(zip((value.name or "" for value in watched), found, strict=True))
 

@@ -123,3 +123,25 @@ def test_a_hypothesis_runs_up_to_the_value_that_it_explains(monkeypatch: pytest.
     whole = [nodes for nodes in ran if nodes > 100]
     assert len(whole) <= 3  # the small one, the grown one, and the fault's dim alone
     assert 4 <= len(ran) < 12  # weights that take a factor are given to the session that is there
+
+
+def sines(kind: str = "Sin", *, sum_up: bool = False) -> onnx.ModelProto:
+    """Channels of which a function is taken that tells small differences of large numbers apart."""
+    b = GraphBuilder()
+    hidden = b.op("Relu", b.op("MatMul", "x", b.weight(5, 64)))
+    mixed = b.op("Mul", b.op("MatMul", hidden, b.weight(64, 64)), b.constant(np.float32(3e4)))
+    if sum_up:
+        mixed = b.op("ReduceSum", mixed, b.ints(1), keepdims=1)
+    y = b.op("Tanh", b.op(kind, mixed))
+    return b.model([("x", ["n", 5])], [b.op("MatMul", y, b.weight(1 if sum_up else 64, 3))])
+
+
+def test_what_rounding_leaves_of_a_long_way_is_no_fault() -> None:
+    found = proven(sines(), {"width": 2})
+    assert found.proof.status == "proven" and found.proof.values == 7
+
+
+def test_a_factor_before_such_a_function_is_a_fault() -> None:
+    """The sum doubles with its channels: what is made of its copies is right, and it is none."""
+    found = proven(sines(sum_up=True), {"width": 2})
+    assert found.proof.fault is not None and found.proof.fault.op == "Sin"
