@@ -124,7 +124,8 @@ class _Prover:
 
     def _fault(self, value: ir.Value, relations: Relations, repairs: Repairs) -> Fault:
         """Name the node and the dims that by themselves already fail."""
-        alone = self._alone(self._sizes.grown, repairs, self._place[value.name or ""] + 1)
+        grown, upto = self._sizes.grown, self._place[value.name or ""] + 1
+        alone = self._alone(grown, repairs, upto) or self._alone(grown, repairs, None)
         node = value.producer()
         assert node is not None
         return Fault(
@@ -135,15 +136,14 @@ class _Prover:
             relations[value.name or ""].difference,
         )
 
-    def _alone(self, idents: tuple[str, ...], repairs: Repairs, upto: int) -> list[str]:
+    def _alone(self, idents: tuple[str, ...], repairs: Repairs, first: int | None) -> list[str]:
         """The dims that by themselves already fail, of some that fail together: looked for half by half."""
         ratios, half = self._sizes.ratios(), len(idents) // 2
-        grown = {ident: ratios[ident] for ident in idents}
-        if not any(self._fails(grown, repairs, first) for first in (upto, None)):
+        if not self._fails({ident: ratios[ident] for ident in idents}, repairs, first):
             return []
         if not half:
             return list(idents)
-        return [*self._alone(idents[:half], repairs, upto), *self._alone(idents[half:], repairs, upto)]
+        return [*self._alone(idents[:half], repairs, first), *self._alone(idents[half:], repairs, first)]
 
     def _fails(self, ratios: Mapping[str, int], repairs: Repairs, first: int | None) -> bool:
         try:
