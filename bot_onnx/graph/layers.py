@@ -9,7 +9,7 @@ segment; segments are compared by a canonical serialisation of their nodes, and 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
 
@@ -51,10 +51,15 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """Names of values computed from shapes alone, and the sizes that values had in two runs, by name."""
+    """Names of values computed from shapes alone, and the sizes that values had in two runs, by name.
+
+    Many paths may lead through one node: what is said of its attributes and parameters is held.
+    """
 
     arithmetic: set[str]
     shapes: Mapping[str, tuple[Pair, ...]]
+    attributes: dict[ir.Node, tuple[object, ...]] = field(default_factory=dict)
+    parameters: dict[ir.Value, tuple[object, ...]] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -259,7 +264,7 @@ def _segment(start: ir.Node, end: ir.Node, index: int, owner: dict[ir.Node, int]
         references: list[object] = []
         reshaped = None
         for slot, value in enumerate(node.inputs):
-            references.append(_reference(value, start, position, known.arithmetic))
+            references.append(_reference(value, start, position, known))
             if value is not None and references[-1] == "outside":
                 outside.append(value)
             if slot == 1 and node.op_type == "Reshape":
@@ -268,20 +273,25 @@ def _segment(start: ir.Node, end: ir.Node, index: int, owner: dict[ir.Node, int]
                 parameters.append(value)
         if record(node).commutative:  # which side of a residual sum the skip stands on says nothing
             references.sort(key=lambda reference: isinstance(reference, tuple) and reference[0] == "start")
-        signature.append((node.domain, node.op_type, len(node.outputs), _attributes(node), tuple(references)))
+        if node not in known.attributes:
+            known.attributes[node] = _attributes(node)
+        signature.append((node.domain, node.op_type, len(node.outputs), known.attributes[node], tuple(references)))
         same = reshaped is not None and references[1] != "outside"
         shown.append((node.domain, node.op_type, references[0], reshaped) if same else signature[-1])
     return Segment(start, end, nodes, parameters, outside, tuple(signature), tuple(shown))
 
 
-def _reference(value: ir.Value | None, start: ir.Node, position: dict[ir.Node, int], arithmetic: set[str]) -> object:
+def _reference(value: ir.Value | None, start: ir.Node, position: dict[ir.Node, int], known: _Known) -> object:
     """What an input is, without names: nothing, the joint before, a node inside, a parameter, or something outside."""
     if value is None:
         return None
     tensor = value.const_value
     if tensor is not None:
-        content = tuple(tensor.numpy().reshape(-1).tolist()) if tensor.dtype.is_integer() and tensor.size <= 8 else ()
-        return ("parameter", int(tensor.dtype), tuple(tensor.shape.numpy()), content)
+        if value not in known.parameters:
+            small = tensor.dtype.is_integer() and tensor.size <= 8
+            content = tuple(tensor.numpy().reshape(-1).tolist()) if small else ()
+            known.parameters[value] = ("parameter", int(tensor.dtype), tuple(tensor.shape.numpy()), content)
+        return known.parameters[value]
     producer = value.producer()
     if producer is None:
         return ("input", int(value.dtype or 0))
@@ -289,7 +299,7 @@ def _reference(value: ir.Value | None, start: ir.Node, position: dict[ir.Node, i
         return ("start", value.index())
     if producer in position:
         return ("node", position[producer], value.index())
-    return "shape" if (value.name or "") in arithmetic else "outside"
+    return "shape" if (value.name or "") in known.arithmetic else "outside"
 
 
 def _attributes(node: ir.Node) -> tuple[object, ...]:

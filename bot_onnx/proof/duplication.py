@@ -29,12 +29,13 @@ class Duplication:
 
     Attributes:
         small, large: size per dim id, before and after.
+        leaves: ids of those whose size was given.
         structure: the graph's, at the small sizes.
     """
 
     def __init__(self, analysis: Analysis, small: Mapping[str, int], large: Mapping[str, int]) -> None:
         """``small`` and ``large`` give sizes of leaves; the others keep theirs."""
-        self._analysis = analysis
+        self._analysis, self.leaves = analysis, frozenset(small)
         self.small, self.large = (_whole(analysis.structure, sizes) for sizes in (small, large))
         dims = {ident: replace(dim, size=self.small[ident]) for ident, dim in analysis.structure.dims.items()}
         self.structure = replace(analysis.structure, dims=dims)
@@ -76,6 +77,16 @@ class Duplication:
         for one, size in zip(full[1:], sizes[1:], strict=True):
             joined = (joined[:, None] * size + one[None, :]).reshape(-1)
         return joined
+
+    def fits(self, array: Array, dims: Sequence[MaybeDim]) -> bool:
+        """Whether an array of the small network has these axes, those that grow at their known lengths.
+
+        The others have the length that was fed, or one that the network works out from its numbers (how long a word is
+        spoken).
+        """
+        return len(dims) == array.ndim and all(
+            self.map(dim) is None or self.shape([dim]) == (size,) for dim, size in zip(dims, array.shape, strict=True)
+        )
 
     def grown(self, array: Array, dims: Sequence[MaybeDim]) -> Array:
         """An array of the small network as the large one has it."""

@@ -5,7 +5,7 @@ The graph itself is changed for it and put back as it was.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import numpy as np
@@ -24,6 +24,7 @@ from bot_onnx.ops import record
 Array = NDArray[np.generic]
 
 KEPT_LAYERS = 2  #: of every chain, so that what one layer hands to the next is seen
+GIVEN = "//given"  #: ends the name of an input that takes the place of a value
 _NARROW = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
 
 
@@ -88,14 +89,14 @@ class Excerpt:
             for value in graph.outputs
             if value in self._alias or value.producer() not in dropped
         }
-        needed = self._needed()
+        needed = self._needed(self.outputs.values())
         self.nodes = [node for node in graph if node in needed]
         self.random = [value for node in self.nodes if record(node).random for value in node.outputs]
         self._renamed = {old.name or "": new.name or "" for old, new in self._alias.items()}
 
-    def _needed(self) -> set[ir.Node]:
+    def _needed(self, values: Iterable[ir.Value]) -> set[ir.Node]:
         needed: set[ir.Node] = set()
-        pending = [output.producer() for output in self.outputs.values()]
+        pending = [value.producer() for value in values]
         while pending:
             node = pending.pop()
             if node is None or node in needed:
@@ -107,7 +108,15 @@ class Excerpt:
     @property
     def initializers(self) -> set[str]:
         """Names of the initializers that the nodes read."""
-        return {value.name or "" for node in self.nodes for value in node_inputs(node) if value.const_value is not None}
+        return _initializers(self.nodes)
+
+    def inputs_of(self, node: ir.Node) -> list[ir.Value]:
+        """What a node reads when layers are left out."""
+        return [self._alias.get(value, value) for value in node.inputs if value is not None]
+
+    def read_for(self, values: Iterable[ir.Value]) -> set[str]:
+        """Names of the initializers that some values need."""
+        return _initializers(self._needed(values))
 
     def watched(self) -> list[ir.Value]:
         """Values outside of bodies that are tensors, in graph order; the graph's inputs are not among them."""
@@ -120,16 +129,19 @@ class Excerpt:
             if value.name and value.name not in arithmetic and not holds_sequence(value)
         ]
 
-    def proto(self, analysis: Analysis, tensors: Mapping[str, Array], watched: Sequence[ir.Value]) -> onnx.ModelProto:
+    def proto(
+        self, analysis: Analysis, tensors: Mapping[str, Array], watched: Sequence[ir.Value], *, part: bool = False
+    ) -> onnx.ModelProto:
         """The message, in single precision, as the graph stands now.
 
         Args:
             analysis: of the graph.
             tensors: contents of initializers by name; those of all others are the graph's own.
             watched: values to output.
+            part: leave out the nodes that they do not need.
         """
         model, graph = analysis.model, analysis.model.graph
-        present = set(self.nodes)
+        present = self._needed(watched) if part else set(self.nodes)
         chosen = present | {node for node in graph if node not in self._known and _feeds(node, present)}
         proto = onnx.ModelProto(ir_version=min(model.ir_version or 8, 10))
         for domain, version in model.opset_imports.items():
@@ -149,6 +161,10 @@ class Excerpt:
         return proto
 
 
+def _initializers(nodes: Iterable[ir.Node]) -> set[str]:
+    return {value.name or "" for node in nodes for value in node_inputs(node) if value.const_value is not None}
+
+
 def _feeds(node: ir.Node, others: set[ir.Node]) -> bool:
     return any(usage.node in others for value in node.outputs for usage in value.uses())
 
@@ -163,6 +179,23 @@ def scaled(graph: onnx.GraphProto, factors: Mapping[str, float]) -> None:
                 graph.initializer.append(onnx.numpy_helper.from_array(np.array(factors[name], np.float32), held))
                 place = list(graph.node).index(node) + 1
                 graph.node.insert(place, onnx.helper.make_node("Mul", [plain, held], [name]))
+
+
+def detached(graph: onnx.GraphProto, made: frozenset[str], given: Mapping[str, Array]) -> None:
+    """Let the nodes of a message that make some values read inputs instead of what they read so far.
+
+    Args:
+        graph: of the message.
+        made: the values.
+        given: what the inputs take, by the name of what was read; theirs ends in ``GIVEN``.
+    """
+    for node in graph.node:
+        for slot, name in enumerate(node.input if not made.isdisjoint(node.output) else ()):
+            if name in given:
+                node.input[slot] = f"{name}{GIVEN}"
+    for name, array in given.items():
+        kind = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        graph.input.append(onnx.helper.make_tensor_value_info(f"{name}{GIVEN}", kind, array.shape))
 
 
 def _rename(nodes: Sequence[onnx.NodeProto], names: Mapping[str, str]) -> None:

@@ -38,6 +38,7 @@ def hypotheses(
         repairs: what has been explained so far.
         ratios: how many times each leaf grew.
     """
+    yield from _afresh(mini, value, relations, repairs)
     nodes = list(_before(value, relations))
     dims = _dims(mini, nodes)
     for node in nodes:
@@ -56,6 +57,17 @@ def hypotheses(
                 held = tuple(one for one in repairs.gains if not one.stack or one.stack not in stacks)
                 more = tuple(replace(gain, stack=stack, value=shown) for stack in stacks)
                 yield replace(repairs, gains=(*held, *more))
+
+
+def _afresh(mini: Miniature, value: ir.Value, relations: Relations, repairs: Repairs) -> Iterator[Repairs]:
+    """A value that parts from its copies though all it is made of are copies: nodes of this op begin with those."""
+    made = value.producer()
+    assert made is not None
+    known = [relations.get(read.name or "") for read in mini.excerpt.inputs_of(made)]
+    if value.name in repairs.afresh or any(one is not None and (one.odd or one.difference) for one in known):
+        return
+    alike = [other.name or "" for other in mini.watched if (node := other.producer()) and node.op_type == made.op_type]
+    yield replace(repairs, afresh=repairs.afresh.union(alike))
 
 
 def _in_scores(mini: Miniature, repairs: Repairs) -> Iterator[Repairs]:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
@@ -17,7 +20,8 @@ from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.inputs import feeds, input_specs
 from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.proof.duplication import Duplication
-from bot_onnx.proof.graphs import Excerpt, scaled, unchanged
+from bot_onnx.proof.feeding import input_shapes, shows_as_much
+from bot_onnx.proof.graphs import GIVEN, Excerpt, detached, scaled, unchanged
 from bot_onnx.proof.relation import Relation, relate
 from bot_onnx.proof.sizes import SmallSizes
 from bot_onnx.proof.weights import large_weights, small_weights
@@ -28,6 +32,8 @@ from bot_onnx.surgery.sizes import patch_sizes
 
 Array = NDArray[Any]
 Relations = dict[str, Relation]
+_RUNNERS = 3  #: sessions held: the small one of a hypothesis, and its growth at two ratios
+_Key = tuple[tuple[Formula, ...], frozenset[str], int | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +44,15 @@ class Repairs:
         formulas: constants that follow their dims. gains: factors that weights take.
         scored: queries and keys take the factor that makes up for their divisor's formula; else scores take it.
         quiet: inputs that grow are zero: keys in a cache have the factor of those that are made, which nobody gives.
+        afresh: values that are made of the very copies: what rounding leaves of a long way parts them (the sine of a
+            large number). What they are made of must be the copies all the same.
     """
 
     formulas: tuple[Formula, ...] = ()
     gains: tuple[Gain, ...] = ()
     scored: bool = True
     quiet: bool = False
+    afresh: frozenset[str] = frozenset()
 
 
 class Miniature:
@@ -66,34 +75,51 @@ class Miniature:
         self.watched = self.excerpt.watched()
         self._still = Duplication(analysis, sizes.small, sizes.small)
         self.weights = small_weights(analysis, self._still, self.excerpt.initializers, seed=0, positive=positive)
+        self._held: dict[_Key, dict[str, Array]] = {}
+        self._reading: dict[int, set[str]] = {}
+        self._runners: dict[tuple[Hashable, ...], tuple[Any, Sequence[str]]] = {}
         self.feeds = self._drawn_feeds()
 
-    def trial(self, ratios: Mapping[str, int], repairs: Repairs) -> Relations:
-        """Grow some leaves, and relate every watched value.
+    def trial(self, ratios: Mapping[str, int], repairs: Repairs, first: int | None = None) -> Relations:
+        """Grow some leaves, and relate the watched values.
 
         Args:
             ratios: how many times, by dim id.
             repairs: what else changes.
+            first: how many of the values, without what only later ones need; None: all.
         """
         growth = self.growth(self.sizes.large(ratios))
         of = self.analysis.context.of
         growing = {name for name, port in self._ports.items() if growth.changes(of(port)) and port.dtype in FLOATS}
         quiet = frozenset(growing) if repairs.quiet else frozenset[str]()
-        small = self.values(repairs.formulas, quiet)
+        small = self.values(repairs.formulas, quiet, first)
         gains = {gain.stack: factor(gain, ratios) for gain in repairs.gains if gain.stack}
         patched = {name: factor(gain, ratios) for gain in repairs.gains if not gain.stack for name in self._alike(gain)}
         given = {name: growth.grown(array, of(self._ports[name])) for name, array in self.quieted(quiet).items()}
-        weights = large_weights(self.analysis, growth, self.weights, gains, scored=repairs.scored)
-        large = self._run(growth.large, weights, given, repairs.formulas, patched)
+        weights = large_weights(self.analysis, growth, self._read(first), gains, scored=repairs.scored)
+        copies = {
+            name: growth.grown(small[name], of(read))
+            for value in self.watched[:first]
+            for read in self._read_afresh(value, repairs)
+            if (name := read.name or "") in small and growth.fits(small[name], of(read))
+        }
+        large = self._run(growth.large, weights, given, repairs.formulas, patched, first, repairs.afresh, copies)
         relations: Relations = {}
-        for value in self.watched:
+        for value in self.watched[:first]:
             name, dims = value.name or "", of(value)
             array = small[name]
-            known = len(dims) == array.ndim and growth.shape(dims) == array.shape
-            copies = growth.grown(array, dims) if known else array
+            known = growth.fits(array, dims)
+            wanted = growth.grown(array, dims) if known else array
             axes = [axis for axis, dim in enumerate(dims) if known and self._is_static(dim)]
-            relations[name] = relate(copies, large[name], axes, ratios.values())
+            relations[name] = relate(wanted, large.pop(name), axes, ratios.values())
+            made_of = [relations.get(read.name or "", Relation()) for read in self._read_afresh(value, repairs)]
+            if any(one.odd for one in made_of):
+                relations[name] = Relation(difference="made of a multiple of the copies")
         return relations
+
+    def _read_afresh(self, value: ir.Value, repairs: Repairs) -> list[ir.Value]:
+        node = value.producer() if value.name in repairs.afresh else None
+        return [] if node is None else self.excerpt.inputs_of(node)
 
     def _is_static(self, dim: MaybeDim) -> bool:
         return dim is not None and self.analysis.context.table.is_static(dim)
@@ -102,20 +128,41 @@ class Miniature:
         """The miniature beside one with leaves of other sizes."""
         return Duplication(self.analysis, self.sizes.small, large)
 
-    def values(self, formulas: tuple[Formula, ...] = (), quiet: frozenset[str] = frozenset()) -> dict[str, Array]:
-        """What the miniature computes, its constants following their dims, the inputs in ``quiet`` zero."""
-        if (formulas, quiet) not in self._held:
-            given = self.quieted(quiet)
-            self._held[formulas, quiet] = self._run(self._still.small, self.weights, given, formulas, {})
-        return self._held[formulas, quiet]
+    def values(
+        self, formulas: tuple[Formula, ...] = (), quiet: frozenset[str] = frozenset(), first: int | None = None
+    ) -> dict[str, Array]:
+        """What the miniature computes, its constants following their dims, the inputs in ``quiet`` zero.
+
+        Args:
+            formulas: of constants.
+            quiet: names of inputs.
+            first: how many of the watched values are asked for, at least; None: all.
+        """
+        for key in ((formulas, quiet, None), (formulas, quiet, first)):
+            if key in self._held:
+                return self._held[key]
+        # Values take room: those of all, and those of one hypothesis, are held, and no more.
+        for key in [key for key in self._held if (key[-1] is None) == (first is None)]:
+            del self._held[key]
+        found = self._run(self._still.small, self.weights, self.quieted(quiet), formulas, {}, first)
+        self._held[formulas, quiet, first] = found
+        return found
 
     def quieted(self, quiet: Collection[str]) -> dict[str, Array]:
         """The inputs, some of them zero."""
         return {name: np.zeros_like(array) if name in quiet else array for name, array in self.feeds.items()}
 
-    @cached_property
-    def _held(self) -> dict[tuple[tuple[Formula, ...], frozenset[str]], dict[str, Array]]:
-        return {}
+    def _read(self, first: int | None) -> Mapping[str, Array]:
+        """The weights that some values need, and those that are turned to give them."""
+        if first is None:
+            return self.weights
+        if first not in self._reading:
+            stacks = self.analysis.structure.stacks
+            tensors = {stack.id: stack.tensors for stack in stacks}
+            read = self.excerpt.read_for(self.watched[:first])
+            turned = (tensors[stack.twin_of] for stack in stacks if stack.twin_of and read.intersection(stack.tensors))
+            self._reading = {first: read.union(*turned)}
+        return {name: array for name, array in self.weights.items() if name in self._reading[first]}
 
     @cached_property
     def _ports(self) -> dict[str, ir.Value]:
@@ -128,15 +175,31 @@ class Miniature:
         feeds: Mapping[str, Array],
         formulas: Sequence[Formula],
         patched: Mapping[str, float],
+        first: int | None,
+        afresh: frozenset[str] = frozenset(),
+        copies: Mapping[str, Array] = MappingProxyType({}),
     ) -> dict[str, Array]:
-        with unchanged(self.analysis):
-            patch_sizes(self.analysis, sizes)
-            self.patch_all_scales(sizes, formulas, stream=self._still.small)
-            proto = self.excerpt.proto(self.analysis, weights, self.watched)
-        scaled(proto.graph, patched)
-        names = [value.name or "" for value in self.watched]
-        found = session(proto.SerializeToString()).run(None, dict(feeds))
-        return dict(zip(names, found, strict=True))
+        key = (tuple(sorted(sizes.items())), tuple(formulas), tuple(sorted(patched.items())), first, afresh)
+        watched = self.watched[:first]
+        runner, replaced = self._runners.get(key) or (None, ())
+        if runner is None:
+            with unchanged(self.analysis):
+                patch_sizes(self.analysis, sizes)
+                self.patch_all_scales(sizes, formulas, stream=self._still.small)
+                proto = self.excerpt.proto(self.analysis, weights, watched, part=first is not None)
+            scaled(proto.graph, patched)
+            detached(proto.graph, afresh, copies)
+            runner, replaced = (
+                _opened(proto, weights) if first is not None else (session(proto.SerializeToString()), ())
+            )
+        if replaced:  # what differs between hypotheses is mostly weights: the next one need not open another
+            others = [other for other in self._runners if other != key]
+            self._runners = {other: self._runners[other] for other in others[-(_RUNNERS - 1) :]}
+            self._runners[key] = runner, replaced
+        given = {name: np.ascontiguousarray(weights[name], np.float32) for name in replaced}
+        given |= {f"{name}{GIVEN}": array for name, array in copies.items()}
+        found = runner.run(None, {**feeds, **given})
+        return dict(zip((value.name or "" for value in watched), found, strict=True))
 
     def patch_all_scales(
         self,
@@ -172,10 +235,27 @@ class Miniature:
         return [node.outputs[0].name or "" for node in in_all_layers(self.analysis, made)]
 
     def _drawn_feeds(self) -> dict[str, Array]:
-        """Random inputs, as the analysis feeds them, at the sizes of the miniature."""
-        proto = self.excerpt.proto(self.analysis, self.weights, [])
-        shapes = {name: self._still.shape(self.analysis.context.of(value)) for name, value in self._ports.items()}
-        return feeds([replace(spec, shape=shapes[spec.name]) for spec in input_specs(proto.graph)], {})
+        """Random inputs, as the analysis feeds them, at the sizes of the miniature; images as small as can be."""
+        specs = input_specs(self.excerpt.proto(self.analysis, self.weights, []).graph)
+        *smaller, own = input_shapes(self.analysis, self._still, self._ports, self.watched)
+        for shapes in smaller:
+            self.feeds = feeds([replace(spec, shape=shapes[spec.name]) for spec in specs], {})
+            with suppress(Exception):  # onnxruntime's errors have no public base class
+                if shows_as_much(self.analysis, self._still, self.values(), self.watched):
+                    return self.feeds
+            self._held.clear()
+        return feeds([replace(spec, shape=own[spec.name]) for spec in specs], {})
+
+
+def _opened(proto: onnx.ModelProto, weights: Mapping[str, Array]) -> tuple[Any, Sequence[str]]:
+    """A session of a message, and which weights can be given to it in place of those it holds: all, or none."""
+    held = [one for one in proto.graph.initializer if one.name in weights and one.data_type == onnx.TensorProto.FLOAT]
+    inputs = len(proto.graph.input)
+    proto.graph.input.extend(onnx.helper.make_tensor_value_info(one.name, one.data_type, one.dims) for one in held)
+    with suppress(Exception):  # some ops want constants; onnxruntime's errors have no public base class
+        return session(proto.SerializeToString()), [one.name for one in held]
+    del proto.graph.input[inputs:]
+    return session(proto.SerializeToString()), ()
 
 
 def factor(gain: Gain, ratios: Mapping[str, int | float]) -> float:

@@ -213,7 +213,7 @@ class Growth:
 
     def _brought(self, array: Array, name: str, dims: tuple[MaybeDim, ...], way: Way, laws: Laws) -> Array:
         """An array of the small network at the new sizes, by the operator of every axis."""
-        if len(dims) != array.ndim or self._sizes.shape(dims) != array.shape:
+        if not self._sizes.fits(array, dims):
             return array
         kind = array.dtype
         for axis, dim in enumerate(dims):

@@ -105,7 +105,7 @@ class _Prover:
 
     def _first(self, relations: Relations, *, strict: bool = False) -> ir.Value | None:
         """The first value that is no multiple of its copies; without ``strict``, also an output that is another one."""
-        for value in self._mini.watched:
+        for value in self._mini.watched[: len(relations)]:
             relation = relations[value.name or ""]
             if relation.difference or (relation.odd and not strict and value.name in self._shown):
                 return value
@@ -115,21 +115,17 @@ class _Prover:
         self, value: ir.Value, relations: Relations, repairs: Repairs, ratios: Mapping[str, int]
     ) -> tuple[Repairs, Relations] | None:
         """The first hypothesis with which the proof holds further, at these ratios and at others."""
-        reached = self._reach(relations)
+        upto = self._place[value.name or ""] + 1  # what comes later is computed only if all holds until then
         for better in islice(hypotheses(self._mini, value, relations, repairs, ratios), _TRIALS):
-            found = self._mini.trial(ratios, better)
-            if self._reach(found) > reached and self._reach(self._mini.trial(self._sizes.ratios(1), better)) > reached:
-                return better, found
+            trials = (self._mini.trial(each, better, upto) for each in (ratios, self._sizes.ratios(1)))
+            if all(self._first(found) is None for found in trials):
+                return better, self._mini.trial(ratios, better)
         return None
-
-    def _reach(self, relations: Relations) -> int:
-        """How far the proof holds, as a place in the order of the values."""
-        value = self._first(relations)
-        return len(self._place) if value is None else self._place[value.name or ""]
 
     def _fault(self, value: ir.Value, relations: Relations, repairs: Repairs) -> Fault:
         """Name the node and the dims that by themselves already fail."""
-        alone = [ident for ident in self._sizes.grown if self._fails({ident: 2}, repairs)]
+        grown, upto = self._sizes.grown, self._place[value.name or ""] + 1
+        alone = self._alone(grown, repairs, upto) or self._alone(grown, repairs, None)
         node = value.producer()
         assert node is not None
         return Fault(
@@ -140,9 +136,18 @@ class _Prover:
             relations[value.name or ""].difference,
         )
 
-    def _fails(self, ratios: Mapping[str, int], repairs: Repairs) -> bool:
+    def _alone(self, idents: tuple[str, ...], repairs: Repairs, first: int | None) -> list[str]:
+        """The dims that by themselves already fail, of some that fail together: looked for half by half."""
+        ratios, half = self._sizes.ratios(), len(idents) // 2
+        if not self._fails({ident: ratios[ident] for ident in idents}, repairs, first):
+            return []
+        if not half:
+            return list(idents)
+        return [*self._alone(idents[:half], repairs, first), *self._alone(idents[half:], repairs, first)]
+
+    def _fails(self, ratios: Mapping[str, int], repairs: Repairs, first: int | None) -> bool:
         try:
-            return self._first(self._mini.trial(ratios, repairs), strict=True) is not None
+            return self._first(self._mini.trial(ratios, repairs, first), strict=True) is not None
         except Exception:  # onnxruntime's errors have no public base class
             return True
 

@@ -15,7 +15,7 @@ from bot_onnx.surgery.proven import Fault
 from bot_onnx.surgery.scales import check_scales
 from bot_onnx.surgery.settled import Settled
 
-_ROUNDS = 6  #: times that dims are kept and the rest is tried again
+_ROUNDS = 12  #: times that dims are kept and the rest is tried again
 
 
 def settle(analysis: Analysis, spec: TargetSpec, way: Way, *, unproven: bool = False) -> Settled:
