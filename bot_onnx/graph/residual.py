@@ -76,6 +76,7 @@ class _Writers:
     def __init__(self, before: ir.Node) -> None:
         self._before = before
         self._known: dict[ir.Node, set[str]] = {}
+        self._of_norms: set[str] = set()
 
     def of(self, value: ir.Value | None, depth: int = _DEPTH) -> set[str]:
         """A linear map's and what is added after it, else a norm's or a factor's; none on the stream itself."""
@@ -92,12 +93,17 @@ class _Writers:
             return weights
         if norm_of(node) is not None:
             given = [v for slot, v in enumerate(node.inputs) if slot in norm_parameters(node)]
-            return {v.name or "" for v in given if v is not None and is_parameter(v)}
+            found = {v.name or "" for v in given if v is not None and is_parameter(v)}
+            self._of_norms |= found
+            return found
         inner = [self.of(v, depth - 1) for v in node.inputs if v is not None and v.const_value is None]
         if computes(node, Calc.SUM, Calc.DIFFERENCE) or passes_on(node, Move.JOINED):  # every term must be zero
             return set.union(parameters, *inner) if inner and all(inner) else set()
-        if computes(node, Calc.PRODUCT):  # one factor is enough, a linear map before a trained factor is the better one
-            return next(filter(None, inner), parameters)
+        if computes(node, Calc.PRODUCT):
+            # One factor is enough. A linear map before a trained factor is the better one; a norm before it may have
+            # been given ones and zeros that nobody trained (a norm over groups, written as one over instances).
+            before = next(filter(None, inner), parameters)
+            return parameters if parameters and before <= self._of_norms else before
         return inner[0] if inner and (_keeps_zero(node) or _divides(node)) else set()
 
 
