@@ -33,7 +33,7 @@ from bot_onnx.spec import TargetSpec
 from bot_onnx.surgery.calibrated import told as told_of_scales
 from bot_onnx.surgery.execute import Progress, produce
 from bot_onnx.surgery.more_heads import with_key_heads
-from bot_onnx.surgery.planner import Origin, Prepared, prepare, refuse_quantised
+from bot_onnx.surgery.planner import Origin, Prepared, check_exact, prepare, refuse_quantised
 from bot_onnx.surgery.proven import Promise
 from bot_onnx.surgery.requantise import check_requantisable
 from bot_onnx.surgery.scratch import sweep_beside
@@ -243,7 +243,7 @@ def _prepared(
     refuse_quantised(analysis, str(source.path))
     analysis = with_key_heads(analysis, target)
     settled = settle(analysis, target, way, unproven=unproven)
-    return prepare(
+    prepared = prepare(
         analysis,
         target,
         settled,
@@ -256,6 +256,8 @@ def _prepared(
         external=external,
         name=name,
     )
+    check_exact(prepared)
+    return prepared
 
 
 @surviving()

@@ -20,7 +20,7 @@ from bot_onnx.align.basis import Basis, Floats, Indices
 from bot_onnx.align.folding import Folding, Norm
 from bot_onnx.align.types import AnyArray, Tensors
 
-#: A channel is pinned where log(γ / median γ), averaged over the norms on the stream, is further from 0 than this.
+#: A channel is pinned where log(γ / median γ) is further from 0 than this in any of the norms on the stream.
 OUTLIER = 0.5
 _MOST = 4  #: at most one in so many of the target's channels is pinned
 _LEAST = 1e-3  #: a scale below this share of the median is taken for it where something is divided by it
@@ -36,7 +36,7 @@ def outliers(folding: Folding, tensors: Tensors, target: int) -> Indices:
     for norm in norms:
         sizes = np.maximum(np.abs(_vector(tensors, norm.scale)), tiny)
         logs.append(np.log(sizes / max(float(np.median(sizes)), tiny)))
-    deviation = np.abs(np.mean(logs, axis=0))
+    deviation = np.abs(logs).max(axis=0)
     found = np.argsort(-deviation, kind="stable")[: target // _MOST]
     return np.sort(found[deviation[found] > OUTLIER])
 

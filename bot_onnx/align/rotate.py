@@ -45,7 +45,9 @@ class Rotation(Alignment):
         self._inner = HeadsAndNeurons(structure, sizes, facts.freedom)
         notes = list(self._inner.notes)
         self.structure = resized(structure, {**self._inner.sizes, stream.hidden: self._target})
-        notes.extend(_inexact(self.folding, stream))
+        changed = _inexact(self.folding, stream)
+        self.exact = not changed
+        notes.extend(changed)
         if self._calibration is not None:
             notes.append(f"the basis is that of the stream on {len(self._calibration.samples)} samples")
         self.notes = tuple(notes)

@@ -62,11 +62,13 @@ class Alignment(ABC):
         structure: the source's structure as it is after the alignment: a dim that the alignment itself brings to its
             target size has that size here. Work orders for the resampler are built from this structure.
         notes: what was done or left, and why, in sentences.
+        exact: with every size kept, the network computes what it did, outputs in their own basis.
     """
 
     kind: Kind
     structure: Structure
     notes: tuple[str, ...]
+    exact: bool = True
 
     @abstractmethod
     def align(self, tensors: Tensors, progress: Progress | None = None) -> Aligned:

@@ -116,7 +116,7 @@ def _kept(
         return _reshaped(node, own, constants)
     product = contraction_of(node)
     plain = product is not None and product.form == "product" and product.flips is None
-    if plain and len(shapes.get(node.input[1], ())) == 2:
+    if plain and len(node.input) > 1 and len(shapes.get(node.input[1], ())) == 2:
         return [*own[:-1], None]
     return None
 

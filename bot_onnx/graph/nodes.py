@@ -6,6 +6,8 @@ import onnx_ir as ir
 
 from bot_onnx.ops import VIEW, passes_on
 
+_TYPES = frozenset(int(kind) for kind in ir.DataType)
+
 
 def names_in(graph: ir.Graph) -> set[str]:
     """Every name in use in a graph: of nodes and of values."""
@@ -24,6 +26,12 @@ def fresh_name(name: str, taken: set[str]) -> str:
         candidate = f"{name}_{number}"
     taken.add(candidate)
     return candidate
+
+
+def cast_target(node: ir.Node) -> ir.DataType | None:
+    """The type that a Cast gives; None where its number is of no type."""
+    number = node.attributes.get_int("to", 0)
+    return ir.DataType(number) if number in _TYPES else None
 
 
 def behind_views(value: ir.Value | None) -> ir.Value | None:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bot_onnx import __version__
 from bot_onnx.align import Alignment, Kind, find_facts, plan_alignment
-from bot_onnx.errors import GraphError
+from bot_onnx.errors import GraphError, ResampleError
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.folded_norms import folded_note
 from bot_onnx.graph.opening import restore_casts
@@ -166,6 +166,19 @@ def prepare(
         promise=settled.promise,
     )
     return Prepared(plan, proto, slots, tensors, alignment, calibrated)
+
+
+def check_exact(prepared: Prepared) -> None:
+    """Refuse an alignment that would break what the plan promises: sizes that stay gain nothing by it.
+
+    Raises:
+        ResampleError: says what to ask for instead.
+    """
+    if prepared.plan.promise.kept and not prepared.alignment.exact:
+        raise ResampleError(
+            f"these sizes keep the function, and alignment '{prepared.alignment.kind}' would not: this network follows "
+            "it in part; it serves a hidden size that shrinks: leave --align out"
+        )
 
 
 def refuse_quantised(analysis: Analysis, path: str) -> None:

@@ -16,11 +16,11 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from bot_onnx import api
 from bot_onnx.cli import cli
-from bot_onnx.errors import CheckpointError, DataError, GraphError, SpecError
+from bot_onnx.errors import BotError, CheckpointError, DataError, GraphError, SpecError
 from bot_onnx.graph.data_files import named_files
 from bot_onnx.graph.given import read_given
 from bot_onnx.graph.reader import open_model
@@ -256,3 +256,21 @@ def test_every_seed_can_be_resized(tmp_path: Path) -> None:
     for name, seed in SEEDS.items():
         path = save(seed.build(), tmp_path, f"{name}.onnx")
         assert api.resize(path, seed.spec, tmp_path / f"{name}-out.onnx").report.passed, name
+
+
+def test_casts_to_no_type_and_products_of_one_operand(tmp_path: Path) -> None:
+    for number, damage in enumerate(("to", "operand")):
+        model = residual_mlp_model(2, 8, 16)
+        node = model.graph.node[0]
+        if damage == "to":
+            cast = helper.make_node("Cast", [node.output[0]], ["casted"], to=1)
+            cast.attribute[0].i = 2**31
+            model.graph.node.append(cast)
+            model.graph.output.append(helper.make_tensor_value_info("casted", TensorProto.FLOAT, None))
+        else:
+            next(n for n in model.graph.node if n.op_type == "MatMul").input.pop()
+        path = tmp_path / f"{number}.onnx"
+        path.write_bytes(model.SerializeToString())
+        with pytest.raises(BotError) as caught:
+            api.inspect(path)
+        assert "\n" not in str(caught.value)

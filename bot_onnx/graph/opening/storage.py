@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from bot_onnx.graph.nodes import names_in
+from bot_onnx.graph.nodes import cast_target, names_in
 from bot_onnx.graph.opening.builder import Opener
 from bot_onnx.graph.opening.packed import lazily
 from bot_onnx.ops import ONE_TO_ONE, Move, passes_on
@@ -29,8 +29,8 @@ def fold_casts(graph: ir.Graph) -> None:
         if node.op_type != "Cast" or node.domain or node.outputs[0].is_graph_output():
             continue
         value = _weight(node.inputs[0])
-        target = ir.DataType(node.attributes.get_int("to", 0))
-        if value is None or value.const_value is None or target not in _FLOATS:
+        target = cast_target(node)
+        if value is None or value.const_value is None or target is None or target not in _FLOATS:
             continue
         tensor = value.const_value
         if tensor.size > 1 and tensor.dtype != target:

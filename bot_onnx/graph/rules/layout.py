@@ -15,6 +15,9 @@ def transpose(context: Context, node: ir.Node) -> None:
     """Axes are permuted."""
     dims = context.of(node.inputs[0])
     perm = node.attributes["perm"].as_ints() if "perm" in node.attributes else range(len(dims))[::-1]
+    if sorted(perm) != list(range(len(dims))):  # a value that has other axes than its maker is said to give
+        context.fresh(node.outputs[0], "the axes that are turned are not those that there are")
+        return
     context.put(node.outputs[0], [dims[axis] for axis in perm])
 
 

@@ -11,6 +11,8 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from bot_onnx.graph.nodes import cast_target
+
 Pair = tuple[int, int]
 _ONNX = ("", "ai.onnx")
 
@@ -79,7 +81,7 @@ def types_of(graph: ir.Graph) -> dict[ir.Value, ir.DataType]:
 def _told(node: ir.Node, index: int, found: Mapping[ir.Value, ir.DataType], version: int) -> ir.DataType | None:
     """The type of an output that an op's definition tells: a fixed one, or that of an input."""
     if node.op_type == "Cast":
-        return ir.DataType(node.attributes.get_int("to", 0))
+        return cast_target(node)
     inputs, outputs = _variables(node.domain if node.domain not in _ONNX else "", node.op_type, version)
     if not outputs:
         return None
