@@ -198,8 +198,8 @@ def plan(
             ``config.json``), or the name of a published one.
         method: name of a resampling method. options: its options.
         seed: of what the method draws at random.
-        align: ``none``, ``permute``, ``rotate`` or ``auto``: make the source's tensors resample better, without
-            changing its function, before the method sees them; None: as the method likes it.
+        align: ``none``, ``permute``, ``select``, ``rotate`` or ``auto``: make the source's tensors resample better,
+            without changing its function, before the method sees them; None: as the method likes it.
         calibration: an ``.npz`` file with an array per input of the source, samples along the first axis: alignment
             ``rotate`` then takes its basis from the stream on them, not from the weights.
         external: store the weights beside the model; None: as the source does.

@@ -21,6 +21,8 @@ from bot_onnx.graph.types import Stack, Structure
 
 Floats = NDArray[np.float64]
 _HEAD_ROLES = ("heads", "kv_heads", "group")
+#: Roles of what is chosen from.
+CHOSEN_ROLES = ("intermediate", *_HEAD_ROLES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +58,7 @@ def find_choices(structure: Structure, mobile: Mobility) -> tuple[list[Choice], 
     notes: list[str] = []
     done: set[str] = set()
     for dim in structure.dims.values():
-        if dim.id in done or dim.parts or dim.role not in ("intermediate", *_HEAD_ROLES) or not mobile.shrinks(dim.id):
+        if dim.id in done or dim.parts or dim.role not in CHOSEN_ROLES or not mobile.shrinks(dim.id):
             continue
         choice = _neurons(mobile, dim.id) if dim.role == "intermediate" else _heads(structure, mobile, dim.id)
         if choice is None:

@@ -75,7 +75,7 @@ class Plan:
     Attributes:
         source: path of the source model. name: name of the spec, or empty.
         method, options, seed: of the resampling.
-        align: how the source's tensors are aligned before: ``none``, ``permute`` or ``rotate``.
+        align: how the source's tensors are aligned before: ``none``, ``permute``, ``select`` or ``rotate``.
         dims, layers, constants, stacks: what changes.
         notes: what was derived, and why, in sentences.
         parameters: number of weights before and after.

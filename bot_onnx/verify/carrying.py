@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bot_onnx.align.selection import CHOSEN_ROLES
 from bot_onnx.resample import make_options
 from bot_onnx.resample.axes import changes, leaves, walk
 from bot_onnx.resample.axes import reverse as _reversed
@@ -94,13 +95,17 @@ class Carrier:
             made = x[:, : leaf.target, :]
             missing = leaf.target - made.shape[1]
             return np.pad(made, ((0, 0), (0, missing), (0, 0))) if missing else made
-        if self._lineage.align != "none" and leaf.target < leaf.source:
+        if leaf.target < leaf.source and self._is_aligned(leaf):
             raise Incomparable(
                 f"its dim {leaf.role} went from {leaf.source} to {leaf.target} in another basis ({self._lineage.align})"
             )
         with np.errstate(all="ignore"):  # outputs may hold NaN and infinities: comparing them tells
             carried: Array = np.matmul(matrix(leaf), x)
         return carried
+
+    def _is_aligned(self, leaf: Axis) -> bool:
+        """Whether an alignment may have brought other indices together than the operator does; select: by choosing."""
+        return self._lineage.align != "none" and (self._lineage.align != "select" or leaf.role in CHOSEN_ROLES)
 
     def _leaf_matrix(self, leaf: Axis) -> Floats:
         """The one place that says which matrix a leaf was resized by, ``[target, source]``."""
