@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -27,29 +25,21 @@ from bot_onnx.graph.sample_arrays import samples_for
 from bot_onnx.graph.types import Structure
 from bot_onnx.proof import Way, settle
 from bot_onnx.resample import make_options, shrinking_operators
-from bot_onnx.resample.devices import namespace
 from bot_onnx.resample.parallel import Background
 from bot_onnx.spec import TargetSpec
-from bot_onnx.surgery.calibrated import told as told_of_scales
-from bot_onnx.surgery.execute import Progress, produce
+from bot_onnx.surgery.execute import Progress
 from bot_onnx.surgery.more_heads import with_key_heads
 from bot_onnx.surgery.planner import Origin, Prepared, check_exact, prepare, refuse_quantised
-from bot_onnx.surgery.proven import Promise
 from bot_onnx.surgery.requantise import check_requantisable
 from bot_onnx.surgery.scratch import sweep_beside
-from bot_onnx.surgery.staging import floats_beside
-from bot_onnx.surgery.types import Plan
-from bot_onnx.surgery.writer import check_output, write_model
+from bot_onnx.surgery.types import Plan, Request
 from bot_onnx.verify import (
     Expected,
     VerifyReport,
-    check_quantised,
-    expected_from_plan,
     expected_from_spec,
-    publish_requantised,
-    raise_unless_passed,
     verify_model,
 )
+from bot_onnx.verify.run import Ran, Run
 
 __all__ = [
     "Inspection",
@@ -162,7 +152,7 @@ def _port(value: ir.Value) -> Port:
     return value.name or "", value.dtype.name if value.dtype else "?", shape
 
 
-def _files_among(*given: SpecLike | None) -> list[PathOrName]:
+def files_among(*given: SpecLike | None) -> list[PathOrName]:
     """Those of the arguments that name files that exist."""
     return [name for name in given if isinstance(name, str | PathLike) and Path(name).is_file()]
 
@@ -187,6 +177,7 @@ def plan(
     calibration: PathOrName | None = None,
     external: bool | None = None,
     unproven: bool = False,
+    requantize: bool = False,
     inputs: InputsLike | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
 ) -> Plan:
@@ -204,6 +195,7 @@ def plan(
             ``rotate`` then takes its basis from the stream on them, not from the weights.
         external: store the weights beside the model; None: as the source does.
         unproven: go on where the sizes cannot be proven right; the plan and the file say so.
+        requantize: what a run of the plan does with the result of a quantised source, see :func:`resize`.
         inputs, input_shapes: what to run the models on, see :func:`inspect`.
 
     Raises:
@@ -217,10 +209,13 @@ def plan(
         source.check_resizable()
         digest = reader.submit(source.sha256)
         analysis = analyse(source.model())
+        if requantize:
+            check_requantisable(scheme_of(analysis.model), str(source.path))
         way = Way(method, chosen, seed)
         in_data = source.uses_external_data if external is None else external
+        asked = _request(unproven, requantize, inputs, input_shapes)
         made = _prepared(
-            source, analysis, target, way, digest, align, calibration, unproven, external=in_data, name=Path(model).name
+            source, analysis, target, way, digest, align, calibration, asked, external=in_data, name=Path(model).name
         ).plan
         source.check_unchanged()
         return made
@@ -234,7 +229,7 @@ def _prepared(
     digest: Future[str],
     align: Kind | None,
     calibration: PathOrName | None,
-    unproven: bool,
+    request: Request,
     *,
     external: bool,
     name: str,
@@ -242,7 +237,7 @@ def _prepared(
     """Settle the sizes, prove them, plan the rest."""
     refuse_quantised(analysis, str(source.path))
     analysis = with_key_heads(analysis, target)
-    settled = settle(analysis, target, way, unproven=unproven)
+    settled = settle(analysis, target, way, unproven=request.unproven)
     prepared = prepare(
         analysis,
         target,
@@ -255,9 +250,21 @@ def _prepared(
         samples=None if calibration is None else samples_for(analysis.model, Path(calibration)),
         external=external,
         name=name,
+        request=request,
     )
     check_exact(prepared)
     return prepared
+
+
+def _request(
+    unproven: bool,
+    requantize: bool,
+    inputs: InputsLike | None,
+    input_shapes: Mapping[str, Sequence[int]] | None,
+) -> Request:
+    """What a plan records of a call."""
+    shapes = {name: tuple(map(int, shape)) for name, shape in (input_shapes or {}).items()}
+    return Request(unproven=unproven, requantize=requantize, inputs=bool(inputs), input_shapes=shapes)
 
 
 @surviving()
@@ -301,88 +308,33 @@ def resize(
     Raises:
         BotError: something was refused or failed; no output was left behind.
     """
-    started = time.perf_counter()
     target = _spec(spec)
-    out = Path(output)
-    chosen = make_options(method, **dict(options or {}))
-    xp = namespace(device)
-    sweep_beside(model, out)
-    given = as_given(inputs, input_shapes)
-    loose = None if given is None else replace(given, strict=False)  # what is resized may take other sizes
-    with open_model(model, given=given) as source, Background() as reader, ExitStack() as files:
-        in_data = source.uses_external_data if external is None else external
-        read_only = (*source.files, *_files_among(spec, calibration))
-        check_output(out, external=in_data, force=force, sources=read_only)
-        source.check_resizable()
-        # Reading every byte (for NaN, for the hash) overlaps with the analysis, which reads none.
-        finite = reader.submit(lambda: source.check(allow_nonfinite=allow_nonfinite))
-        digest = reader.submit(source.sha256)
-        analysis = analyse(source.model())
-        scheme = scheme_of(analysis.model)
-        if requantize:
-            check_requantisable(scheme, str(source.path))
-        finite.result()
-        folder = files.enter_context(floats_beside(out)) if scheme is not None else out.parent
-        quantised = check_quantised(analysis, source, folder) if against else ()
-        way = Way(method, chosen, seed)
-        prepared = _prepared(
-            source, analysis, target, way, digest, align, calibration, unproven, external=in_data, name=out.name
-        )
-        if requantize and scheme is not None and scheme.kind == "static":
-            quantised = (*quantised, told_of_scales(prepared.calibrated))
-        prepared.plan = replace(prepared.plan, notes=(*prepared.plan.notes, *quantised))
-        del analysis  # verification makes one of the output: not both at a time
-        reports: list[VerifyReport] = []
-        written = folder / out.name if requantize else out
+    way = Way(method, make_options(method, **dict(options or {})), seed)
+    asked = _request(unproven, requantize, inputs, input_shapes)
 
-        def check(readable: str) -> None:
-            source.check_unchanged()
-            source.release()
-            expected = expected_from_plan(prepared.plan)
-            report = verify_model(
-                written,
-                readable=readable,
-                expected=expected,
-                against=model if against else None,
-                against_sha256=digest.result(),
-                allow_nonfinite=allow_nonfinite,
-                given=loose,
-                scratch=folder if scheme is not None else None,
-            )
-            raise_unless_passed(report)
-            source.check_unchanged()
-            reports.append(report)
+    def planning(source: Source, analysis: Analysis, digest: Future[str], in_data: bool) -> Prepared:
+        name = Path(output).name
+        return _prepared(source, analysis, target, way, digest, align, calibration, asked, external=in_data, name=name)
 
-        write_model(
-            prepared.proto,
-            prepared.slots,
-            produce(prepared, chosen, xp=xp, progress=progress),
-            written,
-            external=in_data,
-            force=force,
-            sources=read_only,
-            before_publish=check,
-        )
-        if requantize and scheme is not None:
-            report, size = publish_requantised(
-                scheme,
-                written,
-                out,
-                external=in_data,
-                force=force,
-                sources=read_only,
-                calibrated=prepared.calibrated,
-                allow_nonfinite=allow_nonfinite,
-                given=loose,
-            )
-            reports[0] = report
-            sizes = (prepared.plan.size_bytes[0], size)
-            cosines = ", ".join(f"{e.output} {e.cosine:.4f}" for e in report.comparisons if e.cosine is not None)
-            told = f"Quantised again, as the source was ({scheme.kind}): cosine with its floats {cosines}."
-            open_again = Promise(why="quantised again")  # the floats were held against the source, not what rounds them
-            notes = (*prepared.plan.notes, told)
-            prepared.plan = replace(prepared.plan, size_bytes=sizes, notes=notes, promise=open_again)
-    return Result(prepared.plan, reports[0], out, time.perf_counter() - started)
+    run = Run(
+        model,
+        Path(output),
+        force,
+        external,
+        device,
+        allow_nonfinite,
+        against,
+        requantize,
+        as_given(inputs, input_shapes),
+        tuple(files_among(spec, calibration)),
+        progress,
+    )
+    return result_of(run.carried_out(planning), output)
+
+
+def result_of(ran: Ran, output: PathOrName) -> Result:
+    """What the API says of a run."""
+    return Result(ran.plan, ran.report, Path(output), ran.seconds)
 
 
 @surviving()

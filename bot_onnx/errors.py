@@ -30,6 +30,10 @@ class ProofError(SpecError):
         self.fault = fault
 
 
+class PlanError(BotError):
+    """A saved plan that cannot be read, or must not be run: it is of another source or version, or was changed."""
+
+
 class ResampleError(BotError):
     """A resampling method refuses its options, a direction, or a tensor."""
 

@@ -10,7 +10,8 @@ from rich.console import Console, RenderableType
 
 from bot_onnx.graph.types import Stack, Structure
 from bot_onnx.stack.types import Axis, StackTask
-from bot_onnx.surgery.types import ConstantPatch, DimChange, LayerChange, Plan, StackPlan
+from bot_onnx.surgery.edits import LayerChange, SetConstant, SetFactor
+from bot_onnx.surgery.types import DimChange, Plan, StackPlan
 from bot_onnx.verify.types import Check, OutputComparison, VerifyReport
 from tests.spec_structures import vit
 
@@ -118,9 +119,9 @@ def plan(hidden: int = 96, layers: int = 6) -> Plan:
         ),
         layers=(LayerChange("blocks", 12, layers),),
         constants=(
-            ConstantPatch("/0/shape", 192, hidden, "size of an axis"),
-            ConstantPatch("/1/shape", 192, hidden, "size of an axis"),
-            ConstantPatch("/0/scale", 0.125, 0.25, "1/sqrt(head_dim)"),
+            SetConstant("/0/shape", 192, hidden, "size of an axis", "/0/shape", 2),
+            SetConstant("/1/shape", 192, hidden, "size of an axis", "/1/shape", 2),
+            SetFactor("/0/scale", 0.125, 0.25, "1/sqrt(head_dim)", "/0/scores", 1),
         ),
         stacks=(
             StackPlan(matrix, ("a",), ("a",), "FLOAT"),

@@ -1,12 +1,8 @@
-"""The analysed graph as a message at other sizes, few layers deep, with every value for an output.
-
-The graph itself is changed for it and put back as it was.
-"""
+"""The analysed graph as a message at other sizes, few layers deep, with every value for an output."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import onnx
@@ -26,42 +22,6 @@ Array = NDArray[np.generic]
 KEPT_LAYERS = 2  #: of every chain, so that what one layer hands to the next is seen
 GIVEN = "//given"  #: ends the name of an input that takes the place of a value
 _NARROW = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16, onnx.TensorProto.DOUBLE)
-
-
-@contextmanager
-def unchanged(analysis: Analysis) -> Iterator[None]:
-    """Undo in the end what happens to the graph: nodes and what they read, attributes, names, ports, initializers."""
-    graph = analysis.model.graph
-    nodes = [(node, list(node.inputs), dict(node.attributes)) for node in graph]
-    values = [*graph.inputs, *graph.outputs, *(value for node in graph for value in node.outputs)]
-    named = {id(value): (value, value.name, value.shape, value.type) for value in values}
-    ports = [(ports, list(ports)) for ports in (graph.inputs, graph.outputs)]
-    held = {name: (value, value.const_value, value.shape) for name, value in graph.initializers.items()}
-    axes = dict(analysis.context.axes)
-    try:
-        yield
-    finally:
-        for node, inputs, attributes in nodes:
-            for slot, value in enumerate(inputs):
-                if node.inputs[slot] is not value:
-                    node.replace_input_with(slot, value)
-            if dict(node.attributes) != attributes:
-                node.attributes.clear()
-                node.attributes.update(attributes)
-        for lists, present in ports:
-            if list(map(id, lists)) != list(map(id, present)):
-                lists.clear()
-                lists.extend(present)
-        known = {node for node, _, _ in nodes}
-        graph.remove([node for node in graph if node not in known], safe=True)
-        for value, name, shape, kind in named.values():
-            value.name, value.shape, value.type = name, shape, kind
-        for name in [name for name in graph.initializers if name not in held]:
-            del graph.initializers[name]
-        for value, tensor, shape in held.values():
-            value.const_value, value.shape = tensor, shape
-        analysis.context.axes.clear()
-        analysis.context.axes.update(axes)
 
 
 class Excerpt:

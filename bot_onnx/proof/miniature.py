@@ -21,14 +21,17 @@ from bot_onnx.graph.inputs import feeds, input_specs
 from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.proof.duplication import Duplication
 from bot_onnx.proof.feeding import input_shapes, shows_as_much
-from bot_onnx.proof.graphs import GIVEN, Excerpt, detached, scaled, unchanged
+from bot_onnx.proof.graphs import GIVEN, Excerpt, detached, scaled
 from bot_onnx.proof.relation import Relation, relate
 from bot_onnx.proof.sizes import SmallSizes
 from bot_onnx.proof.weights import large_weights, small_weights
 from bot_onnx.runtime import session
+from bot_onnx.surgery.apply import apply
+from bot_onnx.surgery.edits import NumberEdit, last_of_each
 from bot_onnx.surgery.proven import Formula, Gain
-from bot_onnx.surgery.scales import patch_scales
-from bot_onnx.surgery.sizes import patch_sizes
+from bot_onnx.surgery.scales import scale_edits
+from bot_onnx.surgery.sizes import size_edits
+from bot_onnx.surgery.undo import unchanged
 
 Array = NDArray[Any]
 Relations = dict[str, Relation]
@@ -183,9 +186,10 @@ class Miniature:
         watched = self.watched[:first]
         runner, replaced = self._runners.get(key) or (None, ())
         if runner is None:
+            edits = size_edits(self.analysis, sizes)
+            factors = self.factor_edits(sizes, formulas, stream=self._still.small)
             with unchanged(self.analysis):
-                patch_sizes(self.analysis, sizes)
-                self.patch_all_scales(sizes, formulas, stream=self._still.small)
+                apply(self.analysis, (*edits, *factors))
                 proto = self.excerpt.proto(self.analysis, weights, watched, part=first is not None)
             scaled(proto.graph, patched)
             detached(proto.graph, afresh, copies)
@@ -201,14 +205,14 @@ class Miniature:
         found = runner.run(None, {**feeds, **given})
         return dict(zip((value.name or "" for value in watched), found, strict=True))
 
-    def patch_all_scales(
+    def factor_edits(
         self,
         sizes: Mapping[str, int],
         formulas: Sequence[Formula],
         stream: Mapping[str, int] | None = None,
         layers: Mapping[str, int] | None = None,
-    ) -> None:
-        """Bring the graph's scalar factors to new sizes, those that the proof found included.
+    ) -> tuple[NumberEdit, ...]:
+        """What brings the graph's scalar factors to new sizes, those that the proof found included.
 
         Args:
             sizes: by dim id.
@@ -224,8 +228,9 @@ class Miniature:
         # At the source's own sizes the constants are what they are: a number that the spec gives is set in the target.
         given = self.given if layers else {name: one for name, one in self.given.items() if isinstance(one, str)}
         scales = [*(s for s in known if not s.stream), *found]
-        patch_scales(replace(analysis, scales=scales), sizes, layers or depths, given)
-        patch_scales(replace(analysis, scales=[s for s in known if s.stream]), stream or sizes, {}, {})
+        edits = scale_edits(replace(analysis, scales=scales), sizes, layers or depths, given)
+        streams = replace(analysis, scales=[s for s in known if s.stream])
+        return last_of_each([*edits, *scale_edits(streams, stream or sizes, {}, {})])
 
     def _alike(self, gain: Gain) -> list[str]:
         """Names of the value that shows a gain in all layers."""

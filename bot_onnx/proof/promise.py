@@ -21,7 +21,7 @@ from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.graph.types import Structure
-from bot_onnx.proof.graphs import KEPT_LAYERS, Excerpt, unchanged
+from bot_onnx.proof.graphs import KEPT_LAYERS, Excerpt
 from bot_onnx.proof.miniature import Miniature, factor
 from bot_onnx.proof.relation import Relation, relate
 from bot_onnx.resample import MethodOptions, axis_matrix, get_method
@@ -30,13 +30,15 @@ from bot_onnx.runtime import session
 from bot_onnx.spec import Solution
 from bot_onnx.stack.groups import regrouped
 from bot_onnx.stack.types import Axis, Law, StackTask
+from bot_onnx.surgery.apply import apply
+from bot_onnx.surgery.edits import Edit, LayerChange, last_of_each
 from bot_onnx.surgery.execute import resampled
-from bot_onnx.surgery.laws import Laws, find_laws, patch_epsilons
+from bot_onnx.surgery.laws import Laws, epsilon_edits, find_laws
 from bot_onnx.surgery.proven import Formula, Gain
-from bot_onnx.surgery.sizes import patch_sizes
-from bot_onnx.surgery.stacked import resize_depth
+from bot_onnx.surgery.sizes import size_edits
 from bot_onnx.surgery.tasks import EVEN, build_task
 from bot_onnx.surgery.types import StackPlan
+from bot_onnx.surgery.undo import unchanged
 
 Array = NDArray[Any]
 _MORE = 1  #: layers that the miniature of a deeper network has more
@@ -115,12 +117,9 @@ class Growth:
         small = self._mini.values(self._formulas, quiet)
         laws = laws_of(replace(analysis, structure=self._sizes.structure), self._sizes.large, way)
         sources = {name: value.name or "" for name, value in self._mini.excerpt.outputs.items()}
+        edits = self._edits(laws)
         with unchanged(analysis):
-            patch_epsilons(replace(analysis, structure=self._sizes.structure), self._sizes.large, laws)
-            patch_sizes(analysis, self._sizes.large)
-            self._mini.patch_all_scales(self._sizes.large, self._formulas, layers=self._solution.layers)
-            depths = {c.name: _count(analysis, c.name) + self._layers[c.name] - c.count for c in self._structure.chains}
-            depth = resize_depth(analysis, depths)
+            depth = apply(analysis, edits)
             origins = depth.origins
             excerpt = Excerpt(analysis)
             weights = self._weights(way, laws, numbers, depth.targets)
@@ -137,6 +136,18 @@ class Growth:
                     relation = self._relation(source, value, found[value], way, laws)
                     relations[name] = relation, found[value].shape != source.shape
             return relations
+
+    def _edits(self, laws: Laws) -> list[Edit]:
+        """What makes the graph that of the grown miniature."""
+        analysis, large = self._analysis, self._sizes.large
+        epsilons = epsilon_edits(replace(analysis, structure=self._sizes.structure), large, laws)
+        factors = self._mini.factor_edits(large, self._formulas, layers=self._solution.layers)
+        counts = {chain.name: _count(analysis, chain.name) for chain in self._structure.chains}
+        depths = [
+            LayerChange(chain.name, counts[chain.name], counts[chain.name] + self._layers[chain.name] - chain.count)
+            for chain in self._structure.chains
+        ]
+        return [*size_edits(analysis, large), *last_of_each([*epsilons, *factors]), *depths]
 
     def _inputs_of_layers(self) -> frozenset[str]:
         """Inputs that single layers of deeper chains have (caches): they are left empty, for no layer is another's."""

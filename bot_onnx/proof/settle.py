@@ -22,8 +22,7 @@ def settle(analysis: Analysis, spec: TargetSpec, way: Way, *, unproven: bool = F
     """Solve a spec and prove what comes out; dims that nobody asked for are kept where the proof fails for them.
 
     Args:
-        analysis: of the source. Dims that are kept are frozen in its structure, and constants that the proof finds to
-            follow a dim are among its scales afterwards; the graph is not changed.
+        analysis: of the source.
         spec: the target.
         way: how the weights are resampled.
         unproven: go on where the proof fails.
@@ -32,6 +31,7 @@ def settle(analysis: Analysis, spec: TargetSpec, way: Way, *, unproven: bool = F
         SpecError, DimError, GraphError: the target cannot be had.
         ProofError: the proof fails for a dim that the spec asks for.
     """
+    analysis = replace(analysis, scales=list(analysis.scales))  # our own from here on, the miniature's as well
     given = spec.constants or {}
     solution = solve(analysis.structure, spec)
     check_scales(analysis, solution.sizes, given)
@@ -44,7 +44,7 @@ def settle(analysis: Analysis, spec: TargetSpec, way: Way, *, unproven: bool = F
         culprits = _culprits(analysis, fault, solution)
         if not culprits:
             raise ProofError(_refusal(fault), fault)
-        _freeze(analysis, culprits, fault)
+        analysis = _with_frozen(analysis, culprits, fault)
         kept += [f"{_named(analysis, culprits)}: {_told(fault)}"]
         try:
             solution = solve(analysis.structure, spec)
@@ -56,7 +56,8 @@ def settle(analysis: Analysis, spec: TargetSpec, way: Way, *, unproven: bool = F
     proof = replace(proven.proof, kept=tuple(kept))
     analysis.scales.extend(scale for formula in proof.formulas for scale in scales_of(analysis, formula))
     promise, gains = keeping(analysis, solution, proven, way)
-    return Settled(solution, proof, promise, laws_of(analysis, solution.sizes, way), gains)
+    laws = laws_of(analysis, solution.sizes, way)
+    return Settled(solution, proof, promise, laws, gains, analysis.structure, tuple(analysis.scales))
 
 
 def _culprits(analysis: Analysis, fault: Fault, solution: Solution) -> list[str]:
@@ -66,11 +67,11 @@ def _culprits(analysis: Analysis, fault: Fault, solution: Solution) -> list[str]
     return [] if solution.asked.intersection(idents) else idents
 
 
-def _freeze(analysis: Analysis, idents: list[str], fault: Fault) -> None:
+def _with_frozen(analysis: Analysis, idents: list[str], fault: Fault) -> Analysis:
     dims = dict(analysis.structure.dims)
     for ident in idents:
         dims[ident] = replace(dims[ident], frozen=_told(fault))
-    analysis.structure = replace(analysis.structure, dims=dims)
+    return replace(analysis, structure=replace(analysis.structure, dims=dims))
 
 
 def _named(analysis: Analysis, idents: list[str]) -> str:

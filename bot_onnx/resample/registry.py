@@ -144,7 +144,7 @@ def get_method(name: str) -> AnyMethod:
         raise ResampleError(f"no resampling method '{name}'{hint} There are: {', '.join(all_methods())}") from None
 
 
-def make_options(name: str, **options: object) -> MethodOptions:
+def make_options(name: str, /, **options: object) -> MethodOptions:
     """Validated options of the method called ``name``.
 
     Raises:

@@ -21,8 +21,8 @@ from bot_onnx.graph.types import Dim, Stack, Structure
 from bot_onnx.graph.widening import Widening, find_widening, normalised_dims
 from bot_onnx.ops import IN_ORDER, passes_on
 from bot_onnx.stack.types import Law
-from bot_onnx.surgery.scales import write_number
-from bot_onnx.surgery.types import ConstantPatch
+from bot_onnx.surgery.edits import SetFactor
+from bot_onnx.surgery.scales import factor_of, set_factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,22 +185,16 @@ def _leaves(structure: Structure, identity: str) -> Iterator[Dim]:
         yield from _leaves(structure, part)
 
 
-def patch_epsilons(analysis: Analysis, sizes: Mapping[str, int], laws: Laws) -> list[ConstantPatch]:
-    """Bring the epsilons of norms over further channels to n/m of what they are, in place."""
-    patches: list[ConstantPatch] = []
+EPSILON = 1e-5  #: of a norm that says none
+
+
+def epsilon_edits(analysis: Analysis, sizes: Mapping[str, int], laws: Laws) -> list[SetFactor]:
+    """What brings the epsilons of norms over further channels to n/m of what they are."""
+    edits: list[SetFactor] = []
     for identity, widening in laws.widened.items():
         dim = analysis.structure.dims[identity]
         for epsilon in widening.epsilons:
-            old = _epsilon(epsilon.node, epsilon.slot)
-            number = old * dim.size / sizes[identity]
+            number = factor_of(epsilon.node, epsilon.slot, EPSILON) * dim.size / sizes[identity]
             reason = f"epsilon over {dim.size} of {sizes[identity]} channels"
-            patches.append(write_number(analysis, epsilon.node, epsilon.slot, old, number, reason))
-    return patches
-
-
-def _epsilon(node: ir.Node, slot: int | str) -> float:
-    if isinstance(slot, str):
-        return float(node.attributes.get_float(slot, 1e-5))
-    value = node.inputs[slot]
-    assert value is not None and value.const_value is not None
-    return float(value.const_value.numpy().reshape(-1)[0])
+            edits.append(set_factor(epsilon.node, epsilon.slot, number, reason, EPSILON))
+    return edits

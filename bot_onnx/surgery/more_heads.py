@@ -28,8 +28,9 @@ from bot_onnx.graph.types import Structure
 from bot_onnx.resample.mapping import Selection, duplicate
 from bot_onnx.spec import TargetSpec
 from bot_onnx.spec.composition import combine
+from bot_onnx.surgery.apply import apply
 from bot_onnx.surgery.head_walk import COPIES, Doubled, HeadWalk, Misfit
-from bot_onnx.surgery.sizes import patch_sizes
+from bot_onnx.surgery.sizes import size_edits
 from bot_onnx.surgery.tasks import build_task
 
 _ROLE = "kv_heads"
@@ -106,7 +107,7 @@ def _more_query_heads(analysis: Analysis, shared: list[SharedHead]) -> dict[str,
 
     for ident in structure.dims:
         size(ident)
-    patch_sizes(analysis, sizes)
+    apply(analysis, size_edits(analysis, sizes))
     layers = {chain.name: chain.count for chain in structure.chains}
     for stack in structure.stacks:
         task = build_task(structure, stack, sizes, layers)

@@ -1,4 +1,4 @@
-"""From settled sizes to a Plan: change the graph, lay out the file. No weight is read."""
+"""From settled sizes to a Plan: decide the edits, try them, lay out the file. No weight is read."""
 
 from __future__ import annotations
 
@@ -22,17 +22,20 @@ from bot_onnx.graph.sample_arrays import Samples
 from bot_onnx.graph.spelling import restore_spelling
 from bot_onnx.resample import MethodOptions, get_method
 from bot_onnx.spec import TargetSpec
+from bot_onnx.surgery.apply import apply
 from bot_onnx.surgery.calibrated import Calibrated, going_on, holding
+from bot_onnx.surgery.edits import Edits, LayerChange, ReshapeEmpty, last_of_each
 from bot_onnx.surgery.emit import initializer_order, skeleton
 from bot_onnx.surgery.framing import Layout, TensorSlot, layout
-from bot_onnx.surgery.laws import patch_epsilons
+from bot_onnx.surgery.held import Obeyed, obey
+from bot_onnx.surgery.laws import epsilon_edits
 from bot_onnx.surgery.lineage import describe, tolerance_of
-from bot_onnx.surgery.scales import check_branches, patch_scales
+from bot_onnx.surgery.scales import check_branches, scale_edits
 from bot_onnx.surgery.settled import Settled
-from bot_onnx.surgery.sizes import patch_sizes
-from bot_onnx.surgery.stacked import resize_depth
+from bot_onnx.surgery.sizes import size_edits
 from bot_onnx.surgery.tasks import build_task
-from bot_onnx.surgery.types import DimChange, LayerChange, Plan, StackPlan
+from bot_onnx.surgery.types import DimChange, Plan, Request, StackPlan
+from bot_onnx.surgery.undo import unchanged
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +58,7 @@ class Prepared:
         tensors: the source's tensors by name, unread.
         alignment: what happens to them before they are resampled.
         calibrated: what of the source's calibrated scales goes on.
+        changed: numbers of a saved plan that are others than its request makes, in sentences.
     """
 
     plan: Plan
@@ -63,6 +67,21 @@ class Prepared:
     tensors: dict[str, ir.TensorProtocol]
     alignment: Alignment
     calibrated: Calibrated
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """What the edits make of a graph: see :class:`Prepared`; ``notes`` are of the graph."""
+
+    stacks: list[StackPlan]
+    proto: onnx.ModelProto
+    slots: list[TensorSlot]
+    calibrated: Calibrated
+    notes: tuple[str, ...]
+
+
+_ASKED = Request()
 
 
 def prepare(
@@ -78,8 +97,10 @@ def prepare(
     align: Kind | None = None,
     samples: Samples | None = None,
     name: str = "model.onnx",
+    request: Request = _ASKED,
+    stored: Plan | None = None,
 ) -> Prepared:
-    """Plan a resize. The analysed model is changed in place: analyse anew for another plan.
+    """Plan a resize. The analysed model is as it was afterwards.
 
     Args:
         analysis: of the source.
@@ -91,28 +112,121 @@ def prepare(
         align: alignment of the source before; None: as the method likes it.
         samples: that the alignment looks at the source's activations on; recorded by their hash.
         name: file name of the output.
+        request: what else was asked for, recorded in the plan.
+        stored: a saved plan whose edits are carried out, held against those that follow from all the rest. The
+            request says whether a number that was changed in it may be taken unproven.
 
     Raises:
         SpecError, DimError, GraphError, ResampleError: the target cannot be had; nothing was written.
+        PlanError: the edits of the saved plan are others.
     """
-    structure = analysis.structure
-    solution = settled.solution
+    analysis = settled.over(analysis)
+    decided = decide(analysis, spec, settled)
+    obeyed = Obeyed(decided) if stored is None else obey(stored, decided, unproven=request.unproven)
+    settled = obeyed.of(settled)
     wanted: Kind = get_method(method).default_alignment(options) if align is None else align
-    alignment = plan_alignment(wanted, structure, solution.sizes, find_facts(analysis, samples))
+    alignment = plan_alignment(wanted, analysis.structure, settled.solution.sizes, find_facts(analysis, samples))
+    calibration = None if samples is None else samples.digest()
+    asked = spec.model_dump(mode="json", exclude_none=True)
+    chosen = options.model_dump(mode="json")
+    begun = {
+        "version": __version__,
+        "source_sha256": origin.sha256,
+        "spec": asked,
+        "method": method,
+        "options": chosen,
+        "seed": seed,
+        "align": alignment.kind,
+        "proof": settled.proof.status,
+        **({} if calibration is None else {"calibration_sha256": calibration}),
+    }
+    notes = check_branches(analysis, settled.solution.layers, spec.constants or {})
+    drawn = _drawn(analysis, settled, alignment, obeyed.edits, begun)
+    _refuse_early(drawn.stacks, method, options, seed)
+    placed = layout(drawn.proto, drawn.slots, name, external=external)
+    structure = analysis.structure
+    plan = Plan(
+        source=origin.path,
+        name=spec.name or "",
+        method=method,
+        options=chosen,
+        seed=seed,
+        align=alignment.kind,
+        dims=_dim_changes(analysis, settled.solution.sizes),
+        layers=obeyed.edits.layers,
+        constants=obeyed.edits.constants,
+        stacks=tuple(_placed(stack, placed) for stack in drawn.stacks),
+        notes=(
+            *analysis.repairs,
+            *drawn.notes,
+            *settled.solution.notes,
+            *notes,
+            *alignment.notes,
+            *settled.laws.notes,
+            *(f"The plan was changed: {one}." for one in obeyed.changed),
+        ),
+        parameters=(structure.parameters, _parameters(drawn.stacks)),
+        size_bytes=(origin.size_bytes, placed.total_bytes),
+        external=placed.data_name is not None,
+        proof=settled.proof,
+        promise=settled.promise,
+        request=replace(request, spec=asked, align=align, calibration_sha256=calibration, file_name=name),
+        source_sha256=origin.sha256,
+        version=__version__,
+        empties=obeyed.edits.empties,
+        two_heads=bool(analysis.stored),
+        computed=_computed(alignment, samples),
+    )
     tensors = {n: v.const_value for n, v in analysis.model.graph.initializers.items() if v.const_value is not None}
     tensors |= analysis.stored
-    given = spec.constants or {}
-    scaled = check_branches(analysis, solution.layers, given)
-    constants = [
-        *patch_epsilons(analysis, solution.sizes, settled.laws),
-        *patch_sizes(analysis, solution.sizes),
-        *patch_scales(analysis, solution.sizes, solution.layers, given),
-    ]
+    return Prepared(plan, drawn.proto, drawn.slots, tensors, alignment, drawn.calibrated, obeyed.changed)
+
+
+def decide(analysis: Analysis, spec: TargetSpec, settled: Settled) -> Edits:
+    """What happens to the graph at the sizes that were settled: it is looked at, and not changed.
+
+    Raises:
+        GraphError, DimError, SpecError: a number cannot be made to follow.
+    """
+    solution = settled.solution
+    sized = size_edits(analysis, solution.sizes)
+    numbers = [edit for edit in sized if not isinstance(edit, ReshapeEmpty)]
+    epsilons = epsilon_edits(analysis, solution.sizes, settled.laws)
+    factors = scale_edits(analysis, solution.sizes, solution.layers, spec.constants or {})
+    return Edits(
+        last_of_each([*epsilons, *numbers, *factors]),
+        tuple(edit for edit in sized if isinstance(edit, ReshapeEmpty)),
+        tuple(LayerChange(c.name, c.count, solution.layers[c.name], c.leading) for c in analysis.structure.chains),
+    )
+
+
+def _drawn(
+    analysis: Analysis, settled: Settled, alignment: Alignment, edits: Edits, begun: Mapping[str, object]
+) -> _Drawn:
+    """The target without its weights: the edits are tried, and what they made is written down."""
+    structure, solution = analysis.structure, settled.solution
     held = holding(analysis, settled)
-    depth = resize_depth(analysis, solution.layers)
-    targets = depth.targets
+    tolerance = tolerance_of(analysis, (stack.dtype for stack in structure.stacks))
+    with unchanged(analysis):
+        depth = apply(analysis, edits.all)
+        graph = analysis.model.graph
+        stacks = _stacks(analysis, settled, alignment, depth.targets)
+        written = {n for stack in structure.stacks for n in (*stack.tensors, *depth.targets[stack.id])}
+        provenance = {**begun, **describe(analysis, settled, depth.partners, tolerance)}
+        calibrated = going_on(analysis, held, ((stack.sources, stack.targets) for stack in stacks))
+        restore_spelling(graph)
+        restore_casts(graph, written)
+        proto = skeleton(analysis, solution.sizes, written, provenance)
+        return _Drawn(stacks, proto, _slots(analysis, stacks), calibrated, folded_note(graph))
+
+
+def _stacks(
+    analysis: Analysis, settled: Settled, alignment: Alignment, targets: Mapping[str, tuple[str, ...]]
+) -> list[StackPlan]:
+    """What happens to the tensors of every stack, once the graph has its new depth."""
+    solution = settled.solution
     used = set(initializer_order(analysis.model.graph))  # a table of its own may go with the layer that read it
-    stacks = [
+    return [
         StackPlan(
             build_task(alignment.structure, stack, solution.sizes, solution.layers, settled.laws),
             stack.tensors,
@@ -123,49 +237,30 @@ def prepare(
             settled.gains.get(stack.id, 1.0),
             stack.twin_of,
         )
-        for stack in structure.stacks
+        for stack in analysis.structure.stacks
         if not used.isdisjoint(targets[stack.id])
     ]
-    _refuse_early(stacks, method, options, seed)
-    written = {n for stack in structure.stacks for n in (*stack.tensors, *targets[stack.id])}
-    provenance = {
-        "version": __version__,
-        "source_sha256": origin.sha256,
-        "spec": spec.model_dump(exclude_none=True),
-        "method": method,
-        "options": options.model_dump(mode="json"),
-        "seed": seed,
-        "align": alignment.kind,
-        "proof": settled.proof.status,
-        **({} if samples is None else {"calibration_sha256": samples.digest()}),
-        **describe(analysis, settled, depth.partners, tolerance_of(analysis, (s.dtype for s in structure.stacks))),
-    }
-    graph = analysis.model.graph
-    calibrated = going_on(analysis, held, ((stack.sources, stack.targets) for stack in stacks))
-    restore_spelling(graph)
-    restore_casts(graph, written)
-    proto = skeleton(analysis, solution.sizes, written, provenance)
-    slots = _slots(analysis, stacks)
-    placed = layout(proto, slots, name, external=external)
-    plan = Plan(
-        source=origin.path,
-        name=spec.name or "",
-        method=method,
-        options=options.model_dump(mode="json"),
-        seed=seed,
-        align=alignment.kind,
-        dims=_dim_changes(analysis, solution.sizes),
-        layers=tuple(LayerChange(c.name, c.count, solution.layers[c.name], c.leading) for c in structure.chains),
-        constants=tuple(constants),
-        stacks=tuple(_placed(stack, placed) for stack in stacks),
-        notes=(*analysis.repairs, *folded_note(graph), *solution.notes, *scaled, *alignment.notes, *settled.laws.notes),
-        parameters=(structure.parameters, _parameters(stacks)),
-        size_bytes=(origin.size_bytes, placed.total_bytes),
+
+
+def _computed(alignment: Alignment, samples: Samples | None) -> tuple[str, ...]:
+    if alignment.kind == "none":
+        return ()
+    where = "the source's weights" if samples is None else "the source's weights and the samples"
+    return (f"{alignment.kind}: the operators of every axis, from {where}",)
+
+
+def placed_as(prepared: Prepared, name: str, *, external: bool) -> Prepared:
+    """The same for an output of another name, its weights beside it or inside: figures of bytes are those of that."""
+    placed = layout(prepared.proto, prepared.slots, name, external=external)
+    plan = prepared.plan
+    plan = replace(
+        plan,
+        stacks=tuple(_placed(stack, placed) for stack in plan.stacks),
+        size_bytes=(plan.size_bytes[0], placed.total_bytes),
         external=placed.data_name is not None,
-        proof=settled.proof,
-        promise=settled.promise,
+        request=replace(plan.request, file_name=name),
     )
-    return Prepared(plan, proto, slots, tensors, alignment, calibrated)
+    return replace(prepared, plan=plan)
 
 
 def check_exact(prepared: Prepared) -> None:

@@ -114,3 +114,5 @@ class Promise:
 
 UNTRIED = Proof("nothing to prove")
 UNKNOWN = Promise()
+#: Of what is quantised again: its floats were held against the source, not what rounds them.
+QUANTISED = Promise(why="quantised again")

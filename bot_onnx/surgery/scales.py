@@ -1,4 +1,4 @@
-"""Bring scalar factors to new sizes: the scales of attention scores, and what the spec gives a formula for."""
+"""How scalar factors follow new sizes: the scales of attention scores, and what the spec gives a formula for."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 from collections.abc import Mapping
 from math import isclose
 
-import numpy as np
 import onnx_ir as ir
 
 from bot_onnx.errors import DimError, SpecError
@@ -18,19 +17,18 @@ from bot_onnx.graph.layers import Layer
 from bot_onnx.graph.normalise import FLOATS
 from bot_onnx.graph.residual import is_sum
 from bot_onnx.spec import evaluate, size_names
-from bot_onnx.surgery.sizes import add_constant
-from bot_onnx.surgery.types import ConstantPatch
+from bot_onnx.surgery.edits import SetFactor, made_by
 
 _ROUNDING = 5e-3  #: how far a factor may be from its formula: half-precision constants are rounded
 
 
-def patch_scales(
+def scale_edits(
     analysis: Analysis, sizes: Mapping[str, int], layers: Mapping[str, int], given: Mapping[str, str | float]
-) -> list[ConstantPatch]:
-    """Update scale factors, in place.
+) -> list[SetFactor]:
+    """What brings scale factors up to date.
 
     Args:
-        analysis: of the graph; its model is changed.
+        analysis: of the graph.
         sizes: new size per dim id.
         layers: new depth per chain name.
         given: formulas (or numbers) by node name, from the spec; a ``*`` in a name stands for anything.
@@ -41,7 +39,7 @@ def patch_scales(
     """
     check_scales(analysis, sizes, given)
     chosen = _chosen(analysis, given)
-    patches = [_given(analysis, sizes, layers, node, formula) for node, formula in chosen.items()]
+    edits = [_given(analysis, sizes, layers, node, formula) for node, formula in chosen.items()]
     for scale in analysis.scales:
         if scale.formula is None or scale.scalar.node in chosen:
             continue
@@ -50,12 +48,12 @@ def patch_scales(
         number = SCALES[scale.formula](analysis.new_size(scale.dim, dict(sizes))[0])
         if not isclose(number, scale.scalar.value, rel_tol=1e-9):
             reason = scale.formula.replace("n", _dim_name(analysis, scale))
-            patches.append(_write(analysis, scale.scalar.node, scale.scalar.slot, number, reason))
-    return patches
+            edits.append(set_factor(scale.scalar.node, scale.scalar.slot, number, reason))
+    return edits
 
 
 def check_scales(analysis: Analysis, sizes: Mapping[str, int], given: Mapping[str, str | float]) -> None:
-    """Ask for what :func:`patch_scales` would not know.
+    """Ask for what :func:`scale_edits` would not know.
 
     Raises:
         DimError: head_dim changes and no formula explains a factor of attention scores.
@@ -216,43 +214,31 @@ def _slots(node: ir.Node) -> list[int | str]:
 
 def _given(
     analysis: Analysis, sizes: Mapping[str, int], layers: Mapping[str, int], node: ir.Node, formula: str | float
-) -> ConstantPatch:
+) -> SetFactor:
     slots = _slots(node)
     if len(slots) != 1:
         raise SpecError(f"constants: {node.op_type} (node {_place(node)!r}) has {len(slots)} scalar inputs, not one")
     if isinstance(formula, str):
-        present, explained = _value(node, slots[0]), evaluate(formula, size_names(analysis.structure))
+        present, explained = factor_of(node, slots[0]), evaluate(formula, size_names(analysis.structure))
         if not isclose(present, explained, rel_tol=_ROUNDING):
             raise SpecError(
                 f"constants: {formula!r} gives {explained:.6g} at the source's sizes, but the factor of {node.op_type} "
                 f"(node {_place(node)!r}) is {present:.6g}; correct the formula, or give a number to set it"
             )
     number = evaluate(formula, size_names(analysis.structure, sizes, layers))
-    return _write(analysis, node, slots[0], number, f"{formula} (given)")
+    return set_factor(node, slots[0], number, f"{formula} (given)")
 
 
-def _value(node: ir.Node, slot: int | str) -> float:
+def factor_of(node: ir.Node, slot: int | str, missing: float = 0.0) -> float:
+    """The scalar in an input or attribute of a node; ``missing`` where it has no such attribute."""
     if isinstance(slot, str):
-        return float(node.attributes[slot].as_float())
+        return float(node.attributes.get_float(slot, missing))
     value = node.inputs[slot]
     assert value is not None and value.const_value is not None
     return float(value.const_value.numpy().reshape(-1)[0])
 
 
-def _write(analysis: Analysis, node: ir.Node, slot: int | str, number: float, reason: str) -> ConstantPatch:
-    return write_number(analysis, node, slot, _value(node, slot), number, reason)
-
-
-def write_number(
-    analysis: Analysis, node: ir.Node, slot: int | str, old: float, number: float, reason: str
-) -> ConstantPatch:
-    """Put a number into an input or attribute of a node, in place."""
-    if isinstance(slot, str):
-        node.attributes[slot] = ir.AttrFloat32(slot, number)
-        return ConstantPatch(f"{node.name}.{slot}", old, number, reason)
-    value = node.inputs[slot]
-    assert value is not None and value.const_value is not None
-    tensor = value.const_value
-    array = np.full(tensor.shape.numpy(), number).astype(tensor.dtype.numpy())
-    node.replace_input_with(slot, add_constant(analysis.model.graph, f"{value.name}__scaled", array))
-    return ConstantPatch(f"{node.op_type} {node.name}", old, number, reason)
+def set_factor(node: ir.Node, slot: int | str, number: float, reason: str, missing: float = 0.0) -> SetFactor:
+    """The edit that puts a number into an input or attribute of a node; ``missing``: see :func:`factor_of`."""
+    place = f"{node.name}.{slot}" if isinstance(slot, str) else f"{node.op_type} {node.name}"
+    return SetFactor(place, factor_of(node, slot, missing), float(number), reason, made_by(node), slot)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from bot_onnx.graph.analysis import Analysis, Scale
+from bot_onnx.graph.types import Structure
 from bot_onnx.spec import Solution
 from bot_onnx.surgery.laws import Laws
 from bot_onnx.surgery.proven import Promise, Proof
@@ -20,6 +22,8 @@ class Settled:
         promise: of the outputs.
         laws: how dims grow.
         gains: factor per stack id that its weights take so that the function stays.
+        structure: of the source; dims that are kept because the proof fails for them are frozen in it.
+        scales: factors that follow dims, those that the proof found included.
     """
 
     solution: Solution
@@ -27,3 +31,9 @@ class Settled:
     promise: Promise
     laws: Laws
     gains: Mapping[str, float]
+    structure: Structure
+    scales: tuple[Scale, ...]
+
+    def over(self, analysis: Analysis) -> Analysis:
+        """The analysis with what was learned of it."""
+        return replace(analysis, structure=self.structure, scales=list(self.scales))

@@ -1,89 +1,72 @@
-"""Make the integers in a graph follow new sizes: shape constants, slice bounds, attributes.
+"""How the integers in a graph follow new sizes: shape constants, slice bounds, attributes. Nothing is changed here.
 
-The analysis says which number must equal the size of which dims. A number read from a constant is changed in place; one
+The analysis says which number must equal the size of which dims. A number read from a constant is changed there; one
 that is computed is corrected at the constant that explains it; where no constant can, its static elements are
 overwritten at the point of use. What no way solves is refused by name.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from functools import cached_property
+from collections.abc import Callable, Iterator, Mapping
 
-import numpy as np
 import onnx_ir as ir
-from numpy.typing import NDArray
 
 from bot_onnx.errors import GraphError
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.dims import Dim, Pair
-from bot_onnx.graph.nodes import fresh_name, names_in
 from bot_onnx.graph.rules import Requirement
 from bot_onnx.graph.shape_values import Const, constants_of, evaluate
-from bot_onnx.surgery.types import ConstantPatch
+from bot_onnx.surgery.edits import FixShape, NumberEdit, ReshapeEmpty, SetAttribute, SetConstant, last_of_each, made_by
 
 Place = tuple[str, int]  #: initializer name and flat index
 
 
-def patch_sizes(analysis: Analysis, sizes: Mapping[str, int]) -> list[ConstantPatch]:
-    """Bring every number that depends on a size up to date, in place.
+SizeEdit = NumberEdit | ReshapeEmpty
+_REASON = "size of an axis"
+
+
+def size_edits(analysis: Analysis, sizes: Mapping[str, int]) -> tuple[SizeEdit, ...]:
+    """What brings every number that depends on a size up to date.
 
     Args:
-        analysis: of the graph; its model is changed.
+        analysis: of the graph.
         sizes: new size per dim id.
 
     Raises:
         GraphError: a number cannot be made to follow.
     """
-    return _SizePatcher(analysis, dict(sizes)).run()
+    return _Sizes(analysis, dict(sizes)).edits()
 
 
-class _SizePatcher:
+class _Sizes:
     def __init__(self, analysis: Analysis, sizes: dict[str, int]) -> None:
         self._analysis = analysis
         self._table = analysis.context.table
         self._sizes = sizes
-        self._patches: list[ConstantPatch] = []
         self._cache: dict[Dim, Pair] = {}
 
-    @cached_property
-    def _taken(self) -> set[str]:
-        """Names in use: a graph that was resized before has nodes of ours already."""
-        return names_in(self._analysis.model.graph)
-
-    def run(self) -> list[ConstantPatch]:
-        """Settle constants, then what is computed from them, then attributes."""
+    def edits(self) -> tuple[SizeEdit, ...]:
+        """Of constants, of what is computed from them, of attributes, of tensors without elements."""
         self._check_identity()
         constants, computed = self._settle_constants()
-        self._write_constants(constants)
-        overrides: dict[tuple[ir.Node, int], dict[int, int]] = {}
-        for requirement in computed:
-            assert requirement.expr is not None and isinstance(requirement.slot, int)
-            needed = self._needed(requirement)
-            if evaluate(requirement.expr, self._size, constants) != needed:
-                if needed[0] != needed[1]:
-                    raise self._refusal(requirement, "it depends on the input's size in a way that is not understood")
-                overrides.setdefault((requirement.node, requirement.slot), {})[requirement.element] = needed[0]
-        for (node, slot), elements in overrides.items():
-            self._override(node, slot, elements)
-        for requirement in self._analysis.context.requirements:
-            if isinstance(requirement.slot, str):
-                self._patch_attribute(requirement)
-        self._reshape_empty()
-        return self._patches
+        slotted = (r for r in self._analysis.context.requirements if isinstance(r.slot, str))
+        numbers: list[SetConstant | SetAttribute | FixShape] = [
+            *self._set(constants),
+            *self._fixed(computed, constants),
+            *map(self._attribute, slotted),
+        ]
+        changed = (edit for edit in numbers if edit.old != edit.new or isinstance(edit, FixShape))
+        return (*last_of_each(changed), *self._empty())
 
-    def _reshape_empty(self) -> None:
-        """Tensors without elements (no tokens of a kind) have no weights to resample, but axes like all others."""
-        for value in self._analysis.model.graph.initializers.values():
+    def _empty(self) -> Iterator[ReshapeEmpty]:
+        for name, value in self._analysis.model.graph.initializers.items():
             tensor = value.const_value
             if tensor is None or tensor.size or not tensor.dtype.is_floating_point():
                 continue
-            dims = self._analysis.context.of(value)
-            shape = [
-                old if dim is None else self._size(dim)[0] for old, dim in zip(tensor.shape.numpy(), dims, strict=True)
-            ]
-            value.const_value = ir.Tensor(np.empty(shape, tensor.dtype.numpy()), name=value.name)
-            value.shape = ir.Shape(shape)
+            old, dims = tensor.shape.numpy(), self._analysis.context.of(value)
+            shape = tuple(n if dim is None else self._size(dim)[0] for n, dim in zip(old, dims, strict=True))
+            if shape != tuple(old):
+                yield ReshapeEmpty(name, shape)
 
     def _check_identity(self) -> None:
         """At the old sizes every number must already be what the analysis says it is; else nothing may be written."""
@@ -151,61 +134,33 @@ class _SizePatcher:
                     constants[const.source] = candidate
                     return
 
-    # -- writing -----------------------------------------------------------------------------------------------
+    # -- edits -------------------------------------------------------------------------------------------------
 
-    def _write_constants(self, constants: Mapping[Place, int]) -> None:
-        changed: dict[str, dict[int, int]] = {}
+    def _set(self, constants: Mapping[Place, int]) -> Iterator[SetConstant]:
         for (name, index), value in constants.items():
-            changed.setdefault(name, {})[index] = value
-        for name, elements in changed.items():
-            initializer = self._analysis.model.graph.initializers[name]
-            tensor = initializer.const_value
+            tensor = self._analysis.model.graph.initializers[name].const_value
             assert tensor is not None
-            array = np.array(tensor.numpy())
-            flat = array.reshape(-1)
-            for index, number in elements.items():
-                if int(flat[index]) != number:
-                    self._patches.append(ConstantPatch(name, int(flat[index]), number, "size of an axis"))
-                    flat[index] = number
-            initializer.const_value = ir.Tensor(array, dtype=tensor.dtype, name=name)
+            yield SetConstant(name, int(tensor.numpy().reshape(-1)[index]), value, _REASON, name, index)
 
-    def _override(self, node: ir.Node, slot: int, elements: Mapping[int, int]) -> None:
-        """Overwrite the elements of a computed shape that must be fixed numbers, right before ``node`` reads it."""
-        graph = self._analysis.model.graph
-        source = node.inputs[slot]
-        assert source is not None
-        length = len(self._analysis.context.elements(source) or ())
-        rank = len(self._analysis.context.sizes(source))
-        mask, numbers = np.zeros(length, bool), np.zeros(length, np.int64)
-        for element, number in elements.items():
-            mask[element], numbers[element] = True, number
-            self._patches.append(ConstantPatch(f"{node.name} input {slot}[{element}]", -1, number, "size of an axis"))
-        shape = (length,) if rank else ()
-        dtype = source.dtype or ir.DataType.INT64
-        inputs = [
-            add_constant(graph, f"{source.name}__fixed_mask", mask.reshape(shape)),
-            add_constant(graph, f"{source.name}__fixed_sizes", numbers.reshape(shape).astype(dtype.numpy())),
-            source,
-        ]
-        patch = ir.node("Where", inputs, name=fresh_name(f"{node.name}__sizes", self._taken))
-        patch.outputs[0].name = fresh_name(f"{source.name}__sizes_{node.name}", self._taken)
-        graph.insert_before(node, patch)
-        node.replace_input_with(slot, patch.outputs[0])
+    def _fixed(self, computed: list[Requirement], constants: Mapping[Place, int]) -> Iterator[FixShape]:
+        """The elements of computed shapes that no constant makes right."""
+        for requirement in computed:
+            assert requirement.expr is not None and isinstance(requirement.slot, int)
+            needed = self._needed(requirement)
+            if evaluate(requirement.expr, self._size, dict(constants)) != needed:
+                if needed[0] != needed[1]:
+                    raise self._refusal(requirement, "it depends on the input's size in a way that is not understood")
+                node, slot, element = requirement.node, requirement.slot, requirement.element
+                place = f"{node.name} input {slot}[{element}]"
+                yield FixShape(place, -1, needed[0], _REASON, made_by(node), slot, element)
 
-    def _patch_attribute(self, requirement: Requirement) -> None:
+    def _attribute(self, requirement: Requirement) -> SetAttribute:
         assert isinstance(requirement.slot, str)
         node, name = requirement.node, requirement.slot
-        needed = self._needed(requirement)[0]
-        attribute = node.attributes[name]
-        if attribute.type == ir.AttributeType.INT:
-            old = attribute.as_int()
-            node.attributes[name] = ir.AttrInt64(name, needed)
-        else:
-            numbers = list(attribute.as_ints())
-            old, numbers[requirement.element] = numbers[requirement.element], needed
-            node.attributes[name] = ir.AttrInt64s(name, numbers)
-        if old != needed:
-            self._patches.append(ConstantPatch(f"{node.name}.{name}", old, needed, "size of an axis"))
+        needed, attribute = self._needed(requirement)[0], node.attributes[name]
+        index = None if attribute.type == ir.AttributeType.INT else requirement.element
+        old = attribute.as_int() if index is None else attribute.as_ints()[index]
+        return SetAttribute(f"{node.name}.{name}", int(old), needed, _REASON, made_by(node), name, index)
 
     def _refusal(self, requirement: Requirement, why: str) -> GraphError:
         names = ", ".join(
@@ -228,15 +183,3 @@ def _candidates(value: int, needed: Pair, actual: Pair) -> list[int]:
     if needed[0] and (value * actual[0]) % needed[0] == 0:
         found.append(value * actual[0] // needed[0])  # the constant divides
     return [*found, value + needed[0] - actual[0], value - needed[0] + actual[0]]
-
-
-def add_constant(graph: ir.Graph, name: str, array: NDArray[np.generic]) -> ir.Value:
-    """Add an initializer under ``name`` (numbered if that is taken)."""
-    unique, number = name, 1
-    while unique in graph.initializers:
-        number += 1
-        unique = f"{name}_{number}"
-    tensor = ir.Tensor(array, name=unique)
-    value = ir.Value(name=unique, shape=tensor.shape, type=ir.TensorType(tensor.dtype), const_value=tensor)
-    graph.initializers[unique] = value
-    return value

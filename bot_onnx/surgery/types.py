@@ -1,12 +1,16 @@
-"""The Plan: everything that a resize will do, as plain frozen data. ``--dry-run`` prints it."""
+"""The Plan: everything that a resize will do, as plain frozen data. ``--dry-run`` prints it, a file stores it.
+
+What a plan changes are edits: of the graph (:mod:`bot_onnx.surgery.edits`, which ``surgery.apply`` carries out) and of
+the tensors (a :class:`StackPlan` each, which ``surgery.execute`` carries out).
+"""
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 from bot_onnx.stack.types import StackTask
+from bot_onnx.surgery.edits import Edit, LayerChange, NumberEdit, ReshapeEmpty
 from bot_onnx.surgery.proven import UNKNOWN, UNTRIED, Promise, Proof
 
 
@@ -20,26 +24,6 @@ class DimChange:
     kind: str
     source: int
     target: int
-
-
-@dataclass(frozen=True, slots=True)
-class LayerChange:
-    """Depth of one chain before and after; ``leading`` of its layers are unlike the others and stay."""
-
-    chain: str
-    source: int
-    target: int
-    leading: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class ConstantPatch:
-    """One number of the graph that changes: where it stands, what it was, what it becomes, and why."""
-
-    place: str
-    old: float
-    new: float
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +53,34 @@ class StackPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class Request:
+    """What was asked for, as far as a plan does not say it elsewhere: all that follows from the source and this.
+
+    Attributes:
+        spec: the target, with the keys of a spec file.
+        align: the alignment that was asked for; None: as the method likes it.
+        calibration_sha256: of the samples that the alignment looks at, or None.
+        unproven: go on where the proof fails.
+        requantize: quantise the result as the source is.
+        inputs: what the models ran on was given as arrays. input_shapes: shapes that were given, by input.
+        file_name: of the output that sizes and offsets are of.
+    """
+
+    spec: dict[str, Any] = field(default_factory=dict)
+    align: Literal["none", "permute", "select", "rotate", "auto"] | None = None
+    calibration_sha256: str | None = None
+    unproven: bool = False
+    requantize: bool = False
+    inputs: bool = False
+    input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    file_name: str = "model.onnx"
+
+
+#: Of what a saved plan holds, and how it says it.
+FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A whole resize, before any weight is read.
 
@@ -82,6 +94,15 @@ class Plan:
         size_bytes: size of the file (weights included) before and after.
         external: whether the weights go to a file beside the model.
         proof: that the sizes make a network of the same kind. promise: of the outputs.
+        request: what was asked for.
+        source_sha256: of the source's files. version: of bot-onnx.
+        empties: tensors without elements that change their shapes.
+        two_heads: the one key and value head that all share was read as two (:mod:`bot_onnx.surgery.more_heads`), so
+            that dims, stacks and constants are those of that graph.
+        computed: what the execution works out of the source's weights instead of finding it here: the operators of an
+            alignment. They follow from the source and the plan.
+        weights_sha256: of the tensors that a run made by this plan, on ``device``; None: there was none yet.
+        format: of this record.
     """
 
     source: str
@@ -92,7 +113,7 @@ class Plan:
     align: str
     dims: tuple[DimChange, ...]
     layers: tuple[LayerChange, ...]
-    constants: tuple[ConstantPatch, ...]
+    constants: tuple[NumberEdit, ...]
     stacks: tuple[StackPlan, ...]
     notes: tuple[str, ...]
     parameters: tuple[int, int]
@@ -100,9 +121,38 @@ class Plan:
     external: bool
     proof: Proof = UNTRIED
     promise: Promise = UNKNOWN
+    request: Request = Request()
+    source_sha256: str = ""
+    version: str = ""
+    empties: tuple[ReshapeEmpty, ...] = ()
+    two_heads: bool = False
+    computed: tuple[str, ...] = ()
+    weights_sha256: str | None = None
+    device: str | None = None
+    format: int = FORMAT
+
+    @property
+    def edits(self) -> tuple[Edit, ...]:
+        """What changes in the graph, in the order in which it is done."""
+        return (*self.constants, *self.empties, *self.layers)
 
     def to_json(self, *, indent: int | None = 2) -> str:
         """The plan as JSON, the same every time: without the time that the proof took."""
-        plain = asdict(self)
-        del plain["proof"]["seconds"]
-        return json.dumps(plain, indent=indent)
+        from bot_onnx.surgery.stored import write_plan  # it reads and writes this class
+
+        return write_plan(self, indent)
+
+    @classmethod
+    def from_json(cls, text: str, where: str = "plan") -> Plan:
+        """The plan that :meth:`to_json` wrote.
+
+        Args:
+            text: JSON.
+            where: the file, for messages.
+
+        Raises:
+            PlanError: it is no plan, or one that is damaged.
+        """
+        from bot_onnx.surgery.stored import read_plan
+
+        return read_plan(text, where)

@@ -12,6 +12,7 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -38,6 +39,7 @@ def write_model(
     force: bool = False,
     sources: Sequence[StrPath] = (),
     before_publish: Callable[[str], None] | None = None,
+    weighed: Callable[[str], None] | None = None,
 ) -> Layout:
     """Write a model whose weights arrive one by one.
 
@@ -54,6 +56,8 @@ def write_model(
         sources: files that the output must not be, whatever name it goes by (the source and its external data).
         before_publish: called with a path that opens the finished file (its data file lies beside it), before the
             output has its name. If it raises, the output never appears.
+        weighed: called before that with the hex SHA-256 of all tensors in ``slots`` (of their digests, in file order),
+            wherever they lie. If it raises, the output never appears.
 
     Returns:
         The layout that was written.
@@ -68,7 +72,10 @@ def write_model(
     with Staging(path, data=plan.data_name is not None) as staging:
         files = {"model": staging.model, "data": staging.data}
         staging.reserve(plan.model_bytes, plan.data_bytes)
-        plan = layout(proto, slots, path.name, external=external, digest=_fill(plan, produce, files))
+        outside, everything = _fill(plan, produce, files)
+        if weighed is not None:
+            weighed(everything)
+        plan = layout(proto, slots, path.name, external=external, digest=outside)
         for offset, framing in plan.framing:
             staging.model.write_at(offset, framing)
         if staging.data is not None:
@@ -167,10 +174,12 @@ def _check_target(path: Path, force: bool, sources: Sequence[StrPath]) -> None:
         raise OutputError(f"{path} exists already: choose another name, or replace it with --force (force=True)")
 
 
-def _fill(plan: Layout, produce: Iterable[tuple[str, NDArray[np.generic]]], files: dict[str, StagedFile | None]) -> str:
-    """Write the values; give the digest of the data file: of its tensors' digests, in file order."""
+def _fill(
+    plan: Layout, produce: Iterable[tuple[str, NDArray[np.generic]]], files: dict[str, StagedFile | None]
+) -> tuple[str, str]:
+    """Write the values; give the digests of the data file and of all: of their tensors' digests, in file order."""
     written = dict.fromkeys(plan.slots, 0)
-    digests = {name: hashlib.sha256() for name, place in plan.placements.items() if place.file == "data"}
+    digests = {name: hashlib.sha256() for name in plan.slots}
     for name, values in produce:
         slot = plan.slots.get(name)
         if slot is None:
@@ -183,12 +192,15 @@ def _fill(plan: Layout, produce: Iterable[tuple[str, NDArray[np.generic]]], file
         assert file is not None
         file.write_at(place.offset + written[name], raw)
         written[name] += len(raw)
-        if name in digests:
-            digests[name].update(raw)
+        digests[name].update(raw)
     missing = [name for name, count in written.items() if count < plan.placements[name].nbytes]
     if missing:
         raise OutputError(f"no or too few values were produced for tensor {missing[0]!r}; nothing was written")
-    return hashlib.sha256(b"".join(digest.digest() for digest in digests.values())).hexdigest()
+    return _digest(digests[n] for n in plan.slots if plan.placements[n].file == "data"), _digest(digests.values())
+
+
+def _digest(digests: Iterable[Any]) -> str:
+    return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()
 
 
 def _raw_bytes(values: NDArray[np.generic], slot: TensorSlot) -> memoryview:

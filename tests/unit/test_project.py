@@ -26,6 +26,7 @@ ORDER = (
     "recover",
     "report",
     "api",
+    "again",
     "demo",
     "cli",
 )
