@@ -15,6 +15,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bot_onnx.again import replan, replay
     from bot_onnx.api import Inspection, Result, energy, inspect, plan, resize, verify
     from bot_onnx.checkpoint.jobs import Transfer, export_weights, import_weights, state_dict
     from bot_onnx.recover.jobs import Recovery, recover
@@ -44,6 +45,8 @@ __all__ = [
     "operator",
     "plan",
     "recover",
+    "replan",
+    "replay",
     "resize",
     "state_dict",
     "verify",
@@ -51,6 +54,7 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("Inspection", "Result", "energy", "inspect", "plan", "resize", "verify"), "bot_onnx.api"),
+    **dict.fromkeys(("replan", "replay"), "bot_onnx.again"),
     **dict.fromkeys(("Transfer", "export_weights", "import_weights", "state_dict"), "bot_onnx.checkpoint.jobs"),
     **dict.fromkeys(("Recovery", "recover"), "bot_onnx.recover.jobs"),
     "operator": "bot_onnx.resample",

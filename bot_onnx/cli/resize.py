@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from bot_onnx.cli.failures import standing
 from bot_onnx.cli.output import activity, show, show_json
@@ -29,6 +30,7 @@ from bot_onnx.errors import OutputError
 if TYPE_CHECKING:
     from bot_onnx.align import Kind
     from bot_onnx.spec import TargetSpec
+    from bot_onnx.surgery.types import Plan
 
 
 class ResizeCommand(SectionedCommand):
@@ -61,6 +63,9 @@ class _Job:
     unproven: bool
     plan_out: Path | None
     given: dict[str, Any]
+    requantize: bool
+    stored: Plan | None = None
+    stored_file: Path | None = None
 
 
 @click.command(
@@ -78,7 +83,14 @@ class _Job:
     "--plan-out",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE",
-    help="Also save the plan, as JSON.",
+    help="Also save the plan, as JSON; --plan runs it again.",
+)
+@option(
+    OUTPUT,
+    "--plan",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Run a saved plan again: the same bytes from the same MODEL. It says the target and how to get there.",
 )
 @option(
     OUTPUT,
@@ -127,13 +139,15 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
 
     given = {key: values.pop(key) for key in list(values) if key.startswith(PREFIX)}
     options = chosen_options(method, given, ctx.command.params)
+    stored = None if values["plan"] is None else _read_plan(ctx, values["plan"])
     flags = {key: values.get(key) for key in _TARGET_KEYS}
-    target = target_spec(spec, flags)
-    output = values["output"] or default_output(model, spec, target, flags)
+    if stored is not None:
+        spec, flags = stored.name or None, {} if stored.name else stored.request.spec
+    target = target_spec(spec, flags) if stored is None else _target_of(stored)
     job = _Job(
         model,
         target,
-        output,
+        values["output"] or default_output(model, spec, target, flags),
         method,
         options,
         values["seed"],
@@ -143,8 +157,11 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
         values["unproven"],
         values["plan_out"],
         read_inputs(values["inputs"], values["input_shapes"]),
+        values["requantize"],
+        stored,
+        values["plan"],
     )
-    _check_files(job, {**values, "spec": spec})
+    _check_files(job, {**values, "spec": spec if stored is None else values["plan"]})
     if values["dry_run"]:
         _dry_run(job, force=values["force"], as_json=values["as_json"], quiet=values["quiet"])
     else:
@@ -155,6 +172,36 @@ _TARGET_KEYS = (
     "layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "positions", "width", "round_to",
     "dims", "constants",
 )  # fmt: skip
+
+
+#: Options that may stand beside ``--plan``: where the output goes, what it is computed and checked on.
+_BESIDE_PLAN = frozenset(
+    "model plan output force external device allow_nonfinite unproven no_compare inputs input_shapes calibration "
+    "dry_run plan_out as_json quiet help".split()
+)
+
+
+def _read_plan(ctx: click.Context, path: Path) -> Plan:
+    """The plan that ``--plan`` names.
+
+    Raises:
+        click.UsageError: another option says what the plan says. PlanError, OSError: it cannot be read.
+    """
+    from bot_onnx.surgery.stored import load_plan
+
+    for param in ctx.command.get_params(ctx):
+        given = ctx.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
+        if given and param.name not in _BESIDE_PLAN:
+            raise click.UsageError(
+                f"'{param.opts[0]}' says what the plan says: leave it out to run {path} again, or leave --plan out."
+            )
+    return load_plan(path)
+
+
+def _target_of(stored: Plan) -> TargetSpec:
+    from bot_onnx.spec import TargetSpec
+
+    return TargetSpec.model_validate(stored.request.spec, context={"where": "the plan's request"})
 
 
 def _check_files(job: _Job, values: dict[str, Any]) -> None:
@@ -189,22 +236,24 @@ def _check_plan_out(job: _Job, given: Sequence[Path], force: bool) -> None:
 
 
 def _dry_run(job: _Job, *, force: bool, as_json: bool, quiet: bool) -> None:
-    from bot_onnx import api
+    from bot_onnx import again, api
     from bot_onnx.report import plan_json, plan_report
 
     with activity(f"planning {job.model.name}", silent=quiet or as_json):
-        plan = api.plan(
-            job.model,
-            job.target,
-            method=job.method,
-            options=job.options,
-            seed=job.seed,
-            align=job.align,
-            calibration=job.calibration,
-            external=job.external,
-            unproven=job.unproven,
-            **job.given,
-        )
+        same = {"calibration": job.calibration, "external": job.external, "unproven": job.unproven, **job.given}
+        if job.stored is not None:
+            plan = again.replan(job.model, job.stored, **same)
+        else:
+            plan = api.plan(
+                job.model,
+                job.target,
+                method=job.method,
+                options=job.options,
+                seed=job.seed,
+                align=job.align,
+                requantize=job.requantize,
+                **same,
+            )
     _save_plan(job, plan.to_json(), force=force)
     if as_json:
         show_json(plan_json(plan))
@@ -214,29 +263,35 @@ def _dry_run(job: _Job, *, force: bool, as_json: bool, quiet: bool) -> None:
 
 
 def _resize(job: _Job, values: dict[str, Any]) -> None:
-    from bot_onnx import api
+    from bot_onnx import again, api
     from bot_onnx.report import result_json, result_report
 
     with activity(f"reading {job.model.name}", silent=values["quiet"] or values["as_json"]) as bar:
-        result = api.resize(
-            job.model,
-            job.target,
-            job.output,
-            method=job.method,
-            options=job.options,
-            seed=job.seed,
-            align=job.align,
-            calibration=job.calibration,
-            force=values["force"],
-            external=job.external,
-            unproven=job.unproven,
-            device=values["device"],
-            allow_nonfinite=values["allow_nonfinite"],
-            against=not values["no_compare"],
-            requantize=values["requantize"],
+        same = {
+            "calibration": job.calibration,
+            "force": values["force"],
+            "external": job.external,
+            "unproven": job.unproven,
+            "device": values["device"],
+            "allow_nonfinite": values["allow_nonfinite"],
+            "against": not values["no_compare"],
+            "progress": bar.update if bar is not None else None,
             **job.given,
-            progress=bar.update if bar is not None else None,
-        )
+        }
+        if job.stored is not None:
+            result = again.replay(job.model, job.stored, job.output, plan_file=job.stored_file, **same)
+        else:
+            result = api.resize(
+                job.model,
+                job.target,
+                job.output,
+                method=job.method,
+                options=job.options,
+                seed=job.seed,
+                align=job.align,
+                requantize=job.requantize,
+                **same,
+            )
     with standing(job.output):
         _save_plan(job, result.plan.to_json(), force=values["force"])
         if values["as_json"]:
