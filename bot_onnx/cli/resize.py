@@ -128,6 +128,13 @@ class _Job:
 @option(OUTPUT, "--requantize", is_flag=True, help="Quantise the result as the source is; else it has float weights.")
 @input_options
 @option(SHOWN, "--dry-run", is_flag=True, help="Print the plan; read no weights, write no model.")
+@option(
+    SHOWN,
+    "--against-plan",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="With --dry-run: print how the plan differs from a saved one.",
+)
 @shown_options
 @click.pass_context
 def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, **values: Any) -> None:
@@ -162,8 +169,10 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
         values["plan"],
     )
     _check_files(job, {**values, "spec": spec if stored is None else values["plan"]})
+    if values["against_plan"] is not None and not values["dry_run"]:
+        raise click.UsageError("'--against-plan' compares plans: give --dry-run with it.")
     if values["dry_run"]:
-        _dry_run(job, force=values["force"], as_json=values["as_json"], quiet=values["quiet"])
+        _dry_run(job, values)
     else:
         _resize(job, values)
 
@@ -177,7 +186,7 @@ _TARGET_KEYS = (
 #: Options that may stand beside ``--plan``: where the output goes, what it is computed and checked on.
 _BESIDE_PLAN = frozenset(
     "model plan output force external device allow_nonfinite unproven no_compare inputs input_shapes calibration "
-    "dry_run plan_out as_json quiet help".split()
+    "dry_run against_plan plan_out as_json quiet help".split()
 )
 
 
@@ -212,7 +221,8 @@ def _check_files(job: _Job, values: dict[str, Any]) -> None:
     """
     from bot_onnx.surgery.writer import check_output
 
-    given = [Path(name) for name in (values["spec"], job.calibration) if name is not None and Path(name).is_file()]
+    read = (values["spec"], values["against_plan"], job.calibration)
+    given = [Path(name) for name in read if name is not None and Path(name).is_file()]
     if job.output.exists() and not values["dry_run"]:
         check_output(job.output, force=values["force"], sources=given)
     if job.plan_out is None:
@@ -235,10 +245,13 @@ def _check_plan_out(job: _Job, given: Sequence[Path], force: bool) -> None:
         raise OutputError(f"--plan-out: {error}") from error
 
 
-def _dry_run(job: _Job, *, force: bool, as_json: bool, quiet: bool) -> None:
+def _dry_run(job: _Job, values: dict[str, Any]) -> None:
     from bot_onnx import again, api
     from bot_onnx.report import plan_json, plan_report
+    from bot_onnx.surgery.stored import load_plan
 
+    as_json, quiet, against = values["as_json"], values["quiet"], values["against_plan"]
+    other = None if against is None else load_plan(against)
     with activity(f"planning {job.model.name}", silent=quiet or as_json):
         same = {"calibration": job.calibration, "external": job.external, "unproven": job.unproven, **job.given}
         if job.stored is not None:
@@ -254,12 +267,24 @@ def _dry_run(job: _Job, *, force: bool, as_json: bool, quiet: bool) -> None:
                 requantize=job.requantize,
                 **same,
             )
-    _save_plan(job, plan.to_json(), force=force)
-    if as_json:
+    _save_plan(job, plan.to_json(), force=values["force"])
+    if other is not None:
+        _show_differences(other, plan, values)
+    elif as_json:
         show_json(plan_json(plan))
     elif not quiet:
         show(plan_report(plan))
         click.echo(f"Dry run: {job.output} was not written.", err=True)
+
+
+def _show_differences(saved: Plan, plan: Plan, values: dict[str, Any]) -> None:
+    from bot_onnx.report import difference_json, difference_report, plan_differences
+
+    found = plan_differences(saved, plan)
+    if values["as_json"]:
+        show_json(difference_json(found))
+    elif not values["quiet"]:
+        show(difference_report(found, values["against_plan"].name))
 
 
 def _resize(job: _Job, values: dict[str, Any]) -> None:

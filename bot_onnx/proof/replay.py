@@ -13,7 +13,7 @@ from bot_onnx.resample import make_options
 from bot_onnx.spec import TargetSpec
 from bot_onnx.surgery.held import check_same
 from bot_onnx.surgery.more_heads import with_key_heads
-from bot_onnx.surgery.planner import Origin, Prepared, check_exact, placed_as, prepare
+from bot_onnx.surgery.planner import Origin, Prepared, check_exact, prepare
 from bot_onnx.surgery.types import Plan
 
 
@@ -61,10 +61,10 @@ def planned_again(
         method=stored.method,
         options=options,
         seed=stored.seed,
-        external=stored.external,
+        external=external,
         align=request.align,
         samples=samples,
-        name=request.file_name,
+        name=name,
         request=replace(request, unproven=unproven or request.unproven),
         stored=stored,
     )
@@ -72,7 +72,7 @@ def planned_again(
     made = replace(prepared.plan, request=replace(prepared.plan.request, unproven=request.unproven))
     check_same(stored, made, changed=bool(prepared.changed))
     prepared.plan = replace(made, weights_sha256=stored.weights_sha256, device=stored.device)
-    return placed_as(prepared, name, external=external)
+    return prepared
 
 
 def check_source(stored: Plan, sha256: str) -> None:

@@ -8,6 +8,7 @@ from bot_onnx.report.demo_report import DemoRow, demo_report
 from bot_onnx.report.energy_report import energy_report
 from bot_onnx.report.inspect_report import inspect_report
 from bot_onnx.report.json_report import inspection_json, plain, plan_json, result_json, verify_json
+from bot_onnx.report.plan_difference import difference_json, difference_report, plan_differences
 from bot_onnx.report.plan_report import plan_report
 from bot_onnx.report.recover_report import recover_json, recover_report
 from bot_onnx.report.result_report import result_report, shrinks
@@ -21,10 +22,13 @@ __all__ = [
     "InspectionView",
     "ResultView",
     "demo_report",
+    "difference_json",
+    "difference_report",
     "energy_report",
     "inspect_report",
     "inspection_json",
     "plain",
+    "plan_differences",
     "plan_json",
     "plan_report",
     "recover_json",

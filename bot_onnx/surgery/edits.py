@@ -146,8 +146,3 @@ class Edits:
     constants: tuple[NumberEdit, ...]
     empties: tuple[ReshapeEmpty, ...]
     layers: tuple[LayerChange, ...]
-
-    @property
-    def all(self) -> tuple[Edit, ...]:
-        """In the order in which it is done."""
-        return (*self.constants, *self.empties, *self.layers)

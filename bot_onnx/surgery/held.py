@@ -18,8 +18,9 @@ from bot_onnx.surgery.settled import Settled
 from bot_onnx.surgery.stored import plan_record
 from bot_onnx.surgery.types import Plan
 
-#: What says something of a run or a place, and decides nothing: sentences, names, what a run found out.
-_TOLD = ("source", "notes", "weights_sha256", "device")
+#: What decides nothing: sentences, names, what a run found out, and figures of bytes, which follow from all the rest
+#: and from the name of the output. Whether weights lie beside the model is a wish that is taken from the plan.
+_TOLD = ("source", "notes", "weights_sha256", "device", "size_bytes", "external")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,25 +112,31 @@ def check_same(stored: Plan, made: Plan, *, changed: bool = False) -> None:
     """Refuse a saved plan that says something else than was planned again from its request.
 
     Args:
-        stored: the plan. made: from its request, for the same file name.
+        stored: the plan. made: from its request.
         changed: numbers of it were changed and admitted, so that nothing is proven of it.
 
     Raises:
         PlanError: names the first place.
     """
     if stored.request.requantize and stored.promise == QUANTISED:  # what a run says of its result
-        stored = replace(stored, promise=made.promise, size_bytes=made.size_bytes)
+        stored = replace(stored, promise=made.promise)
     if changed:
         stored = replace(stored, proof=made.proof, promise=made.promise)
     _refuse_first(stored, made)
 
 
 def _refuse_first(stored: Plan, made: Plan) -> None:
-    said, found = plan_record(stored), plan_record(made)
-    for key in _TOLD:
-        said.pop(key), found.pop(key)
-    for one in differences(said, found):
+    for one in differences(deciding(stored), deciding(made)):
         raise PlanError(
             f"the plan says {one.first!r:.60} at {one.place}, and its request makes that {one.second!r:.60} of this "
             "source: plan anew with what is wanted"
         )
+
+
+def deciding(plan: Plan) -> dict[str, Any]:
+    """A plan as JSON values, without what decides nothing."""
+    record = {key: value for key, value in plan_record(plan).items() if key not in _TOLD}
+    del record["request"]["file_name"]
+    for stack in record["stacks"]:
+        del stack["offsets"]
+    return record

@@ -126,60 +126,67 @@ def prepare(
     settled = obeyed.of(settled)
     wanted: Kind = get_method(method).default_alignment(options) if align is None else align
     alignment = plan_alignment(wanted, analysis.structure, settled.solution.sizes, find_facts(analysis, samples))
-    calibration = None if samples is None else samples.digest()
-    asked = spec.model_dump(mode="json", exclude_none=True)
-    chosen = options.model_dump(mode="json")
-    begun = {
-        "version": __version__,
-        "source_sha256": origin.sha256,
-        "spec": asked,
-        "method": method,
-        "options": chosen,
-        "seed": seed,
-        "align": alignment.kind,
-        "proof": settled.proof.status,
-        **({} if calibration is None else {"calibration_sha256": calibration}),
-    }
-    notes = check_branches(analysis, settled.solution.layers, spec.constants or {})
-    drawn = _drawn(analysis, settled, alignment, obeyed.edits, begun)
-    _refuse_early(drawn.stacks, method, options, seed)
-    placed = layout(drawn.proto, drawn.slots, name, external=external)
-    structure = analysis.structure
-    plan = Plan(
-        source=origin.path,
+    asked = replace(
+        request,
+        spec=spec.model_dump(mode="json", exclude_none=True),
+        align=align,
+        calibration_sha256=None if samples is None else samples.digest(),
+        file_name=name,
+    )
+    outline = replace(
+        _outline(analysis, settled, origin, obeyed, alignment),
         name=spec.name or "",
         method=method,
-        options=chosen,
+        options=options.model_dump(mode="json"),
         seed=seed,
-        align=alignment.kind,
-        dims=_dim_changes(analysis, settled.solution.sizes),
-        layers=obeyed.edits.layers,
-        constants=obeyed.edits.constants,
+        request=asked,
+        computed=_computed(alignment, samples),
+    )
+    notes = check_branches(analysis, settled.solution.layers, spec.constants or {})
+    drawn = _drawn(analysis, settled, alignment, outline)
+    _refuse_early(drawn.stacks, method, options, seed)
+    placed = layout(drawn.proto, drawn.slots, name, external=external)
+    plan = replace(
+        outline,
         stacks=tuple(_placed(stack, placed) for stack in drawn.stacks),
-        notes=(
-            *analysis.repairs,
-            *drawn.notes,
-            *settled.solution.notes,
-            *notes,
-            *alignment.notes,
-            *settled.laws.notes,
-            *(f"The plan was changed: {one}." for one in obeyed.changed),
-        ),
-        parameters=(structure.parameters, _parameters(drawn.stacks)),
+        notes=(*analysis.repairs, *drawn.notes, *settled.solution.notes, *notes, *outline.notes),
+        parameters=(analysis.structure.parameters, _parameters(drawn.stacks)),
         size_bytes=(origin.size_bytes, placed.total_bytes),
         external=placed.data_name is not None,
-        proof=settled.proof,
-        promise=settled.promise,
-        request=replace(request, spec=asked, align=align, calibration_sha256=calibration, file_name=name),
-        source_sha256=origin.sha256,
-        version=__version__,
-        empties=obeyed.edits.empties,
-        two_heads=bool(analysis.stored),
-        computed=_computed(alignment, samples),
     )
     tensors = {n: v.const_value for n, v in analysis.model.graph.initializers.items() if v.const_value is not None}
     tensors |= analysis.stored
     return Prepared(plan, drawn.proto, drawn.slots, tensors, alignment, drawn.calibrated, obeyed.changed)
+
+
+def _outline(analysis: Analysis, settled: Settled, origin: Origin, obeyed: Obeyed, alignment: Alignment) -> Plan:
+    """What a plan says before its edits are tried: no tensors yet, no bytes, no request."""
+    return Plan(
+        source=origin.path,
+        name="",
+        method="",
+        options={},
+        seed=0,
+        align=alignment.kind,
+        dims=_dim_changes(analysis, settled.solution.sizes),
+        layers=obeyed.edits.layers,
+        constants=obeyed.edits.constants,
+        stacks=(),
+        notes=(
+            *alignment.notes,
+            *settled.laws.notes,
+            *(f"The plan was changed: {one}." for one in obeyed.changed),
+        ),
+        parameters=(0, 0),
+        size_bytes=(0, 0),
+        external=False,
+        proof=settled.proof,
+        promise=settled.promise,
+        source_sha256=origin.sha256,
+        version=__version__,
+        empties=obeyed.edits.empties,
+        two_heads=bool(analysis.stored),
+    )
 
 
 def decide(analysis: Analysis, spec: TargetSpec, settled: Settled) -> Edits:
@@ -200,19 +207,17 @@ def decide(analysis: Analysis, spec: TargetSpec, settled: Settled) -> Edits:
     )
 
 
-def _drawn(
-    analysis: Analysis, settled: Settled, alignment: Alignment, edits: Edits, begun: Mapping[str, object]
-) -> _Drawn:
-    """The target without its weights: the edits are tried, and what they made is written down."""
+def _drawn(analysis: Analysis, settled: Settled, alignment: Alignment, plan: Plan) -> _Drawn:
+    """The target without its weights: the edits of the plan are tried, and what they made is written down."""
     structure, solution = analysis.structure, settled.solution
     held = holding(analysis, settled)
     tolerance = tolerance_of(analysis, (stack.dtype for stack in structure.stacks))
     with unchanged(analysis):
-        depth = apply(analysis, edits.all)
+        depth = apply(analysis, plan.edits)
         graph = analysis.model.graph
         stacks = _stacks(analysis, settled, alignment, depth.targets)
         written = {n for stack in structure.stacks for n in (*stack.tensors, *depth.targets[stack.id])}
-        provenance = {**begun, **describe(analysis, settled, depth.partners, tolerance)}
+        provenance = {**_begun(plan), **describe(analysis, settled, depth.partners, tolerance)}
         calibrated = going_on(analysis, held, ((stack.sources, stack.targets) for stack in stacks))
         restore_spelling(graph)
         restore_casts(graph, written)
@@ -249,18 +254,20 @@ def _computed(alignment: Alignment, samples: Samples | None) -> tuple[str, ...]:
     return (f"{alignment.kind}: the operators of every axis, from {where}",)
 
 
-def placed_as(prepared: Prepared, name: str, *, external: bool) -> Prepared:
-    """The same for an output of another name, its weights beside it or inside: figures of bytes are those of that."""
-    placed = layout(prepared.proto, prepared.slots, name, external=external)
-    plan = prepared.plan
-    plan = replace(
-        plan,
-        stacks=tuple(_placed(stack, placed) for stack in plan.stacks),
-        size_bytes=(plan.size_bytes[0], placed.total_bytes),
-        external=placed.data_name is not None,
-        request=replace(plan.request, file_name=name),
-    )
-    return replace(prepared, plan=plan)
+def _begun(plan: Plan) -> dict[str, object]:
+    """What the file says of how it was made."""
+    calibration = plan.request.calibration_sha256
+    return {
+        "version": plan.version,
+        "source_sha256": plan.source_sha256,
+        "spec": plan.request.spec,
+        "method": plan.method,
+        "options": plan.options,
+        "seed": plan.seed,
+        "align": plan.align,
+        "proof": plan.proof.status,
+        **({} if calibration is None else {"calibration_sha256": calibration}),
+    }
 
 
 def check_exact(prepared: Prepared) -> None:
