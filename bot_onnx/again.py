@@ -10,20 +10,21 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 
+from bot_onnx._analysis.passes import Analysis, analyse
+from bot_onnx._onnxfile.input_overrides import Given
+from bot_onnx._onnxfile.lost_files import surviving
+from bot_onnx._onnxfile.reader import Source, open_model
+from bot_onnx._onnxfile.scratch import sweep_beside
+from bot_onnx._proof.replay import check_source, planned_again
+from bot_onnx._resample.parallel import Background
+from bot_onnx._runs.read_overrides import as_given
+from bot_onnx._runs.sample_arrays import samples_for
+from bot_onnx._surgery.execute import Progress
+from bot_onnx._surgery.planner import Origin, Prepared, refuse_quantised
+from bot_onnx._surgery.types import Plan
+from bot_onnx._verify.run import Planning, Run
 from bot_onnx.api import InputsLike, PathOrName, Result, files_among, result_of
 from bot_onnx.errors import PlanError
-from bot_onnx.graph.analysis import Analysis, analyse
-from bot_onnx.graph.given import Given, as_given
-from bot_onnx.graph.lost_files import surviving
-from bot_onnx.graph.reader import Source, open_model
-from bot_onnx.graph.sample_arrays import samples_for
-from bot_onnx.proof.replay import check_source, planned_again
-from bot_onnx.resample.parallel import Background
-from bot_onnx.surgery.execute import Progress
-from bot_onnx.surgery.planner import Origin, Prepared, refuse_quantised
-from bot_onnx.surgery.scratch import sweep_beside
-from bot_onnx.surgery.types import Plan
-from bot_onnx.verify.run import Planning, Run
 
 __all__ = ["replan", "replay"]
 

@@ -19,12 +19,12 @@ from click.testing import CliRunner, Result
 from onnx import numpy_helper
 
 import bot_onnx
-from bot_onnx.cli.app import cli
+from bot_onnx._analysis.passes import analyse
+from bot_onnx._cli.app import cli
+from bot_onnx._onnxfile.reader import open_model
+from bot_onnx._surgery.stored import checksum
+from bot_onnx._surgery.types import Plan
 from bot_onnx.errors import PlanError
-from bot_onnx.graph.analysis import analyse
-from bot_onnx.graph.reader import open_model
-from bot_onnx.surgery.stored import checksum
-from bot_onnx.surgery.types import Plan
 from tests.graphs import residual_mlp_model, save
 from tests.replay_zoo import CASES
 
@@ -360,10 +360,10 @@ def test_a_plan_without_a_checksum_was_changed_on_purpose(folder: Path) -> None:
 
 def test_planning_leaves_the_model_as_it_was(folder: Path) -> None:
     """Two plans of one analysis are those of two analyses."""
-    from bot_onnx.proof import Way, settle
-    from bot_onnx.resample import make_options
-    from bot_onnx.spec import TargetSpec
-    from bot_onnx.surgery.planner import Origin, prepare
+    from bot_onnx._proof import Way, settle
+    from bot_onnx._resample import make_options
+    from bot_onnx._surgery.planner import Origin, prepare
+    from bot_onnx._target import TargetSpec
 
     options = make_options("bot")
     specs = [

@@ -1,0 +1,332 @@
+"""From settled sizes to a Plan: decide the edits, try them, lay out the file. No weight is read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from math import prod
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from bot_onnx import __version__
+from bot_onnx._align import Alignment, Kind, find_facts, plan_alignment
+from bot_onnx._analysis.passes import Analysis
+from bot_onnx._canonical.decompose import restore_casts
+from bot_onnx._canonical.folded_norms import folded_note
+from bot_onnx._canonical.spelling import restore_spelling
+from bot_onnx._canonical.still_packed import quantised_weight
+from bot_onnx._onnxfile.byte_layout import Layout, TensorSlot, layout
+from bot_onnx._resample import MethodOptions, get_method
+from bot_onnx._runs.sample_arrays import Samples
+from bot_onnx._surgery.apply import apply
+from bot_onnx._surgery.calibrated import Calibrated, going_on, holding
+from bot_onnx._surgery.edits import Edits, LayerChange, ReshapeEmpty, last_of_each
+from bot_onnx._surgery.emit import initializer_order, skeleton
+from bot_onnx._surgery.held import Obeyed, obey
+from bot_onnx._surgery.laws import epsilon_edits
+from bot_onnx._surgery.provenance import describe, tolerance_of
+from bot_onnx._surgery.scales import check_branches, scale_edits
+from bot_onnx._surgery.settled import Settled
+from bot_onnx._surgery.sizes import size_edits
+from bot_onnx._surgery.tasks import build_task
+from bot_onnx._surgery.types import DimChange, Plan, Request, StackPlan
+from bot_onnx._surgery.undo import unchanged
+from bot_onnx._target import TargetSpec
+from bot_onnx.errors import GraphError, ResampleError
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a model comes from: for the plan, and for the metadata of what is made of it."""
+
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(slots=True)
+class Prepared:
+    """A plan with what the execution needs besides.
+
+    Attributes:
+        plan: the plan.
+        proto: the target model without its weights.
+        slots: the tensors to write, in file order.
+        tensors: the source's tensors by name, unread.
+        alignment: what happens to them before they are resampled.
+        calibrated: what of the source's calibrated scales goes on.
+        changed: numbers of a saved plan that are others than its request makes, in sentences.
+    """
+
+    plan: Plan
+    proto: onnx.ModelProto
+    slots: list[TensorSlot]
+    tensors: dict[str, ir.TensorProtocol]
+    alignment: Alignment
+    calibrated: Calibrated
+    changed: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Drawn:
+    """What the edits make of a graph: see :class:`Prepared`; ``notes`` are of the graph."""
+
+    stacks: list[StackPlan]
+    proto: onnx.ModelProto
+    slots: list[TensorSlot]
+    calibrated: Calibrated
+    notes: tuple[str, ...]
+
+
+_ASKED = Request()
+
+
+def prepare(
+    analysis: Analysis,
+    spec: TargetSpec,
+    settled: Settled,
+    origin: Origin,
+    *,
+    method: str,
+    options: MethodOptions,
+    seed: int,
+    external: bool,
+    align: Kind | None = None,
+    samples: Samples | None = None,
+    name: str = "model.onnx",
+    request: Request = _ASKED,
+    stored: Plan | None = None,
+) -> Prepared:
+    """Plan a resize. The analysed model is as it was afterwards.
+
+    Args:
+        analysis: of the source.
+        spec: the target.
+        settled: its sizes, proven.
+        origin: of the source.
+        method, options, seed: of the resampling, recorded in the plan.
+        external: weights go to a file beside the model.
+        align: alignment of the source before; None: as the method likes it.
+        samples: that the alignment looks at the source's activations on; recorded by their hash.
+        name: file name of the output.
+        request: what else was asked for, recorded in the plan.
+        stored: a saved plan whose edits are carried out, held against those that follow from all the rest. The
+            request says whether a number that was changed in it may be taken unproven.
+
+    Raises:
+        SpecError, DimError, GraphError, ResampleError: the target cannot be had; nothing was written.
+        PlanError: the edits of the saved plan are others.
+    """
+    analysis = settled.over(analysis)
+    decided = decide(analysis, spec, settled)
+    obeyed = Obeyed(decided) if stored is None else obey(stored, decided, unproven=request.unproven)
+    settled = obeyed.of(settled)
+    wanted: Kind = get_method(method).default_alignment(options) if align is None else align
+    alignment = plan_alignment(wanted, analysis.structure, settled.solution.sizes, find_facts(analysis, samples))
+    asked = replace(
+        request,
+        spec=spec.model_dump(mode="json", exclude_none=True),
+        align=align,
+        calibration_sha256=None if samples is None else samples.digest(),
+        file_name=name,
+    )
+    outline = replace(
+        _outline(analysis, settled, origin, obeyed, alignment),
+        name=spec.name or "",
+        method=method,
+        options=options.model_dump(mode="json"),
+        seed=seed,
+        request=asked,
+        computed=_computed(alignment, samples),
+    )
+    notes = check_branches(analysis, settled.solution.layers, spec.constants or {})
+    drawn = _drawn(analysis, settled, alignment, outline)
+    _refuse_early(drawn.stacks, method, options, seed)
+    placed = layout(drawn.proto, drawn.slots, name, external=external)
+    plan = replace(
+        outline,
+        stacks=tuple(_placed(stack, placed) for stack in drawn.stacks),
+        notes=(*analysis.repairs, *drawn.notes, *settled.solution.notes, *notes, *outline.notes),
+        parameters=(analysis.structure.parameters, _parameters(drawn.stacks)),
+        size_bytes=(origin.size_bytes, placed.total_bytes),
+        external=placed.data_name is not None,
+    )
+    tensors = {n: v.const_value for n, v in analysis.model.graph.initializers.items() if v.const_value is not None}
+    tensors |= analysis.stored
+    return Prepared(plan, drawn.proto, drawn.slots, tensors, alignment, drawn.calibrated, obeyed.changed)
+
+
+def _outline(analysis: Analysis, settled: Settled, origin: Origin, obeyed: Obeyed, alignment: Alignment) -> Plan:
+    """What a plan says before its edits are tried: no tensors yet, no bytes, no request."""
+    return Plan(
+        source=origin.path,
+        name="",
+        method="",
+        options={},
+        seed=0,
+        align=alignment.kind,
+        dims=_dim_changes(analysis, settled.solution.sizes),
+        layers=obeyed.edits.layers,
+        constants=obeyed.edits.constants,
+        stacks=(),
+        notes=(
+            *alignment.notes,
+            *settled.laws.notes,
+            *(f"The plan was changed: {one}." for one in obeyed.changed),
+        ),
+        parameters=(0, 0),
+        size_bytes=(0, 0),
+        external=False,
+        proof=settled.proof,
+        promise=settled.promise,
+        source_sha256=origin.sha256,
+        version=__version__,
+        empties=obeyed.edits.empties,
+        two_heads=bool(analysis.stored),
+    )
+
+
+def decide(analysis: Analysis, spec: TargetSpec, settled: Settled) -> Edits:
+    """What happens to the graph at the sizes that were settled: it is looked at, and not changed.
+
+    Raises:
+        GraphError, DimError, SpecError: a number cannot be made to follow.
+    """
+    solution = settled.solution
+    sized = size_edits(analysis, solution.sizes)
+    numbers = [edit for edit in sized if not isinstance(edit, ReshapeEmpty)]
+    epsilons = epsilon_edits(analysis, solution.sizes, settled.laws)
+    factors = scale_edits(analysis, solution.sizes, solution.layers, spec.constants or {})
+    return Edits(
+        last_of_each([*epsilons, *numbers, *factors]),
+        tuple(edit for edit in sized if isinstance(edit, ReshapeEmpty)),
+        tuple(LayerChange(c.name, c.count, solution.layers[c.name], c.leading) for c in analysis.structure.chains),
+    )
+
+
+def _drawn(analysis: Analysis, settled: Settled, alignment: Alignment, plan: Plan) -> _Drawn:
+    """The target without its weights: the edits of the plan are tried, and what they made is written down."""
+    structure, solution = analysis.structure, settled.solution
+    held = holding(analysis, settled)
+    tolerance = tolerance_of(analysis, (stack.dtype for stack in structure.stacks))
+    with unchanged(analysis):
+        depth = apply(analysis, plan.edits)
+        graph = analysis.model.graph
+        stacks = _stacks(analysis, settled, alignment, depth.targets)
+        written = {n for stack in structure.stacks for n in (*stack.tensors, *depth.targets[stack.id])}
+        provenance = {**_begun(plan), **describe(analysis, settled, depth.partners, tolerance)}
+        calibrated = going_on(analysis, held, ((stack.sources, stack.targets) for stack in stacks))
+        restore_spelling(graph)
+        restore_casts(graph, written)
+        proto = skeleton(analysis, solution.sizes, written, provenance)
+        return _Drawn(stacks, proto, _slots(analysis, stacks), calibrated, folded_note(graph))
+
+
+def _stacks(
+    analysis: Analysis, settled: Settled, alignment: Alignment, targets: Mapping[str, tuple[str, ...]]
+) -> list[StackPlan]:
+    """What happens to the tensors of every stack, once the graph has its new depth."""
+    solution = settled.solution
+    used = set(initializer_order(analysis.model.graph))  # a table of its own may go with the layer that read it
+    return [
+        StackPlan(
+            build_task(alignment.structure, stack, solution.sizes, solution.layers, settled.laws),
+            stack.tensors,
+            targets[stack.id],
+            stack.dtype,
+            stack.closed_form,
+            stack.positive,
+            settled.gains.get(stack.id, 1.0),
+            stack.twin_of,
+        )
+        for stack in analysis.structure.stacks
+        if not used.isdisjoint(targets[stack.id])
+    ]
+
+
+def _computed(alignment: Alignment, samples: Samples | None) -> tuple[str, ...]:
+    if alignment.kind == "none":
+        return ()
+    where = "the source's weights" if samples is None else "the source's weights and the samples"
+    return (f"{alignment.kind}: the operators of every axis, from {where}",)
+
+
+def _begun(plan: Plan) -> dict[str, object]:
+    """What the file says of how it was made."""
+    calibration = plan.request.calibration_sha256
+    return {
+        "version": plan.version,
+        "source_sha256": plan.source_sha256,
+        "spec": plan.request.spec,
+        "method": plan.method,
+        "options": plan.options,
+        "seed": plan.seed,
+        "align": plan.align,
+        "proof": plan.proof.status,
+        **({} if calibration is None else {"calibration_sha256": calibration}),
+    }
+
+
+def check_exact(prepared: Prepared) -> None:
+    """Refuse an alignment that would break what the plan promises: sizes that stay gain nothing by it.
+
+    Raises:
+        ResampleError: says what to ask for instead.
+    """
+    if prepared.plan.promise.kept and not prepared.alignment.exact:
+        raise ResampleError(
+            f"these sizes keep the function, and alignment '{prepared.alignment.kind}' would not: this network follows "
+            "it in part; it serves a hidden size that shrinks: leave --align out"
+        )
+
+
+def refuse_quantised(analysis: Analysis, path: str) -> None:
+    """Refuse a file with weights that are packed in a way that is not understood.
+
+    Raises:
+        GraphError: names the tensor.
+    """
+    packed = quantised_weight(analysis.model.graph)
+    if packed is not None:
+        raise GraphError(
+            f"the weights of {path} are quantised, and {packed[0]!r} ({packed[1]}) is packed in a way that is "
+            "not understood; resize the floating-point model and quantise the result"
+        )
+
+
+def _refuse_early(stacks: list[StackPlan], method: str, options: MethodOptions, seed: int) -> None:
+    """Let the method judge every task now: it checks when called and reads when iterated."""
+    for stack in stacks:
+        if stack.closed_form is None and stack.twin_of is None:
+            readers = [_unread] * len(stack.sources)
+            get_method(method).resample(stack.task, readers, options, xp=np, seed=seed)
+
+
+def _unread() -> NDArray[np.generic]:
+    raise AssertionError("a plan reads no weight")
+
+
+def _dim_changes(analysis: Analysis, sizes: Mapping[str, int]) -> tuple[DimChange, ...]:
+    dims = analysis.structure.dims.values()
+    return tuple(DimChange(d.id, d.name, d.role, d.kind, d.size, sizes[d.id]) for d in dims)
+
+
+def _slots(analysis: Analysis, stacks: list[StackPlan]) -> list[TensorSlot]:
+    shapes = {name: (stack.dtype, stack.task.target_shape) for stack in stacks for name in stack.targets}
+    return [
+        TensorSlot(name, ir.DataType[shapes[name][0]], shapes[name][1])
+        for name in initializer_order(analysis.model.graph)
+        if name in shapes
+    ]
+
+
+def _placed(stack: StackPlan, placed: Layout) -> StackPlan:
+    return replace(stack, offsets=tuple(placed.placements[name].offset for name in stack.targets))
+
+
+def _parameters(stacks: list[StackPlan]) -> int:
+    floats = [stack for stack in stacks if not stack.dtype.startswith(("INT", "UINT", "BOOL"))]
+    return sum(prod(stack.task.target_shape) * len(stack.targets) for stack in floats)
