@@ -71,7 +71,8 @@ def standing(*outputs: Path | None) -> Iterator[None]:
             pass
     except BaseException:
         names = " and ".join(str(output) for output in outputs if output is not None)
-        _say(f"{names}: written and whole all the same; what failed came after")
+        if names:
+            _say(f"{names}: written and whole all the same; what failed came after")
         raise
 
 

@@ -206,11 +206,12 @@ def _dry_run(job: _Job, *, force: bool, as_json: bool, quiet: bool) -> None:
             **job.given,
         )
     _save_plan(job, plan.to_json(), force=force)
-    if as_json:
-        show_json(plan_json(plan))
-    elif not quiet:
-        show(plan_report(plan))
-        click.echo(f"Dry run: {job.output} was not written.", err=True)
+    with standing(job.plan_out):
+        if as_json:
+            show_json(plan_json(plan))
+        elif not quiet:
+            show(plan_report(plan))
+            click.echo(f"Dry run: {job.output} was not written.", err=True)
 
 
 def _resize(job: _Job, values: dict[str, Any]) -> None:

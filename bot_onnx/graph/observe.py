@@ -157,6 +157,16 @@ def holds_sequence(value: ir.Value) -> bool:
     return node is not None and record(node).sequences
 
 
+def _said_to_be_sequences(graph: ir.Graph) -> list[ir.Value]:
+    return [
+        output
+        for node in graph
+        if not record(node).sequences
+        for output in node.outputs
+        if output.name and holds_sequence(output)
+    ]
+
+
 def _look_inside(
     model: ir.Model,
     arithmetic: set[str],
@@ -183,22 +193,25 @@ def _instrumented(
 ) -> tuple[onnx.ModelProto, dict[str, np.ndarray], list[str]]:
     """Model of ``nodes`` that outputs the shapes of ``watched`` (or values, if in ``arithmetic``); weights are inputs.
 
-    Returns the model, the zeros to feed, and the values watched, in order of the outputs.
+    Returns the model, the zeros to feed, and the values watched, in order of the outputs; sequences come behind them.
     """
     proto, weights = with_fed_weights(model, nodes)
     graph = proto.graph
+    made = {name for node in nodes for name in node.output}
     for name in watched:
         fetched = name
         if name not in arithmetic:
             fetched = f"{name}//shape"
             graph.node.append(onnx.helper.make_node("Shape", [name], [fetched]))
         graph.output.append(onnx.ValueInfoProto(name=fetched))
+    # A value that the file alone calls a sequence: onnxruntime refuses to load it where it is none.
+    graph.output.extend(ir.to_proto(value) for value in _said_to_be_sequences(model.graph) if value.name in made)
     return proto, zeros(weights), watched
 
 
 def _run(runner: Any, inputs: dict[str, np.ndarray], watched: list[str], limited: bool) -> dict[str, np.ndarray]:
     found = run_within(runner, inputs, LOOP_SECONDS) if limited else runner.run(None, inputs)
-    return dict(zip(watched, found, strict=True))
+    return dict(zip(watched, found, strict=False))  # sequences come behind
 
 
 def _same_axes(runs: Sequence[Mapping[str, np.ndarray]], arithmetic: set[str]) -> None:
