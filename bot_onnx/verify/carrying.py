@@ -34,7 +34,15 @@ class Incomparable(Exception):
 
 
 class Mismatch(Incomparable):
-    """They cannot because one of them is not what was planned."""
+    """They cannot because one of them is not what was planned.
+
+    Attributes:
+        axes: axes whose sizes differ, where nothing else does.
+    """
+
+    def __init__(self, message: str, axes: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.axes = axes
 
 
 class Carrier:
