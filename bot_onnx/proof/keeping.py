@@ -86,7 +86,9 @@ def _promise(growth: Growth, way: Way, gains: tuple[Gain, ...]) -> Promise:
     factors: list[tuple[str, float]] = []
     for name, (relation, resized) in found.items():
         if relation.difference:
-            return Promise(False, why=f"output {name} of a miniature is {relation.difference}")
+            return Promise(
+                False, why=f"output {name} of a miniature is {relation.difference}{_of_rounding(growth, name)}"
+            )
         if relation.mixed or (relation.odd and not resized):
             times = "a multiple of what it was" if relation.factor is None else f"{relation.factor:.4g} times as large"
             return Promise(False, why=f"output {name} of a miniature becomes {times}")
@@ -94,6 +96,12 @@ def _promise(growth: Growth, way: Way, gains: tuple[Gain, ...]) -> Promise:
     if not found:
         return Promise(None, why="no output belongs to the network as a whole")
     return Promise(True, factors=tuple(factors), outputs=tuple(found))
+
+
+def _of_rounding(growth: Growth, name: str) -> str:
+    """Said of an output that differs from itself where weights do in their last place: no growth keeps it."""
+    found = growth.rounded(name).difference
+    return f"; rounding weights in their last place alone makes it {found}" if found else ""
 
 
 def _with_way_out(promise: Promise, growth: Growth, way: Way) -> Promise:

@@ -138,6 +138,14 @@ class Growth:
                     relations[name] = relation, found[value].shape != source.shape
             return relations
 
+    def rounded(self, name: str) -> Relation:
+        """How an output of the miniature lies to itself where all weights are rounded otherwise in their last place."""
+        value = self._mini.excerpt.outputs.get(name)
+        quiet = self._inputs_of_layers()
+        found = self._mini.values(self._formulas, quiet), self._mini.shaken(self._formulas, quiet)
+        before, after = (values.get("" if value is None else value.name or "") for values in found)
+        return Relation() if before is None or after is None else relate(before, after)
+
     def _inputs_of_layers(self) -> frozenset[str]:
         """Inputs that single layers of deeper chains have (caches): they are left empty, for no layer is another's."""
         ports = {value for value in self._analysis.model.graph.inputs if value.dtype in FLOATS}

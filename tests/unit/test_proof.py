@@ -19,7 +19,7 @@ from bot_onnx.proof.prover import prove
 from bot_onnx.runtime import session
 from bot_onnx.spec import TargetSpec, solve
 from bot_onnx.surgery.types import Plan
-from tests.graphs import GraphBuilder, residual_mlp_model, save, tied_attention_model
+from tests.graphs import GraphBuilder, residual_mlp, residual_mlp_model, save, tied_attention_model
 from tests.sequence.graphs import cached_decoder
 
 EXACT = 1e-5
@@ -229,3 +229,13 @@ def test_the_cost_does_not_depend_on_size_or_depth() -> None:
 def test_depth_alone_needs_no_proof_and_is_promised(tmp_path: Path) -> None:
     plan, far = grown(residual_mlp_model(3), tmp_path, {"layers": 5})
     assert plan.proof.status == "nothing to prove" and plan.promise.kept and far < EXACT
+
+
+@pytest.mark.parametrize("times", [1.0, 1e6])
+def test_an_output_that_rounding_alone_changes_is_promised_to_nobody(times: float, tmp_path: Path) -> None:
+    """The sine of a large number: what the last place of the weights leaves is all of it."""
+    b = residual_mlp()
+    y = b.op("Sin", b.op("Mul", b.nodes[-1].output[0], b.constant(np.float32(times))))
+    plan = bot_onnx.plan(save(b.model([("x", ["batch", 4])], [y]), tmp_path), {"width": 2})
+    assert plan.proof.status == "proven" and plan.promise.kept is (times == 1.0)
+    assert ("rounding weights in their last place alone" in plan.promise.why) is (times > 1.0)
