@@ -81,3 +81,16 @@ def test_a_stream_that_an_input_gives_follows_hidden(tmp_path: Path) -> None:
     out = tmp_path / "out.onnx"
     bot_onnx.resize(save(model, tmp_path), {"hidden": 12}, out)
     assert session(str(out)).get_inputs()[0].shape == ["batch", "time", 14]
+
+
+def test_a_squeeze_of_whatever_is_1_stays(tmp_path: Path) -> None:
+    """At the sizes that the analysis runs at it changes nothing, at others it takes an axis."""
+    b = GraphBuilder()
+    x = b.op("Relu", b.op("MatMul", b.op("Unsqueeze", "x", b.ints(2)), b.weight(1, 8)))
+    last = b.op("Squeeze", b.op("MatMul", x, b.weight(8, 3)))
+    source, out = save(b.model([("x", ["n", "bins"])], [last], rank=3), tmp_path), tmp_path / "out.onnx"
+    bot_onnx.resize(source, {"width": 2}, out)
+    for shape in ((4, 1), (4, 5)):
+        data = np.ones(shape, np.float32)
+        before, after = (session(str(path)).run(None, {"x": data})[0] for path in (source, out))
+        assert after.shape == before.shape
