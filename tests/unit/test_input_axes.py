@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 import bot_onnx
-from bot_onnx.runtime import session
+from bot_onnx._runs.runtime import session
 from tests.graphs import GraphBuilder, save
 
 HIDDEN, HALF, TOKENS = 8, 4, 5

@@ -10,10 +10,10 @@ import pytest
 from onnx import TensorProto
 
 from bot_onnx import api
+from bot_onnx._analysis.passes import analyse
+from bot_onnx._onnxfile.reader import open_model
+from bot_onnx._verify.dequantised import check_dequantised
 from bot_onnx.errors import GraphError
-from bot_onnx.graph.analysis import analyse
-from bot_onnx.graph.reader import open_model
-from bot_onnx.verify.dequantised import check_dequantised
 from tests.graphs import GraphBuilder, save
 
 
