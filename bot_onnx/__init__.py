@@ -1,9 +1,12 @@
 """bot-onnx: resize trained neural networks in their ONNX form.
 
     >>> import bot_onnx
-    >>> result = bot_onnx.resize("model.onnx", {"layers": 6, "hidden": 384}, "small.onnx")  # doctest: +SKIP
+    >>> model = bot_onnx.open("model.onnx")  # doctest: +SKIP
+    >>> plan = model.plan(bot_onnx.ResizeRequest({"layers": 6, "hidden": 384}))  # doctest: +SKIP
+    >>> result = plan.write("small.onnx")  # doctest: +SKIP
 
-The names below are the whole public API; they are loaded when first used.
+``inspect``, ``plan``, ``resize``, ``verify`` and ``energy`` are the same in one call. The names below are the whole
+public API; they are loaded when first used.
 """
 
 from __future__ import annotations
@@ -15,9 +18,24 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bot_onnx.api import Inspection, Result, energy, inspect, plan, resize, verify
+    from bot_onnx.api import Inspection, Model, PlannedResize, Result, energy, inspect, open, plan, resize, verify
     from bot_onnx.checkpoint.jobs import Transfer, export_weights, import_weights, state_dict
+    from bot_onnx.errors import (
+        BotError,
+        CheckpointError,
+        DataError,
+        DimError,
+        GraphError,
+        MissingRuntimeError,
+        OutputError,
+        ProofError,
+        RecoverError,
+        ResampleError,
+        SpecError,
+        VerifyError,
+    )
     from bot_onnx.recover.jobs import Recovery, recover
+    from bot_onnx.request import ResizeRequest
     from bot_onnx.resample import operator
     from bot_onnx.spec import TargetSpec
     from bot_onnx.surgery.types import Plan
@@ -29,18 +47,34 @@ except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "BotError",
+    "CheckpointError",
+    "DataError",
+    "DimError",
+    "GraphError",
     "Inspection",
+    "MissingRuntimeError",
+    "Model",
+    "OutputError",
     "Plan",
+    "PlannedResize",
+    "ProofError",
+    "RecoverError",
     "Recovery",
+    "ResampleError",
+    "ResizeRequest",
     "Result",
+    "SpecError",
     "TargetSpec",
     "Transfer",
+    "VerifyError",
     "VerifyReport",
     "__version__",
     "energy",
     "export_weights",
     "import_weights",
     "inspect",
+    "open",
     "operator",
     "plan",
     "recover",
@@ -49,15 +83,24 @@ __all__ = [
     "verify",
 ]
 
-_HOMES = {
-    **dict.fromkeys(("Inspection", "Result", "energy", "inspect", "plan", "resize", "verify"), "bot_onnx.api"),
-    **dict.fromkeys(("Transfer", "export_weights", "import_weights", "state_dict"), "bot_onnx.checkpoint.jobs"),
-    **dict.fromkeys(("Recovery", "recover"), "bot_onnx.recover.jobs"),
-    "operator": "bot_onnx.resample",
-    "TargetSpec": "bot_onnx.spec",
-    "Plan": "bot_onnx.surgery.types",
-    "VerifyReport": "bot_onnx.verify",
+_IN_MODULES = {
+    "bot_onnx.api": "Inspection Model PlannedResize Result energy inspect open plan resize verify",
+    "bot_onnx.checkpoint.jobs": "Transfer export_weights import_weights state_dict",
+    "bot_onnx.errors": "BotError CheckpointError DataError DimError GraphError MissingRuntimeError OutputError "
+    "ProofError RecoverError ResampleError SpecError VerifyError",
+    "bot_onnx.recover.jobs": "Recovery recover",
+    "bot_onnx.request": "ResizeRequest",
+    "bot_onnx.resample": "operator",
+    "bot_onnx.spec": "TargetSpec",
+    "bot_onnx.surgery.types": "Plan",
+    "bot_onnx.verify": "VerifyReport",
 }
+_HOMES = {name: module for module, names in _IN_MODULES.items() for name in names.split()}
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion and ``help``."""
+    return sorted(__all__)
 
 
 def __getattr__(name: str) -> Any:
