@@ -228,7 +228,8 @@ class PlannedResize(Plan):
         return _run(progress, make)
 
     def _write(self, output: Path, force: bool) -> Result:
-        return self._model._carry_out(self.request, self._target, output, force, self._digest)
+        request = self.request
+        return self._model._carry_out(request, self._target, output, force, self._digest)
 
     def __eq__(self, other: object) -> bool:
         """Whether another plan, with or without its model, says the same."""

@@ -234,7 +234,8 @@ class Structure:
     notes: tuple[str, ...] = field(default=())
     tied_heads: tuple[TiedHead, ...] = ()
     single_kv_head: bool = False  # query heads that share one key and value head, an axis of size 1 without a dim
-    overview: Overview | None = field(default=None, compare=False)  # only where people look at it
+    #: Only where people look at it, and only for them: :meth:`graph` gives it.
+    overview: Overview | None = field(default=None, compare=False, metadata={"json": False})
 
     def graph(self) -> networkx.DiGraph:
         """The network as a directed graph, to draw and to query.

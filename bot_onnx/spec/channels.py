@@ -6,7 +6,7 @@ import math
 
 from bot_onnx.errors import DimError, SpecError
 from bot_onnx.graph.types import Dim
-from bot_onnx.spec.messages import listing, nearest, place
+from bot_onnx.spec.messages import listing, nearest, nearest_sizes, place
 from bot_onnx.spec.problem import Problem, round_channels
 
 #: Which part of a product takes up a new size, the others being kept: a number of equal parts, else the largest one.
@@ -65,7 +65,9 @@ def _split_concat(problem: Problem, dim: Dim, unknown: list[str]) -> None:
         raise DimError(
             f"dim {place(dim)} cannot become {problem.new(dim)}: its parts "
             f"{', '.join(f'{dims[part].name} {dims[part].size}' for part in unknown)} keep their ratio. Sizes that "
-            f"would do: {nearest(problem.new(dim), step, offset)}; or give the parts under 'dims'."
+            f"would do: {nearest(problem.new(dim), step, offset)}; or give the parts under 'dims'.",
+            dim=dim.name,
+            alternatives=nearest_sizes(problem.new(dim), step, offset),
         )
     for part in unknown:
         if problem.sizes.get(part) is None:

@@ -23,7 +23,7 @@ from pydantic import (
 from bot_onnx.errors import SpecError
 from bot_onnx.graph.types import SPEC_ROLES
 from bot_onnx.spec import formula, huggingface, library
-from bot_onnx.spec.messages import BY_CHAIN, ONE_SIZE, explain, suggestion
+from bot_onnx.spec.messages import BY_CHAIN, ONE_SIZE, explain, suggested, suggestion
 from bot_onnx.spec.reader import parse_object, read_text
 
 #: No dim of a real network is larger; the bound keeps products of sizes far from int64's end.
@@ -193,7 +193,8 @@ class TargetSpec(BaseModel):
             known = library.names()
             raise SpecError(
                 f"spec '{source}': no such file, and no published spec has this name"
-                f"{suggestion(str(source), known) or '.'} Published: {', '.join(known)}"
+                f"{suggestion(str(source), known) or '.'} Published: {', '.join(known)}",
+                alternatives=suggested(str(source), known),
             )
         return cls.parse(parse_object(read_text(path), str(path)), where=str(path))
 
