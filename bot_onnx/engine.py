@@ -283,6 +283,8 @@ class _Writing:
     def _prepare(self, analysis: Analysis, scheme: Scheme | None, folder: Path) -> Prepared:
         request = self.job.request
         quantised = check_quantised(analysis, self.source, folder) if request.against else ()
+        shown = str(self.source.path), self.job.origin.label  # a private file is no name to show
+        quantised = tuple(note.replace(*shown) for note in quantised)
         prepared = self.job.prepared(self.source, analysis, self.digest, name=self.out.name)
         if request.requantize and scheme is not None and scheme.kind == "static":
             quantised = (*quantised, told_of_scales(prepared.calibrated))

@@ -116,7 +116,7 @@ def test_everything_given_reaches_the_api(recorded: dict[str, Any], tmp_path: Pa
         "method": "bot",
         "seed": 9,
         "align": "permute",
-        "calibration": Path("s.npz"),
+        "calibration": "s.npz",
         "unproven": True,
         "force": True,
         "external": True,
