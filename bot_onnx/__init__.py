@@ -18,8 +18,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bot_onnx._checkpoint.jobs import Transfer, export_weights, import_weights, state_dict
+    from bot_onnx._recover.jobs import Recovery, recover
+    from bot_onnx._resample import operator
+    from bot_onnx._surgery.types import Plan
+    from bot_onnx._target import TargetSpec
+    from bot_onnx._verify import VerifyReport
     from bot_onnx.api import Inspection, Model, PlannedResize, Result, energy, inspect, open, plan, resize, verify
-    from bot_onnx.checkpoint.jobs import Transfer, export_weights, import_weights, state_dict
     from bot_onnx.errors import (
         BotError,
         CheckpointError,
@@ -34,12 +39,7 @@ if TYPE_CHECKING:
         SpecError,
         VerifyError,
     )
-    from bot_onnx.recover.jobs import Recovery, recover
     from bot_onnx.request import ResizeRequest
-    from bot_onnx.resample import operator
-    from bot_onnx.spec import TargetSpec
-    from bot_onnx.surgery.types import Plan
-    from bot_onnx.verify import VerifyReport
 
 try:
     __version__ = version("bot-onnx")
@@ -85,15 +85,15 @@ __all__ = [
 
 _IN_MODULES = {
     "bot_onnx.api": "Inspection Model PlannedResize Result energy inspect open plan resize verify",
-    "bot_onnx.checkpoint.jobs": "Transfer export_weights import_weights state_dict",
+    "bot_onnx._checkpoint.jobs": "Transfer export_weights import_weights state_dict",
     "bot_onnx.errors": "BotError CheckpointError DataError DimError GraphError MissingRuntimeError OutputError "
     "ProofError RecoverError ResampleError SpecError VerifyError",
-    "bot_onnx.recover.jobs": "Recovery recover",
+    "bot_onnx._recover.jobs": "Recovery recover",
     "bot_onnx.request": "ResizeRequest",
-    "bot_onnx.resample": "operator",
-    "bot_onnx.spec": "TargetSpec",
-    "bot_onnx.surgery.types": "Plan",
-    "bot_onnx.verify": "VerifyReport",
+    "bot_onnx._resample": "operator",
+    "bot_onnx._target": "TargetSpec",
+    "bot_onnx._surgery.types": "Plan",
+    "bot_onnx._verify": "VerifyReport",
 }
 _HOMES = {name: module for module, names in _IN_MODULES.items() for name in names.split()}
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from bot_onnx.align.energy import EnergyTable
+from bot_onnx._align.energy import EnergyTable
+from bot_onnx._verify import VerifyReport
 from bot_onnx.engine import Inspection, Result
 from bot_onnx.model import Model, PlannedResize, SpecLike, open
 from bot_onnx.names import AlignKind, DeviceName, MethodName
 from bot_onnx.origins import ModelLike
 from bot_onnx.progress import Progress
 from bot_onnx.request import InputsLike, PathOrName, ResizeRequest
-from bot_onnx.verify import VerifyReport
 
 __all__ = ["Inspection", "Model", "PlannedResize", "Result", "energy", "inspect", "open", "plan", "resize", "verify"]
 

@@ -12,39 +12,34 @@ from pathlib import Path
 import onnx_ir as ir
 
 from bot_onnx import html
-from bot_onnx.align import Kind, find_facts, plan_alignment
-from bot_onnx.align import align as align_tensors
-from bot_onnx.align.energy import EnergyTable, halved
-from bot_onnx.align.energy import energy as measure_energy
-from bot_onnx.errors import GraphError, ResampleError
-from bot_onnx.graph.analysis import Analysis, analyse
-from bot_onnx.graph.given import Given
-from bot_onnx.graph.normalise import scheme_of
-from bot_onnx.graph.opening import Scheme
-from bot_onnx.graph.overview import overview_of
-from bot_onnx.graph.reader import Source, open_model
-from bot_onnx.graph.sample_arrays import samples_for
-from bot_onnx.graph.types import Structure
-from bot_onnx.origins import Origin
-from bot_onnx.progress import stage, step
-from bot_onnx.proof import Way, settle
-from bot_onnx.request import ResizeRequest
-from bot_onnx.resample import MethodOptions, make_options, shrinking_operators
-from bot_onnx.resample.devices import namespace
-from bot_onnx.resample.parallel import Background
-from bot_onnx.spec import TargetSpec
-from bot_onnx.surgery import planner
-from bot_onnx.surgery.calibrated import told as told_of_scales
-from bot_onnx.surgery.execute import produce
-from bot_onnx.surgery.more_heads import with_key_heads
-from bot_onnx.surgery.planner import Prepared, check_exact, prepare, refuse_quantised
-from bot_onnx.surgery.proven import Promise
-from bot_onnx.surgery.requantise import check_requantisable
-from bot_onnx.surgery.scratch import sweep_beside
-from bot_onnx.surgery.staging import floats_beside
-from bot_onnx.surgery.types import Plan
-from bot_onnx.surgery.writer import check_output, write_model
-from bot_onnx.verify import (
+from bot_onnx._align import Kind, find_facts, plan_alignment
+from bot_onnx._align import align as align_tensors
+from bot_onnx._align.energy import EnergyTable, halved
+from bot_onnx._align.energy import energy as measure_energy
+from bot_onnx._analysis.passes import Analysis, analyse
+from bot_onnx._canonical.decompose import Scheme
+from bot_onnx._canonical.normalise import scheme_of
+from bot_onnx._onnxfile.atomic_output import floats_beside
+from bot_onnx._onnxfile.input_overrides import Given
+from bot_onnx._onnxfile.reader import Source, open_model
+from bot_onnx._onnxfile.scratch import sweep_beside
+from bot_onnx._onnxfile.writer import check_output, write_model
+from bot_onnx._proof import Way, settle
+from bot_onnx._resample import MethodOptions, make_options, shrinking_operators
+from bot_onnx._resample.devices import namespace
+from bot_onnx._resample.parallel import Background
+from bot_onnx._runs.sample_arrays import samples_for
+from bot_onnx._structure import Structure
+from bot_onnx._surgery import planner
+from bot_onnx._surgery.calibrated import told as told_of_scales
+from bot_onnx._surgery.execute import produce
+from bot_onnx._surgery.more_heads import with_key_heads
+from bot_onnx._surgery.planner import Prepared, check_exact, prepare, refuse_quantised
+from bot_onnx._surgery.proven import Promise
+from bot_onnx._surgery.requantise import check_requantisable
+from bot_onnx._surgery.types import Plan
+from bot_onnx._target import TargetSpec
+from bot_onnx._verify import (
     VerifyReport,
     check_quantised,
     expected_from_plan,
@@ -53,6 +48,11 @@ from bot_onnx.verify import (
     raise_unless_passed,
     verify_model,
 )
+from bot_onnx.errors import GraphError, ResampleError
+from bot_onnx.graph.overview import overview_of
+from bot_onnx.origins import Origin
+from bot_onnx.progress import stage, step
+from bot_onnx.request import ResizeRequest
 
 Port = tuple[str, str, tuple[int | str, ...]]  #: name, data type, shape of an input or output
 

@@ -58,7 +58,7 @@ class DimError(SpecError):
 
 
 class ProofError(SpecError):
-    """A resize that could not be proven: ``fault`` says where (a :class:`bot_onnx.surgery.proven.Fault`)."""
+    """A resize that could not be proven: ``fault`` says where (a :class:`bot_onnx._surgery.proven.Fault`)."""
 
     kind = "proof"
 

@@ -11,18 +11,19 @@ from typing import Any, TypeVar
 import onnx
 
 from bot_onnx import engine
-from bot_onnx.align.energy import EnergyTable
+from bot_onnx._align.energy import EnergyTable
+from bot_onnx._onnxfile.input_overrides import Given
+from bot_onnx._onnxfile.lost_files import surviving
+from bot_onnx._runs.read_overrides import as_given
+from bot_onnx._structure import Structure
+from bot_onnx._surgery.types import Plan
+from bot_onnx._target import TargetSpec
+from bot_onnx._verify import VerifyReport
 from bot_onnx.engine import Inspection, Result
 from bot_onnx.errors import GraphError
-from bot_onnx.graph.given import Given, as_given
-from bot_onnx.graph.lost_files import surviving
-from bot_onnx.graph.types import Structure
 from bot_onnx.origins import ModelLike, Origin, private_folder
 from bot_onnx.progress import Progress, told
 from bot_onnx.request import InputsLike, PathOrName, ResizeRequest
-from bot_onnx.spec import TargetSpec
-from bot_onnx.surgery.types import Plan
-from bot_onnx.verify import VerifyReport
 
 T = TypeVar("T")
 SpecLike = TargetSpec | Mapping[str, Any] | PathOrName

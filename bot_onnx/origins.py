@@ -19,8 +19,8 @@ from typing import Any, Final
 import onnx
 import onnx_ir as ir
 
+from bot_onnx._onnxfile.scratch import Scratch, sweep, sweep_beside
 from bot_onnx.errors import BotError, GraphError
-from bot_onnx.surgery.scratch import Scratch, sweep, sweep_beside
 
 #: What a model may be given as. ``bytes`` are a model, never a path.
 ModelLike = str | PathLike[str] | bytes | onnx.ModelProto | ir.Model

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from bot_onnx.names import AlignKind, DeviceName, MethodName
 
 if TYPE_CHECKING:
-    from bot_onnx.spec import TargetSpec
+    from bot_onnx._target import TargetSpec
 
 PathOrName = str | PathLike[str]
 InputsLike = Mapping[str, Any] | PathOrName  #: arrays by input, or an ``.npz`` file of them
@@ -89,7 +89,7 @@ class ResizeRequest:
         Raises:
             SpecError: no such file or name, an unknown key, or a value that is no size.
         """
-        from bot_onnx.spec import TargetSpec
+        from bot_onnx._target import TargetSpec
 
         if isinstance(self.spec, TargetSpec):
             return self.spec

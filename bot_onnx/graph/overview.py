@@ -12,11 +12,11 @@ from typing import Literal
 
 import onnx_ir as ir
 
-from bot_onnx.graph.analysis import Analysis
-from bot_onnx.graph.layers import data_flow
-from bot_onnx.graph.nodes import fresh_name
-from bot_onnx.graph.observe import shape_values
-from bot_onnx.graph.types import Link, Overview, Part, Stack, Structure
+from bot_onnx._analysis.passes import Analysis
+from bot_onnx._ops.nodes import fresh_name
+from bot_onnx._patterns.layers import data_flow
+from bot_onnx._runs.observe import shape_values
+from bot_onnx._structure import Link, Overview, Part, Stack, Structure
 
 _Place = tuple[str, int]  #: chain, number of the layer
 

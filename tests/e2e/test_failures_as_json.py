@@ -13,14 +13,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bot_onnx import api
-from bot_onnx.cli import cli
-from bot_onnx.cli.app import COMMANDS
-from bot_onnx.cli.request_options import ASKED
-from bot_onnx.cli.resize import _TARGET_KEYS
-from bot_onnx.cli.resize import command as resize
+from bot_onnx._cli import cli
+from bot_onnx._cli.app import COMMANDS
+from bot_onnx._cli.request_options import ASKED
+from bot_onnx._cli.resize import _TARGET_KEYS
+from bot_onnx._cli.resize import command as resize
+from bot_onnx._verify import Check, VerifyReport
 from bot_onnx.errors import VerifyError
 from bot_onnx.request import ResizeRequest
-from bot_onnx.verify import Check, VerifyReport
 from tests.graphs import residual_mlp_model, save
 
 KEYS = {"kind", "message", "node", "dim", "alternatives"}
@@ -123,7 +123,7 @@ def test_a_failed_verification_is_its_report_and_no_second_value(monkeypatch: py
 def test_a_crash_of_the_runtime_is_told_as_json() -> None:
     code = (
         "import os, signal\n"
-        "from bot_onnx.cli.last_resort import crash_as_json, explain_crashes\n"
+        "from bot_onnx._cli.last_resort import crash_as_json, explain_crashes\n"
         "explain_crashes()\ncrash_as_json()\nos.kill(os.getpid(), signal.{})\n"
     )
     for name, expected, kind in (("SIGABRT", 4, "crash"), ("SIGBUS", 1, "graph")):

@@ -17,14 +17,14 @@ import onnx_ir as ir
 import pytest
 
 import bot_onnx
+from bot_onnx._report import inspection_json
+from bot_onnx._resample import all_methods
+from bot_onnx._resample.devices import DEVICES
+from bot_onnx._surgery.proven import Fault
+from bot_onnx._surgery.types import Plan
+from bot_onnx._verify import Check, VerifyReport, raise_unless_passed
 from bot_onnx.errors import BotError, DimError, GraphError, ProofError, SpecError, VerifyError
 from bot_onnx.names import AlignKind, DeviceName, MethodName
-from bot_onnx.report import inspection_json
-from bot_onnx.resample import all_methods
-from bot_onnx.resample.devices import DEVICES
-from bot_onnx.surgery.proven import Fault
-from bot_onnx.surgery.types import Plan
-from bot_onnx.verify import Check, VerifyReport, raise_unless_passed
 from tests.graphs import residual_mlp_model, save, tied_attention_model
 
 REQUEST = bot_onnx.ResizeRequest({"layers": 2, "hidden": 4})
@@ -293,10 +293,10 @@ def test_dir_and_help_show_the_public_names() -> None:
 
 
 def test_the_words_are_those_there_are() -> None:
-    from bot_onnx.align.types import KINDS
+    from bot_onnx._align.types import KINDS
 
     built_in = [
-        name for name, method in all_methods().items() if type(method).__module__.startswith("bot_onnx.resample.m")
+        name for name, method in all_methods().items() if type(method).__module__.startswith("bot_onnx._resample.m")
     ]
     assert list(get_args(MethodName)) == built_in
     assert get_args(DeviceName) == DEVICES and get_args(AlignKind) == KINDS

@@ -13,16 +13,16 @@ import pytest
 from click.testing import CliRunner
 
 import bot_onnx
-from bot_onnx.cli import cli
+from bot_onnx._cli import cli
+from bot_onnx._resample import all_methods, get_method, make_options, refused_methods, registry, shrinking_operators
 from bot_onnx.errors import ResampleError
-from bot_onnx.resample import all_methods, get_method, make_options, refused_methods, registry, shrinking_operators
 from tests.graphs import residual_mlp_model, save
 from tests.method_runs import leaf, run, task
 
 GOOD = '''
 import numpy as np
 from pydantic import Field
-from bot_onnx.resample import LayeredMethod, MethodOptions
+from bot_onnx._resample import LayeredMethod, MethodOptions
 
 class Options(MethodOptions):
     """Its options."""
@@ -49,11 +49,11 @@ class Every(LayeredMethod[Options]):
 BROKEN = {
     "cannot be imported": ("import nothing_of_this_name\n", "ModuleNotFoundError: No module named"),
     "ends the program": ("raise SystemExit(3)\n", "SystemExit: 3"),
-    "is no method": ("class Every:\n    pass\n", "is no bot_onnx.resample.Method"),
+    "is no method": ("class Every:\n    pass\n", "is no bot_onnx._resample.Method"),
     "has another name": (GOOD.replace('name = "every"', 'name = "other"'), "calls itself 'other'"),
     "has no title": (GOOD.replace('title = "every so many indices"', ""), "has no 'title'"),
     "goes nowhere": (GOOD.replace('"shrink"', '"sideways"'), "direction 'sideways' is none of"),
-    "has foreign options": (GOOD.replace("    Options = Options", "    Options = dict"), "are no bot_onnx.resample"),
+    "has foreign options": (GOOD.replace("    Options = Options", "    Options = dict"), "are no bot_onnx._resample"),
     "is abstract": (GOOD.replace("def layer_mode", "def other"), "abstract"),
 }
 
@@ -100,7 +100,7 @@ def test_commands_have_its_name_and_options(ship: Ship, tmp_path: Path) -> None:
     ship(GOOD)
     out = tmp_path / "out.onnx"
     path = save(residual_mlp_model(), tmp_path)
-    from bot_onnx.cli.method_options import method_parameters
+    from bot_onnx._cli.method_options import method_parameters
 
     parameters = {parameter.name: parameter for parameter in method_parameters()}
     kind = parameters["method"].type
