@@ -229,3 +229,15 @@ def test_the_cost_does_not_depend_on_size_or_depth() -> None:
 def test_depth_alone_needs_no_proof_and_is_promised(tmp_path: Path) -> None:
     plan, far = grown(residual_mlp_model(3), tmp_path, {"layers": 5})
     assert plan.proof.status == "nothing to prove" and plan.promise.kept and far < EXACT
+
+
+@pytest.mark.parametrize("kind", ["RandomUniformLike", "RandomNormalLike", "Bernoulli"])
+def test_random_numbers_whose_type_nobody_declares(kind: str, tmp_path: Path) -> None:
+    """Their type is that of what they are like, which the ops before it tell."""
+    b = GraphBuilder()
+    bounded = b.op("Sigmoid", "x")
+    noisy = b.op("Add", "x", b.op(kind, bounded))
+    b.op("MatMul", b.op("Relu", b.op("MatMul", noisy, b.weight(4, 8, name="w.1"))), b.weight(8, 3, name="w.2"))
+    source = save(b.model([("x", ["batch", 4])], [b.nodes[-1].output[0]]), tmp_path)
+    plan = bot_onnx.plan(source, {"width": 0.5})
+    assert plan.proof.status == "proven"

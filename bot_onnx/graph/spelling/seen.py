@@ -12,6 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx.graph.nodes import cast_target
+from bot_onnx.ops import record
 
 Pair = tuple[int, int]
 _ONNX = ("", "ai.onnx")
@@ -82,6 +83,8 @@ def _told(node: ir.Node, index: int, found: Mapping[ir.Value, ir.DataType], vers
     """The type of an output that an op's definition tells: a fixed one, or that of an input."""
     if node.op_type == "Cast":
         return cast_target(node)
+    if record(node).random:
+        return _drawn(node, found)
     inputs, outputs = _variables(node.domain if node.domain not in _ONNX else "", node.op_type, version)
     if not outputs:
         return None
@@ -92,6 +95,17 @@ def _told(node: ir.Node, index: int, found: Mapping[ir.Value, ir.DataType], vers
         if value is not None and inputs and inputs[min(slot, len(inputs) - 1)] == variable and value in found:
             return found[value]
     return None
+
+
+def _drawn(node: ir.Node, found: Mapping[ir.Value, ir.DataType]) -> ir.DataType | None:
+    """The type of random numbers: said by the node, or that of what they are like, or the op's own."""
+    said = node.attributes.get("dtype")
+    if said is not None:
+        return ir.DataType(said.as_int())
+    if node.op_type == "Multinomial":
+        return ir.DataType.INT32
+    like = node.inputs[0] if node.inputs else None
+    return ir.DataType.FLOAT if like is None else found.get(like)
 
 
 @lru_cache(maxsize=1024)
