@@ -23,7 +23,7 @@ class DimError(SpecError):
 
 
 class ProofError(SpecError):
-    """A resize that could not be proven: ``fault`` says where (a :class:`bot_onnx.surgery.proven.Fault`)."""
+    """A resize that could not be proven: ``fault`` says where (a :class:`bot_onnx._surgery.proven.Fault`)."""
 
     def __init__(self, message: str, fault: object = None) -> None:
         super().__init__(message)

@@ -10,8 +10,8 @@ import onnxruntime
 import pytest
 
 import bot_onnx
+from bot_onnx._structure import Dim
 from bot_onnx.errors import BotError
-from bot_onnx.graph.types import Dim
 from tests.graphs import GraphBuilder, save
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot_onnx.graph.dims import DimTable
+from bot_onnx._axes.dims import DimTable
 
 
 def leaf(table: DimTable, size: int) -> int:

@@ -1,0 +1,164 @@
+"""What a walk over the residual stream says of values, what ends it, and the small questions that it asks of nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import onnx_ir as ir
+
+from bot_onnx._align.stream import Reader
+from bot_onnx._axes.dims import Dim
+from bot_onnx._axes.rules import Context
+from bot_onnx._ops import IN_ORDER, Axes, Slot, is_sum, passes_on, record, reduces, slot_of
+from bot_onnx._patterns.parameters import is_parameter
+
+#: What a value that has to do with the stream is: a parameter along hidden; what linear maps wrote, not yet added to
+#: anything; the stream; the same behind an activation; the result of a norm; steps of a norm that is written out
+#: (mean over hidden and its square, stream less its mean, squares, their mean and what is made of it, the same times
+#: the norm's scale, the quotient).
+State = Literal[
+    "parameter", "branch", "stream", "activated", "normed",
+    "mean", "mean squared", "centred", "squares", "spread", "scaled spread", "quotient",
+]  # fmt: skip
+
+#: States of a value that is the stream, or may become it.
+TRUNK = frozenset({"branch", "stream", "activated", "normed"})
+
+
+class Obstacle(Exception):
+    """An op that a rotation would show through."""
+
+
+@dataclass(frozen=True, slots=True)
+class Label:
+    """What a value is.
+
+    Attributes:
+        state: see :data:`State`. names: of parameters, for state ``parameter``.
+        written: for ``branch``: parameters, and what scales them.
+        norm: index of the norm that gave it, for ``normed``. centred: the mean is off, in steps of a norm.
+    """
+
+    state: State
+    names: tuple[str, ...] = ()
+    written: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    norm: int = -1
+    centred: bool = False
+
+
+@dataclass(slots=True)
+class NormFound:
+    """A norm, as far as the walk has come; see :class:`bot_onnx._align.stream.StreamNorm`."""
+
+    scale: str
+    bias: str | None
+    centred: bool
+    value: str
+    stands: bool = False
+    readers: list[Reader] = field(default_factory=list)
+
+
+class Labels:
+    """What is said of the values of a graph, and what is known of them along hidden."""
+
+    def __init__(self, context: Context, hidden: Dim, size: int) -> None:
+        self._context, self._hidden, self._size = context, hidden, size
+        self._labels: dict[int, Label] = {}
+
+    def _carries(self, value: ir.Value) -> bool:
+        """Whether hidden is an axis of a value.
+
+        Raises:
+            Obstacle: it is only a part of one.
+        """
+        table = self._context.table
+        dims = [dim for dim in self._context.of(value) if dim is not None]
+        if any(table.find(dim) == self._hidden for dim in dims):
+            return True
+        if any(self._hidden in table.leaves(dim) for dim in dims):
+            raise Obstacle(f"value '{value.name}' has hidden as a part of an axis")
+        return False
+
+    def _hidden_axes(self, value: ir.Value) -> list[int]:
+        find = self._context.table.find
+        dims = self._context.of(value)
+        return [axis for axis, dim in enumerate(dims) if dim is not None and find(dim) == self._hidden]
+
+    def _label(self, value: ir.Value | None) -> Label | None:
+        return None if value is None else self._labels.get(id(value))
+
+    def _put(self, node: ir.Node, label: Label) -> None:
+        for output in node.outputs:
+            self._labels[id(output)] = label
+
+    def _put_carrying(self, node: ir.Node, label: Label) -> None:
+        for output in node.outputs:
+            if not self._carries(output):
+                raise Obstacle(f"{place(node)} takes hidden apart")
+        self._put(node, label)
+
+    def _is_vector(self, value: ir.Value | None) -> bool:
+        """Whether a parameter has a number per channel and no more."""
+        return value is not None and value.const_value is not None and value.const_value.size == self._size
+
+    def _only_hidden_reduced(self, node: ir.Node) -> bool:
+        """Whether the axes that went are hidden alone."""
+        before, after = self._context.of(node.inputs[0]), self._context.of(node.outputs[0])
+        gone = [dim for dim in before if dim is not None and dim not in after]
+        return len(gone) == 1 and self._context.table.find(gone[0]) == self._hidden
+
+
+def scaled(label: Label, scales: tuple[str, ...]) -> Label:
+    """A branch times vectors, channel by channel."""
+    return replace(label, written=tuple((name, (*before, *scales)) for name, before in label.written))
+
+
+def difference(found: Sequence[Label]) -> Label | None:
+    """What one value less another is, as a step of a norm."""
+    if len(found) != 2:
+        return None
+    first, second = (label.state for label in found)
+    if first in TRUNK and second == "mean":
+        return Label("centred")
+    if (first, second) == ("spread", "mean squared"):
+        return Label("spread", centred=True)  # E[x²] - E[x]²
+    return None
+
+
+def is_mean(node: ir.Node) -> bool:
+    """Whether a node takes the mean along whole axes, any of them."""
+    return record(node).axes is Axes.REDUCED and reduces(node, "mean")
+
+
+def bias_of(node: ir.Node) -> str | None:
+    """Name of the bias added to what a linear node gives."""
+    added = next((v for slot, v in enumerate(node.inputs) if slot_of(node, slot) is Slot.BIAS), None)
+    if added is not None:
+        return added.name if is_parameter(added) else None
+    size = node.outputs[0].shape[-1] if node.outputs[0].shape is not None else None
+    while True:
+        uses = list(node.outputs[0].uses())
+        if len(uses) != 1:
+            return None
+        node = uses[0].node
+        if is_sum(node):
+            bias = next((v for v in node.inputs if v is not None and is_parameter(v)), None)
+            fits = bias is not None and bias.const_value is not None and (
+                not isinstance(size, int) or bias.const_value.size == size
+            )  # fmt: skip
+            return bias.name if bias is not None and fits else None
+        if not passes_on(node, IN_ORDER):
+            return None
+
+
+def number(value: ir.Value | None) -> float | None:
+    """The number that a value holds, if it is one number."""
+    tensor = value.const_value if value is not None else None
+    return float(tensor.numpy().reshape(-1)[0]) if tensor is not None and tensor.size == 1 else None
+
+
+def place(node: ir.Node) -> str:
+    """How messages name a node."""
+    return f"{node.op_type} (node '{node.name}')"
