@@ -1,4 +1,4 @@
-"""What is known of values before the analysis: shapes (from constants, later from runs) and types."""
+"""What is known of values before the analysis: shapes (from constants, later from two runs) and types."""
 
 from __future__ import annotations
 
@@ -16,6 +16,19 @@ from bot_onnx._ops.nodes import cast_target
 
 Pair = tuple[int, int]
 _ONNX = ("", "ai.onnx")
+
+
+@dataclass(slots=True)
+class Observation:
+    """What two runs showed.
+
+    Attributes:
+        shapes: value name -> per axis its size in the first and the second run (equal for static axes).
+        values: name of a shape-arithmetic value -> its content in both runs.
+    """
+
+    shapes: dict[str, tuple[Pair, ...]]
+    values: dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,16 +129,3 @@ def _variables(domain: str, op_type: str, version: int) -> tuple[tuple[str, ...]
     except onnx.defs.SchemaError:
         return (), ()
     return tuple(slot.type_str for slot in schema.inputs), tuple(slot.type_str for slot in schema.outputs)
-
-
-@dataclass(slots=True)
-class Observation:
-    """What two runs showed.
-
-    Attributes:
-        shapes: value name -> per axis its size in the first and the second run (equal for static axes).
-        values: name of a shape-arithmetic value -> its content in both runs.
-    """
-
-    shapes: dict[str, tuple[Pair, ...]]
-    values: dict[str, tuple[np.ndarray, np.ndarray]]
