@@ -6,20 +6,19 @@
     >>> result = plan.write("small.onnx")  # doctest: +SKIP
 
 ``inspect``, ``plan``, ``resize``, ``verify`` and ``energy`` are the same in one call. The names below are the whole
-public API; they are loaded when first used.
+public API; they are loaded when first used. Modules that start with ``_`` are internal.
 """
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bot_onnx._checkpoint.jobs import Transfer, export_weights, import_weights, state_dict
     from bot_onnx._recover.jobs import Recovery, recover
+    from bot_onnx._request import ResizeRequest
     from bot_onnx._resample import operator
     from bot_onnx._surgery.types import Plan
     from bot_onnx._target import TargetSpec
@@ -39,7 +38,6 @@ if TYPE_CHECKING:
         SpecError,
         VerifyError,
     )
-    from bot_onnx.request import ResizeRequest
 
 try:
     __version__ = version("bot-onnx")
@@ -89,7 +87,7 @@ _IN_MODULES = {
     "bot_onnx.errors": "BotError CheckpointError DataError DimError GraphError MissingRuntimeError OutputError "
     "ProofError RecoverError ResampleError SpecError VerifyError",
     "bot_onnx._recover.jobs": "Recovery recover",
-    "bot_onnx.request": "ResizeRequest",
+    "bot_onnx._request": "ResizeRequest",
     "bot_onnx._resample": "operator",
     "bot_onnx._target": "TargetSpec",
     "bot_onnx._surgery.types": "Plan",
@@ -108,15 +106,3 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'bot_onnx' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
-
-
-class _Package(ModuleType):
-    """The package, whose public names stay what they are when a submodule of the same name (``verify``) is imported."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        """Set an attribute, unless it is the import system binding a submodule over a public name."""
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

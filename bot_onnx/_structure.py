@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal
 
-from bot_onnx import html
+from bot_onnx import _html
 
 if TYPE_CHECKING:
     import networkx
@@ -246,7 +246,7 @@ class Structure:
             ``tensors``, ``parameters``, ``dims``, ``roles``. Its edges carry ``values``: names of what flows there.
 
         Raises:
-            ValueError: this structure was not made by :meth:`bot_onnx.model.Model.inspect`, and knows no nodes.
+            ValueError: this structure was not made by :meth:`bot_onnx._model.Model.inspect`, and knows no nodes.
 
         Examples:
             >>> import bot_onnx
@@ -274,9 +274,9 @@ class Structure:
         chains = ((chain.name, chain.count, chain.resizable or "yes") for chain in self.chains)
         dims = ((dim.id, dim.name, dim.size, dim.role, dim.frozen or "yes") for dim in self.dims.values())
         kinds = Counter(stack.kind for stack in self.stacks)
-        return html.block(
-            html.table("Layers", ("chain", "layers", "resizable"), chains),
-            html.table("Dims", ("id", "name", "size", "role", "resizable"), dims),
-            html.table("Stacks", ("kind", "stacks"), kinds.items()),
-            *(html.facts("", {"note": note}) for note in self.notes),
+        return _html.block(
+            _html.table("Layers", ("chain", "layers", "resizable"), chains),
+            _html.table("Dims", ("id", "name", "size", "role", "resizable"), dims),
+            _html.table("Stacks", ("kind", "stacks"), kinds.items()),
+            *(_html.facts("", {"note": note}) for note in self.notes),
         )

@@ -1,4 +1,4 @@
-"""The Python API as functions: each of them is a line over the nouns of :mod:`bot_onnx.model`."""
+"""The Python API as functions: each of them is a line over the nouns of :mod:`bot_onnx._model`."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bot_onnx._align.energy import EnergyTable
+from bot_onnx._engine import Inspection, Result
+from bot_onnx._model import Model, PlannedResize, SpecLike, open
+from bot_onnx._names import AlignKind, DeviceName, MethodName
+from bot_onnx._origins import ModelLike
+from bot_onnx._progress import Progress
+from bot_onnx._request import InputsLike, PathOrName, ResizeRequest
 from bot_onnx._verify import VerifyReport
-from bot_onnx.engine import Inspection, Result
-from bot_onnx.model import Model, PlannedResize, SpecLike, open
-from bot_onnx.names import AlignKind, DeviceName, MethodName
-from bot_onnx.origins import ModelLike
-from bot_onnx.progress import Progress
-from bot_onnx.request import InputsLike, PathOrName, ResizeRequest
 
 __all__ = ["Inspection", "Model", "PlannedResize", "Result", "energy", "inspect", "open", "plan", "resize", "verify"]
 

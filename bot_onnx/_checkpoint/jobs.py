@@ -20,8 +20,8 @@ from bot_onnx._onnxfile.lost_files import surviving
 from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._onnxfile.scratch import sweep_beside
 from bot_onnx._onnxfile.weight_files import Watched
+from bot_onnx._progress import Progress, stage, told
 from bot_onnx._target.reader import parse_object, read_text
-from bot_onnx.progress import Progress, stage, told
 
 __all__ = ["Transfer", "export_weights", "import_weights", "state_dict"]
 

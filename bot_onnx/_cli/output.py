@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bot_onnx._cli.failures import named_stdout, note_json
-from bot_onnx.progress import told
+from bot_onnx._progress import told
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -135,7 +135,7 @@ def _short(text: str, limit: int = 32) -> str:
 def activity(doing: str, *, silent: bool = False, counted: bool = False) -> Iterator[Activity | None]:
     """Show progress while the block runs: only on a terminal, and not where ``silent``.
 
-    The bar follows the stages that :mod:`bot_onnx.progress` tells of.
+    The bar follows the stages that :mod:`bot_onnx._progress` tells of.
 
     Args:
         doing: what is going on.

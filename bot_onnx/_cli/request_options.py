@@ -9,8 +9,8 @@ from typing import Any, Final, get_args
 import click
 
 from bot_onnx._cli.parameters import OUTPUT, F, option
-from bot_onnx.names import AlignKind, DeviceName
-from bot_onnx.request import ResizeRequest
+from bot_onnx._names import AlignKind, DeviceName
+from bot_onnx._request import ResizeRequest
 
 #: How click reads what is no switch.
 _READ: Final[dict[str, dict[str, Any]]] = {

@@ -25,8 +25,8 @@ from bot_onnx._cli.parameters import (
 )
 from bot_onnx._cli.request_options import ASKED, request_options
 from bot_onnx._cli.target import default_output, target_options, target_spec
+from bot_onnx._request import ResizeRequest
 from bot_onnx.errors import OutputError
-from bot_onnx.request import ResizeRequest
 
 
 class ResizeCommand(SectionedCommand):

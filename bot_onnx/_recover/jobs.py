@@ -17,6 +17,7 @@ from bot_onnx._onnxfile.lost_files import surviving
 from bot_onnx._onnxfile.reader import Source, open_model
 from bot_onnx._onnxfile.scratch import sweep_beside
 from bot_onnx._onnxfile.writer import check_output
+from bot_onnx._progress import stage
 from bot_onnx._recover.data import DataOptions, read_data
 from bot_onnx._recover.dataset import Batches, Dataset, Indices, consecutive, split
 from bot_onnx._recover.extras import converter, torch
@@ -34,7 +35,6 @@ from bot_onnx._recover.writing import write_trained
 from bot_onnx._verify import raise_unless_passed, verify_model
 from bot_onnx._verify.feeding import index_ranges
 from bot_onnx.errors import RecoverError
-from bot_onnx.progress import stage
 
 __all__ = ["DataOptions", "Recovery", "Settings", "recover"]
 

@@ -15,11 +15,11 @@ from typing import Any, Final, Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
+from bot_onnx._progress import LOGGER
 from bot_onnx._resample.arrays import Array, Namespace
 from bot_onnx._resample.method import AnyMethod, AxisDirection, Method, MethodOptions
 from bot_onnx._stack.types import Axis, StackTask
 from bot_onnx.errors import BotError, ResampleError
-from bot_onnx.progress import LOGGER
 
 GROUP: Final = "bot_onnx.methods"
 _DIRECTIONS: Final = get_args(Literal["both", "shrink", "grow"])

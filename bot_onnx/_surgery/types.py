@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bot_onnx import html
+from bot_onnx import _html
 from bot_onnx._stack.types import StackTask
 from bot_onnx._surgery.proven import UNKNOWN, UNTRIED, Promise, Proof
 
@@ -123,10 +123,10 @@ class Plan:
         rows = [(f"layers: {layer.chain}", layer.source, layer.target) for layer in self._layers()]
         rows += [(dim.name, dim.source, dim.target) for dim in self._dims()]
         rows += [("parameters", *self.parameters), ("bytes", *self.size_bytes)]
-        return html.block(
-            html.facts("Plan", facts),
-            html.table("Changes", ("what", "before", "after"), rows),
-            *(html.facts("", {"note": note}) for note in self.notes),
+        return _html.block(
+            _html.facts("Plan", facts),
+            _html.table("Changes", ("what", "before", "after"), rows),
+            *(_html.facts("", {"note": note}) for note in self.notes),
         )
 
     def _layers(self) -> list[LayerChange]:

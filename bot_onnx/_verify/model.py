@@ -12,6 +12,7 @@ from bot_onnx._analysis.passes import Analysis, analyse
 from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._onnxfile.reader import Source, open_model
 from bot_onnx._onnxfile.tensor_protos import one_line
+from bot_onnx._progress import stage
 from bot_onnx._structure import Structure
 from bot_onnx._verify.dequantised import floating
 from bot_onnx._verify.descent import UNKNOWN, Descent, find_descent
@@ -24,7 +25,6 @@ from bot_onnx._verify.types import Check, VerifyReport
 from bot_onnx._verify.validity import check_validity, check_weights
 from bot_onnx._verify.verdict import judge
 from bot_onnx.errors import BotError, MissingRuntimeError, VerifyError
-from bot_onnx.progress import stage
 
 StrPath = str | os.PathLike[str]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bot_onnx import html
+from bot_onnx import _html
 from bot_onnx._surgery.proven import Promise
 
 #: ``info``: something was seen that is neither right nor wrong, for nothing was promised of it.
@@ -87,7 +87,7 @@ class VerifyReport:
         checks = ((check.name, check.status, check.detail) for check in self.checks)
         outputs = ((e.output, e.cosine, e.max_difference, e.scale, e.agrees) for e in self.comparisons)
         columns = ("output", "cosine", "max diff", "scale", "as promised")
-        return html.block(
-            html.table(repr(self)[1:-1], ("check", "result", "seen"), checks),
-            html.table("Compared with the source", columns, outputs) if self.comparisons else "",
+        return _html.block(
+            _html.table(repr(self)[1:-1], ("check", "result", "seen"), checks),
+            _html.table("Compared with the source", columns, outputs) if self.comparisons else "",
         )

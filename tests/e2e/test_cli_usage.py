@@ -20,14 +20,14 @@ from bot_onnx._cli import cli, output
 from bot_onnx._cli.demo_job import Outcome
 from bot_onnx._cli.method_options import PREFIX, _option, chosen_options, method_parameters
 from bot_onnx._cli.target import default_output
+from bot_onnx._model import Model
 from bot_onnx._report import DemoRow
+from bot_onnx._request import ResizeRequest
 from bot_onnx._resample import all_methods
 from bot_onnx._resample.registry import MethodOptions
 from bot_onnx._target import TargetSpec
 from bot_onnx._verify import Check, VerifyReport
 from bot_onnx.errors import GraphError
-from bot_onnx.model import Model
-from bot_onnx.request import ResizeRequest
 from tests.report_samples import resized
 
 

@@ -18,9 +18,9 @@ from bot_onnx._cli.app import COMMANDS
 from bot_onnx._cli.request_options import ASKED
 from bot_onnx._cli.resize import _TARGET_KEYS
 from bot_onnx._cli.resize import command as resize
+from bot_onnx._request import ResizeRequest
 from bot_onnx._verify import Check, VerifyReport
 from bot_onnx.errors import VerifyError
-from bot_onnx.request import ResizeRequest
 from tests.graphs import residual_mlp_model, save
 
 KEYS = {"kind", "message", "node", "dim", "alternatives"}

@@ -17,6 +17,7 @@ import onnx_ir as ir
 import pytest
 
 import bot_onnx
+from bot_onnx._names import AlignKind, DeviceName, MethodName
 from bot_onnx._report import inspection_json
 from bot_onnx._resample import all_methods
 from bot_onnx._resample.devices import DEVICES
@@ -24,7 +25,6 @@ from bot_onnx._surgery.proven import Fault
 from bot_onnx._surgery.types import Plan
 from bot_onnx._verify import Check, VerifyReport, raise_unless_passed
 from bot_onnx.errors import BotError, DimError, GraphError, ProofError, SpecError, VerifyError
-from bot_onnx.names import AlignKind, DeviceName, MethodName
 from tests.graphs import residual_mlp_model, save, tied_attention_model
 
 REQUEST = bot_onnx.ResizeRequest({"layers": 2, "hidden": 4})
@@ -98,7 +98,7 @@ def test_memory_leaves_no_files(
 def test_memory_goes_to_temporary_files_where_there_is_no_room(
     path: Path, expected: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bot_onnx.origins._MEMORY", tmp_path / "none")
+    monkeypatch.setattr("bot_onnx._origins._MEMORY", tmp_path / "none")
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     assert bot_onnx.open(path.read_bytes()).plan(REQUEST).apply() == onnx.load_from_string(expected)
     assert list(tmp_path.iterdir()) == []

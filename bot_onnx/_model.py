@@ -10,20 +10,20 @@ from typing import Any, TypeVar
 
 import onnx
 
-from bot_onnx import engine
+from bot_onnx import _engine
 from bot_onnx._align.energy import EnergyTable
+from bot_onnx._engine import Inspection, Result
 from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._onnxfile.lost_files import surviving
+from bot_onnx._origins import ModelLike, Origin, private_folder
+from bot_onnx._progress import Progress, told
+from bot_onnx._request import InputsLike, PathOrName, ResizeRequest
 from bot_onnx._runs.read_overrides import as_given
 from bot_onnx._structure import Structure
 from bot_onnx._surgery.types import Plan
 from bot_onnx._target import TargetSpec
 from bot_onnx._verify import VerifyReport
-from bot_onnx.engine import Inspection, Result
 from bot_onnx.errors import GraphError
-from bot_onnx.origins import ModelLike, Origin, private_folder
-from bot_onnx.progress import Progress, told
-from bot_onnx.request import InputsLike, PathOrName, ResizeRequest
 
 T = TypeVar("T")
 SpecLike = TargetSpec | Mapping[str, Any] | PathOrName
@@ -66,7 +66,7 @@ class Model:
         Raises:
             GraphError: it cannot be read or run.
         """
-        return _run(progress, lambda: engine.inspect_model(self._origin, self._given()))
+        return _run(progress, lambda: _engine.inspect_model(self._origin, self._given()))
 
     def energy(self, *, progress: Progress | None = None) -> tuple[EnergyTable, ...]:
         """Say how much of every stack's energy halving would keep, by each method that shrinks and each alignment.
@@ -82,7 +82,7 @@ class Model:
         Raises:
             GraphError: it cannot be read or run.
         """
-        return _run(progress, lambda: engine.energies(self._origin, self._given()))
+        return _run(progress, lambda: _engine.energies(self._origin, self._given()))
 
     def plan(self, request: ResizeRequest | SpecLike, *, progress: Progress | None = None) -> PlannedResize:
         """Say everything that a resize would do, without reading a weight.
@@ -99,7 +99,7 @@ class Model:
 
         def make() -> PlannedResize:
             target = asked.target()  # what is written later is what was read now
-            plan, digest = engine.make_plan(self._origin, asked, target, self._given(asked))
+            plan, digest = _engine.make_plan(self._origin, asked, target, self._given(asked))
             made = PlannedResize(**{entry.name: getattr(plan, entry.name) for entry in fields(plan)})
             made._attach(self, asked, target, digest)
             return made
@@ -150,7 +150,7 @@ class Model:
         """
         wanted = None if spec is None else ResizeRequest(spec).target()
         other = against._origin if isinstance(against, Model) else None if against is None else Origin.of(against)
-        return _run(progress, lambda: engine.verify_origin(self._origin, wanted, other, self._given()))
+        return _run(progress, lambda: _engine.verify_origin(self._origin, wanted, other, self._given()))
 
     def _given(self, request: ResizeRequest | None = None) -> Given | None:
         """What it is run on: as a request says, else as it was opened."""
@@ -161,7 +161,7 @@ class Model:
         self, request: ResizeRequest, target: TargetSpec, output: Path, force: bool, planned: str | None
     ) -> Result:
         given = self._given(request)
-        return engine.carry_out(self._origin, request, target, given, output, force=force, planned=planned)
+        return _engine.carry_out(self._origin, request, target, given, output, force=force, planned=planned)
 
     def __repr__(self) -> str:
         """How it is called."""

@@ -8,7 +8,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bot_onnx.names import AlignKind, DeviceName, MethodName
+from bot_onnx._names import AlignKind, DeviceName, MethodName
 
 if TYPE_CHECKING:
     from bot_onnx._target import TargetSpec

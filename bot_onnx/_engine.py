@@ -11,11 +11,12 @@ from pathlib import Path
 
 import onnx_ir as ir
 
-from bot_onnx import html
+from bot_onnx import _html
 from bot_onnx._align import Kind, find_facts, plan_alignment
 from bot_onnx._align import align as align_tensors
 from bot_onnx._align.energy import EnergyTable, halved
 from bot_onnx._align.energy import energy as measure_energy
+from bot_onnx._analysis.overview import overview_of
 from bot_onnx._analysis.passes import Analysis, analyse
 from bot_onnx._canonical.decompose import Scheme
 from bot_onnx._canonical.normalise import scheme_of
@@ -24,7 +25,10 @@ from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._onnxfile.reader import Source, open_model
 from bot_onnx._onnxfile.scratch import sweep_beside
 from bot_onnx._onnxfile.writer import check_output, write_model
+from bot_onnx._origins import Origin
+from bot_onnx._progress import stage, step
 from bot_onnx._proof import Way, settle
+from bot_onnx._request import ResizeRequest
 from bot_onnx._resample import MethodOptions, make_options, shrinking_operators
 from bot_onnx._resample.devices import namespace
 from bot_onnx._resample.parallel import Background
@@ -49,10 +53,6 @@ from bot_onnx._verify import (
     verify_model,
 )
 from bot_onnx.errors import GraphError, ResampleError
-from bot_onnx.graph.overview import overview_of
-from bot_onnx.origins import Origin
-from bot_onnx.progress import stage, step
-from bot_onnx.request import ResizeRequest
 
 Port = tuple[str, str, tuple[int | str, ...]]  #: name, data type, shape of an input or output
 
@@ -77,7 +77,7 @@ class Inspection:
         ports = {"inputs": self.inputs, "outputs": self.outputs}
         told = {key: "; ".join(f"{name}: {kind} {list(shape)}" for name, kind, shape in ports[key]) for key in ports}
         facts = {"model": self.path, "bytes": f"{self.size_bytes:,}", "opset": self.opset, "producer": self.producer}
-        return html.block(html.facts("Model", facts | told), self.structure._repr_html_())
+        return _html.block(_html.facts("Model", facts | told), self.structure._repr_html_())
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -94,8 +94,8 @@ class Result:
         return f"<Result {self.output}: {self.report!r}>"
 
     def _repr_html_(self) -> str:
-        facts = html.facts("Result", {"output": self.output, "seconds": f"{self.seconds:.1f}"})
-        return html.block(facts, self.plan._repr_html_(), self.report._repr_html_())
+        facts = _html.facts("Result", {"output": self.output, "seconds": f"{self.seconds:.1f}"})
+        return _html.block(facts, self.plan._repr_html_(), self.report._repr_html_())
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def opened(origin: Origin, given: Given | None = None) -> Iterator[Source]:
 
 
 def inspect_model(origin: Origin, given: Given | None) -> Inspection:
-    """Analyse a model; see :meth:`bot_onnx.model.Model.inspect`."""
+    """Analyse a model; see :meth:`bot_onnx._model.Model.inspect`."""
     stage(f"analysing {origin.label}")
     with opened(origin, given) as source:
         loaded = source.model()
@@ -129,7 +129,7 @@ def _port(value: ir.Value) -> Port:
 
 
 def energies(origin: Origin, given: Given | None) -> tuple[EnergyTable, ...]:
-    """What halving would keep; see :meth:`bot_onnx.model.Model.energy`."""
+    """What halving would keep; see :meth:`bot_onnx._model.Model.energy`."""
     stage(f"analysing {origin.label}")
     with opened(origin, given) as source:
         source.check_resizable()
@@ -153,7 +153,7 @@ def energies(origin: Origin, given: Given | None) -> tuple[EnergyTable, ...]:
 
 
 def make_plan(origin: Origin, request: ResizeRequest, target: TargetSpec, given: Given | None) -> tuple[Plan, str]:
-    """Plan a resize; see :meth:`bot_onnx.model.Model.plan`.
+    """Plan a resize; see :meth:`bot_onnx._model.Model.plan`.
 
     Returns:
         The plan, and the digest of the source that it is for.
@@ -178,7 +178,7 @@ def carry_out(
     force: bool = False,
     planned: str | None = None,
 ) -> Result:
-    """Resize a model, verify what was written, and give it its name; see :meth:`bot_onnx.model.Model.resize`.
+    """Resize a model, verify what was written, and give it its name; see :meth:`bot_onnx._model.Model.resize`.
 
     Args:
         origin, request, target, given: what is resized, to what, run on what.
@@ -352,7 +352,7 @@ class _Writing:
 def verify_origin(
     origin: Origin, target: TargetSpec | None, against: Origin | None, given: Given | None
 ) -> VerifyReport:
-    """Check a model; see :meth:`bot_onnx.model.Model.verify`."""
+    """Check a model; see :meth:`bot_onnx._model.Model.verify`."""
     stage(f"verifying {origin.label}")
     expected = None if target is None else (lambda structure: expected_from_spec(structure, target))
     if against is None:
