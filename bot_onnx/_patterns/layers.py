@@ -90,7 +90,7 @@ def find_chains(graph: ir.Graph, arithmetic: set[str], shapes: Mapping[str, tupl
         shapes: of values in two runs, by name.
     """
     known = _Known(arithmetic, shapes)
-    flow = _flow(graph, arithmetic)
+    flow = data_flow(graph, arithmetic)
     chains: list[LayerChain] = []
     claimed: set[ir.Node] = set()
 
@@ -135,7 +135,7 @@ def _longest_path(flow: nx.DiGraph, claimed: set[ir.Node]) -> list[ir.Node]:
     return max((_joints(flow, start, claimed - {start}) for start in starts), key=len, default=[])
 
 
-def _flow(graph: ir.Graph, arithmetic: set[str]) -> nx.DiGraph:
+def data_flow(graph: ir.Graph, arithmetic: set[str]) -> nx.DiGraph:
     """Data flow between nodes, without shape arithmetic and without what only shape arithmetic reads."""
     flow: nx.DiGraph = nx.DiGraph()
     useful = needed_nodes(graph, skip=lambda node: _is_arithmetic(node, arithmetic))

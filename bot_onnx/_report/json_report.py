@@ -19,6 +19,8 @@ from bot_onnx._verify.types import VerifyReport
 def plain(value: Any) -> Any:
     """Turn a result into JSON values; numbers that JSON does not have (NaN, infinities) become null.
 
+    Fields whose metadata say ``json`` False are left out.
+
     Raises:
         TypeError: a value of a type that no result has.
     """
@@ -27,7 +29,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        shown = (field for field in dataclasses.fields(value) if field.metadata.get("json", True))
+        return {field.name: plain(getattr(value, field.name)) for field in shown}
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple | set | frozenset):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from bot_onnx._structure import Dim
-from bot_onnx._target.messages import nearest, place
+from bot_onnx._target.messages import nearest, nearest_sizes, place
 from bot_onnx._target.problem import Problem
 from bot_onnx.errors import DimError
 
@@ -75,7 +75,9 @@ def derive_heads(problem: Problem) -> None:
             raise DimError(
                 f"{hidden.name} {problem.new(hidden)} with head_dim {new} gives dim {place(dim)} "
                 f"{numerator / denominator:g} heads, which must be a whole number{whole}. Values of '{hidden.role}' "
-                f"that would do: {nearest(problem.new(hidden), step)}; or give 'heads' or 'head_dim'."
+                f"that would do: {nearest(problem.new(hidden), step)}; or give 'heads' or 'head_dim'.",
+                dim=hidden.name,
+                alternatives=nearest_sizes(problem.new(hidden), step),
             )
         size = numerator // denominator
         problem.sizes.assign(dim.id, size, f"derived from {hidden.name} {problem.new(hidden)} and head_dim {new}")
@@ -135,7 +137,9 @@ def derive_kv_heads(problem: Problem) -> None:
                 raise DimError(
                     f"{heads.name} {new} would give dim {place(dim)} {dim.size * new / heads.size:g} heads, for kv "
                     f"heads keep their ratio. Values of 'heads' that would do: {nearest(new, step)};"
-                    " or give 'kv_heads'."
+                    " or give 'kv_heads'.",
+                    dim=heads.name,
+                    alternatives=nearest_sizes(new, step),
                 )
             size = dim.size * new // heads.size
             problem.sizes.assign(dim.id, size, f"keeps its ratio to {heads.name} {new}")
@@ -145,7 +149,9 @@ def derive_kv_heads(problem: Problem) -> None:
         if new % kv and heads.size % dim.size == 0:
             raise DimError(
                 f"{heads.name} {new} is no multiple of dim {place(dim)} -> {kv}; query heads share whole kv heads: "
-                f"would do: heads {nearest(new, kv)}, or another 'kv_heads'."
+                f"would do: heads {nearest(new, kv)}, or another 'kv_heads'.",
+                dim=heads.name,
+                alternatives=nearest_sizes(new, kv),
             )
 
 

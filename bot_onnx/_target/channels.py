@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from bot_onnx._structure import Dim
-from bot_onnx._target.messages import listing, nearest, place
+from bot_onnx._target.messages import listing, nearest, nearest_sizes, place
 from bot_onnx._target.problem import Problem, round_channels
 from bot_onnx.errors import DimError, SpecError
 
@@ -65,7 +65,9 @@ def _split_concat(problem: Problem, dim: Dim, unknown: list[str]) -> None:
         raise DimError(
             f"dim {place(dim)} cannot become {problem.new(dim)}: its parts "
             f"{', '.join(f'{dims[part].name} {dims[part].size}' for part in unknown)} keep their ratio. Sizes that "
-            f"would do: {nearest(problem.new(dim), step, offset)}; or give the parts under 'dims'."
+            f"would do: {nearest(problem.new(dim), step, offset)}; or give the parts under 'dims'.",
+            dim=dim.name,
+            alternatives=nearest_sizes(problem.new(dim), step, offset),
         )
     for part in unknown:
         if problem.sizes.get(part) is None:

@@ -6,7 +6,7 @@ import json
 import math
 
 from bot_onnx._structure import SPEC_ROLES, Dim
-from bot_onnx._target.messages import listing, nearest, place, suggestion
+from bot_onnx._target.messages import listing, nearest, nearest_sizes, place, suggested, suggestion
 from bot_onnx._target.problem import Problem
 from bot_onnx.errors import DimError, SpecError
 
@@ -43,11 +43,17 @@ def ask_dims(problem: Problem) -> None:
             hint = suggestion(name, [*by_name, *dims])
             raise DimError(
                 f"key 'dims.{name}': no dim has this name or id{hint or '.'} "
-                f"The graph has: {listing(f'{found.name} ({found.id})' for found in dims.values())}"
+                f"The graph has: {listing(f'{found.name} ({found.id})' for found in dims.values())}",
+                dim=name,
+                alternatives=suggested(name, [*by_name, *dims]),
             )
         other, first = chosen.setdefault(dim.id, (name, size))
         if first != size:
-            raise DimError(f"'dims' gives {place(dim)} two sizes, {first} as '{other}', {size} as '{name}': keep one.")
+            raise DimError(
+                f"'dims' gives {place(dim)} two sizes, {first} as '{other}', {size} as '{name}': keep one.",
+                dim=dim.name,
+                alternatives=(first, size),
+            )
         _ask(problem, dim, size, f"dims.{name}")
         problem.overridden.add(dim.id)
 
@@ -92,7 +98,8 @@ def _ask_chain(problem: Problem, role: str, chain: str, size: int) -> None:
     if chain not in names:
         raise SpecError(
             f"key '{role}.{chain}': no chain of layers has this name{suggestion(chain, names) or '.'} "
-            f"The graph has: {listing(names) or 'none'}"
+            f"The graph has: {listing(names) or 'none'}",
+            alternatives=suggested(chain, names) or names,
         )
     carried = {
         leaf
@@ -121,7 +128,9 @@ def _ask(problem: Problem, dim: Dim, size: int, key: str) -> None:
         way = f"; or put {listing(peer.name for peer in peers)} under 'dims' instead" if peers else ""
         raise DimError(
             f"key '{key}': dim {place(dim)} cannot become {size}, it is frozen: {frozen}. Drop the key or give "
-            f"{dim.size}{way}."
+            f"{dim.size}{way}.",
+            dim=dim.name,
+            alternatives=(dim.size,),
         )
     problem.requests.append((dim, size, key))
 
@@ -146,7 +155,9 @@ def _scaled(dim: Dim, first: Dim, size: int, role: str) -> int:
         raise DimError(
             f"key '{role}': {first.name} {first.size} -> {size} would make dim {place(dim)} "
             f"{dim.size * size / first.size:g}, for it keeps its ratio. Sizes that would do: {nearest(size, step)}; "
-            f"or give its own size under 'dims' as '{dim.name}'."
+            f"or give its own size under 'dims' as '{dim.name}'.",
+            dim=dim.name,
+            alternatives=nearest_sizes(size, step),
         )
     return dim.size * size // first.size
 
@@ -172,4 +183,8 @@ def _missing(problem: Problem, role: str, size: int) -> None:
     if free:
         example = json.dumps({"dims": {free[0].name: size}})[1:-1]
         named = f"size a dim by name, such as {example}; free are {listing(f'{d.name} ({d.size})' for d in free)}"
-    raise SpecError(f"key '{role}': no dim of this graph carries the role; {way}. Drop the key; {named}.")
+    raise SpecError(
+        f"key '{role}': no dim of this graph carries the role; {way}. Drop the key; {named}.",
+        dim=role,
+        alternatives=[d.name for d in free],
+    )

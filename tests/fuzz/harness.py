@@ -245,10 +245,10 @@ def _judge_words(case: Case, ended: Ending) -> list[str]:
     if ended.code == 0:
         told = [line for line in lines if not line.startswith("Dry run: ")]
         return faults + ([f"says {told[0]!r} and succeeds"] if told else [])
-    if ended.code not in (1, 2):
+    if ended.code not in (1, 2, 3, 4):
         faults.append(f"exit code {ended.code}")
-    failed_checks = case.job.arguments[0] == "verify" and ended.code == 1 and not lines
-    if ended.code == 1 and not failed_checks:
+    failed_checks = case.job.arguments[0] == "verify" and ended.code == 3 and not lines
+    if ended.code in (1, 3, 4) and not failed_checks:
         most = 2 if _STANDS in ended.err else 1
         if not 1 <= len(lines) <= most or not lines[-1].startswith("error: "):
             faults.append(f"not one line of error, but {len(lines)}")

@@ -12,6 +12,9 @@ PACKAGE = ROOT / "bot_onnx"
 #: Data flows down this list; an import never points back up it.
 ORDER = (
     "errors",
+    "_names",
+    "_progress",
+    "_html",
     "_structure",
     "_ops",
     "_onnxfile",
@@ -22,6 +25,7 @@ ORDER = (
     "_analysis",
     "_stack",
     "_target",
+    "_request",
     "_align",
     "_resample",
     "_surgery",
@@ -30,6 +34,9 @@ ORDER = (
     "_checkpoint",
     "_recover",
     "_report",
+    "_origins",
+    "_engine",
+    "_model",
     "api",
     "demo",
     "_cli",
