@@ -18,7 +18,7 @@ import bot_onnx
 from benchmarks.coverage import oracle
 from benchmarks.coverage.case import Case, Row, Target
 from benchmarks.coverage.exporting import NotExportable, cached_export, trained_values
-from bot_onnx.errors import BotError, DimError, VerifyError
+from bot_onnx.errors import BotError, DimError, VerifyError, said
 from bot_onnx.graph.types import Structure
 from bot_onnx.runtime import session
 
@@ -288,7 +288,7 @@ def _stuck(structure: Structure) -> str:
     if not frozen:
         return ""
     names = ", ".join(dim.name for dim in frozen[:4]) + (f" and {len(frozen) - 4} more" if len(frozen) > 4 else "")
-    return f"{names}: {frozen[0].frozen}"[:300]
+    return f"{names}: {said(frozen[0].frozen)}"[:300]
 
 
 def _short(error: Exception) -> str:

@@ -17,6 +17,7 @@ from bot_onnx.align.heads import HeadGrams, order_heads
 from bot_onnx.align.mobility import Mobility
 from bot_onnx.align.pairing import similar_order
 from bot_onnx.align.types import Aligned, Alignment, AnyArray, Kind, Progress, Tensors
+from bot_onnx.errors import said
 from bot_onnx.graph.freedom import Freedom
 from bot_onnx.graph.types import Stack, Structure
 
@@ -111,7 +112,7 @@ class _Planner:
             if reason is None:
                 free.append(dim.id)
             elif self._mobile.shrinks(dim.id) and dim.role not in ("vocab", "positions"):
-                notes.append(f"{dim.name} keeps its order: {reason}")
+                notes.append(f"{dim.name} keeps its order: {said(reason)}")
         heads = tuple(self._head_moves(free))
         moved = {leaf for move in heads for leaf in (move.outer, *move.inner)}
         rest = [leaf for leaf in free if self._mobile.shrinks(leaf) and leaf not in moved]

@@ -13,11 +13,11 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bot_onnx.graph.dim_store import Freeze, FreezeKind
 from bot_onnx.graph.nodes import behind_views
 from bot_onnx.graph.parameters import Parameter
 from bot_onnx.graph.rules import Context
 from bot_onnx.ops import FORM, Calc, Move, computes, is_product, passes_on, record, reduces
+from bot_onnx.reasons import Reason, Why
 
 Array = NDArray[np.floating[Any]]
 
@@ -39,7 +39,7 @@ def freeze_constants(parameters: dict[str, Parameter], constants: frozenset[str]
     for name in parameters:
         if name in constants:
             for dim in context.of(parameters[name].value):
-                context.table.freeze(dim, Freeze(FreezeKind.CONSTANT, f"{name} is a constant table, no trained weight"))
+                context.table.freeze(dim, Reason.of(Why.CONSTANT, name))
 
 
 def feeds_rotary(value: ir.Value) -> bool:

@@ -17,14 +17,14 @@ from bot_onnx.graph.dim_store import (
     Composite,
     Dim,
     DimStore,
-    Freeze,
     MaybeDim,
     Pair,
     quotient,
     times,
 )
+from bot_onnx.reasons import Reason, Why
 
-__all__ = ["EQUAL_PARTS", "INPUT", "Composite", "Dim", "DimTable", "Freeze", "MaybeDim", "Pair", "quotient", "times"]
+__all__ = ["EQUAL_PARTS", "INPUT", "Composite", "Dim", "DimTable", "MaybeDim", "Pair", "quotient", "times"]
 
 
 class DimTable(DimStore):
@@ -44,12 +44,13 @@ class DimTable(DimStore):
         if a == b:
             return a
         if self.size(a) != self.size(b):
-            self.freeze(a, "two axes of different sizes meet here")
-            self.freeze(b, "two axes of different sizes meet here")
+            reason = Reason(Why.SIZES_DIFFER)
+            self.freeze(a, reason)
+            self.freeze(b, reason)
             return a
         left, right = self.composite(a), self.composite(b)
         if left is not None and right is not None and not self._refine(a, left, b, right):
-            reason = "two incompatible ways of splitting this axis meet"
+            reason = Reason(Why.SPLITS_DIFFER)
             self.freeze(a, reason)
             self.freeze(b, reason)
             return a
@@ -240,7 +241,7 @@ class DimTable(DimStore):
         """
         composite = self._composite[dim]
         leaves = [leaf for part in composite.parts[1:] for leaf in self.leaves(part)]
-        if self.frozen(composite.parts[0]) or not all(self.freeze_of(leaf) == EQUAL_PARTS for leaf in leaves):
+        if self.frozen(composite.parts[0]) or not all(self.frozen(leaf) == EQUAL_PARTS for leaf in leaves):
             return None
         known = next((other for own, other in self.equal_sizes if self.find(own) == dim), None)
         if known is not None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from bot_onnx.graph.dim_store import FreezeKind
 from bot_onnx.graph.dims import Dim as DimRoot
 from bot_onnx.graph.dims import MaybeDim
 from bot_onnx.graph.layers import LayerChain
@@ -13,13 +12,14 @@ from bot_onnx.graph.parameters import Parameter
 from bot_onnx.graph.role_store import Roles
 from bot_onnx.graph.rules import Context
 from bot_onnx.graph.types import Dim, Role, Stack
+from bot_onnx.reasons import Why
 
 #: Role of a dim that has none otherwise, by why it is frozen.
-_BY_REASON: dict[FreezeKind, Role] = {
-    FreezeKind.SPATIAL: Role.SPATIAL,
-    FreezeKind.INPUT: Role.IO,
-    FreezeKind.COUNT: Role.COUNT,
-    FreezeKind.CONSTANT: Role.COUNT,
+_BY_REASON: dict[Why, Role] = {
+    Why.INPUT: Role.IO,
+    **dict.fromkeys((Why.KERNEL, Why.SPATIAL), Role.SPATIAL),
+    **dict.fromkeys((Why.EQUAL_PARTS, Why.DIRECTIONS, Why.FEATURES, Why.CLASSES, Why.CONSTANT), Role.COUNT),
+    **dict.fromkeys((Why.PICKED, Why.PICKED_AT_RUN_TIME), Role.COUNT),
 }
 #: Roles that give no name.
 _NAMELESS = (Role.FREE, Role.COUNT, Role.IO, Role.SPATIAL)
@@ -69,7 +69,7 @@ def name_dims(
             kind=composite.kind if composite else "leaf",
             parts=tuple(ids[part] for part in composite.parts) if composite else (),
             role=_role(context, roles, root),
-            frozen=frozen[0] if all(frozen) else None,
+            frozen=None if None in frozen else frozen[0],
             occurrences=tuple(occurrences.get(root, ())),
             outputs=tuple(dict.fromkeys(name for leaf in table.leaves(root) for name in shown.get(leaf, ()))),
         )
@@ -92,7 +92,7 @@ def _role(context: Context, roles: Roles, dim: DimRoot) -> Role:
     if table.composite(dim) is not None:
         parts = [_role(context, roles, leaf) for leaf in table.leaves(dim) if table.size(leaf) != (1, 1)]
         return Role.COUNT if all(part is Role.COUNT for part in parts) else Role.FREE
-    reason = table.freeze_of(dim)
+    reason = table.frozen(dim)
     return Role.FREE if reason is None else _BY_REASON.get(reason.kind, Role.FREE)
 
 

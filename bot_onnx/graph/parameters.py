@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from bot_onnx.graph.dim_store import FreezeKind
-from bot_onnx.graph.dims import Dim, Freeze, MaybeDim
+from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.einsum import summed_axes
 from bot_onnx.graph.nodes import behind_views
 from bot_onnx.graph.normalise import FLOATS
@@ -29,6 +28,7 @@ from bot_onnx.ops import (
     reduces,
     slot_of,
 )
+from bot_onnx.reasons import Reason, Why
 
 #: What kind of tensor an input holds, by what it is for.
 _KINDS: dict[Slot | None, TensorKind] = {
@@ -98,7 +98,7 @@ def _freeze_features(parameters: dict[str, Parameter], context: Context) -> None
                     elsewhere.add(leaf)
     for leaf, name in features.items():
         if leaf not in elsewhere:
-            table.freeze(leaf, Freeze(FreezeKind.COUNT, f"features of the constant {name}"))
+            table.freeze(leaf, Reason.of(Why.FEATURES, name))
 
 
 def is_variance(node: ir.Node, slot: int) -> bool:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bot_onnx.graph.attention import Attention, heads_of
-from bot_onnx.graph.dim_store import FreezeKind
-from bot_onnx.graph.dims import Dim, Freeze, MaybeDim
+from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.integer_inputs import from_integer_input
 from bot_onnx.graph.layers import LayerChain
 from bot_onnx.graph.output_roles import decides_output, give_alphabets, give_outputs
@@ -18,6 +17,7 @@ from bot_onnx.graph.rules import Context
 from bot_onnx.graph.rules.elementwise import reduced_axes
 from bot_onnx.graph.types import Role
 from bot_onnx.ops import Move, carries, is_product, passes_on, record, reduces
+from bot_onnx.reasons import Reason, Why
 
 _CUTTING = Move.CUT | Move.REPEATED | Move.PADDED | Move.RESHAPED
 
@@ -144,7 +144,7 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
         elif any(dim is not None and table.find(dim) in width for dim in context.of(parameter.value)):
             computed.append(row)
         else:
-            table.freeze(rows, f"{parameter.name} is looked up by computed indices")
+            table.freeze(rows, Reason.of(Why.LOOKED_UP, parameter.name))
             roles.give(rows, Role.COUNT)  # of buckets, of codewords
     tables = {node for parameter in embeddings for node, _ in parameter.uses}
     for node in context.gathers:
@@ -154,8 +154,7 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
         for dim in () if node in tables else (picked, *context.of(node.inputs[1])):
             for leaf in table.leaves(dim) if dim is not None else ():
                 if table.is_static(leaf):
-                    reason = f"Gather (node {node.name!r}) picks elements of it by computed indices"
-                    table.freeze(leaf, Freeze(FreezeKind.COUNT, reason))
+                    table.freeze(leaf, Reason.at(Why.PICKED_AT_RUN_TIME, node))
     for group, role in ((given, Role.VOCAB), (computed, Role.POSITIONS)):
         if not group:
             continue
@@ -164,7 +163,7 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
             if size == largest:
                 roles.give(rows, role)
             elif rows is not None and roles.of(rows) is None:
-                table.freeze(rows, f"rows of {name}, addressed by an input or a fixed table")
+                table.freeze(rows, Reason.of(Why.ADDRESSED_ROWS, name))
                 roles.give(rows, Role.COUNT)
     _follow_positions(graph, context, roles)
 
@@ -345,6 +344,6 @@ def _addressed_roles(context: Context, roles: Roles, parameters: dict[str, Param
         for leaf in table.leaves(dim)
     }
     for leaf in made:
-        reason = table.freeze_of(leaf)
-        if leaf not in contracted and reason is not None and reason.kind is FreezeKind.POSITION:
+        reason = table.frozen(leaf)
+        if leaf not in contracted and reason is not None and reason.kind is Why.POSITION:
             roles.give(leaf, Role.COUNT)

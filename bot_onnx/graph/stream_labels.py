@@ -13,6 +13,7 @@ from bot_onnx.graph.parameters import is_parameter
 from bot_onnx.graph.rules import Context
 from bot_onnx.graph.stream import Reader
 from bot_onnx.ops import IN_ORDER, Axes, Slot, is_sum, passes_on, record, reduces, slot_of
+from bot_onnx.reasons import Obstacle, Reason, Why
 
 #: What a value that has to do with the stream is: a parameter along hidden; what linear maps wrote, not yet added to
 #: anything; the stream; the same behind an activation; the result of a norm; steps of a norm that is written out
@@ -25,10 +26,6 @@ State = Literal[
 
 #: States of a value that is the stream, or may become it.
 TRUNK = frozenset({"branch", "stream", "activated", "normed"})
-
-
-class Obstacle(Exception):
-    """An op that a rotation would show through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +75,7 @@ class Labels:
         if any(table.find(dim) == self._hidden for dim in dims):
             return True
         if any(self._hidden in table.leaves(dim) for dim in dims):
-            raise Obstacle(f"value '{value.name}' has hidden as a part of an axis")
+            raise Obstacle(Reason.of(Why.PART_OF_AXIS, value.name))
         return False
 
     def _hidden_axes(self, value: ir.Value) -> list[int]:
@@ -96,7 +93,7 @@ class Labels:
     def _put_carrying(self, node: ir.Node, label: Label) -> None:
         for output in node.outputs:
             if not self._carries(output):
-                raise Obstacle(f"{place(node)} takes hidden apart")
+                raise Obstacle(Reason.at(Why.TAKEN_APART, node))
         self._put(node, label)
 
     def _is_vector(self, value: ir.Value | None) -> bool:
@@ -157,8 +154,3 @@ def number(value: ir.Value | None) -> float | None:
     """The number that a value holds, if it is one number."""
     tensor = value.const_value if value is not None else None
     return float(tensor.numpy().reshape(-1)[0]) if tensor is not None and tensor.size == 1 else None
-
-
-def place(node: ir.Node) -> str:
-    """How messages name a node."""
-    return f"{node.op_type} (node '{node.name}')"

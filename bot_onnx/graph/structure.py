@@ -31,6 +31,7 @@ from bot_onnx.graph.ties import find_twins, tied_places
 from bot_onnx.graph.turns import turn_length
 from bot_onnx.graph.types import Chain, Direction, Stack, Structure, TiedHead
 from bot_onnx.ops import FORM, Calc, Move, Slot, carries, computes, is_linear, slot_of
+from bot_onnx.reasons import Reason, Why
 
 #: What a norm without weights of its own has for them, where its op asks for some.
 _UNTRAINED: dict[str, int] = {"norm_scale": 1, "norm_bias": 0}
@@ -137,7 +138,7 @@ def _tables(graph: ir.Graph, context: Context, parameters: dict[str, Parameter])
         if _is_rotary_cache(value):
             tables[name] = recognise_cache(tensor.numpy())
             if tables[name] is None:
-                context.table.freeze(context.of(value)[-1], f"table {name} follows no formula that is known here")
+                context.table.freeze(context.of(value)[-1], Reason.of(Why.NO_FORMULA, name))
             continue
         if name in parameters:
             if not feeds_rotary(value) or _scales_channels(context, value):
@@ -164,7 +165,7 @@ def _tables(graph: ir.Graph, context: Context, parameters: dict[str, Parameter])
 def _keep(context: Context, value: ir.Value) -> None:
     """The dims of a table without a known formula stay as they are."""
     for dim in context.of(value):
-        context.table.freeze(dim, f"table {value.name} follows no formula that is known here")
+        context.table.freeze(dim, Reason.of(Why.NO_FORMULA, value.name))
 
 
 def _formula(parameter: Parameter, tensor: ir.TensorProtocol) -> str | None:
@@ -233,14 +234,14 @@ class _Stacks:
         self._scores = self._score_parts(attentions)
         self.axes: dict[str, tuple[MaybeDim, ...]] = {}
 
-    def build(self) -> tuple[list[Stack], dict[int, str], dict[int, int]]:
+    def build(self) -> tuple[list[Stack], dict[int, Reason], dict[int, int]]:
         """Stacks (with chain index as name, dims still unnamed), why chains cannot change depth, which follow which.
 
         Chains are given by their index.
         """
         follows: dict[int, int] = {}
         member: dict[str, tuple[int, tuple[str, ...]]] = {}
-        broken: dict[int, str] = {}
+        broken: dict[int, Reason] = {}
         for index, chain in enumerate(self._chains):
             change = _shape_change(self._context, chain)
             if change is not None:
@@ -250,16 +251,16 @@ class _Stacks:
                 if names[0] not in self._parameters and names[0] not in self._tables:
                     continue
                 if 1 < len(set(names)) < len(names) or any(member.get(n, (index, names))[1] != names for n in names):
-                    broken[index] = f"the layers share {names[0]} in an irregular pattern"
+                    broken[index] = Reason.of(Why.SHARED_IRREGULARLY, names[0])
                     continue
                 if len(set(names)) > 1 and (stray := self._used_elsewhere(names)) is not None:
-                    broken[index] = f"other nodes use the weights of its layers as well (node {stray.name!r})"
+                    broken[index] = Reason.at(Why.USED_ELSEWHERE, stray)
                 if self._differ_by_place(names):
-                    broken[index] = f"each layer has a table of its own, by a formula not known here ({names[0]})"
+                    broken[index] = Reason.of(Why.OWN_TABLES, names[0])
                 first = member.get(names[0], (index, names))[0]
                 if first != index and len(set(names)) > 1:
                     if follows.setdefault(index, first) != first:
-                        broken[index] = f"the layers share {names[0]} with one chain of layers, and others with another"
+                        broken[index] = Reason.of(Why.TWO_CHAINS, names[0])
                     continue
                 for name in names:
                     member[name] = (index, names)
@@ -373,14 +374,14 @@ class _Stacks:
         return parts
 
 
-def _shape_change(context: Context, chain: LayerChain) -> str | None:
+def _shape_change(context: Context, chain: LayerChain) -> Reason | None:
     """Why there cannot be more or fewer layers: each of them makes another shape of what it is given."""
     for layer in chain.layers:
         for before, after in zip(layer.start.outputs, layer.end.outputs, strict=False):
             old, new = context.sizes(before), context.sizes(after)
             if old != new:
-                shapes = " to ".join("x".join(str(first) for first, _ in sizes) for sizes in (old, new))
-                return f"its layers change the shape of what they are given ({shapes}): each is a stage of its own"
+                shapes = tuple(tuple(first for first, _ in sizes) for sizes in (old, new))
+                return Reason(Why.STAGES, sizes=shapes)
     return None
 
 

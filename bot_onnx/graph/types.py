@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Literal
 
+from bot_onnx.reasons import Reason
+
 DimKind = Literal["leaf", "product", "concat"]
 TensorKind = Literal["matrix", "kernel", "embedding", "table", "norm_scale", "norm_bias", "bias", "scale", "other"]
 Direction = Literal["out", "in", "index", "none"]
@@ -69,7 +71,7 @@ class Dim:
     kind: DimKind
     parts: tuple[str, ...]
     role: Role
-    frozen: str | None
+    frozen: Reason | None
     occurrences: tuple[tuple[str, int], ...]
     outputs: tuple[str, ...] = ()
 
@@ -92,7 +94,7 @@ class Chain:
     count: int
     period: int
     nodes_per_layer: int
-    resizable: str | None = None  # None: depth can change; else the reason why not
+    resizable: Reason | None = None  # None: depth can change; else the reason why not
     residual: Residual = "none"
     leading: int = 0
     follows: str | None = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from bot_onnx.errors import said
 from bot_onnx.graph.types import Dim
 
 COUNT_REASON = "a count, never resized"
@@ -21,7 +22,7 @@ def fixed_reason(dim: Dim, dims: Mapping[str, Dim]) -> str | None:
     A composite can be if one of its parts can, however deep.
     """
     if dim.frozen is not None:
-        return dim.frozen
+        return said(dim.frozen)
     if dim.role == "count":
         return COUNT_REASON
     if dim.parts and all(fixed_reason(dims[part], dims) is not None for part in dict.fromkeys(dim.parts)):

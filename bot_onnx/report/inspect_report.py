@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bot_onnx.errors import said
 from bot_onnx.graph.types import Dim, Stack, Structure
 from bot_onnx.report.dims import composition, fixed_reason
 from bot_onnx.report.layout import Fitting, cell, facts, plural, table
@@ -60,7 +61,7 @@ def _chains(structure: Structure) -> RenderableType:
             str(chain.count),
             str(chain.period),
             str(chain.nodes_per_layer),
-            _resizable(chain.resizable),
+            _resizable(None if chain.resizable is None else said(chain.resizable)),
         )
     return made
 

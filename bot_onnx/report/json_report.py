@@ -8,7 +8,9 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from bot_onnx.errors import said
 from bot_onnx.graph.types import Structure
+from bot_onnx.reasons import Reason
 from bot_onnx.report.dims import fixed_reason
 from bot_onnx.report.result_report import shrinks
 from bot_onnx.report.views import InspectionView, ResultView
@@ -26,6 +28,8 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, Reason):
+        return said(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, Mapping):
@@ -47,7 +51,10 @@ def inspection_json(inspection: InspectionView) -> dict[str, Any]:
         reason = fixed_reason(dim, structure.dims)
         data["structure"]["dims"][ident] |= {"resizable": reason is None, "reason": reason}
     for entry, chain in zip(data["structure"]["chains"], structure.chains, strict=True):
-        entry |= {"resizable": chain.resizable is None, "reason": chain.resizable}
+        entry |= {
+            "resizable": chain.resizable is None,
+            "reason": None if chain.resizable is None else said(chain.resizable),
+        }
     return data
 
 

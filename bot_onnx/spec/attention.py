@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from bot_onnx.errors import DimError
+from bot_onnx.errors import DimError, said
 from bot_onnx.graph.types import Dim
 from bot_onnx.spec.messages import nearest, place
 from bot_onnx.spec.problem import Problem
@@ -62,7 +62,9 @@ def derive_heads(problem: Problem) -> None:
             continue
         if not problem.unknown(dim):
             if problem.sizes.changed(hidden.id) and not problem.sizes.changed(dim.id) and dim.frozen is not None:
-                problem.note(f"{dim.name} stays at {dim.size} (frozen: {dim.frozen}) while {hidden.name} changes.")
+                problem.note(
+                    f"{dim.name} stays at {dim.size} (frozen: {said(dim.frozen)}) while {hidden.name} changes."
+                )
             continue
         old, new = _head_dims(problem, dim)
         numerator = dim.size * problem.new(hidden) * old

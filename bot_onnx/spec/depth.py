@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bot_onnx.errors import SpecError
+from bot_onnx.errors import SpecError, said
 from bot_onnx.graph.types import Chain, Structure
 from bot_onnx.spec.messages import suggestion
 from bot_onnx.spec.schema import TargetSpec
@@ -70,7 +70,7 @@ def _checked(chain: Chain, count: int) -> int:
     if count != chain.count and chain.resizable is not None:
         raise SpecError(
             f"key 'layers': chain '{chain.name}' keeps its {chain.count} layers, {count} cannot be had: "
-            f"{chain.resizable}. Leave this chain out or give {chain.count}."
+            f"{said(chain.resizable)}. Leave this chain out or give {chain.count}."
         )
     if count != chain.count and chain.leading and count <= chain.leading:
         raise SpecError(
@@ -124,7 +124,8 @@ def _single(structure: Structure, count: int, notes: list[str]) -> dict[str, int
             )
     for chain in chains:
         if chain.name not in names:
-            reason = chain.resizable or f"'layers' sizes the chains that hold attention: {', '.join(sorted(names))}"
+            sized = f"'layers' sizes the chains that hold attention: {', '.join(sorted(names))}"
+            reason = sized if chain.resizable is None else said(chain.resizable)
             notes.append(f"chain {chain.name} stays at {chain.count} layers: {reason}.")
     return {chain.name: _checked(chain, count) for chain in chosen}
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from bot_onnx.errors import DimError
+from bot_onnx.errors import DimError, said
 from bot_onnx.graph.types import Structure
 from bot_onnx.spec.attention import derive_heads, derive_kv_heads, hold_groups, hold_head_dim, hold_heads
 from bot_onnx.spec.channels import (
@@ -117,5 +117,7 @@ def _verified(problem: Problem) -> dict[str, int]:
         if dim.parts and combine(dim, sizes) != size:
             raise DimError(f"dim {place(dim)} would become {size}, its parts {combine(dim, sizes)}: contradiction.")
         if dim.frozen is not None and size != dim.size:
-            raise DimError(f"dim {place(dim)} would become {size}, but is frozen: {dim.frozen}; ask for other sizes.")
+            raise DimError(
+                f"dim {place(dim)} would become {size}, but is frozen: {said(dim.frozen)}; ask for other sizes."
+            )
     return sizes

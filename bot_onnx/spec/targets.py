@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 
-from bot_onnx.errors import DimError, SpecError
-from bot_onnx.graph.types import SPEC_ROLES, Dim
+from bot_onnx.errors import DimError, SpecError, said
+from bot_onnx.graph.types import SPEC_ROLES, Dim, Role
 from bot_onnx.spec.messages import listing, nearest, place, suggestion
 from bot_onnx.spec.problem import Problem
 
@@ -23,7 +23,7 @@ def fix_frozen(problem: Problem) -> None:
     # Leaves first: their own reason says more than the one of a composite around them.
     for dim in sorted(problem.comp.dims.values(), key=lambda dim: bool(dim.parts)):
         if dim.frozen is not None or dim.role == "count":
-            reason = f"frozen: {dim.frozen}" if dim.frozen is not None else "a count, never resized"
+            reason = f"frozen: {said(dim.frozen)}" if dim.frozen is not None else "a count, never resized"
             for leaf in problem.comp.leaves(dim.id):
                 problem.sizes.keep(leaf, reason)
 
@@ -81,7 +81,7 @@ def ask_roles(problem: Problem) -> None:
                 continue
             if role in _EXTENTS and role in problem.spec.soft and dim.frozen is not None:
                 if dim.size != size:
-                    problem.note(f"{dim.name} stays at {dim.size}, not {size} as in the config: {dim.frozen}.")
+                    problem.note(f"{dim.name} stays at {dim.size}, not {size} as in the config: {said(dim.frozen)}.")
                 continue
             _ask(problem, dim, _scaled(dim, first, size, role), role)
 
@@ -115,7 +115,7 @@ def _ask_chain(problem: Problem, role: str, chain: str, size: int) -> None:
 
 def _ask(problem: Problem, dim: Dim, size: int, key: str) -> None:
     problem.asked.add(dim.id)
-    frozen = dim.frozen if dim.frozen is not None or dim.role != "count" else "it counts things and is never resized"
+    frozen = _why_kept(dim)
     if frozen is not None and size != dim.size:
         peers = [peer for peer in problem.comp.with_role(key.split(".")[0]) if peer.frozen is None]
         way = f"; or put {listing(peer.name for peer in peers)} under 'dims' instead" if peers else ""
@@ -124,6 +124,13 @@ def _ask(problem: Problem, dim: Dim, size: int, key: str) -> None:
             f"{dim.size}{way}."
         )
     problem.requests.append((dim, size, key))
+
+
+def _why_kept(dim: Dim) -> str | None:
+    """Why a dim cannot get another size, in words."""
+    if dim.frozen is not None:
+        return said(dim.frozen)
+    return "it counts things and is never resized" if dim.role == Role.COUNT else None
 
 
 def apply_requests(problem: Problem) -> None:

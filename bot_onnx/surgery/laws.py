@@ -13,6 +13,7 @@ from math import sqrt
 
 import onnx_ir as ir
 
+from bot_onnx.errors import said
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.closed_forms import SCALES
 from bot_onnx.graph.parameters import parameter_behind
@@ -92,11 +93,11 @@ def find_laws(analysis: Analysis, sizes: Mapping[str, int]) -> Laws:
         if widening.law is not None:
             widened[dim.id] = widening
             gains.update(dict.fromkeys(widening.scales, sqrt(dim.size / new)))
-        if not widening.exact:
+        if widening.reason is not None:
             how = "by copies of its channels" if widening.law is None else "by further channels"
             notes.append(
                 f"{dim.name} grows from {dim.size} to {new} {how}, which keeps the function nearly, not exactly: "
-                f"{widening.reason}; a whole multiple of {dim.size} keeps it."
+                f"{said(widening.reason)}; a whole multiple of {dim.size} keeps it."
             )
     for name, gain, note in _scaled(analysis, sizes):
         gains[name] = gains.get(name, 1.0) * gain

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 import bot_onnx.surgery.head_products
 import bot_onnx.surgery.head_rules  # noqa: F401  # both register rules
-from bot_onnx.errors import GraphError
+from bot_onnx.errors import GraphError, said
 from bot_onnx.graph.analysis import Analysis, understand
 from bot_onnx.graph.closed_forms import compute
 from bot_onnx.graph.dims import Pair
@@ -94,7 +94,7 @@ def _more_query_heads(analysis: Analysis, shared: list[SharedHead]) -> dict[str,
     for ident in idents:
         frozen = structure.dims[ident].frozen
         if frozen is not None:
-            raise Misfit(f"the query heads ({structure.dims[ident].name}) are frozen: {frozen}")
+            raise Misfit(f"the query heads ({structure.dims[ident].name}) are frozen: {said(frozen)}")
     sizes: dict[str, int] = {}
 
     def size(ident: str) -> int:

@@ -24,6 +24,7 @@ from bot_onnx.graph.analysis import analyse
 from bot_onnx.graph.reader import open_model
 from bot_onnx.graph.types import Structure
 from bot_onnx.proof import Way, settle
+from bot_onnx.reasons import Reason, Why
 from bot_onnx.resample import make_options, operator
 from bot_onnx.resample.devices import namespace
 from bot_onnx.runtime import session
@@ -124,7 +125,7 @@ def test_what_an_output_carries_keeps_its_order() -> None:
         structure, facts = facts_of(path)
     hidden = facts.stream.hidden
     free = plan_alignment("permute", structure, halved(structure), facts)
-    shown = replace(facts, freedom=replace(facts.freedom, outputs={hidden: "the output features"}))
+    shown = replace(facts, freedom=replace(facts.freedom, outputs={hidden: Reason.of(Why.SHOWN, "features")}))
     bound = plan_alignment("permute", structure, halved(structure), shown)
     assert hidden in free.moves.shared and hidden not in bound.moves.shared  # type: ignore[attr-defined]
     assert "hidden keeps its order: the output features carries it" in bound.notes
