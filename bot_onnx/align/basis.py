@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bot_onnx.align.axes import ranges
 from bot_onnx.align.folding import Folding, refusal
 from bot_onnx.align.types import AnyArray, Tensors
-from bot_onnx.graph.types import Stack, Structure
+from bot_onnx.graph.types import Role, Stack, Structure
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -174,7 +174,7 @@ _PATTERNS = frozenset({"matrix", "kernel", "embedding", "table"})
 
 def _is_token_table(structure: Structure, stack: Stack) -> bool:
     dim = stack.axes[0]
-    return dim is not None and structure.dims[dim].role == "vocab"
+    return dim is not None and structure.dims[dim].role == Role.VOCAB
 
 
 def _rows(stack: Stack, folding: Folding, array: AnyArray, axis: int | None = None) -> AnyArray:

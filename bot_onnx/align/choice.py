@@ -15,7 +15,7 @@ from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.freedom import find_freedom
 from bot_onnx.graph.sample_arrays import Samples
 from bot_onnx.graph.stream_walk import find_stream
-from bot_onnx.graph.types import Structure
+from bot_onnx.graph.types import Role, Structure
 
 
 def find_facts(analysis: Analysis, samples: Samples | None = None) -> Facts:
@@ -91,7 +91,7 @@ def _planned(kind: Kind, structure: Structure, sizes: Mapping[str, int], facts: 
     shrinking = {d.id for d in structure.dims.values() if not d.parts and sizes.get(d.id, d.size) < d.size}
     if not shrinking:
         return Unaligned(structure)
-    if not any(structure.dims[leaf].role == "hidden" for leaf in shrinking):
+    if not any(structure.dims[leaf].role == Role.HIDDEN for leaf in shrinking):
         return Permutation(structure, sizes, facts.freedom)
     try:
         return Rotation(structure, sizes, facts)

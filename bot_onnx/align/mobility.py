@@ -6,10 +6,10 @@ from collections.abc import Mapping
 
 from bot_onnx.align.axes import leaves_of, outer_leaves
 from bot_onnx.graph.freedom import Freedom
-from bot_onnx.graph.types import Stack, Structure
+from bot_onnx.graph.types import Role, Stack, Structure
 from bot_onnx.reasons import Reason, Why
 
-_FIXED_ROLES = frozenset({"vocab", "positions", "io", "spatial", "count", "out", "half_head_dim"})
+_FIXED_ROLES = frozenset({Role.VOCAB, Role.POSITIONS, Role.IO, Role.SPATIAL, Role.COUNT, Role.OUT, Role.HALF_HEAD_DIM})
 _FLOATS = frozenset({"FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE"})
 
 

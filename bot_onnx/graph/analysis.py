@@ -28,7 +28,7 @@ from bot_onnx.graph.rules import Context
 from bot_onnx.graph.shared_heads import shared_heads
 from bot_onnx.graph.spelling import spell_seen
 from bot_onnx.graph.structure import build_structure
-from bot_onnx.graph.types import Structure
+from bot_onnx.graph.types import Role, Structure
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def understand(model: ir.Model) -> Analysis:
         notes=(*structure.notes, *form_notes(model), *beside, *declared),
         single_kv_head=bool(shared_heads(context, attentions)),
     )
-    hidden = {dim for dim, identity in ids.items() if structure.dims[identity].role == "hidden"}
+    hidden = {dim for dim, identity in ids.items() if structure.dims[identity].role == Role.HIDDEN}
     scales = [*_scales(context, attentions), *_stream_scales(graph, context, chains, hidden)]
     repairs = (*model.meta.get(REPAIRS, ()), *declared)
     return Analysis(model, context, chains, structure, ids, scales, repairs, attentions)

@@ -28,6 +28,7 @@ from bot_onnx.graph.stream_labels import (
     number,
     scaled,
 )
+from bot_onnx.graph.types import Role
 from bot_onnx.ops import (
     FORM,
     Calc,
@@ -55,7 +56,7 @@ _STATISTICS = (Calc.POWER, Calc.ROOT, Calc.RECIPROCAL, Calc.EXTREME)
 
 def find_stream(analysis: Analysis) -> Stream:
     """Walk the graph of ``analysis`` (before a resize changes it)."""
-    hidden = next((dim for dim in analysis.structure.dims.values() if dim.role == "hidden"), None)
+    hidden = next((dim for dim in analysis.structure.dims.values() if dim.role == Role.HIDDEN), None)
     if hidden is None:
         return Stream("", obstacle=Reason(Why.NO_HIDDEN))
     root = next(dim for dim, identity in analysis.ids.items() if identity == hidden.id)

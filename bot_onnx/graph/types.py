@@ -18,7 +18,6 @@ Direction = Literal["out", "in", "index", "none"]
 Residual = Literal["pre-norm", "post-norm", "post-activation", "unknown", "none"]
 
 
-#: Roles a spec can address by key; every other dim is addressed by its name or id through ``dims``.
 class Role(StrEnum):
     """What a dim is for, as far as the graph shows it."""
 
@@ -43,7 +42,16 @@ class Role(StrEnum):
     FREE = "free"  #: anything else
 
 
-SPEC_ROLES = ("hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "positions")
+#: Roles a spec can address by key; every other dim is addressed by its name or id through ``dims``.
+SPEC_ROLES = (
+    Role.HIDDEN,
+    Role.HEADS,
+    Role.KV_HEADS,
+    Role.HEAD_DIM,
+    Role.INTERMEDIATE,
+    Role.VOCAB,
+    Role.POSITIONS,
+)
 
 
 @dataclass(frozen=True, slots=True)

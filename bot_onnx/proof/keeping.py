@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from bot_onnx.errors import BotError
 from bot_onnx.graph.analysis import Analysis
+from bot_onnx.graph.types import Role
 from bot_onnx.proof.miniature import factor
 from bot_onnx.proof.promise import Growth, Way
 from bot_onnx.proof.prover import Proven
@@ -71,7 +72,7 @@ def _handed_over(analysis: Analysis, solution: Solution) -> set[str]:
     return {
         group
         for heads, group in pairs
-        if (dims[heads].role, dims[group].role) == ("kv_heads", "group")
+        if (dims[heads].role, dims[group].role) == (Role.KV_HEADS, Role.GROUP)
         and hands_over((dims[heads].size, sizes[heads]), (dims[group].size, sizes[group]))
     }
 

@@ -14,6 +14,7 @@ from bot_onnx.errors import RecoverError
 from bot_onnx.graph.analysis import Analysis, analyse
 from bot_onnx.graph.inputs import InputSpec, input_specs
 from bot_onnx.graph.reader import Source
+from bot_onnx.graph.types import Role
 from bot_onnx.recover.types import Array, Feeds
 from bot_onnx.runtime import session
 from bot_onnx.surgery.emit import skeleton
@@ -80,7 +81,7 @@ def read_network(source: Source) -> Network:
         raise RecoverError(f"{source.path} has no output of floating-point numbers that a student could learn from")
     described = output_axes(analysis)
     logits = frozenset(name for name in outputs if name in described and described[name].logits)
-    words = frozenset(name for name in logits if described[name].roles[-1] == "vocab")
+    words = frozenset(name for name in logits if described[name].roles[-1] == Role.VOCAB)
     proto = skeleton(analysis, {}, set(), {})
     hidden = _hidden(analysis, {name for node in proto.graph.node for name in node.output})
     return Network(source.path, source.sha256(), analysis, inputs, outputs, logits, words, hidden, proto)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bot_onnx.errors import said
-from bot_onnx.graph.types import Dim
+from bot_onnx.graph.types import Dim, Role
 
 COUNT_REASON = "a count, never resized"
 
@@ -23,7 +23,7 @@ def fixed_reason(dim: Dim, dims: Mapping[str, Dim]) -> str | None:
     """
     if dim.frozen is not None:
         return said(dim.frozen)
-    if dim.role == "count":
+    if dim.role == Role.COUNT:
         return COUNT_REASON
     if dim.parts and all(fixed_reason(dims[part], dims) is not None for part in dict.fromkeys(dim.parts)):
         return "none of its parts can be"

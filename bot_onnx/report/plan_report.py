@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from bot_onnx.graph.types import Role
 from bot_onnx.report.layout import cell, facts, plural, table
 from bot_onnx.report.units import arrow, change, count, number, size
 from bot_onnx.stack.types import Axis
@@ -147,7 +148,7 @@ def axis_same(axis: Axis) -> bool:
 def axis_text(axis: Axis) -> str:
     """How an axis changes: ``hidden 64 -> 32``, ``(heads 4 -> 2 x head_dim 16)``."""
     # A size of 1 that stays has no meaning worth a word.
-    role = "" if axis.role == "free" or axis.source == axis.target == 1 else f"{axis.role} "
+    role = "" if axis.role == Role.FREE or axis.source == axis.target == 1 else f"{axis.role} "
     if axis.parts and not axis_same(axis):
         sign = " x " if axis.kind == "product" else " + "
         return f"({sign.join(map(axis_text, axis.parts))})"

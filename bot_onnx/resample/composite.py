@@ -7,6 +7,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
+from bot_onnx.graph.types import Role
 from bot_onnx.resample.mapping import duplicate, selection_matrix
 from bot_onnx.resample.registry import MethodOptions, get_method, make_options
 from bot_onnx.stack.types import Axis
@@ -56,7 +57,7 @@ def axis_matrix(
             return _along_diagonal([matrix(inner) for inner in part.parts])
         if part.source == part.target:
             return np.eye(part.source)
-        if part.role == "vocab":
+        if part.role == Role.VOCAB:
             kept = np.eye(part.target, part.source)
             kept[part.source :] = 1.0 / part.source
             return kept

@@ -21,6 +21,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from bot_onnx.graph.types import Role
 from bot_onnx.resample.arrays import Array, Floats, Namespace, dtype_name
 from bot_onnx.resample.banded import Piece, block_rows, multiply, pieces_of
 from bot_onnx.resample.boundary import BoundaryMode
@@ -132,7 +133,7 @@ class Filters:
         if axis.target > axis.source:
             if axis.law != "even":
                 return replace(operator, wavelet=axis.law)
-            if axis.role == "positions" and operator.wavelet == COPIES:
+            if axis.role == Role.POSITIONS and operator.wavelet == COPIES:
                 return replace(operator, wavelet=AGAIN)
         return operator
 

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
-from bot_onnx.graph.types import Direction
+from bot_onnx.graph.types import Direction, Role
 from bot_onnx.resample.amplitude import Convention, chosen_convention, leaf_form
 from bot_onnx.resample.arrays import Array, Namespace, dtype_name
 from bot_onnx.resample.axes import HEAD_DIM_ROLES, changes, mark_scores, walk
@@ -69,7 +69,7 @@ class WidthTransform:
         self, direction: Direction, xp: Namespace, addition: Addition | None
     ) -> Callable[[Array, Axis], Array]:
         def leaf(x: Array, axis: Axis) -> Array:
-            if axis.role == "vocab":
+            if axis.role == Role.VOCAB:
                 return select_vocabulary(x, axis.target, xp)
             convention = chosen_convention(self.convention, axis.source, axis.target)
             form = leaf_form(self.task.kind, direction, axis.role, convention)

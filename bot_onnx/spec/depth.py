@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from bot_onnx.errors import SpecError, said
-from bot_onnx.graph.types import Chain, Structure
+from bot_onnx.graph.types import Chain, Role, Structure
 from bot_onnx.spec.messages import suggestion
 from bot_onnx.spec.schema import TargetSpec
 
-_ATTENTION = ("heads", "kv_heads", "head_dim")
+_ATTENTION = (Role.HEADS, Role.KV_HEADS, Role.HEAD_DIM)
 
 
 def solve_layers(structure: Structure, spec: TargetSpec, notes: list[str]) -> dict[str, int]:

@@ -11,18 +11,18 @@ from bot_onnx.spec.messages import listing, nearest, place, suggestion
 from bot_onnx.spec.problem import Problem
 
 #: Extents: a second table of another length is another thing, not a scaled one.
-_EXTENTS = ("vocab", "positions")
+_EXTENTS = (Role.VOCAB, Role.POSITIONS)
 
 #: Roles of dims that are proposed where a key's own is not to be had: inner widths. What a model takes in, gives out or
 #: looks up (vocab, positions, tokens, outputs) is never what another key meant.
-_PROPOSED = ("free", "intermediate", "hidden", "state")
+_PROPOSED = (Role.FREE, Role.INTERMEDIATE, Role.HIDDEN, Role.STATE)
 
 
 def fix_frozen(problem: Problem) -> None:
     """Keep the source size of every frozen dim, of all that it is made of, and of every count."""
     # Leaves first: their own reason says more than the one of a composite around them.
     for dim in sorted(problem.comp.dims.values(), key=lambda dim: bool(dim.parts)):
-        if dim.frozen is not None or dim.role == "count":
+        if dim.frozen is not None or dim.role == Role.COUNT:
             reason = f"frozen: {said(dim.frozen)}" if dim.frozen is not None else "a count, never resized"
             for leaf in problem.comp.leaves(dim.id):
                 problem.sizes.keep(leaf, reason)
@@ -160,12 +160,12 @@ def _scaled(dim: Dim, first: Dim, size: int, role: str) -> int:
 
 def _missing(problem: Problem, role: str, size: int) -> None:
     """Refuse a key whose role no dim carries, unless it is soft or says what the graph is anyway."""
-    heads = problem.comp.with_role("heads")
+    heads = problem.comp.with_role(Role.HEADS)
     wanted = {dim.id: asked for dim, asked, _ in problem.requests}
-    if role == "kv_heads" and heads and size == wanted.get(heads[0].id, heads[0].size):
+    if role == Role.KV_HEADS and heads and size == wanted.get(heads[0].id, heads[0].size):
         problem.note(f"kv_heads {size} needs no dim of its own: every query head has its key and value head.")
         return
-    if role == "kv_heads" and size == 1 and problem.structure.single_kv_head:
+    if role == Role.KV_HEADS and size == 1 and problem.structure.single_kv_head:
         problem.note("kv_heads 1 is what the graph has: one key and value head, which all query heads share.")
         return
     if role in problem.spec.soft:

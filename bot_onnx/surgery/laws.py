@@ -18,7 +18,7 @@ from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.closed_forms import SCALES
 from bot_onnx.graph.parameters import parameter_behind
 from bot_onnx.graph.residual import norms_before
-from bot_onnx.graph.types import Dim, Stack, Structure
+from bot_onnx.graph.types import Dim, Role, Stack, Structure
 from bot_onnx.graph.widening import Widening, find_widening, normalised_dims
 from bot_onnx.ops import IN_ORDER, passes_on
 from bot_onnx.stack.types import Law
@@ -88,7 +88,7 @@ def find_laws(analysis: Analysis, sizes: Mapping[str, int]) -> Laws:
             if new % dim.size == 0:
                 notes.append(_of_bare_head(dim, new, bare))
                 continue
-            if dim.role != "hidden":
+            if dim.role != Role.HIDDEN:
                 widening = replace(widening, law=None)
         if widening.law is not None:
             widened[dim.id] = widening
@@ -127,7 +127,7 @@ def _scaled(analysis: Analysis, sizes: Mapping[str, int]) -> Iterator[tuple[str,
     """
     for scale in analysis.scales:
         identity = analysis.ids.get(scale.dim)
-        if identity is None or analysis.structure.dims[identity].role != "hidden" or scale.formula is None:
+        if identity is None or analysis.structure.dims[identity].role != Role.HIDDEN or scale.formula is None:
             continue
         size = analysis.structure.dims[identity].size
         gain = SCALES[scale.formula](size) / SCALES[scale.formula](sizes[identity])
@@ -169,7 +169,7 @@ def _formulas(structure: Structure, sizes: Mapping[str, int]) -> list[str]:
             continue
         for identity in stack.axes:
             for leaf in _leaves(structure, identity) if identity is not None else ():
-                if sizes[leaf.id] > leaf.size and leaf.role not in ("positions", "tokens"):
+                if sizes[leaf.id] > leaf.size and leaf.role not in (Role.POSITIONS, Role.TOKENS):
                     notes.setdefault(
                         leaf.id,
                         f"{stack.name} follows a formula ({form}) of {leaf.name}, which grows from {leaf.size} to "

@@ -17,6 +17,7 @@ import onnx_ir as ir
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.dims import Dim, MaybeDim
 from bot_onnx.graph.normalise import scheme_of
+from bot_onnx.graph.types import Role
 from bot_onnx.resample.axes import changes
 from bot_onnx.stack.groups import regrouped
 from bot_onnx.stack.types import Axis, Law
@@ -167,7 +168,7 @@ def _leaf(analysis: Analysis, dim: Dim, sizes: Mapping[str, int]) -> Axis:
 
 def _role(analysis: Analysis, dim: Dim) -> str:
     known = analysis.structure.dims.get(analysis.ids.get(dim, ""))
-    return "free" if known is None else known.role
+    return Role.FREE if known is None else known.role
 
 
 def _composite(kind: Any, parts: tuple[Axis, ...], role: str, identity: str) -> Axis:

@@ -24,7 +24,7 @@ from bot_onnx.graph.analysis import Analysis, understand
 from bot_onnx.graph.closed_forms import compute
 from bot_onnx.graph.dims import Pair
 from bot_onnx.graph.shared_heads import Share, SharedHead, shared_heads
-from bot_onnx.graph.types import Structure
+from bot_onnx.graph.types import Role, Structure
 from bot_onnx.resample.mapping import Selection, duplicate
 from bot_onnx.spec import TargetSpec
 from bot_onnx.spec.composition import combine
@@ -32,7 +32,7 @@ from bot_onnx.surgery.head_walk import COPIES, Doubled, HeadWalk, Misfit
 from bot_onnx.surgery.sizes import patch_sizes
 from bot_onnx.surgery.tasks import build_task
 
-_ROLE = "kv_heads"
+_ROLE = Role.KV_HEADS
 
 
 def with_key_heads(analysis: Analysis, spec: TargetSpec) -> Analysis:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bot_onnx.align.selection import CHOSEN_ROLES
+from bot_onnx.graph.types import Role
 from bot_onnx.resample import make_options
 from bot_onnx.resample.axes import changes, leaves, walk
 from bot_onnx.resample.axes import reverse as _reversed
@@ -26,7 +27,7 @@ from bot_onnx.surgery.lineage import RUNTIME, Axes, Lineage
 Floats = NDArray[np.float64]
 Array = NDArray[Any]
 
-_CHOSEN = "vocab"
+_CHOSEN = Role.VOCAB
 
 
 class Incomparable(Exception):

@@ -9,6 +9,7 @@ import numpy as np
 
 from bot_onnx.errors import ResampleError
 from bot_onnx.graph.reader import Source
+from bot_onnx.graph.types import Role
 from bot_onnx.resample.axes import leaves
 from bot_onnx.surgery.lineage import Axes, Lineage, read_lineage
 from bot_onnx.surgery.proven import Promise
@@ -17,7 +18,7 @@ from bot_onnx.verify.comparison import Way
 from bot_onnx.verify.feeding import Feeds, Shape
 from bot_onnx.verify.outputs import is_float
 
-_SCALED = "head_dim"  #: queries and keys take a factor where it changes
+_SCALED = Role.HEAD_DIM  #: queries and keys take a factor where it changes
 
 
 @dataclass(frozen=True, slots=True)
