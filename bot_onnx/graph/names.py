@@ -40,23 +40,11 @@ def name_dims(
     """
     table = context.table
     occurrences: dict[DimRoot, list[tuple[str, int]]] = {}
-    ids: dict[DimRoot, str] = {}
     for stack in stacks:
         for axis, dim in enumerate(axes[stack.id]):
-            if dim is None:
-                continue
-            for found in _with_parts(context, dim):
-                ids.setdefault(found, f"d{len(ids)}")
-            occurrences.setdefault(table.find(dim), []).extend((tensor, axis) for tensor in stack.tensors)
-    for role in (Role.HEADS, Role.HEAD_DIM):  # composites that no weight carries alone, such as kv_heads x group
-        for dim in roles.dims(role):
-            if all(leaf in ids for leaf in table.leaves(dim)):
-                for found in _with_parts(context, dim):
-                    ids.setdefault(found, f"d{len(ids)}")
-    for pair in table.equal_sizes:
-        for side in pair:
-            for found in _with_parts(context, side):
-                ids.setdefault(found, f"d{len(ids)}")
+            if dim is not None:
+                occurrences.setdefault(table.find(dim), []).extend((tensor, axis) for tensor in stack.tensors)
+    ids = _numbered(context, roles, [dim for stack in stacks for dim in axes[stack.id] if dim is not None])
     names = _unique_names(context, roles, ids)
     dims: dict[str, Dim] = {}
     for root, identity in ids.items():
@@ -74,6 +62,27 @@ def name_dims(
             outputs=tuple(dict.fromkeys(name for leaf in table.leaves(root) for name in shown.get(leaf, ()))),
         )
     return dims, ids
+
+
+def _numbered(context: Context, roles: Roles, carried: list[DimRoot]) -> dict[DimRoot, str]:
+    """Ids of the dims that weights carry, in order, and of those that are made of them."""
+    table = context.table
+    ids: dict[DimRoot, str] = {}
+
+    def number(dim: DimRoot) -> None:
+        for found in _with_parts(context, dim):
+            ids.setdefault(found, f"d{len(ids)}")
+
+    for dim in carried:
+        number(dim)
+    for role in (Role.HEADS, Role.HEAD_DIM):  # composites that no weight carries alone, such as kv_heads x group
+        for dim in roles.dims(role):
+            if all(leaf in ids for leaf in table.leaves(dim)):
+                number(dim)
+    for pair in table.equal_sizes:
+        for side in pair:
+            number(side)
+    return ids
 
 
 def _with_parts(context: Context, dim: DimRoot) -> Iterator[DimRoot]:

@@ -7,15 +7,12 @@ See :mod:`bot_onnx.graph.widening` for what it is good for.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import onnx_ir as ir
 
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.channel_labels import Epsilon, Label, State, WalkedNorm, WideningLaw
 from bot_onnx.graph.dims import Dim
-from bot_onnx.graph.normalise import FLOATS, node_inputs
-from bot_onnx.graph.parameters import is_parameter
+from bot_onnx.graph.stream_labels import Labels, number
 from bot_onnx.ops import (
     FORM,
     Calc,
@@ -38,7 +35,7 @@ from bot_onnx.ops import (
 from bot_onnx.reasons import Obstacle, Reason, Why
 
 
-class ChannelWalk:
+class ChannelWalk(Labels[Label]):
     """One walk.
 
     Attributes:
@@ -47,9 +44,9 @@ class ChannelWalk:
     """
 
     def __init__(self, analysis: Analysis, hidden: Dim, law: WideningLaw) -> None:
-        self._graph, self._context, self._hidden, self.law = analysis.model.graph, analysis.context, hidden, law
+        super().__init__(analysis.model.graph, analysis.context, hidden)
+        self.law = law
         self._base: State = "zero" if law == "zeros" else "mean"
-        self._labels: dict[int, Label] = {}
         self.norms: list[WalkedNorm] = []
         self.epsilons: list[Epsilon] = []
         self.nearly: list[Reason] = []
@@ -66,12 +63,7 @@ class ChannelWalk:
         return None
 
     def _run(self) -> None:
-        for value in self._graph.initializers.values():
-            if is_parameter(value) and self._carries(value):
-                self._labels[id(value)] = Label("weight", (value.name or "",))
-        for value in self._graph.inputs:
-            if self._carries(value):
-                raise Obstacle(Reason.of(Why.STREAM_INPUT, value.name))
+        self._begin(lambda name: Label("weight", (name,)))
         for node in self._graph:
             self._visit(node)
         for output in self._graph.outputs:
@@ -84,20 +76,6 @@ class ChannelWalk:
     def _is_stream(self, label: Label) -> bool:
         return label.norm >= 0 and self.norms[label.norm].streams
 
-    # -- facts of values ---------------------------------------------------------------------------------------
-
-    def _carries(self, value: ir.Value) -> bool:
-        table = self._context.table
-        dims = [dim for dim in self._context.of(value) if dim is not None]
-        if any(table.find(dim) == self._hidden for dim in dims):
-            return True
-        if any(self._hidden in table.leaves(dim) for dim in dims):
-            raise Obstacle(Reason.of(Why.PART_OF_AXIS, value.name))
-        return False
-
-    def _label(self, value: ir.Value | None) -> Label | None:
-        return None if value is None else self._labels.get(id(value))
-
     def _put(self, node: ir.Node, label: Label) -> None:
         for output in node.outputs:
             if label.state in ("average", "spread") or self._carries(output):
@@ -109,20 +87,27 @@ class ChannelWalk:
     # -- the walk ----------------------------------------------------------------------------------------------
 
     def _visit(self, node: ir.Node) -> None:
-        labels = [self._label(value) for value in node.inputs]
-        if any(self._label(value) is not None for value in node_inputs(node) if value not in node.inputs):
-            raise Obstacle(Reason.at(Why.BODY, node))
+        labels = self._labels_of(node)
         found = [label for label in labels if label is not None]
         if measures(node):
             return
-        if not found and (passes_on(node, Move.REPEATED) or record(node).fills):
-            self._put(node, Label("same"))
-        elif found and all(label.state == "same" for label in found):
+        if not found:
+            self._made(node)
+        elif all(label.state == "same" for label in found):
             self._same(node)
-        elif not found:
-            if any(self._carries(output) for output in node.outputs):
-                raise Obstacle(Reason.at(Why.MADE, node))
-        elif is_linear(node):
+        else:
+            self._step(node, labels)
+
+    def _made(self, node: ir.Node) -> None:
+        """What reads nothing of the stream: one value for every channel, or nothing along it."""
+        if passes_on(node, Move.REPEATED) or record(node).fills:
+            self._put(node, Label("same"))
+        elif any(self._carries(output) for output in node.outputs):
+            raise Obstacle(Reason.at(Why.MADE, node))
+
+    def _step(self, node: ir.Node, labels: list[Label | None]) -> None:
+        """A node that reads values of the stream."""
+        if is_linear(node):
             self._linear(node, labels)
         elif is_layer_norm(node):
             self._norm(node, labels)
@@ -131,33 +116,33 @@ class ChannelWalk:
         elif computes(node, Calc.PRODUCT, Calc.QUOTIENT):
             self._product(node, labels)
         elif reduction_of(node) is not None:
-            self._reduction(node, found[0])
+            self._reduction(node, next(label for label in labels if label is not None))
         elif passes_on(node, Move.JOINED | Move.CHOSEN) or (record(node).variadic and computes(node, Calc.EXTREME)):
             self._join(node, labels)
-        else:
-            self._element(node, labels)
-
-    def _element(self, node: ir.Node, labels: list[Label | None]) -> None:
-        """Ops on one value: changes of form, and functions of every element."""
-        label = labels[0]
-        if label is None:
+        elif labels[0] is None:
             raise Obstacle(Reason.at(Why.ADDRESSES, node))
+        elif slot_of(node, 0) is Slot.TABLE:
+            self._look_up(node, labels[0])
+        else:
+            self._element(node, labels[0])
+
+    def _look_up(self, node: ir.Node, label: Label) -> None:
+        """Rows of a table, or positions of a value."""
+        if self._carries(node.outputs[0]):
+            self._put(node, Label(self._base) if label.state == "weight" else label)
+        elif not all(measures(usage.node) for usage in node.outputs[0].uses()):
+            raise Obstacle(Reason.at(Why.PICKS_CHANNELS, node))
+
+    def _element(self, node: ir.Node, label: Label) -> None:
+        """Ops on one value: changes of form, and functions of every element."""
         state = label.state
-        if slot_of(node, 0) is Slot.TABLE:
-            if state == "weight":
-                label = Label(self._base)
-            if not self._carries(node.outputs[0]):
-                if all(measures(usage.node) for usage in node.outputs[0].uses()):
-                    return  # it is only measured
-                raise Obstacle(Reason.at(Why.PICKS_CHANNELS, node))
-            self._put(node, label)
-        elif passes_on(node, FORM) or computes(node, Calc.NEGATION):
+        if passes_on(node, FORM) or computes(node, Calc.NEGATION):
             if state not in ("average", "spread") and not all(self._carries(output) for output in node.outputs):
                 raise Obstacle(Reason.at(Why.TAKEN_APART, node))
             self._put(node, label)
         elif state == "spread" and computes(node, Calc.ROOT, Calc.RECIPROCAL, Calc.POWER):
             self._put(node, label)
-        elif computes(node, Calc.POWER) and state in ("zero", "mean") and _number(node.inputs[1]) == 2.0:
+        elif computes(node, Calc.POWER) and state in ("zero", "mean") and number(node.inputs[1]) == 2.0:
             self._put(node, Label("squares" if state == "zero" else "any"))
         elif (known := function_of(node)) is not None and known.zero and state in ("zero", "mean"):
             if state == "mean":
@@ -306,15 +291,6 @@ class ChannelWalk:
         else:
             raise Obstacle(Reason.at(Why.UNKNOWN_NORM, node))
 
-    def _gone(self, node: ir.Node) -> Literal["", "hidden", "others"]:
-        """Which axes a reduction takes away: not hidden, hidden alone, or hidden and others."""
-        find = self._context.table.find
-        after = {find(dim) for dim in self._context.of(node.outputs[0]) if dim is not None}
-        gone = [find(dim) for dim in self._context.of(node.inputs[0]) if dim is not None and find(dim) not in after]
-        if self._hidden not in gone:
-            return ""
-        return "hidden" if len(gone) == 1 else "others"
-
     def _norm(self, node: ir.Node, labels: list[Label | None]) -> None:
         value = node.inputs[0]
         dims = self._context.of(value)
@@ -332,11 +308,11 @@ class ChannelWalk:
         elif state != self._base:
             raise Obstacle(Reason.at(Why.NORM_OF_UNKNOWN, node))
         scale = self._scale(node, labels[1].names if len(labels) > 1 and labels[1] is not None else ())
-        number = self._new_norm(scale)
+        index = self._new_norm(scale)
         if len(labels) > 2 and labels[2] is not None:
-            self.norms[number].bias = labels[2].names[0]
+            self.norms[index].bias = labels[2].names[0]
         self.epsilons.append(Epsilon(node, "epsilon"))
-        self._labels[id(node.outputs[0])] = Label("zero", norm=number)
+        self._labels[id(node.outputs[0])] = Label("zero", norm=index)
 
     def _new_norm(self, scale: tuple[str, ...]) -> int:
         self.norms.append(WalkedNorm(scale))
@@ -384,10 +360,3 @@ class ChannelWalk:
 
 def _writes(node: ir.Node, slot: int) -> bool:
     return is_sum(node) or slot_of(node, slot) is Slot.TABLE
-
-
-def _number(value: ir.Value | None) -> float | None:
-    tensor = value.const_value if value is not None else None
-    if tensor is None or tensor.size != 1 or tensor.dtype not in FLOATS:
-        return None
-    return float(tensor.numpy().reshape(-1)[0])

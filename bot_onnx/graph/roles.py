@@ -146,15 +146,7 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
         else:
             table.freeze(rows, Reason.of(Why.LOOKED_UP, parameter.name))
             roles.give(rows, Role.COUNT)  # of buckets, of codewords
-    tables = {node for parameter in embeddings for node, _ in parameter.uses}
-    for node in context.gathers:
-        data = context.of(node.inputs[0])
-        picked = data[node.attributes.get_int("axis", 0)]
-        # Indices count in sizes, their own and those of what they pick from (batch x channels): all of them stay.
-        for dim in () if node in tables else (picked, *context.of(node.inputs[1])):
-            for leaf in table.leaves(dim) if dim is not None else ():
-                if table.is_static(leaf):
-                    table.freeze(leaf, Reason.at(Why.PICKED_AT_RUN_TIME, node))
+    _hold_picked(context, embeddings)
     for group, role in ((given, Role.VOCAB), (computed, Role.POSITIONS)):
         if not group:
             continue
@@ -166,6 +158,21 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
                 table.freeze(rows, Reason.of(Why.ADDRESSED_ROWS, name))
                 roles.give(rows, Role.COUNT)
     _follow_positions(graph, context, roles)
+
+
+def _hold_picked(context: Context, embeddings: list[Parameter]) -> None:
+    """Keep what computed indices pick from: they count in sizes, their own and those of what they pick from."""
+    table = context.table
+    tables = {node for parameter in embeddings for node, _ in parameter.uses}
+    for node in context.gathers:
+        if node in tables:
+            continue
+        data = context.of(node.inputs[0])
+        picked = data[node.attributes.get_int("axis", 0)]
+        for dim in (picked, *context.of(node.inputs[1])):  # batch x channels: all of them stay
+            for leaf in table.leaves(dim) if dim is not None else ():
+                if table.is_static(leaf):
+                    table.freeze(leaf, Reason.at(Why.PICKED_AT_RUN_TIME, node))
 
 
 def _fixed_row_roles(graph: ir.Graph, context: Context, roles: Roles, parameters: dict[str, Parameter]) -> None:

@@ -13,8 +13,6 @@ import onnx_ir as ir
 
 from bot_onnx.graph.analysis import Analysis
 from bot_onnx.graph.dims import Dim
-from bot_onnx.graph.normalise import node_inputs
-from bot_onnx.graph.parameters import is_parameter
 from bot_onnx.graph.stream import Reader, Stream, StreamNorm
 from bot_onnx.graph.stream_labels import (
     TRUNK,
@@ -71,10 +69,10 @@ def find_stream(analysis: Analysis) -> Stream:
     return Stream(hidden.id, norms, tuple(walk.readers), walk.writers, tuple(walk.outputs), walk.activated)
 
 
-class _Walk(Labels):
+class _Walk(Labels[Label]):
     def __init__(self, analysis: Analysis, hidden: Dim, size: int) -> None:
-        super().__init__(analysis.context, hidden, size)
-        self._graph = analysis.model.graph
+        super().__init__(analysis.model.graph, analysis.context, hidden)
+        self._size = size
         self.norms: list[NormFound] = []
         self.readers: list[Reader] = []
         self.writers: dict[str, tuple[str, ...]] = {}
@@ -82,12 +80,7 @@ class _Walk(Labels):
         self.activated = False
 
     def run(self) -> None:
-        for value in self._graph.initializers.values():
-            if is_parameter(value) and self._carries(value):
-                self._labels[id(value)] = Label("parameter", (value.name or "",))
-        for value in self._graph.inputs:
-            if self._carries(value):
-                raise Obstacle(Reason.of(Why.STREAM_INPUT, value.name))
+        self._begin(lambda name: Label("parameter", (name,)))
         for node in self._graph:
             self._visit(node)
         for output in self._graph.outputs:
@@ -106,17 +99,26 @@ class _Walk(Labels):
             if self.writers.setdefault(name, scales) != scales:
                 raise Obstacle(Reason.of(Why.TWO_SCALES, name))
 
+    def _put(self, node: ir.Node, label: Label) -> None:
+        for output in node.outputs:
+            self._labels[id(output)] = label
+
+    def _put_carrying(self, node: ir.Node, label: Label) -> None:
+        for output in node.outputs:
+            if not self._carries(output):
+                raise Obstacle(Reason.at(Why.TAKEN_APART, node))
+        self._put(node, label)
+
     def _visit(self, node: ir.Node) -> None:
-        labels = [self._label(value) for value in node.inputs]
-        if any(self._label(value) is not None for value in node_inputs(node) if value not in node.inputs):
-            raise Obstacle(Reason.at(Why.BODY, node))
-        present = [label for label in labels if label is not None]
-        if not present:
-            if any(self._carries(output) for output in node.outputs):
-                raise Obstacle(Reason.at(Why.MADE, node))
-            return
-        if measures(node):
-            return
+        labels = self._labels_of(node)
+        if any(label is not None for label in labels):
+            if not measures(node):
+                self._step(node, labels)
+        elif any(self._carries(output) for output in node.outputs):
+            raise Obstacle(Reason.at(Why.MADE, node))
+
+    def _step(self, node: ir.Node, labels: list[Label | None]) -> None:
+        """A node that reads values of the stream."""
         if is_linear(node):
             self._linear(node, labels)
         elif is_layer_norm(node):
@@ -134,7 +136,7 @@ class _Walk(Labels):
         elif computes(node, *_STATISTICS) or is_mean(node):
             self._statistic(node, labels)
         elif is_activation(node):
-            self._activation(node, present)
+            self._activation(node, [label for label in labels if label is not None])
         else:
             raise Obstacle(Reason.at(Why.ELEMENTWISE, node))
 
@@ -222,7 +224,7 @@ class _Walk(Labels):
         elif "activated" in states:
             self._activation(node, found)
         elif len(found) == 1 and (states == ["spread"] or states[0] in TRUNK) and self._is_factor(node, labels):
-            self._put(node, self._timesnumber(found[0]))
+            self._put(node, self._times_number(found[0]))
         elif computes(node, Calc.PRODUCT) and states == ["branch", "parameter"] and self._is_layer_scale(node, labels):
             self._put(node, scaled(found[0], found[1].names))
         elif parameter is not None:
@@ -255,12 +257,16 @@ class _Walk(Labels):
         self._land(label)
         return Label("squares", centred=label.state == "centred")
 
-    def _timesnumber(self, label: Label) -> Label:
+    def _times_number(self, label: Label) -> Label:
         """A norm's bias would be multiplied, too: what it gives is the stream from there on."""
         if label.state == "normed":
             self._land(label)
             return Label("stream")
         return label
+
+    def _is_vector(self, value: ir.Value | None) -> bool:
+        """Whether a parameter has a number per channel and no more."""
+        return value is not None and value.const_value is not None and value.const_value.size == self._size
 
     def _is_layer_scale(self, node: ir.Node, labels: list[Label | None]) -> bool:
         return any(
@@ -287,7 +293,7 @@ class _Walk(Labels):
                 self._put(node, label)  # a mean over positions
                 return
             following: State | None = "mean" if label.state in TRUNK else "spread" if label.state == "squares" else None
-            if following is not None and self._only_hidden_reduced(node):
+            if following is not None and self._gone(node) == "hidden":
                 self._land(label)
                 self._put(node, Label(following, centred=label.centred))
                 return

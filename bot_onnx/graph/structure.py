@@ -239,31 +239,7 @@ class _Stacks:
 
         Chains are given by their index.
         """
-        follows: dict[int, int] = {}
-        member: dict[str, tuple[int, tuple[str, ...]]] = {}
-        broken: dict[int, Reason] = {}
-        for index, chain in enumerate(self._chains):
-            change = _shape_change(self._context, chain)
-            if change is not None:
-                broken[index] = change
-            for values in zip(*(layer.parameters for layer in chain.layers), strict=True):
-                names = tuple(value.name or "" for value in values)
-                if names[0] not in self._parameters and names[0] not in self._tables:
-                    continue
-                if 1 < len(set(names)) < len(names) or any(member.get(n, (index, names))[1] != names for n in names):
-                    broken[index] = Reason.of(Why.SHARED_IRREGULARLY, names[0])
-                    continue
-                if len(set(names)) > 1 and (stray := self._used_elsewhere(names)) is not None:
-                    broken[index] = Reason.at(Why.USED_ELSEWHERE, stray)
-                if self._differ_by_place(names):
-                    broken[index] = Reason.of(Why.OWN_TABLES, names[0])
-                first = member.get(names[0], (index, names))[0]
-                if first != index and len(set(names)) > 1:
-                    if follows.setdefault(index, first) != first:
-                        broken[index] = Reason.of(Why.TWO_CHAINS, names[0])
-                    continue
-                for name in names:
-                    member[name] = (index, names)
+        member, broken, follows = self._members()
         stacks: list[Stack] = []
         done: set[str] = set()
         twin_ids: dict[str, str] = {}
@@ -276,6 +252,41 @@ class _Stacks:
             twin_ids[name] = stack.id
             stacks.append(stack)
         return [self._with_twin(stack, twin_ids) for stack in stacks], broken, follows
+
+    def _members(self) -> tuple[dict[str, tuple[int, tuple[str, ...]]], dict[int, Reason], dict[int, int]]:
+        """The chain of every tensor of layers, with the tensors that stand in its place in the others.
+
+        And which chains cannot change depth, and which follow another, by their index.
+        """
+        follows: dict[int, int] = {}
+        member: dict[str, tuple[int, tuple[str, ...]]] = {}
+        broken: dict[int, Reason] = {}
+        for index, chain in enumerate(self._chains):
+            if (change := _shape_change(self._context, chain)) is not None:
+                broken[index] = change
+            for values in zip(*(layer.parameters for layer in chain.layers), strict=True):
+                names = tuple(value.name or "" for value in values)
+                if names[0] not in self._parameters and names[0] not in self._tables:
+                    continue
+                placed_otherwise = any(member.get(name, (index, names))[1] != names for name in names)
+                if 1 < len(set(names)) < len(names) or placed_otherwise:
+                    broken[index] = Reason.of(Why.SHARED_IRREGULARLY, names[0])
+                    continue
+                if (why := self._why_as_many(names)) is not None:
+                    broken[index] = why
+                first = member.get(names[0], (index, names))[0]
+                if first == index or len(set(names)) == 1:
+                    member.update(dict.fromkeys(names, (index, names)))
+                elif follows.setdefault(index, first) != first:
+                    broken[index] = Reason.of(Why.TWO_CHAINS, names[0])
+        return member, broken, follows
+
+    def _why_as_many(self, names: tuple[str, ...]) -> Reason | None:
+        """Why there cannot be more or fewer of the layers' tensors, or None."""
+        if self._differ_by_place(names):
+            return Reason.of(Why.OWN_TABLES, names[0])
+        stray = self._used_elsewhere(names) if len(set(names)) > 1 else None
+        return None if stray is None else Reason.at(Why.USED_ELSEWHERE, stray)
 
     def _used_elsewhere(self, names: tuple[str, ...]) -> ir.Node | None:
         """A node outside of all layers that computes with one of the layers' tensors."""
