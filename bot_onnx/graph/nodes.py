@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bot_onnx.ops import VIEW, passes_on
+from bot_onnx.ops.walk import behind
 
 _TYPES = frozenset(int(kind) for kind in ir.DataType)
 
@@ -36,9 +37,4 @@ def cast_target(node: ir.Node) -> ir.DataType | None:
 
 def behind_views(value: ir.Value | None) -> ir.Value | None:
     """The value that ``value`` is, or is another form of (see :data:`bot_onnx.ops.VIEW`)."""
-    while value is not None:
-        node = value.producer()
-        if node is None or not passes_on(node, VIEW):
-            return value
-        value = node.inputs[0]
-    return None
+    return behind(value, lambda node: passes_on(node, VIEW))

@@ -33,6 +33,7 @@ from bot_onnx.graph.reader import REPAIRS
 from bot_onnx.graph.recurrent import drop_zero_states
 from bot_onnx.graph.spelling import spell_early
 from bot_onnx.graph.sums import write_out_sums
+from bot_onnx.ops.walk import backward
 
 #: Integer initializers up to this many elements are cloned per use: exporters share equal small tensors (shape
 #: constants) between unrelated consumers, and a shared tensor would tie dims that have nothing to do with each other.
@@ -244,15 +245,8 @@ def node_inputs(node: ir.Node) -> list[ir.Value]:
 
 def needed_nodes(graph: ir.Graph, skip: Callable[[ir.Node], bool] | None = None) -> set[ir.Node]:
     """Nodes that some output depends on, ways through nodes that ``skip`` names left out."""
-    needed: set[ir.Node] = set()
-    pending = [output.producer() for output in graph.outputs]
-    while pending:
-        node = pending.pop()
-        if node is None or node in needed or (skip is not None and skip(node)):
-            continue
-        needed.add(node)
-        pending.extend(value.producer() for value in node_inputs(node))
-    return needed
+    needed = backward(graph.outputs, lambda node: skip is None or not skip(node), node_inputs)
+    return {node for value in needed if (node := value.producer()) is not None and (skip is None or not skip(node))}
 
 
 def is_float(value: ir.Value) -> bool:

@@ -23,6 +23,7 @@ from bot_onnx.graph.given import Given, given_to
 from bot_onnx.graph.inputs import feeds, fitting, input_specs, open_sizes
 from bot_onnx.graph.normalise import node_inputs
 from bot_onnx.ops import measures, record
+from bot_onnx.ops.walk import backward
 from bot_onnx.runtime import LOOP_SECONDS, EndlessError, run_within, session
 
 INTEGERS = frozenset({ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL})
@@ -134,14 +135,9 @@ def _inside(graph: ir.Graph, place: Body, bodies: dict[ir.Node, Body | None]) ->
         if body is not None and (body.join, body.index) == (place.join, place.index) and not is_entry(node)
     ]
     entry = entry_of(place.join)
-    needed: set[ir.Node] = set()
-    pending = [*members, entry]
-    while pending:
-        node = pending.pop()
-        if node is not None and node not in needed:
-            needed.add(node)
-            pending.extend(value.producer() for value in node_inputs(node))
     watched = [*([entry] if entry is not None else []), *members]
+    read = backward([value for node in watched for value in node_inputs(node)], lambda _: True, node_inputs)
+    needed = {*watched, *(value.producer() for value in read)}
     return nested_protos([node for node in graph if node in needed], opened), _names(watched)
 
 

@@ -14,6 +14,7 @@ from bot_onnx.graph.role_store import Roles
 from bot_onnx.graph.rules import Context
 from bot_onnx.graph.types import Role
 from bot_onnx.ops import VIEW, passes_on
+from bot_onnx.ops.walk import forward
 
 
 def give_outputs(
@@ -74,13 +75,7 @@ def _is_pooled(
 
 def decides_output(node: ir.Node) -> bool:
     """Whether what a node makes is a graph output, by views alone."""
-    pending = list(node.outputs)
-    while pending:
-        value = pending.pop()
-        if value.is_graph_output():
-            return True
-        pending.extend(out for usage in value.uses() if passes_on(usage.node, VIEW) for out in usage.node.outputs)
-    return False
+    return any(value.is_graph_output() for value in forward(node.outputs, lambda user, _: passes_on(user, VIEW)))
 
 
 def give_alphabets(graph: ir.Graph, context: Context, roles: Roles) -> None:

@@ -27,6 +27,7 @@ from bot_onnx.ops import (
     passes_on,
     reduces,
 )
+from bot_onnx.ops.walk import producer_chain
 
 #: Changes of form that make zeros of zeros.
 _PASS = ANY_MOVE & ~Move.CHOSEN & ~Move.JOINED
@@ -218,12 +219,16 @@ def _norm_before(head: ir.Node) -> set[str]:
 
 def _scale_behind(value: ir.Value | None) -> ir.Value | None:
     """The parameter that an operand is, whatever number is added to it (norms that scale by 1 + w)."""
-    while value is not None and not is_parameter(value):
-        node = value.producer()
-        if node is None or not _forms_weights(node) or not _is_weight(value):
+    for form in producer_chain(value, _forms_weights, _weight_of):
+        if is_parameter(form):
+            return form
+        if not _is_weight(form):
             return None
-        value = next((v for v in node.inputs if v is not None and (v.const_value is None or is_parameter(v))), None)
-    return value
+    return None
+
+
+def _weight_of(node: ir.Node) -> ir.Value | None:
+    return next((v for v in node.inputs if v is not None and (v.const_value is None or is_parameter(v))), None)
 
 
 def _is_weight(value: ir.Value) -> bool:

@@ -31,10 +31,13 @@ from bot_onnx.graph.ties import find_twins, tied_places
 from bot_onnx.graph.turns import turn_length
 from bot_onnx.graph.types import Chain, Direction, Stack, Structure, TiedHead
 from bot_onnx.ops import FORM, Calc, Move, Slot, carries, computes, is_linear, slot_of
+from bot_onnx.ops.walk import forward
 from bot_onnx.reasons import Reason, Why
 
 #: What a norm without weights of its own has for them, where its op asks for some.
 _UNTRAINED: dict[str, int] = {"norm_scale": 1, "norm_bias": 0}
+
+_FAR = 32  #: forms of a table on the way to what reads it, at most
 
 #: What weights are for that are never a table: networks learn them.
 _TRAINED = frozenset({"matrix", "kernel"})
@@ -184,16 +187,8 @@ def _formula(parameter: Parameter, tensor: ir.TensorProtocol) -> str | None:
 
 def _is_rotary_cache(value: ir.Value) -> bool:
     """Whether an op that turns queries and keys reads the value as its table of sines or cosines."""
-    pending, seen = [value], 0
-    while pending and seen < 32:
-        current = pending.pop()
-        seen += 1
-        for usage in current.uses():
-            if slot_of(usage.node, usage.idx) is Slot.ROTATION:
-                return True
-            if carries(usage.node, usage.idx, FORM | Move.PICKED):
-                pending.extend(usage.node.outputs)
-    return False
+    forms = forward(value, lambda node, slot: carries(node, slot, FORM | Move.PICKED), most=_FAR)
+    return any(slot_of(node, slot) is Slot.ROTATION for form in forms for node, slot in form.uses())
 
 
 def _scales_channels(context: Context, value: ir.Value) -> bool:
