@@ -11,14 +11,12 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from bot_onnx.graph.nodes import names_in
-from bot_onnx.graph.opening import integers, quantised_layers
+from bot_onnx.graph.opening import integers, quantised_layers  # noqa: F401  (they register their ops)
 from bot_onnx.graph.opening.builder import Attribute, Opener
 from bot_onnx.graph.opening.counterparts import OPENERS, Quantised, opens, plain_name
 from bot_onnx.graph.opening.roundings import Grid, rounded_by
 from bot_onnx.graph.opening.saturation import saturated
 from bot_onnx.ops import data_slots, record
-
-_FAMILIES = (integers, quantised_layers)  # imported to register their ops
 
 
 @dataclass(frozen=True, slots=True)
