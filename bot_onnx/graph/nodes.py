@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bot_onnx.ops import VIEW, passes_on
-from bot_onnx.ops.walk import behind
+from bot_onnx.ops import VIEW, passes_on, walk
 
 _TYPES = frozenset(int(kind) for kind in ir.DataType)
 
@@ -37,4 +36,4 @@ def cast_target(node: ir.Node) -> ir.DataType | None:
 
 def behind_views(value: ir.Value | None) -> ir.Value | None:
     """The value that ``value`` is, or is another form of (see :data:`bot_onnx.ops.VIEW`)."""
-    return behind(value, lambda node: passes_on(node, VIEW))
+    return walk.behind(value, lambda node: passes_on(node, VIEW))

@@ -33,7 +33,7 @@ from bot_onnx.graph.reader import REPAIRS
 from bot_onnx.graph.recurrent import drop_zero_states
 from bot_onnx.graph.spelling import spell_early
 from bot_onnx.graph.sums import write_out_sums
-from bot_onnx.ops.walk import backward
+from bot_onnx.ops import walk
 
 #: Integer initializers up to this many elements are cloned per use: exporters share equal small tensors (shape
 #: constants) between unrelated consumers, and a shared tensor would tie dims that have nothing to do with each other.
@@ -245,7 +245,7 @@ def node_inputs(node: ir.Node) -> list[ir.Value]:
 
 def needed_nodes(graph: ir.Graph, skip: Callable[[ir.Node], bool] | None = None) -> set[ir.Node]:
     """Nodes that some output depends on, ways through nodes that ``skip`` names left out."""
-    needed = backward(graph.outputs, lambda node: skip is None or not skip(node), node_inputs)
+    needed = walk.backward(graph.outputs, lambda node: skip is None or not skip(node), node_inputs)
     return {node for value in needed if (node := value.producer()) is not None and (skip is None or not skip(node))}
 
 
