@@ -18,11 +18,12 @@ settings.load_profile("untimed")
 
 @pytest.hookimpl(tryfirst=True)  # before -m picks by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the cells of tests on exported models as thorough, but for a spread of them."""
+    """Mark the cells of tests on exported models, and of others that say so, as thorough, but for a spread of them."""
     tables: dict[tuple[str, str], list[pytest.Function]] = defaultdict(list)
     for item in items:
-        marked = item.get_closest_marker("exporter") is not None and item.get_closest_marker("slow") is None
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and marked:
+        marks = {mark.name for mark in item.iter_markers()}
+        wide = bool(marks & {"exporter", "spread"}) and "slow" not in marks
+        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and wide:
             tables[item.nodeid.partition("[")[0], item.originalname].append(item)
     for table in tables.values():
         kept = spread([cell_of(item.callspec.params, item.callspec.indices) for item in table])
