@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if isinstance(item, pytest.Function) and hasattr(item, "callspec") and wide:
             tables[item.nodeid.partition("[")[0], item.originalname].append(item)
     for table in tables.values():
-        kept = spread([cell_of(item.callspec.params, item.callspec.indices) for item in table])
+        kept = spread([cell_of(item.callspec.params) for item in table])
         for number, item in enumerate(table):
             if number not in kept:
                 item.add_marker(pytest.mark.thorough)

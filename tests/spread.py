@@ -17,12 +17,10 @@ FEW = 6
 Cell = frozenset[tuple[str, Any]]
 
 
-def cell_of(params: Mapping[str, Any], indices: Mapping[str, int]) -> Cell:
-    """The values of a case by parameter; what is no plain value is told by its number."""
-    return frozenset(
-        (name, value if isinstance(value, str | int | float | bool | None) else f"#{indices[name]}")
-        for name, value in params.items()
-    )
+def cell_of(params: Mapping[str, Any]) -> Cell:
+    """The values of a case by parameter; what is no plain value is told by its identity: cases share their values."""
+    plain = str | int | float | bool | None
+    return frozenset((name, value if isinstance(value, plain) else (id(value),)) for name, value in params.items())
 
 
 def spread(cells: Sequence[Cell]) -> frozenset[int]:
