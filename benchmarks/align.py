@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.table import Table
 
 import bot_onnx
+from bot_onnx._runs.runtime import session
 from bot_onnx.demo import accuracy, held_out, model_file
 from bot_onnx.errors import ResampleError
-from bot_onnx.runtime import session
 
 KINDS = ("none", "permute", "rotate")
 TARGETS: dict[str, dict[str, Any]] = {

@@ -97,8 +97,8 @@ def infer_shapes(path: Path) -> object:
 def measure(target: int, folder: Path, runs: int) -> Timing:
     """Builds the graph nearest to ``target`` nodes and times both ways of reading it."""
     # Imported here so that the generator and the table can be used without the engine's dependencies.
-    from bot_onnx.graph.analysis import analyse
-    from bot_onnx.graph.reader import open_model
+    from bot_onnx._analysis.passes import analyse
+    from bot_onnx._onnxfile.reader import open_model
 
     model = with_nodes(target)
     path = folder / f"{target}.onnx"

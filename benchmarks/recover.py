@@ -29,9 +29,9 @@ from numpy.typing import NDArray
 
 import bot_onnx
 from benchmarks.environment import machine
+from bot_onnx._recover.jobs import DataOptions, Settings, recover
+from bot_onnx._runs.runtime import session
 from bot_onnx.demo import accuracy, held_out, model_bytes
-from bot_onnx.recover.jobs import DataOptions, Settings, recover
-from bot_onnx.runtime import session
 
 CACHE_VARIABLE = "BOT_ONNX_BENCH_CACHE"
 GENSIM = "gensim==4.4.0"
@@ -88,7 +88,7 @@ def trained(
         if done % max(1, steps // 20) == 0:
             print(f"{small.stem}: step {done} of {steps}, loss {loss:.4f}", file=sys.stderr, flush=True)
 
-    from bot_onnx.report import recover_json
+    from bot_onnx._report import recover_json
 
     result = recover(small, source, data, output, settings=settings, options=options, force=True, progress=tell)
     report.write_text(json.dumps({"key": key, "report": recover_json(result)}, indent=1))

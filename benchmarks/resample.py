@@ -29,9 +29,9 @@ from rich.progress import track
 from rich.table import Table
 
 from benchmarks.environment import environment
-from bot_onnx.resample.operators import Filters
-from bot_onnx.resample.width import WidthTransform
-from bot_onnx.stack.types import Axis, StackTask
+from bot_onnx._resample.operators import Filters
+from bot_onnx._resample.width import WidthTransform
+from bot_onnx._stack.types import Axis, StackTask
 
 Shape = tuple[int, int, int]
 Direction = Literal["shrink", "grow"]

@@ -15,13 +15,13 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from bot_onnx._checkpoint.jobs import Transfer, export_weights, import_weights, state_dict
+    from bot_onnx._recover.jobs import Recovery, recover
+    from bot_onnx._resample import operator
+    from bot_onnx._surgery.types import Plan
+    from bot_onnx._target import TargetSpec
+    from bot_onnx._verify import VerifyReport
     from bot_onnx.api import Inspection, Result, energy, inspect, plan, resize, verify
-    from bot_onnx.checkpoint.jobs import Transfer, export_weights, import_weights, state_dict
-    from bot_onnx.recover.jobs import Recovery, recover
-    from bot_onnx.resample import operator
-    from bot_onnx.spec import TargetSpec
-    from bot_onnx.surgery.types import Plan
-    from bot_onnx.verify import VerifyReport
 
 try:
     __version__ = version("bot-onnx")
@@ -51,12 +51,12 @@ __all__ = [
 
 _HOMES = {
     **dict.fromkeys(("Inspection", "Result", "energy", "inspect", "plan", "resize", "verify"), "bot_onnx.api"),
-    **dict.fromkeys(("Transfer", "export_weights", "import_weights", "state_dict"), "bot_onnx.checkpoint.jobs"),
-    **dict.fromkeys(("Recovery", "recover"), "bot_onnx.recover.jobs"),
-    "operator": "bot_onnx.resample",
-    "TargetSpec": "bot_onnx.spec",
-    "Plan": "bot_onnx.surgery.types",
-    "VerifyReport": "bot_onnx.verify",
+    **dict.fromkeys(("Transfer", "export_weights", "import_weights", "state_dict"), "bot_onnx._checkpoint.jobs"),
+    **dict.fromkeys(("Recovery", "recover"), "bot_onnx._recover.jobs"),
+    "operator": "bot_onnx._resample",
+    "TargetSpec": "bot_onnx._target",
+    "Plan": "bot_onnx._surgery.types",
+    "VerifyReport": "bot_onnx._verify",
 }
 
 

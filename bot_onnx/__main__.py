@@ -1,6 +1,6 @@
 """``python -m bot_onnx``: the command line."""
 
-from bot_onnx.cli import main
+from bot_onnx._cli import main
 
 if __name__ == "__main__":
     main()

@@ -13,34 +13,33 @@ from typing import Any
 
 import onnx_ir as ir
 
-from bot_onnx.align import Kind, find_facts, plan_alignment
-from bot_onnx.align import align as align_tensors
-from bot_onnx.align.energy import EnergyTable, halved
-from bot_onnx.align.energy import energy as measure_energy
-from bot_onnx.errors import ResampleError
-from bot_onnx.graph.analysis import Analysis, analyse
-from bot_onnx.graph.given import as_given
-from bot_onnx.graph.lost_files import surviving
-from bot_onnx.graph.normalise import scheme_of
-from bot_onnx.graph.reader import Source, open_model
-from bot_onnx.graph.sample_arrays import samples_for
-from bot_onnx.graph.types import Structure
-from bot_onnx.proof import Way, settle
-from bot_onnx.resample import make_options, shrinking_operators
-from bot_onnx.resample.devices import namespace
-from bot_onnx.resample.parallel import Background
-from bot_onnx.spec import TargetSpec
-from bot_onnx.surgery.calibrated import told as told_of_scales
-from bot_onnx.surgery.execute import Progress, produce
-from bot_onnx.surgery.more_heads import with_key_heads
-from bot_onnx.surgery.planner import Origin, Prepared, check_exact, prepare, refuse_quantised
-from bot_onnx.surgery.proven import Promise
-from bot_onnx.surgery.requantise import check_requantisable
-from bot_onnx.surgery.scratch import sweep_beside
-from bot_onnx.surgery.staging import floats_beside
-from bot_onnx.surgery.types import Plan
-from bot_onnx.surgery.writer import check_output, write_model
-from bot_onnx.verify import (
+from bot_onnx._align import Kind, find_facts, plan_alignment
+from bot_onnx._align import align as align_tensors
+from bot_onnx._align.energy import EnergyTable, halved
+from bot_onnx._align.energy import energy as measure_energy
+from bot_onnx._analysis.passes import Analysis, analyse
+from bot_onnx._canonical.normalise import scheme_of
+from bot_onnx._onnxfile.atomic_output import floats_beside
+from bot_onnx._onnxfile.lost_files import surviving
+from bot_onnx._onnxfile.reader import Source, open_model
+from bot_onnx._onnxfile.scratch import sweep_beside
+from bot_onnx._onnxfile.writer import check_output, write_model
+from bot_onnx._proof import Way, settle
+from bot_onnx._resample import make_options, shrinking_operators
+from bot_onnx._resample.devices import namespace
+from bot_onnx._resample.parallel import Background
+from bot_onnx._runs.read_overrides import as_given
+from bot_onnx._runs.sample_arrays import samples_for
+from bot_onnx._structure import Structure
+from bot_onnx._surgery.calibrated import told as told_of_scales
+from bot_onnx._surgery.execute import Progress, produce
+from bot_onnx._surgery.more_heads import with_key_heads
+from bot_onnx._surgery.planner import Origin, Prepared, check_exact, prepare, refuse_quantised
+from bot_onnx._surgery.proven import Promise
+from bot_onnx._surgery.requantise import check_requantisable
+from bot_onnx._surgery.types import Plan
+from bot_onnx._target import TargetSpec
+from bot_onnx._verify import (
     Expected,
     VerifyReport,
     check_quantised,
@@ -50,6 +49,7 @@ from bot_onnx.verify import (
     raise_unless_passed,
     verify_model,
 )
+from bot_onnx.errors import ResampleError
 
 __all__ = [
     "Inspection",

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from bot_onnx.reasons import Reason, Why
+from bot_onnx._reasons import Reason, Why
 
 
 class BotError(Exception):
@@ -27,7 +27,7 @@ class DimError(SpecError):
 
 
 class ProofError(SpecError):
-    """A resize that could not be proven: ``fault`` says where (a :class:`bot_onnx.surgery.proven.Fault`)."""
+    """A resize that could not be proven: ``fault`` says where (a :class:`bot_onnx._surgery.proven.Fault`)."""
 
     def __init__(self, message: str, fault: object = None) -> None:
         super().__init__(message)

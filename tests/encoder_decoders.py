@@ -36,7 +36,7 @@ class Width(NamedTuple):
 def framework_model(name: str, width: Width, seed: int = 0) -> Any:
     """The framework's own model with random weights, in eval mode."""
     with quiet():
-        from bot_onnx.recover.extras import import_torchvision
+        from bot_onnx._recover.extras import import_torchvision
 
         import_torchvision()
         import transformers

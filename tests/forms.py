@@ -17,7 +17,7 @@ from benchmarks.coverage.forms import (
     stored_as,
 )
 from benchmarks.coverage.forms import optimised_by_tool as _optimised
-from bot_onnx.recover.extras import import_torchvision
+from bot_onnx._recover.extras import import_torchvision
 from tests.zoo.architectures import Built, Size
 from tests.zoo.export import cached, quiet
 

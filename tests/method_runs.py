@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 import bot_onnx
-from bot_onnx.resample import get_method, make_options
-from bot_onnx.runtime import session
-from bot_onnx.stack.types import Axis, StackTask
+from bot_onnx._resample import get_method, make_options
+from bot_onnx._runs.runtime import session
+from bot_onnx._stack.types import Axis, StackTask
 from tests.zoo.architectures import base_size, feeds
 from tests.zoo.export import cached_export
 

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from rich.console import Console, RenderableType
 
-from bot_onnx.graph.types import Stack, Structure
-from bot_onnx.reasons import Reason, Why
-from bot_onnx.stack.types import Axis, StackTask
-from bot_onnx.surgery.types import ConstantPatch, DimChange, LayerChange, Plan, StackPlan
-from bot_onnx.verify.types import Check, OutputComparison, VerifyReport
+from bot_onnx._reasons import Reason, Why
+from bot_onnx._stack.types import Axis, StackTask
+from bot_onnx._structure import Stack, Structure
+from bot_onnx._surgery.types import ConstantPatch, DimChange, LayerChange, Plan, StackPlan
+from bot_onnx._verify.types import Check, OutputComparison, VerifyReport
 from tests.spec_structures import vit
 
 

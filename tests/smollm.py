@@ -78,7 +78,7 @@ def _packed_weights() -> Path:
 def _load(packed: Path) -> torch.nn.Module:
     # Tells transformers to look for nothing on the network; it reads this once, when it is imported.
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    from bot_onnx.recover.extras import import_torchvision
+    from bot_onnx._recover.extras import import_torchvision
     from tests.zoo.networks import Decoder
 
     import_torchvision()

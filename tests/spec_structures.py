@@ -6,8 +6,8 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
-from bot_onnx.graph.types import Chain, Dim, DimKind, Direction, Stack, Structure
-from bot_onnx.reasons import Reason, Why
+from bot_onnx._reasons import Reason, Why
+from bot_onnx._structure import Chain, Dim, DimKind, Direction, Stack, Structure
 
 Part = tuple[str, str, int] | tuple[str, str, Literal["product", "concat"], Sequence[str]]
 

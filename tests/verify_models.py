@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike
 from onnx import TensorProto, helper, numpy_helper
 
 from benchmarks.synthetic import BertConfig, bert
-from bot_onnx.surgery.planner import Prepared, prepare
-from bot_onnx.surgery.proven import Promise
+from bot_onnx._surgery.planner import Prepared, prepare
+from bot_onnx._surgery.proven import Promise
 
 BERT = BertConfig(layers=4, hidden=32, heads=4, intermediate=96, vocab=61, positions=24, std=0.2)
 

@@ -200,7 +200,7 @@ def _must_run(built: Built, path: Path) -> None:
     Raises:
         NotExportable: says what onnxruntime said.
     """
-    from bot_onnx.runtime import session
+    from bot_onnx._runs.runtime import session
 
     try:
         runner = session(str(path))

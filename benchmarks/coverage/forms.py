@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from benchmarks.coverage.exporting import quiet
-from bot_onnx.graph.inputs import feeds, input_specs, open_sizes
+from bot_onnx._runs.inputs import feeds, input_specs, open_sizes
 
 
 def optimised_by_runtime(source: Path, path: Path) -> None:

@@ -18,9 +18,9 @@ import bot_onnx
 from benchmarks.coverage import oracle
 from benchmarks.coverage.case import Case, Row, Target
 from benchmarks.coverage.exporting import NotExportable, cached_export, trained_values
+from bot_onnx._runs.runtime import session
+from bot_onnx._structure import Structure
 from bot_onnx.errors import BotError, DimError, VerifyError, said
-from bot_onnx.graph.types import Structure
-from bot_onnx.runtime import session
 
 TOLERANCE = 1e-3
 

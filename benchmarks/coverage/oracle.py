@@ -14,13 +14,14 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bot_onnx.graph.analysis import Analysis, analyse
-from bot_onnx.graph.baked_lengths import baked_lengths
-from bot_onnx.graph.bodies import nested_protos
-from bot_onnx.graph.inputs import InputSpec, feeds, input_specs, open_sizes
-from bot_onnx.graph.normalise import FLOATS
-from bot_onnx.graph.parameters import is_parameter
-from bot_onnx.runtime import session
+from bot_onnx._analysis.passes import Analysis, analyse
+from bot_onnx._canonical.control_flow import nested_protos
+from bot_onnx._onnxfile.input_overrides import InputSpec
+from bot_onnx._ops.nodes import FLOATS
+from bot_onnx._patterns.parameters import is_parameter
+from bot_onnx._runs.baked_lengths import baked_lengths
+from bot_onnx._runs.inputs import feeds, input_specs, open_sizes
+from bot_onnx._runs.runtime import session
 
 Outputs = list[NDArray[np.generic]]
 Feeds = dict[str, np.ndarray[Any, Any]]

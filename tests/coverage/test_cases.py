@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks.coverage.case import EXPORTERS, PUBLISHED, SUITES, TARGETS, Case
 from benchmarks.coverage.cases import load_cases
-from bot_onnx.spec import TargetSpec
+from bot_onnx._target import TargetSpec
 
 CASES = load_cases(SUITES)
 

@@ -16,7 +16,7 @@ from benchmarks.coverage import judge as judge_module
 from benchmarks.coverage.case import Case, Recipe, Row, Target
 from benchmarks.coverage.judge import judge
 from benchmarks.coverage.oracle import distance
-from bot_onnx.graph.closed_forms import compute
+from bot_onnx._patterns.closed_forms import compute
 from tests.graphs import GraphBuilder, save
 
 pytestmark = pytest.mark.exporter

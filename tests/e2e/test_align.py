@@ -14,24 +14,24 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
-from bot_onnx.align import Aligned, Alignment, Facts, Kind, align, find_facts, plan_alignment
-from bot_onnx.align.energy import energy, halved
-from bot_onnx.align.folding import Folding
-from bot_onnx.align.rotate import Rotated
+from bot_onnx._align import Aligned, Alignment, Facts, Kind, align, find_facts, plan_alignment
+from bot_onnx._align.energy import energy, halved
+from bot_onnx._align.folding import Folding
+from bot_onnx._align.rotate import Rotated
+from bot_onnx._analysis.passes import analyse
+from bot_onnx._onnxfile.reader import open_model
+from bot_onnx._onnxfile.writer import write_model
+from bot_onnx._proof import Way, settle
+from bot_onnx._reasons import Reason, Why
+from bot_onnx._resample import make_options, operator
+from bot_onnx._resample.devices import namespace
+from bot_onnx._runs.runtime import session
+from bot_onnx._structure import Structure
+from bot_onnx._surgery.execute import produce
+from bot_onnx._surgery.planner import Origin, prepare
+from bot_onnx._target import TargetSpec
 from bot_onnx.demo.data import accuracy, held_out, model_file
 from bot_onnx.errors import ResampleError
-from bot_onnx.graph.analysis import analyse
-from bot_onnx.graph.reader import open_model
-from bot_onnx.graph.types import Structure
-from bot_onnx.proof import Way, settle
-from bot_onnx.reasons import Reason, Why
-from bot_onnx.resample import make_options, operator
-from bot_onnx.resample.devices import namespace
-from bot_onnx.runtime import session
-from bot_onnx.spec import TargetSpec
-from bot_onnx.surgery.execute import produce
-from bot_onnx.surgery.planner import Origin, prepare
-from bot_onnx.surgery.writer import write_model
 from tests.oracle.compare import analysis_of, distance, run_at_two_sizes, transplant
 from tests.oracle.test_oracle import spec_of
 from tests.zoo.architectures import TARGETS, base_size

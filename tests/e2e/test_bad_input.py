@@ -18,7 +18,7 @@ import pytest
 from click.testing import CliRunner, Result
 from onnx import numpy_helper
 
-from bot_onnx.cli import cli
+from bot_onnx._cli import cli
 from tests.graphs import GraphBuilder, residual_mlp_model, save, tied_attention_model
 from tests.zoo import real
 

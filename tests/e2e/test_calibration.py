@@ -12,15 +12,15 @@ from click.testing import CliRunner
 from numpy.typing import NDArray
 
 import bot_onnx
-from bot_onnx.align import find_facts
-from bot_onnx.cli.app import cli
+from bot_onnx._align import find_facts
+from bot_onnx._analysis.passes import analyse
+from bot_onnx._cli.app import cli
+from bot_onnx._onnxfile.input_overrides import InputSpec
+from bot_onnx._onnxfile.reader import open_model
+from bot_onnx._runs.runtime import session
+from bot_onnx._runs.sample_arrays import Samples, read_samples, samples_for
 from bot_onnx.demo import held_out, model_file
 from bot_onnx.errors import BotError, DataError, ResampleError
-from bot_onnx.graph.analysis import analyse
-from bot_onnx.graph.inputs import InputSpec
-from bot_onnx.graph.reader import open_model
-from bot_onnx.graph.sample_arrays import Samples, read_samples, samples_for
-from bot_onnx.runtime import session
 from tests.graphs import GraphBuilder, residual_mlp_model, save
 
 HIDDEN, INNER, FIRING = 16, 24, 2
@@ -116,7 +116,7 @@ def test_the_command_says_so_and_the_file_records_it(tmp_path: Path) -> None:
     ],
 )
 def test_samples_that_nothing_would_be_done_with_are_refused(
-    spec: dict[str, int], align: bot_onnx.align.Kind | None, message: str, tmp_path: Path
+    spec: dict[str, int], align: bot_onnx._align.Kind | None, message: str, tmp_path: Path
 ) -> None:
     source, out = save(residual_mlp_model(hidden=16), tmp_path), tmp_path / "out.onnx"
     given = samples(tmp_path, x=np.ones((3, 4), np.float32))

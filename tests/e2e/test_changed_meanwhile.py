@@ -13,10 +13,10 @@ import onnx
 import pytest
 
 import bot_onnx
+from bot_onnx._onnxfile.lost_files import surviving
+from bot_onnx._onnxfile.weight_files import WeightFile
+from bot_onnx._verify import runner as running
 from bot_onnx.errors import GraphError
-from bot_onnx.graph.lost_files import surviving
-from bot_onnx.graph.weight_files import WeightFile
-from bot_onnx.verify import runner as running
 from tests.graphs import residual_mlp_model, save
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="/proc tells whose page it is")
@@ -69,7 +69,7 @@ def test_signals_about_other_files_go_where_they_went(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(1 << 16))
     code = (
         "import mmap, numpy\n"
-        "from bot_onnx.graph.lost_files import surviving\n"
+        "from bot_onnx._onnxfile.lost_files import surviving\n"
         f"file = open({str(tmp_path / 'file')!r}, 'r+b')\n"
         "shown = numpy.frombuffer(mmap.mmap(file.fileno(), 0), numpy.uint8)\n"
         "file.truncate(0)\n"
@@ -120,7 +120,7 @@ def test_verifying_what_changes_says_so(model: Path, against: bool, monkeypatch:
 @pytest.mark.parametrize("way", ["export", "import", "state_dict"])
 def test_checkpoints_that_change_meanwhile(tmp_path: Path, way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("safetensors")
-    from bot_onnx.checkpoint.files import SafetensorsFile
+    from bot_onnx._checkpoint.files import SafetensorsFile
 
     made = residual_mlp_model(2, 16, 32)
     path, kept = save(made, tmp_path), tmp_path / "kept.safetensors"

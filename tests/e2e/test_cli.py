@@ -10,10 +10,10 @@ import onnx
 import pytest
 from click.testing import CliRunner, Result
 
-from bot_onnx.cli import cli
-from bot_onnx.cli.app import COMMANDS
+from bot_onnx._cli import cli
+from bot_onnx._cli.app import COMMANDS
+from bot_onnx._target import TargetSpec
 from bot_onnx.demo import model_bytes
-from bot_onnx.spec import TargetSpec
 
 
 def run(*arguments: str | Path) -> Result:

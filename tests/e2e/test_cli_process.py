@@ -33,7 +33,7 @@ def start(*arguments: str | Path, **environment: str) -> subprocess.Popen[str]:
 
 def test_help_and_version_import_nothing_heavy() -> None:
     code = (
-        "import sys\nfrom bot_onnx.cli import main\n"
+        "import sys\nfrom bot_onnx._cli import main\n"
         "try:\n    main([sys.argv[1]])\n"
         f"finally:\n    print(sorted(set(sys.modules) & set({HEAVY})), file=sys.stderr)\n"
     )

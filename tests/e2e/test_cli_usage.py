@@ -15,16 +15,16 @@ from click.testing import CliRunner, Result
 from pydantic import Field
 
 from bot_onnx import api
-from bot_onnx.cli import cli, output
-from bot_onnx.cli.demo_job import Outcome
-from bot_onnx.cli.method_options import PREFIX, _option, chosen_options, method_parameters
-from bot_onnx.cli.target import default_output
+from bot_onnx._cli import cli, output
+from bot_onnx._cli.demo_job import Outcome
+from bot_onnx._cli.method_options import PREFIX, _option, chosen_options, method_parameters
+from bot_onnx._cli.target import default_output
+from bot_onnx._report import DemoRow
+from bot_onnx._resample import all_methods
+from bot_onnx._resample.registry import MethodOptions
+from bot_onnx._target import TargetSpec
+from bot_onnx._verify import Check, VerifyReport
 from bot_onnx.errors import GraphError
-from bot_onnx.report import DemoRow
-from bot_onnx.resample import all_methods
-from bot_onnx.resample.registry import MethodOptions
-from bot_onnx.spec import TargetSpec
-from bot_onnx.verify import Check, VerifyReport
 from tests.report_samples import resized
 
 
@@ -257,7 +257,7 @@ def test_the_demo_fails_if_growing_changes_a_prediction(monkeypatch: pytest.Monk
         return DemoRow("m", 6, {"hidden": 64}, 10, 40, 0.01, 0.98, kept, 0.5)
 
     found = Outcome((row(None), row(0.1), row(357 / 360)), 360, 28)
-    monkeypatch.setattr("bot_onnx.cli.demo_job.run_demo", lambda *_: found)
+    monkeypatch.setattr("bot_onnx._cli.demo_job.run_demo", lambda *_: found)
     result = run("demo")
     assert result.exit_code == 1
     assert "growing changed 3 of 360 predictions" in result.stderr

@@ -19,15 +19,15 @@ from click.testing import CliRunner, Result
 from onnx import TensorProto, helper
 
 from bot_onnx import api
-from bot_onnx.cli import cli
+from bot_onnx._cli import cli
+from bot_onnx._onnxfile.data_files import named_files
+from bot_onnx._onnxfile.journal import settle
+from bot_onnx._onnxfile.reader import open_model
+from bot_onnx._resample.parallel import Background, share
+from bot_onnx._runs.read_overrides import read_given
+from bot_onnx._surgery.provenance import read_lineage, read_provenance
+from bot_onnx._target import TargetSpec
 from bot_onnx.errors import BotError, CheckpointError, DataError, GraphError, SpecError
-from bot_onnx.graph.data_files import named_files
-from bot_onnx.graph.given import read_given
-from bot_onnx.graph.reader import open_model
-from bot_onnx.resample.parallel import Background, share
-from bot_onnx.spec import TargetSpec
-from bot_onnx.surgery.journal import settle
-from bot_onnx.surgery.lineage import read_lineage, read_provenance
 from tests.fuzz.seeds import SEEDS
 from tests.graphs import GraphBuilder, residual_mlp_model, save
 
@@ -68,7 +68,7 @@ def test_weights_come_into_a_file_with_damaged_provenance(tmp_path: Path, told: 
 
 def test_eight_bit_floats_of_a_checkpoint_are_named(tmp_path: Path) -> None:
     pytest.importorskip("safetensors")
-    from bot_onnx.checkpoint.files import SafetensorsFile
+    from bot_onnx._checkpoint.files import SafetensorsFile
 
     header = json.dumps({"a": {"dtype": "F8_E4M3", "shape": [2, 4], "data_offsets": [0, 8]}}).encode()
     (tmp_path / "w.safetensors").write_bytes(struct.pack("<Q", len(header)) + header + bytes(8))
@@ -145,7 +145,7 @@ def test_no_thread_is_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def test_a_runtime_without_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import onnxruntime
 
-    from bot_onnx.runtime import session
+    from bot_onnx._runs.runtime import session
 
     real, seen = onnxruntime.InferenceSession, []
 

@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from bot_onnx._onnxfile.reader import open_model
 from bot_onnx.errors import GraphError
-from bot_onnx.graph.reader import open_model
 
 ROWS, COLUMNS = 64, 100
 

@@ -16,10 +16,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bot_onnx import api
+from bot_onnx._onnxfile.reader import open_model
+from bot_onnx._runs import observe
+from bot_onnx._runs.runtime import EndlessError
 from bot_onnx.errors import BotError, GraphError, SpecError
-from bot_onnx.graph import observe
-from bot_onnx.graph.reader import open_model
-from bot_onnx.runtime import EndlessError
 from tests.graphs import residual_mlp_model, save
 
 port = helper.make_tensor_value_info

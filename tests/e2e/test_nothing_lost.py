@@ -15,13 +15,13 @@ import pytest
 from click.testing import CliRunner, Result
 
 import bot_onnx
-from bot_onnx.cli import cli
+from bot_onnx._cli import cli
+from bot_onnx._onnxfile.data_files import locations
+from bot_onnx._onnxfile.journal import Journal
+from bot_onnx._onnxfile.reader import open_model
+from bot_onnx._onnxfile.scratch import Scratch, sweep
+from bot_onnx._onnxfile.weight_files import MappedTensor
 from bot_onnx.errors import BotError, GraphError, OutputError
-from bot_onnx.graph.data_files import locations
-from bot_onnx.graph.reader import open_model
-from bot_onnx.graph.weight_files import MappedTensor
-from bot_onnx.surgery.journal import Journal
-from bot_onnx.surgery.scratch import Scratch, sweep
 from tests.graphs import residual_mlp_model, save
 
 POSIX = pytest.mark.skipif(os.name != "posix", reason="devices and pipes of POSIX")
@@ -218,7 +218,7 @@ def test_a_map_that_loses_its_file_ends_in_a_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(bytes(1 << 16))
     code = (
         "import mmap, numpy, os\n"
-        "from bot_onnx.cli.last_resort import explain_crashes\n"
+        "from bot_onnx._cli.last_resort import explain_crashes\n"
         "explain_crashes()\n"
         f"file = open({str(tmp_path / 'file')!r}, 'r+b')\n"
         "shown = numpy.frombuffer(mmap.mmap(file.fileno(), 0), numpy.uint8)\n"
@@ -273,7 +273,7 @@ def test_floats_that_a_killed_verify_left_go_with_the_next_command(
     temporary = tmp_path / "temporary"
     code = (
         "import os, signal, sys, bot_onnx\n"
-        "from bot_onnx.verify import dequantised\n"
+        "from bot_onnx._verify import dequantised\n"
         "real = dequantised.open_model\n"
         "dequantised.open_model = lambda *a, **k: os.kill(os.getpid(), signal.SIGKILL)\n"
         "bot_onnx.verify(sys.argv[2], against=sys.argv[1])\n"
@@ -330,7 +330,7 @@ def test_what_others_left_in_a_shared_folder_is_none_of_ours(tmp_path: Path, mon
 def test_a_plan_that_does_not_fit_any_more(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import errno
 
-    from bot_onnx.surgery import writer
+    from bot_onnx._onnxfile import writer
 
     def full(*arguments: object, **options: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "plan.json")

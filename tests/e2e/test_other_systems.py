@@ -19,10 +19,10 @@ import onnx
 import pytest
 
 import bot_onnx
-from bot_onnx.graph.data_files import locations
-from bot_onnx.surgery import locks
-from bot_onnx.surgery.scratch import Scratch
-from bot_onnx.surgery.writer import write_text
+from bot_onnx._onnxfile import locks
+from bot_onnx._onnxfile.data_files import locations
+from bot_onnx._onnxfile.scratch import Scratch
+from bot_onnx._onnxfile.writer import write_text
 from tests.graphs import residual_mlp_model, save
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="/proc tells what is open and mapped")

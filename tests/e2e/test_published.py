@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import bot_onnx
-from bot_onnx.runtime import session
+from bot_onnx._runs.runtime import session
 from tests.e2e.published import chunked, model_file, published
 
 pytestmark = pytest.mark.slow

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 import bot_onnx
-from bot_onnx.runtime import session
+from bot_onnx._runs.runtime import session
 from tests.oracle.compare import distance, run_at_two_sizes
 from tests.zoo import real
 from tests.zoo.export import EXPORTERS

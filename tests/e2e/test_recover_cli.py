@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from bot_onnx.cli import cli
+from bot_onnx._cli import cli
 from tests.e2e.test_cli_process import POSIX, start
 from tests.recover.samples import folder
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import bot_onnx
-from bot_onnx.runtime import session
+from bot_onnx._runs.runtime import session
 from tests.oracle.compare import analysis_of
 
 pytestmark = pytest.mark.slow

@@ -13,9 +13,9 @@ import pytest
 from numpy.typing import NDArray
 
 import bot_onnx
+from bot_onnx._resample.registry import all_methods, get_method
 from bot_onnx.api import verify
 from bot_onnx.errors import ResampleError
-from bot_onnx.resample.registry import all_methods, get_method
 from tests.smollm import EXPORTERS, smollm2
 from tests.zoo.real import MissingModelError
 

@@ -14,14 +14,14 @@ from onnx import TensorProto, numpy_helper
 
 import bot_onnx
 from bot_onnx import api
+from bot_onnx._canonical.decompose import Scheme
+from bot_onnx._surgery.calibrated import Calibrated
+from bot_onnx._surgery.proven import Promise
+from bot_onnx._surgery.provenance import TOLERANCES
+from bot_onnx._surgery.requantise import requantise
+from bot_onnx._surgery.types import Plan
+from bot_onnx._verify import Check, VerifyReport, expected_from_plan, verify_model
 from bot_onnx.errors import VerifyError
-from bot_onnx.graph.opening import Scheme
-from bot_onnx.surgery.calibrated import Calibrated
-from bot_onnx.surgery.lineage import TOLERANCES
-from bot_onnx.surgery.proven import Promise
-from bot_onnx.surgery.requantise import requantise
-from bot_onnx.surgery.types import Plan
-from bot_onnx.verify import Check, VerifyReport, expected_from_plan, verify_model
 from tests.verify_models import promising, save_bert
 
 SHRUNK = {"layers": 2, "hidden": 16, "heads": 2, "intermediate": 48}

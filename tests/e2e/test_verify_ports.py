@@ -9,9 +9,9 @@ import onnx
 import pytest
 
 from bot_onnx import api
+from bot_onnx._surgery.proven import Promise
+from bot_onnx._verify import Check, VerifyReport
 from bot_onnx.errors import VerifyError
-from bot_onnx.surgery.proven import Promise
-from bot_onnx.verify import Check, VerifyReport
 from tests.graphs import save
 from tests.sequence.graphs import cached_decoder, shown_states
 from tests.verify_models import promising

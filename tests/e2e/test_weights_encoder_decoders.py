@@ -14,9 +14,9 @@ import onnx
 import pytest
 
 import bot_onnx
+from bot_onnx._runs.inputs import feeds, input_specs, open_sizes
+from bot_onnx._runs.runtime import session
 from bot_onnx.errors import CheckpointError
-from bot_onnx.graph.inputs import feeds, input_specs, open_sizes
-from bot_onnx.runtime import session
 from tests.encoder_decoders import NAMES, Width, exported, framework_model
 from tests.oracle.compare import distance, run_at_two_sizes
 from tests.zoo.export import quiet

@@ -14,9 +14,9 @@ from onnx import numpy_helper
 from safetensors.numpy import load_file, save_file
 
 import bot_onnx
-from bot_onnx.cli.app import cli
+from bot_onnx._cli.app import cli
+from bot_onnx._runs.runtime import session
 from bot_onnx.errors import CheckpointError, OutputError
-from bot_onnx.runtime import session
 from tests.e2e.test_weights_roundtrip import TOLERANCE, difference, framework, resized
 from tests.forms import eager_bert, optimised_by_tool
 from tests.oracle.compare import distance, run_at_two_sizes

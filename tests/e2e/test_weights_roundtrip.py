@@ -13,8 +13,8 @@ import onnx
 import pytest
 
 import bot_onnx
-from bot_onnx.graph.inputs import feeds, input_specs, open_sizes
-from bot_onnx.runtime import session
+from bot_onnx._runs.inputs import feeds, input_specs, open_sizes
+from bot_onnx._runs.runtime import session
 from tests.oracle.compare import distance, run_at_two_sizes
 from tests.oracle.test_oracle import spec_of
 from tests.zoo.architectures import TARGETS, Size, base_size, build

@@ -11,9 +11,9 @@ import onnx
 import pytest
 
 import bot_onnx
+from bot_onnx._ops import MARKS
+from bot_onnx._runs.runtime import session
 from bot_onnx.errors import DimError
-from bot_onnx.ops import MARKS
-from bot_onnx.runtime import session
 from tests.flow.bodies import FLOAT, Body, branching, linear, looping, scanning
 from tests.graphs import GraphBuilder, save
 from tests.oracle.compare import analysis_of, transplant

@@ -10,11 +10,11 @@ import onnx_ir as ir
 import pytest
 
 import bot_onnx
-from bot_onnx.graph.dims import DimTable
-from bot_onnx.graph.observe import Observation
-from bot_onnx.graph.rules import Context, apply
-from bot_onnx.graph.shape_values import ShapeValues
-from bot_onnx.ops import records
+from bot_onnx._axes.dims import DimTable
+from bot_onnx._axes.rules import Context, apply
+from bot_onnx._axes.shape_values import ShapeValues
+from bot_onnx._canonical.spelling.seen import Observation
+from bot_onnx._ops import records
 from tests.graphs import GraphBuilder, save
 from tests.oracle.compare import analysis_of, distance, run_at_two_sizes, transplant
 

@@ -11,8 +11,8 @@ import pytest
 from onnx import TensorProto
 
 import bot_onnx
+from bot_onnx._runs.runtime import session
 from bot_onnx.errors import SpecError
-from bot_onnx.runtime import session
 from tests.flow.bodies import FLOAT, Body, linear
 from tests.graphs import GraphBuilder, save
 from tests.oracle.compare import analysis_of, transplant

@@ -12,9 +12,9 @@ import onnx
 import pytest
 
 import bot_onnx
+from bot_onnx._patterns.closed_forms import SCALES, guess_scale, match_scale
+from bot_onnx._target import evaluate
 from bot_onnx.errors import BotError, SpecError
-from bot_onnx.graph.closed_forms import SCALES, guess_scale, match_scale
-from bot_onnx.spec import evaluate
 from tests.graphs import GraphBuilder, save, tied_attention_model
 from tests.oracle.compare import analysis_of, distance, run_at_two_sizes, transplant
 

@@ -9,13 +9,13 @@ import onnx
 import pytest
 from onnx import helper
 
-from bot_onnx.graph.analysis import Analysis
-from bot_onnx.graph.demanded import demanded_sizes
-from bot_onnx.graph.freedom import find_freedom
-from bot_onnx.graph.inputs import input_specs
-from bot_onnx.graph.stream_walk import find_stream
-from bot_onnx.graph.widening import find_widening
-from bot_onnx.reasons import Why
+from bot_onnx._align.permutable_dims import find_freedom
+from bot_onnx._align.stream_walk import find_stream
+from bot_onnx._analysis.passes import Analysis
+from bot_onnx._reasons import Why
+from bot_onnx._runs.demanded_sizes import demanded_sizes
+from bot_onnx._runs.inputs import input_specs
+from bot_onnx._surgery.widening import find_widening
 from tests.graphs import GraphBuilder, save
 from tests.oracle.compare import analysis_of
 

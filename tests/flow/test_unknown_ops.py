@@ -12,9 +12,9 @@ import pytest
 from onnx import helper
 
 import bot_onnx
+from bot_onnx._axes.rules import unknown
+from bot_onnx._runs.probe import Operand, probe
 from bot_onnx.errors import DimError
-from bot_onnx.graph.probe import Operand, probe
-from bot_onnx.graph.rules import unknown
 from tests.graphs import GraphBuilder, residual_mlp, save
 from tests.oracle.compare import analysis_of, distance, run_at_two_sizes, transplant
 

@@ -10,8 +10,9 @@ import onnx
 import pytest
 
 import bot_onnx
-from bot_onnx.graph.inputs import InputSpec, open_sizes
-from bot_onnx.reasons import Reason, Why
+from bot_onnx._onnxfile.input_overrides import InputSpec
+from bot_onnx._reasons import Reason, Why
+from bot_onnx._runs.inputs import open_sizes
 from tests.flow.bodies import FLOAT, Body, linear
 from tests.graphs import GraphBuilder, save
 from tests.oracle.compare import analysis_of, distance, run_at_two_sizes, transplant

@@ -28,16 +28,16 @@ from typing import NoReturn
 
 import onnx
 
-from bot_onnx.cli import main
-from bot_onnx.resample.registry import all_methods
-from bot_onnx.runtime import onnxruntime, session
+from bot_onnx._cli import main
+from bot_onnx._resample.registry import all_methods
+from bot_onnx._runs.runtime import onnxruntime, session
 from tests.fuzz.jobs import MODEL, OUT, Case, damage, draw, make_inputs
 from tests.fuzz.seeds import SEEDS
 
 #: What commands import when they run: done once, before anything is forked.
 _NEEDED = (
-    "bot_onnx.api bot_onnx.checkpoint.jobs bot_onnx.report bot_onnx.resample.methods bot_onnx.cli.export "
-    "bot_onnx.cli.import_ bot_onnx.cli.inspect bot_onnx.cli.method_options bot_onnx.cli.resize bot_onnx.cli.verify "
+    "bot_onnx.api bot_onnx._checkpoint.jobs bot_onnx._report bot_onnx._resample.methods bot_onnx._cli.export "
+    "bot_onnx._cli.import_ bot_onnx._cli.inspect bot_onnx._cli.method_options bot_onnx._cli.resize bot_onnx._cli.verify "
     "onnxruntime onnxruntime.quantization rich.console rich.table safetensors"
 ).split()
 

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from bot_onnx.surgery.emit import PROVENANCE
+from bot_onnx._surgery.emit import PROVENANCE
 from tests.fuzz.seeds import to_typed
 from tests.fuzz.texts import damage_json, damage_text
 

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import pywt
 
-from bot_onnx.resample import get_method, make_options, operator
-from bot_onnx.resample.boundary import BoundaryMode
-from bot_onnx.stack.types import Axis, StackTask
+from bot_onnx._resample import get_method, make_options, operator
+from bot_onnx._resample.boundary import BoundaryMode
+from bot_onnx._stack.types import Axis, StackTask
 
 WAVELETS = pywt.wavelist(kind="discrete")
 MODES = [mode for mode in get_args(BoundaryMode) if mode != "periodization"]

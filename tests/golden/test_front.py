@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.fft import dct, dctn, idctn
 
-from bot_onnx.resample import get_method, make_options, operator
-from bot_onnx.stack.types import Axis, StackTask
+from bot_onnx._resample import get_method, make_options, operator
+from bot_onnx._stack.types import Axis, StackTask
 
 RNG = np.random.default_rng(23)
 SHAPES = [

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import pywt
 
-from bot_onnx.resample import get_method, make_options, operator
-from bot_onnx.resample.depth import layer_matrix
-from bot_onnx.resample.operators import LeafOperator
-from bot_onnx.stack.types import Axis, StackTask
+from bot_onnx._resample import get_method, make_options, operator
+from bot_onnx._resample.depth import layer_matrix
+from bot_onnx._resample.operators import LeafOperator
+from bot_onnx._stack.types import Axis, StackTask
 
 WAVELETS = pywt.wavelist(kind="discrete")
 SIZES = (2, 3, 4, 5, 6, 7, 8, 11, 12, 16, 21, 32, 45, 63, 64)

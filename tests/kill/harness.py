@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import bot_onnx._checkpoint.jobs
+import bot_onnx._report  # noqa: F401 - imported before forking
 import bot_onnx.api
-import bot_onnx.checkpoint.jobs
-import bot_onnx.report  # noqa: F401 - imported before forking
-from bot_onnx.cli import main
-from bot_onnx.graph.data_files import locations
-from bot_onnx.graph.reader import open_model
+from bot_onnx._cli import main
+from bot_onnx._onnxfile.data_files import locations
+from bot_onnx._onnxfile.reader import open_model
 from tests.kill.jobs import BYSTANDER, JOBS, Job, empty, make_inputs, quantise
 
 #: What changes names, or waits for the disk: a kill before or after one of these calls.

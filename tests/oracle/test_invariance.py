@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 import bot_onnx
-from bot_onnx.graph.types import Structure
+from bot_onnx._structure import Structure
 from tests.zoo.architectures import ARCHITECTURES, base_size
 from tests.zoo.export import EXPORTERS, cached_export
 

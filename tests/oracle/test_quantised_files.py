@@ -10,10 +10,10 @@ import onnx_ir as ir
 import pytest
 
 import bot_onnx
+from bot_onnx._canonical.normalise import normalise, scheme_of
+from bot_onnx._onnxfile.reader import open_model
+from bot_onnx._ops import records
 from bot_onnx.errors import GraphError
-from bot_onnx.graph.normalise import normalise, scheme_of
-from bot_onnx.graph.reader import open_model
-from bot_onnx.ops import records
 from tests.forms import blocks_4bit, dynamic_int8, eager_bert, ops_of, optimised_by_tool, static_int8
 from tests.oracle.compare import distance, run_at_two_sizes
 from tests.zoo.architectures import base_size

@@ -9,11 +9,11 @@ import onnx
 import pytest
 
 import bot_onnx
+from bot_onnx._canonical.decompose import Scheme
+from bot_onnx._canonical.normalise import normalise, scheme_of
+from bot_onnx._onnxfile.reader import open_model
+from bot_onnx._surgery.provenance import read_lineage
 from bot_onnx.errors import GraphError
-from bot_onnx.graph.normalise import normalise, scheme_of
-from bot_onnx.graph.opening import Scheme
-from bot_onnx.graph.reader import open_model
-from bot_onnx.surgery.lineage import read_lineage
 from tests.forms import blocks_4bit, channel_pairs, dynamic_int8, static_int8
 from tests.zoo.architectures import base_size
 from tests.zoo.export import cached_export

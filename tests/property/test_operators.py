@@ -8,9 +8,9 @@ import pywt
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot_onnx.resample import operator
-from bot_onnx.resample.depth import layer_map, layer_matrix
-from bot_onnx.resample.filters import axis_matrix, unit_operator
+from bot_onnx._resample import operator
+from bot_onnx._resample.depth import layer_map, layer_matrix
+from bot_onnx._resample.filters import axis_matrix, unit_operator
 
 WAVELETS = pywt.wavelist(kind="discrete")
 SYMMETRIC = [name for name in WAVELETS if pywt.Wavelet(name).symmetry == "symmetric"]

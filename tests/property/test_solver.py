@@ -8,10 +8,10 @@ from dataclasses import replace
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from bot_onnx._reasons import Reason, Why
+from bot_onnx._structure import SPEC_ROLES, Dim, DimKind, Direction, Stack, Structure
+from bot_onnx._target import TargetSpec, evaluate, solve
 from bot_onnx.errors import SpecError
-from bot_onnx.graph.types import SPEC_ROLES, Dim, DimKind, Direction, Stack, Structure
-from bot_onnx.reasons import Reason, Why
-from bot_onnx.spec import TargetSpec, evaluate, solve
 
 LEAF_ROLES = (*SPEC_ROLES, "v_head_dim", "group", "half_head_dim", "count", "io", "spatial", "out", "free")
 SIZES = st.integers(1, 12)

@@ -12,14 +12,14 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from bot_onnx._onnxfile.reader import open_model
+from bot_onnx._recover.network import Frozen, read_network
+from bot_onnx._recover.student import first_run, make_student
+from bot_onnx._recover.trainable import find_trainable
+from bot_onnx._recover.types import Feeds
+from bot_onnx._recover.writing import write_trained
+from bot_onnx._verify.feeding import batches, candidate_shapes, index_ranges
 from bot_onnx.errors import RecoverError
-from bot_onnx.graph.reader import open_model
-from bot_onnx.recover.network import Frozen, read_network
-from bot_onnx.recover.student import first_run, make_student
-from bot_onnx.recover.trainable import find_trainable
-from bot_onnx.recover.types import Feeds
-from bot_onnx.recover.writing import write_trained
-from bot_onnx.verify.feeding import batches, candidate_shapes, index_ranges
 from tests.vision import catalog as vision
 from tests.zoo.architectures import ARCHITECTURES, base_size
 from tests.zoo.export import EXPORTERS, cached_export

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from bot_onnx._onnxfile.input_overrides import InputSpec
+from bot_onnx._recover.data import DataOptions, read_data
+from bot_onnx._recover.dataset import Batches, Dataset, split
 from bot_onnx.errors import DataError, RecoverError
-from bot_onnx.graph.inputs import InputSpec
-from bot_onnx.recover.data import DataOptions, read_data
-from bot_onnx.recover.dataset import Batches, Dataset, split
 
 INTS, FLOATS = np.dtype(np.int64), np.dtype(np.float32)
 PICTURE = InputSpec("image", FLOATS, ("batch", 3, 4, 6))

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bot_onnx._recover.losses import Objective, Pair, hidden_pairs
+from bot_onnx._recover.types import OutputLoss, Settings
 from bot_onnx.errors import RecoverError
-from bot_onnx.recover.losses import Objective, Pair, hidden_pairs
-from bot_onnx.recover.types import OutputLoss, Settings
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.exporter

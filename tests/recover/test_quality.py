@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bot_onnx.recover.dataset import Dataset, consecutive
-from bot_onnx.recover.quality import got_worse, measure
-from bot_onnx.recover.types import OutputQuality
+from bot_onnx._recover.dataset import Dataset, consecutive
+from bot_onnx._recover.quality import got_worse, measure
+from bot_onnx._recover.types import OutputQuality
 
 Values = NDArray[np.floating[Any]]
 

@@ -10,10 +10,10 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+from bot_onnx._onnxfile.reader import open_model
+from bot_onnx._recover.network import read_network
+from bot_onnx._recover.trainable import Trainable, find_trainable
 from bot_onnx.errors import RecoverError
-from bot_onnx.graph.reader import open_model
-from bot_onnx.recover.network import read_network
-from bot_onnx.recover.trainable import Trainable, find_trainable
 
 
 def trainable(path: Path, dtype: type[np.floating], **added: NDArray[np.generic]) -> Trainable:

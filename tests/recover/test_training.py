@@ -13,11 +13,11 @@ import torch
 from onnx import numpy_helper
 
 import bot_onnx
+from bot_onnx._recover.jobs import Recovery, Settings, recover
+from bot_onnx._runs.runtime import session
+from bot_onnx._surgery.provenance import read_lineage
 from bot_onnx.demo import accuracy, held_out
 from bot_onnx.errors import OutputError, RecoverError
-from bot_onnx.recover.jobs import Recovery, Settings, recover
-from bot_onnx.runtime import session
-from bot_onnx.surgery.lineage import read_lineage
 from tests.recover.samples import SMALL, folder
 from tests.zoo.architectures import base_size
 from tests.zoo.export import cached_export

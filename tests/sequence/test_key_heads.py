@@ -13,8 +13,8 @@ import pytest
 from rich.console import Console
 
 import bot_onnx
+from bot_onnx._report.inspect_report import inspect_report
 from bot_onnx.errors import BotError, GraphError
-from bot_onnx.report.inspect_report import inspect_report
 from tests.attention_graphs import Sizes, cached_decoder
 from tests.attention_graphs import decoder as one_op
 from tests.graphs import save

@@ -5,9 +5,9 @@ from __future__ import annotations
 import onnx
 import onnx_ir as ir
 
-from bot_onnx.graph.analysis import Analysis, analyse
-from bot_onnx.graph.stream_walk import find_stream
-from bot_onnx.graph.types import Structure
+from bot_onnx._align.stream_walk import find_stream
+from bot_onnx._analysis.passes import Analysis, analyse
+from bot_onnx._structure import Structure
 
 Facts = dict[str, object]
 

@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 import bot_onnx
-from bot_onnx.runtime import session
+from bot_onnx._runs.runtime import session
 from tests.flow.bodies import branching, looping, scanning
 from tests.graphs import save
 from tests.spelling.facts import difference, facts, understood

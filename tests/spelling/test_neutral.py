@@ -12,7 +12,7 @@ import onnx
 import pytest
 
 import bot_onnx
-from bot_onnx.runtime import session
+from bot_onnx._runs.runtime import session
 from tests.graphs import save
 from tests.spelling.facts import Facts, difference, facts, understood
 from tests.spelling.neutral import NEUTRAL, respelled

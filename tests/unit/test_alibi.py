@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bot_onnx.graph.alibi import compute_slopes, recognise_slopes, slopes
-from bot_onnx.graph.closed_forms import compute
+from bot_onnx._patterns.alibi import compute_slopes, recognise_slopes, slopes
+from bot_onnx._patterns.closed_forms import compute
 
 
 def test_powers_of_two_are_one_geometric_series() -> None:

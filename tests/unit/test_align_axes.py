@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bot_onnx.align.axes import LeafOrder, axis_order, ordered, outer_leaves, positions, ranges, resized
-from bot_onnx.graph.types import Dim, Stack, Structure
+from bot_onnx._align.axes import LeafOrder, axis_order, ordered, outer_leaves, positions, ranges, resized
+from bot_onnx._structure import Dim, Stack, Structure
 
 LEAVES = {
     "h": (3, "heads"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bot_onnx.align.basis import Basis, centred_basis, find_basis
+from bot_onnx._align.basis import Basis, centred_basis, find_basis
 
 
 @pytest.mark.parametrize("size", [2, 3, 8, 63])

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bot_onnx.align.folding import Folding, Norm
-from bot_onnx.align.following import outliers
+from bot_onnx._align.folding import Folding, Norm
+from bot_onnx._align.following import outliers
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bot_onnx.align.heads import HeadGrams, order_heads
+from bot_onnx._align.heads import HeadGrams, order_heads
 
 HEADS, CHANNELS, FEATURES = 6, 5, 300
 

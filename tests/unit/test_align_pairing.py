@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot_onnx.align.gram import shares
-from bot_onnx.align.pairing import greedy_matching, greedy_pairs, improve_pairs, similar_order
+from bot_onnx._align.gram import shares
+from bot_onnx._align.pairing import greedy_matching, greedy_pairs, improve_pairs, similar_order
 
 seeds = st.integers(0, 2**32 - 1)
 

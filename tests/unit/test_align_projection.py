@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import bot_onnx
-from bot_onnx.align.projection import Basis, Blocks, projection
+from bot_onnx._align.projection import Basis, Blocks, projection
 
 CASES = [("bot", {}, Blocks), ("bot", {"wavelet": "db2"}, Basis), ("ws", {}, Blocks), ("front", {}, Basis)]
 

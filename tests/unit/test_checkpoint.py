@@ -12,14 +12,14 @@ import pytest
 from safetensors.numpy import load_file
 
 import bot_onnx
-from bot_onnx.checkpoint.config import resized_config
-from bot_onnx.checkpoint.files import SafetensorsFile, save
-from bot_onnx.checkpoint.layers import continued_key
-from bot_onnx.checkpoint.patterns import Prefix, find_prefix
-from bot_onnx.checkpoint.sites import module_path
-from bot_onnx.checkpoint.types import Assignment, Claim
+from bot_onnx._checkpoint.config import resized_config
+from bot_onnx._checkpoint.files import SafetensorsFile, save
+from bot_onnx._checkpoint.layers import continued_key
+from bot_onnx._checkpoint.patterns import Prefix, find_prefix
+from bot_onnx._checkpoint.sites import module_path
+from bot_onnx._checkpoint.types import Assignment, Claim
+from bot_onnx._runs.runtime import session
 from bot_onnx.errors import CheckpointError, SpecError
-from bot_onnx.runtime import session
 
 from tests.graphs import GraphBuilder, residual_mlp_model, save as save_model  # isort: skip
 

@@ -10,9 +10,9 @@ import onnxruntime
 import pytest
 
 import bot_onnx
+from bot_onnx._reasons import Why
+from bot_onnx._structure import Dim
 from bot_onnx.errors import BotError
-from bot_onnx.graph.types import Dim
-from bot_onnx.reasons import Why
 from tests.graphs import GraphBuilder, save
 
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 import bot_onnx
+from bot_onnx._patterns.decays import is_decay
+from bot_onnx._reasons import Why
 from bot_onnx.errors import BotError
-from bot_onnx.graph.decays import is_decay
-from bot_onnx.reasons import Why
 from tests.graphs import GraphBuilder, save
 
 HEADS, POSITIONS, HEAD_DIM = 4, 16, 4

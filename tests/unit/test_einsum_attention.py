@@ -10,7 +10,7 @@ import onnx_ir as ir
 import onnxruntime
 
 import bot_onnx
-from bot_onnx.graph.einsum import subscripts, summed_axes
+from bot_onnx._ops.einsum import subscripts, summed_axes
 from tests.graphs import GraphBuilder, save
 
 

@@ -9,8 +9,8 @@ import onnx
 import pytest
 
 from bot_onnx import api
-from bot_onnx.graph.inputs import fitting, input_specs
-from bot_onnx.runtime import session
+from bot_onnx._runs.inputs import fitting, input_specs
+from bot_onnx._runs.runtime import session
 from tests.graphs import GraphBuilder, save
 
 

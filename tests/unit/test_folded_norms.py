@@ -10,8 +10,8 @@ import onnx
 import pytest
 
 import bot_onnx
+from bot_onnx._runs.runtime import session
 from bot_onnx.errors import CheckpointError
-from bot_onnx.runtime import session
 from tests.graphs import GraphBuilder
 
 Array = np.ndarray[Any, Any]

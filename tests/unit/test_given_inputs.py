@@ -11,11 +11,11 @@ import pytest
 from click.testing import CliRunner
 
 from bot_onnx import api
-from bot_onnx.cli.app import cli
+from bot_onnx._cli.app import cli
+from bot_onnx._runs.demanded_sizes import demanded_sizes
+from bot_onnx._runs.inputs import feeds, input_specs, open_sizes
+from bot_onnx._runs.read_overrides import read_given
 from bot_onnx.errors import DataError, GraphError
-from bot_onnx.graph.demanded import demanded_sizes
-from bot_onnx.graph.given import read_given
-from bot_onnx.graph.inputs import feeds, input_specs, open_sizes
 from tests.graphs import GraphBuilder
 
 

@@ -9,9 +9,9 @@ import onnx
 import pytest
 
 import bot_onnx
+from bot_onnx._analysis.passes import Analysis, analyse
+from bot_onnx._onnxfile.reader import open_model
 from bot_onnx.errors import BotError, DimError, SpecError
-from bot_onnx.graph.analysis import Analysis, analyse
-from bot_onnx.graph.reader import open_model
 from tests.graphs import GraphBuilder, residual_mlp, residual_mlp_model, save, tied_attention_model
 
 

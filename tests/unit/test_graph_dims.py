@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot_onnx.graph.dims import DimTable
-from bot_onnx.reasons import Reason, Why
+from bot_onnx._axes.dims import DimTable
+from bot_onnx._reasons import Reason, Why
 
 
 def leaf(table: DimTable, size: int) -> int:

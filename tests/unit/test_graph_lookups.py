@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 import bot_onnx
-from bot_onnx.runtime import session
+from bot_onnx._runs.runtime import session
 from tests.graphs import GraphBuilder, residual_mlp_model, save
 
 

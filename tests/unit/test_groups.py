@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from bot_onnx.stack.groups import hands_over, regrouped
-from bot_onnx.stack.types import Axis
+from bot_onnx._stack.groups import hands_over, regrouped
+from bot_onnx._stack.types import Axis
 
 
 def query_heads(kv: tuple[int, int], group: tuple[int, int]) -> Axis:

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bot_onnx._onnxfile.input_overrides import InputSpec
+from bot_onnx._recover import text
+from bot_onnx._recover.data import DataOptions, read_data
+from bot_onnx._runs import archives
+from bot_onnx._runs.sample_arrays import read_samples
 from bot_onnx.errors import DataError, RecoverError
-from bot_onnx.graph import archives
-from bot_onnx.graph.inputs import InputSpec
-from bot_onnx.graph.sample_arrays import read_samples
-from bot_onnx.recover import text
-from bot_onnx.recover.data import DataOptions, read_data
 
 FLOATS = np.dtype(np.float32)
 VALUES = InputSpec("x", FLOATS, ("batch", 1024))

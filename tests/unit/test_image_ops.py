@@ -9,9 +9,9 @@ import onnx
 import pytest
 
 import bot_onnx
+from bot_onnx._reasons import Why
+from bot_onnx._surgery.types import Plan
 from bot_onnx.errors import SpecError
-from bot_onnx.reasons import Why
-from bot_onnx.surgery.types import Plan
 from tests.graphs import GraphBuilder, save
 from tests.oracle.compare import distance, run_at_two_sizes
 

@@ -7,7 +7,8 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from bot_onnx.graph.inputs import InputSpec, open_sizes
+from bot_onnx._onnxfile.input_overrides import InputSpec
+from bot_onnx._runs.inputs import open_sizes
 
 IDS, FLOATS = np.dtype(np.int64), np.dtype(np.float32)
 

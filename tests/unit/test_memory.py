@@ -13,12 +13,12 @@ import onnx_ir as ir
 import pytest
 
 from benchmarks.memory import write_llama
-from bot_onnx.graph import observe
-from bot_onnx.graph.normalise import normalise
-from bot_onnx.graph.reader import open_model
-from bot_onnx.graph.weight_files import RESIDENT_BYTES, WeightFile, view
-from bot_onnx.verify import runner, verify_model
-from bot_onnx.verify.runner import Runner
+from bot_onnx._canonical.normalise import normalise
+from bot_onnx._onnxfile.reader import open_model
+from bot_onnx._onnxfile.weight_files import RESIDENT_BYTES, WeightFile, view
+from bot_onnx._runs import observe
+from bot_onnx._verify import runner, verify_model
+from bot_onnx._verify.runner import Runner
 from tests.verify_models import BERT, save_bert
 
 LINUX = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")

@@ -11,8 +11,8 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
+from bot_onnx._resample import make_options, operator
 from bot_onnx.errors import ResampleError
-from bot_onnx.resample import make_options, operator
 from tests.method_runs import concat, leaf, product, resized, run, task
 
 RNG = np.random.default_rng(6)

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bot_onnx._resample import make_options, operator
 from bot_onnx.errors import ResampleError
-from bot_onnx.resample import make_options, operator
 from tests.method_runs import leaf, run, task
 
 RNG = np.random.default_rng(8)

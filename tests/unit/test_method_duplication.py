@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 import pytest
 
+from bot_onnx._resample import operator
+from bot_onnx._stack.types import Axis
 from bot_onnx.errors import ResampleError
-from bot_onnx.resample import operator
-from bot_onnx.stack.types import Axis
 from tests.method_runs import concat, leaf, product, resized, run, task
 
 RNG = np.random.default_rng(2)

@@ -6,8 +6,8 @@ import array_api_strict
 import numpy as np
 import pytest
 
+from bot_onnx._resample import operator
 from bot_onnx.errors import ResampleError
-from bot_onnx.resample import operator
 from tests.method_runs import concat, leaf, product, run, task
 
 RNG = np.random.default_rng(4)

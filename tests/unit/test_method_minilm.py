@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 import bot_onnx
-from bot_onnx.resample import all_methods
-from bot_onnx.runtime import session
+from bot_onnx._resample import all_methods
+from bot_onnx._runs.runtime import session
 from tests.zoo.real import MissingModelError, minilm_l3
 
 SMALLER = {"hidden": 192, "layers": 2}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from bot_onnx._resample import operator
 from bot_onnx.errors import ResampleError
-from bot_onnx.resample import operator
 from tests.method_runs import concat, leaf, product, run, task
 
 RNG = np.random.default_rng(1)

@@ -7,8 +7,8 @@ import onnx_ir as ir
 import pytest
 from onnx import helper
 
-from bot_onnx.graph.rules.base import RULES, rule
-from bot_onnx.ops import (
+from bot_onnx._axes.rules.base import RULES, rule
+from bot_onnx._ops import (
     FORM,
     IN_ORDER,
     MICROSOFT,
@@ -24,7 +24,7 @@ from bot_onnx.ops import (
     record,
     records,
 )
-from bot_onnx.ops.registry import register
+from bot_onnx._ops.registry import register
 
 #: Ops of ONNX and of onnxruntime of which nothing is known here. The list can only become shorter.
 UNKNOWN = frozenset(

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper
 
-from bot_onnx.ops import IN_ORDER, IN_PLACE, MICROSOFT, ONE_TO_ONE, Axes, Calc, Move, Op, records
+from bot_onnx._ops import IN_ORDER, IN_PLACE, MICROSOFT, ONE_TO_ONE, Axes, Calc, Move, Op, records
 
 Array = NDArray[Any]
 OPSET = {"": 21, MICROSOFT: 1}

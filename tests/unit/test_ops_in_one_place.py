@@ -1,4 +1,4 @@
-"""Nothing outside ``bot_onnx/ops`` lists names of ops, or tells ops apart by long chains of comparisons."""
+"""Nothing outside ``bot_onnx/_ops`` lists names of ops, or tells ops apart by long chains of comparisons."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 import pytest
 
-from bot_onnx.ops import records
+from bot_onnx._ops import records
 
 PACKAGE = Path(__file__).resolve().parents[2] / "bot_onnx"
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE / "ops")

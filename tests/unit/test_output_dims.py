@@ -15,9 +15,9 @@ from onnx import TensorProto, helper
 from rich.console import Console
 
 import bot_onnx
-from bot_onnx.graph.types import Dim
-from bot_onnx.report.inspect_report import inspect_report
-from bot_onnx.report.json_report import inspection_json
+from bot_onnx._report.inspect_report import inspect_report
+from bot_onnx._report.json_report import inspection_json
+from bot_onnx._structure import Dim
 from tests.graphs import GraphBuilder, save
 
 WIDTHS = (0.5, 2.0)

@@ -12,8 +12,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from bot_onnx.graph.opening.packed import dequantised, unpacked_blocks, unpacked_table
-from bot_onnx.runtime import session
+from bot_onnx._canonical.decompose.packed import dequantised, unpacked_blocks, unpacked_table
+from bot_onnx._runs.runtime import session
 
 Array = NDArray[Any]
 RNG = np.random.default_rng(0)

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bot_onnx._onnxfile import atomic_output, journal, locks, scratch
+from bot_onnx._onnxfile.data_files import data_name, locations
+from bot_onnx._onnxfile.journal import Journal, settle
+from bot_onnx._onnxfile.reader import open_model
+from bot_onnx._onnxfile.scratch import Scratch, sweep
+from bot_onnx._onnxfile.writer import write_text
 from bot_onnx.errors import GraphError, OutputError
-from bot_onnx.graph.data_files import data_name, locations
-from bot_onnx.graph.reader import open_model
-from bot_onnx.surgery import journal, locks, scratch, staging
-from bot_onnx.surgery.journal import Journal, settle
-from bot_onnx.surgery.scratch import Scratch, sweep
-from bot_onnx.surgery.writer import write_text
 from tests.unit.test_writer import listing, weights, write
 
 
@@ -159,15 +159,15 @@ def bare(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 @pytest.mark.parametrize("external", [False, True])
 def test_the_plain_way_does_the_same(tmp_path: Path, external: bool) -> None:
     path = tmp_path / "out.onnx"
-    open_files: list[staging.StagedFile] = []
-    original = staging.StagedFile.place
+    open_files: list[atomic_output.StagedFile] = []
+    original = atomic_output.StagedFile.place
 
-    def place(file: staging.StagedFile, *, force: bool) -> None:
+    def place(file: atomic_output.StagedFile, *, force: bool) -> None:
         original(file, force=force)
         open_files.extend([file] if not file._file.closed else [])
 
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(staging.StagedFile, "place", place)
+        patched.setattr(atomic_output.StagedFile, "place", place)
         write(path, external=True)
         write(path, other(), external=external, force=True)
     assert not open_files  # nothing that is open is renamed

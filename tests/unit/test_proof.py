@@ -12,13 +12,13 @@ import onnx_ir as ir
 import pytest
 
 import bot_onnx
+from bot_onnx._analysis.passes import analyse
+from bot_onnx._axes.rules.base import RULES, Context
+from bot_onnx._proof.prover import prove
+from bot_onnx._runs.runtime import session
+from bot_onnx._surgery.types import Plan
+from bot_onnx._target import TargetSpec, solve
 from bot_onnx.errors import ProofError
-from bot_onnx.graph.analysis import analyse
-from bot_onnx.graph.rules.base import RULES, Context
-from bot_onnx.proof.prover import prove
-from bot_onnx.runtime import session
-from bot_onnx.spec import TargetSpec, solve
-from bot_onnx.surgery.types import Plan
 from tests.graphs import GraphBuilder, residual_mlp_model, save, tied_attention_model
 from tests.sequence.graphs import cached_decoder
 

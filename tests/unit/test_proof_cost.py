@@ -11,11 +11,11 @@ import onnx_ir as ir
 import pytest
 
 import bot_onnx
+from bot_onnx._analysis.passes import analyse
+from bot_onnx._proof import feeding, miniature
+from bot_onnx._proof.prover import Proven, prove
+from bot_onnx._target import TargetSpec, solve
 from bot_onnx.errors import ProofError
-from bot_onnx.graph.analysis import analyse
-from bot_onnx.proof import feeding, miniature
-from bot_onnx.proof.prover import Proven, prove
-from bot_onnx.spec import TargetSpec, solve
 from tests.graphs import GraphBuilder, save
 from tests.unit.test_proof import grown
 

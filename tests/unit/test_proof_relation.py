@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from bot_onnx.proof.relation import Relation, relate
+from bot_onnx._proof.relation import Relation, relate
 
 VALUES = np.random.default_rng(0).normal(size=(3, 70_000)).astype(np.float32)  # more than a block
 

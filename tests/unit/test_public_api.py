@@ -8,7 +8,7 @@ import sys
 import pytest
 
 
-@pytest.mark.parametrize("first", ["", "import bot_onnx.api", "import bot_onnx.verify.types", "bot_onnx.inspect"])
+@pytest.mark.parametrize("first", ["", "import bot_onnx.api", "import bot_onnx._verify.types", "bot_onnx.inspect"])
 def test_public_names_are_callable_in_any_order(first: str) -> None:
     names = ("inspect", "plan", "resize", "verify", "energy", "operator", "state_dict", "export_weights", "recover")
     code = f"import bot_onnx\n{first}\nassert all(callable(getattr(bot_onnx, n)) for n in {names!r})"

@@ -16,10 +16,10 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from bot_onnx._onnxfile.finite import CHUNK_BYTES
+from bot_onnx._onnxfile.reader import Source, open_model
+from bot_onnx._onnxfile.weight_files import MappedTensor
 from bot_onnx.errors import GraphError
-from bot_onnx.graph.finite import CHUNK_BYTES
-from bot_onnx.graph.reader import Source, open_model
-from bot_onnx.graph.weight_files import MappedTensor
 
 DTYPES = [np.float32, np.float64, np.float16, ml_dtypes.bfloat16, np.int64, np.int8, np.bool_, ml_dtypes.float8_e4m3fn]
 
@@ -180,7 +180,7 @@ def test_memory_does_not_grow_with_the_model(tmp_path: Path, external: bool) -> 
     path = saved(tmp_path, weights, external=external)
     code = f"""
         import re
-        from bot_onnx.graph.reader import open_model
+        from bot_onnx._onnxfile.reader import open_model
         def peak():
             return int(re.search(r"VmHWM:\\s+(\\d+)", open("/proc/self/status").read())[1]) // 1024
         open_model({str(path)!r}).close()

@@ -12,8 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bot_onnx import api
+from bot_onnx._onnxfile.reader import open_model
 from bot_onnx.errors import GraphError, VerifyError
-from bot_onnx.graph.reader import open_model
 from tests.graphs import GraphBuilder
 
 
@@ -178,7 +178,7 @@ def test_strings_as_input_are_fed(tmp_path: Path) -> None:
 
 def test_messages_name_the_output_not_the_file_descriptor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = saved(tmp_path, perceptron())
-    monkeypatch.setattr(import_module("bot_onnx.verify.trial"), "Runner", _refusing)
+    monkeypatch.setattr(import_module("bot_onnx._verify.trial"), "Runner", _refusing)
     with pytest.raises(VerifyError) as caught:
         api.resize(path, {"width": 0.5}, tmp_path / "half.onnx")
     assert "/proc/" not in str(caught.value) and "half.onnx failed" in str(caught.value)

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bot_onnx._reasons import Reason, Why
+from bot_onnx._report import inspection_json, plain, plan_json, result_json, verify_json
+from bot_onnx._structure import Dim
+from bot_onnx._surgery.proven import Promise
+from bot_onnx._surgery.types import Plan
 from bot_onnx.errors import said
-from bot_onnx.graph.types import Dim
-from bot_onnx.reasons import Reason, Why
-from bot_onnx.report import inspection_json, plain, plan_json, result_json, verify_json
-from bot_onnx.surgery.proven import Promise
-from bot_onnx.surgery.types import Plan
 from tests.report_samples import inspected, plan, report, resized
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bot_onnx.recover.types import Compared, OutputQuality, Recovery, Settings
-from bot_onnx.report import recover_json, recover_report
+from bot_onnx._recover.types import Compared, OutputQuality, Recovery, Settings
+from bot_onnx._report import recover_json, recover_report
 
 RECOVERY = Recovery(
     output=Path("out.onnx"),

@@ -7,9 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from bot_onnx.graph.types import Structure
-from bot_onnx.reasons import Why
-from bot_onnx.report import (
+from bot_onnx._reasons import Why
+from bot_onnx._report import (
     DemoRow,
     demo_report,
     inspect_report,
@@ -19,13 +18,14 @@ from bot_onnx.report import (
     specs_report,
     verify_report,
 )
-from bot_onnx.report.demo_report import percent
-from bot_onnx.report.dims import composition, fixed_reason
-from bot_onnx.report.layout import cell
-from bot_onnx.report.verify_report import verdict
-from bot_onnx.spec import list_specs
-from bot_onnx.surgery.proven import Promise
-from bot_onnx.verify.types import Check, VerifyReport
+from bot_onnx._report.demo_report import percent
+from bot_onnx._report.dims import composition, fixed_reason
+from bot_onnx._report.layout import cell
+from bot_onnx._report.verify_report import verdict
+from bot_onnx._structure import Structure
+from bot_onnx._surgery.proven import Promise
+from bot_onnx._target import list_specs
+from bot_onnx._verify.types import Check, VerifyReport
 from tests.report_samples import inspected, plan, report, resized, row, text
 from tests.spec_structures import gpt2, llama, structure, vit
 

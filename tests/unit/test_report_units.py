@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bot_onnx.report import units
+from bot_onnx._report import units
 
 FACTORS = {"": 1, "k": 1e3, "M": 1e6, "B": 1e9, "T": 1e12}
 

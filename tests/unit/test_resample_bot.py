@@ -13,9 +13,9 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from bot_onnx._resample import get_method, make_options, operator
+from bot_onnx._stack.types import Axis, StackTask
 from bot_onnx.errors import ResampleError
-from bot_onnx.resample import get_method, make_options, operator
-from bot_onnx.stack.types import Axis, StackTask
 
 RNG = np.random.default_rng(7)
 

@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bot_onnx.resample import get_method, make_options
-from bot_onnx.stack.types import Axis, StackTask
+from bot_onnx._resample import get_method, make_options
+from bot_onnx._stack.types import Axis, StackTask
 
 RNG = np.random.default_rng(11)
 EPS = 1e-5

@@ -8,9 +8,9 @@ import array_api_strict
 import numpy as np
 import pytest
 
-from bot_onnx.resample import axis_matrix, operator
-from bot_onnx.resample.details import robust_spread
-from bot_onnx.resample.growth import LAWS, grow, growth_matrix, sum_copies
+from bot_onnx._resample import axis_matrix, operator
+from bot_onnx._resample.details import robust_spread
+from bot_onnx._resample.growth import LAWS, grow, growth_matrix, sum_copies
 from tests.method_runs import concat, leaf, product, run, task
 
 RNG = np.random.default_rng(3)

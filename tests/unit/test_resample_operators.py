@@ -16,14 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from bot_onnx.resample import banded
-from bot_onnx.resample.banded import MIDDLE_ROWS, MOST_WORK, Piece, block_rows, pieces_of
-from bot_onnx.resample.boundary import BoundaryMode
-from bot_onnx.resample.filters import Form
-from bot_onnx.resample.operators import Filters, LeafOperator
-from bot_onnx.resample.parallel import share, thread_count
-from bot_onnx.resample.width import WidthTransform
-from bot_onnx.stack.types import Axis, StackTask
+from bot_onnx._resample import banded
+from bot_onnx._resample.banded import MIDDLE_ROWS, MOST_WORK, Piece, block_rows, pieces_of
+from bot_onnx._resample.boundary import BoundaryMode
+from bot_onnx._resample.filters import Form
+from bot_onnx._resample.operators import Filters, LeafOperator
+from bot_onnx._resample.parallel import share, thread_count
+from bot_onnx._resample.width import WidthTransform
+from bot_onnx._stack.types import Axis, StackTask
 
 FORMS: tuple[Form, ...] = ("unit", "sqrt", "dual")
 MODES: tuple[BoundaryMode, ...] = ("periodization", "symmetric", "zero", "reflect", "smooth")
@@ -224,7 +224,7 @@ def test_other_settings_mean_the_usable_processors(value: str, monkeypatch: pyte
 
 FORKED = """
 import os, numpy as np
-from bot_onnx.resample.operators import LeafOperator
+from bot_onnx._resample.operators import LeafOperator
 x = np.ones((64, 256, 64), np.float32)
 leaf = LeafOperator("db2", 256, 128, "unit")
 first = leaf.apply(x, np)

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-import bot_onnx.resample
+import bot_onnx._resample
+from bot_onnx._resample import all_methods, get_method, make_options, operator
 from bot_onnx.errors import ResampleError
-from bot_onnx.resample import all_methods, get_method, make_options, operator
 
 
 def test_methods_are_found_and_described() -> None:
@@ -65,5 +65,5 @@ def test_operator_refusals() -> None:
 
 def test_no_public_name_is_that_of_a_submodule() -> None:
     """Importing the submodule would put it in the name's place."""
-    submodules = {info.name for info in pkgutil.iter_modules(bot_onnx.resample.__path__)}
-    assert not submodules.intersection(bot_onnx.resample.__all__)
+    submodules = {info.name for info in pkgutil.iter_modules(bot_onnx._resample.__path__)}
+    assert not submodules.intersection(bot_onnx._resample.__all__)

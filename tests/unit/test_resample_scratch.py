@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bot_onnx._resample import get_method, make_options
+from bot_onnx._stack.types import Axis, StackTask
 from bot_onnx.errors import ResampleError
-from bot_onnx.resample import get_method, make_options
-from bot_onnx.stack.types import Axis, StackTask
 
 
 def task(kind: str, shape: tuple[int, ...], **more: Any) -> StackTask:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bot_onnx.checkpoint.scopes import Scopes, called_again
+from bot_onnx._checkpoint.scopes import Scopes, called_again
 
 
 def learned(*seen: tuple[str, str], also: tuple[str, ...] = ()) -> Scopes:

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from onnx import numpy_helper
 
 import bot_onnx
-from bot_onnx.graph.closed_forms import compute
-from bot_onnx.graph.sinusoids import Sinusoids, recognise_sinusoids
+from bot_onnx._patterns.closed_forms import compute
+from bot_onnx._patterns.sinusoids import Sinusoids, recognise_sinusoids
 from tests.graphs import GraphBuilder, save
 
 

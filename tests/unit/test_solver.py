@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
+from bot_onnx._reasons import Why
+from bot_onnx._structure import Dim, Structure, TensorKind
+from bot_onnx._target import Solution, TargetSpec, solve
 from bot_onnx.errors import DimError, GraphError, SpecError
-from bot_onnx.graph.types import Dim, Structure, TensorKind
-from bot_onnx.reasons import Why
-from bot_onnx.spec import Solution, TargetSpec, solve
 from tests.spec_structures import bert, gpt2, llama, structure, tied, vit
 
 

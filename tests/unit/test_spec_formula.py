@@ -6,10 +6,10 @@ import math
 
 import pytest
 
+from bot_onnx._structure import Dim, Structure
+from bot_onnx._target import evaluate, size_names
+from bot_onnx._target.formula import names_in
 from bot_onnx.errors import SpecError
-from bot_onnx.graph.types import Dim, Structure
-from bot_onnx.spec import evaluate, size_names
-from bot_onnx.spec.formula import names_in
 
 
 @pytest.mark.parametrize(

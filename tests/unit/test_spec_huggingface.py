@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from bot_onnx._target import TargetSpec
 from bot_onnx.errors import SpecError
-from bot_onnx.spec import TargetSpec
 
 BERT = {
     "model_type": "bert",

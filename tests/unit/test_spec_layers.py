@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
+from bot_onnx._reasons import Reason, Why
+from bot_onnx._structure import Chain, Dim, Stack, Structure
+from bot_onnx._target import TargetSpec, solve
 from bot_onnx.errors import SpecError, said
-from bot_onnx.graph.types import Chain, Dim, Stack, Structure
-from bot_onnx.reasons import Reason, Why
-from bot_onnx.spec import TargetSpec, solve
 
 
 def graph(*chains: Chain, attention: str | None = None) -> Structure:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from bot_onnx._target import SpecSummary, TargetSpec, library, list_specs, show_spec, spec_schema
 from bot_onnx.errors import SpecError
-from bot_onnx.spec import SpecSummary, TargetSpec, library, list_specs, show_spec, spec_schema
 
 TABLE = {"ti": (3, 192, 3), "s": (6, 384, 6), "b": (12, 768, 12), "l": (24, 1024, 16)}
 FAMILIES = {"bert": "ti s b l", "deit": "ti s b l", "gpt": "s b", "roberta": "s b"}

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from bot_onnx._target import TargetSpec, parse_assignments, parse_layers
+from bot_onnx._target.reader import MAX_BYTES
 from bot_onnx.errors import SpecError
-from bot_onnx.spec import TargetSpec, parse_assignments, parse_layers
-from bot_onnx.spec.reader import MAX_BYTES
 
 
 def test_every_key_is_read_and_survives_json() -> None:

@@ -10,7 +10,7 @@ import onnxruntime
 from onnx import helper, numpy_helper
 
 import bot_onnx
-from bot_onnx.graph.types import Dim
+from bot_onnx._structure import Dim
 from tests.graphs import GraphBuilder, save
 
 ONES = np.ones(8, np.float32)

@@ -7,8 +7,8 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from bot_onnx.graph.analysis import analyse
-from bot_onnx.graph.baked_lengths import baked_lengths
+from bot_onnx._analysis.passes import analyse
+from bot_onnx._runs.baked_lengths import baked_lengths
 from tests.graphs import GraphBuilder
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from bot_onnx import errors
+from bot_onnx._reasons import Reason, Why
+from bot_onnx._structure import Role
 from bot_onnx.errors import said
-from bot_onnx.graph.types import Role
-from bot_onnx.reasons import Reason, Why
 
 PACKAGE = Path(errors.__file__).parent
 MODULES = sorted(PACKAGE.rglob("*.py"))

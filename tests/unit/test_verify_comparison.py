@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from onnx import TensorProto, helper
 
-from bot_onnx.verify import Check, OutputComparison, VerifyReport, verify_model
-from bot_onnx.verify.comparison import cosine_sum, divergence_sum
+from bot_onnx._verify import Check, OutputComparison, VerifyReport, verify_model
+from bot_onnx._verify.comparison import cosine_sum, divergence_sum
 from tests.verify_models import save, save_constant, save_linear, save_lookup
 
 RNG = np.random.default_rng(5)

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from bot_onnx.graph.inputs import input_specs
-from bot_onnx.verify.feeding import batches, candidate_shapes, index_ranges
+from bot_onnx._runs.inputs import input_specs
+from bot_onnx._verify.feeding import batches, candidate_shapes, index_ranges
 from tests.verify_models import save_bert, save_lookup
 
 

@@ -11,13 +11,13 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from bot_onnx._onnxfile.reader import open_model
+from bot_onnx._structure import Structure
+from bot_onnx._target import TargetSpec
+from bot_onnx._verify import Expected, VerifyReport, expected_from_spec, raise_unless_passed, verify_model
+from bot_onnx._verify import runner as runner_module
+from bot_onnx._verify.runner import Runner
 from bot_onnx.errors import GraphError, MissingRuntimeError, VerifyError
-from bot_onnx.graph.reader import open_model
-from bot_onnx.graph.types import Structure
-from bot_onnx.spec import TargetSpec
-from bot_onnx.verify import Expected, VerifyReport, expected_from_spec, raise_unless_passed, verify_model
-from bot_onnx.verify import runner as runner_module
-from bot_onnx.verify.runner import Runner
 from tests.verify_models import change, save, save_bert, save_constant, save_linear
 
 RNG = np.random.default_rng(9)

@@ -7,14 +7,14 @@ from dataclasses import replace
 
 import pytest
 
+from bot_onnx._analysis.passes import analyse
+from bot_onnx._onnxfile.reader import Source, open_model
+from bot_onnx._reasons import Reason, Why
+from bot_onnx._structure import Chain, Structure
+from bot_onnx._target import TargetSpec
+from bot_onnx._verify import Check, Expected, expected_from_spec
+from bot_onnx._verify.prediction import check_prediction
 from bot_onnx.errors import SpecError
-from bot_onnx.graph.analysis import analyse
-from bot_onnx.graph.reader import Source, open_model
-from bot_onnx.graph.types import Chain, Structure
-from bot_onnx.reasons import Reason, Why
-from bot_onnx.spec import TargetSpec
-from bot_onnx.verify import Check, Expected, expected_from_spec
-from bot_onnx.verify.prediction import check_prediction
 from tests.verify_models import save_bert
 
 ROLES = {

@@ -12,10 +12,10 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
+from bot_onnx._resample import operator
+from bot_onnx._surgery.provenance import read_lineage, unpromised
+from bot_onnx._verify import Check, VerifyReport, raise_unless_passed, verify_model
 from bot_onnx.errors import VerifyError
-from bot_onnx.resample import operator
-from bot_onnx.surgery.lineage import read_lineage, unpromised
-from bot_onnx.verify import Check, VerifyReport, raise_unless_passed, verify_model
 from tests.verify_models import composite, leaf, save, save_constant, save_linear, save_lookup, say_made_from
 
 RNG = np.random.default_rng(11)
@@ -76,8 +76,8 @@ def test_options_and_method_say_which_operator(tmp_path: Path) -> None:
     for told in ({"options": {"wavelet": "db2"}}, {"method": "front"}, {"method": "net2net", "seed": 5}):
         method, options = told.get("method", "bot"), told.get("options", {})
         if method == "net2net":  # draws its copies by the seed and the dim
-            from bot_onnx.resample.mapping import duplicate
-            from bot_onnx.stack.types import Axis
+            from bot_onnx._resample.mapping import duplicate
+            from bot_onnx._stack.types import Axis
 
             index = duplicate(Axis("leaf", 4, 8, dim="d0"), "random", 5)
             grown = WEIGHT[:, index]

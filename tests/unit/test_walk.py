@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 import pytest
 
-from bot_onnx.ops.walk import backward, behind, forward, producer_chain, uses
+from bot_onnx._ops.walk import backward, behind, forward, producer_chain, uses
 
 
 @pytest.fixture

@@ -21,12 +21,11 @@ import onnxruntime  # type: ignore[import-untyped]
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from bot_onnx._onnxfile import atomic_output, byte_layout, data_files
+from bot_onnx._onnxfile.reader import open_model
+from bot_onnx._onnxfile.scratch import Scratch
+from bot_onnx._onnxfile.writer import TensorSlot, check_output, layout, write_model
 from bot_onnx.errors import GraphError, OutputError
-from bot_onnx.graph import data_files
-from bot_onnx.graph.reader import open_model
-from bot_onnx.surgery import framing, staging
-from bot_onnx.surgery.scratch import Scratch
-from bot_onnx.surgery.writer import TensorSlot, check_output, layout, write_model
 
 Arrays = dict[str, np.ndarray]
 
@@ -69,7 +68,7 @@ def slots(arrays: Arrays) -> list[TensorSlot]:
     return [TensorSlot(name, ir.DataType.from_numpy(array.dtype), array.shape) for name, array in arrays.items()]
 
 
-def write(path: Path, arrays: Arrays | None = None, **options: object) -> framing.Layout:
+def write(path: Path, arrays: Arrays | None = None, **options: object) -> byte_layout.Layout:
     arrays = weights() if arrays is None else arrays
     return write_model(structure(), slots(arrays), reversed(arrays.items()), path, **options)  # type: ignore[arg-type]
 
@@ -87,8 +86,8 @@ def pair(folder: Path, external: bool = True) -> list[str]:
 def either(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """With and without files that have no name until they are published."""
     if request.param == "named":
-        monkeypatch.setattr(staging, "_can_be_anonymous", lambda folder: False)
-    elif not staging._can_be_anonymous(tmp_path):
+        monkeypatch.setattr(atomic_output, "_can_be_anonymous", lambda folder: False)
+    elif not atomic_output._can_be_anonymous(tmp_path):
         pytest.skip("the temporary folder's file system cannot hold anonymous files")
     return str(request.param)
 
@@ -155,12 +154,12 @@ def test_too_large_for_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     arrays = weights()
     inline = layout(structure(), slots(arrays), "out.onnx")
     assert inline.data_name is None
-    monkeypatch.setattr(framing, "INLINE_LIMIT", inline.model_bytes - 1)
+    monkeypatch.setattr(byte_layout, "INLINE_LIMIT", inline.model_bytes - 1)
     name = write(tmp_path / "out.onnx").data_name
     assert name is not None and re.fullmatch(r"out\.onnx\.[0-9a-f]{12}\.data", name)
     assert name != data_files.data_name("out.onnx", data_files.UNKNOWN)
     onnx.checker.check_model(tmp_path / "out.onnx", full_check=True)
-    monkeypatch.setattr(framing, "INLINE_LIMIT", 100)
+    monkeypatch.setattr(byte_layout, "INLINE_LIMIT", 100)
     with pytest.raises(OutputError, match="choose a smaller target"):
         layout(structure(), slots(arrays), "out.onnx")
 
@@ -221,14 +220,14 @@ def test_any_exception_leaves_the_folder_as_it_was(
         if when == "verify":
             raise error
 
-    def fails_for_the_model(file: staging.StagedFile, *, force: bool) -> None:
+    def fails_for_the_model(file: atomic_output.StagedFile, *, force: bool) -> None:
         if file.target == path:
             raise error
         original(file, force=force)
 
     if when == "publish":
-        original: Callable[..., None] = staging.StagedFile.place
-        monkeypatch.setattr(staging.StagedFile, "place", fails_for_the_model)
+        original: Callable[..., None] = atomic_output.StagedFile.place
+        monkeypatch.setattr(atomic_output.StagedFile, "place", fails_for_the_model)
     with pytest.raises(error):
         write_model(structure(), slots(arrays), produce(), path, external=external, force=force, before_publish=verify)
     assert listing(tmp_path) == before
@@ -288,7 +287,7 @@ def killed_write(path: Path, external: bool, stage: str) -> None:
 @pytest.mark.parametrize("following", ["same", "other"])
 def test_a_killed_write_leaves_nothing_that_stays(tmp_path: Path, following: str) -> None:
     path = tmp_path / "out.onnx"
-    anonymous = staging._can_be_anonymous(tmp_path)
+    anonymous = atomic_output._can_be_anonymous(tmp_path)
     killed_write(path, False, "produce")
     assert not anonymous or listing(tmp_path) == {}
     killed_write(path, True, "verify")  # both files need a name for a while here

@@ -9,8 +9,8 @@ import onnx
 import pytest
 
 import bot_onnx
+from bot_onnx._reasons import Why
 from bot_onnx.errors import DimError
-from bot_onnx.reasons import Why
 from tests.graphs import GraphBuilder, save
 
 

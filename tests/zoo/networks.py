@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bot_onnx.recover.extras import import_torchvision
+from bot_onnx._recover.extras import import_torchvision
 from tests.zoo.architectures import ARCHITECTURES, CLASSES, IMAGE, PATCH, ROBERTA_PAD, Built, Size, feeds
 from tests.zoo.timm_import import import_timm
 

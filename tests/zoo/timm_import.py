@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from bot_onnx.recover.extras import import_torchvision
+from bot_onnx._recover.extras import import_torchvision
 
 
 def import_timm() -> None:

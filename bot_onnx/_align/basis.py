@@ -1,0 +1,196 @@
+"""The basis that the stream is turned into: eigenvectors of what the weights read from it and write into it.
+
+G = Σ w · C XᵀX C / ‖X‖², with C = I - 11ᵀ/h where the norms take the mean off (LayerNorm) and C = I where they do not
+(RMSNorm). X runs over the layers' readers and writers (w = 1 each, queries, keys and values apart), what the stream
+starts from (w = 6L for L layers: token embeddings with their mean over the vocabulary taken off, or the embedding of
+patches), tables of positions (0.6L together) and heads not tied to an embedding (L each).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bot_onnx._align.axes import ranges
+from bot_onnx._align.folding import Folding, refusal
+from bot_onnx._align.types import AnyArray, Tensors
+from bot_onnx._structure import Role, Stack, Structure
+
+Floats = NDArray[np.float64]
+Indices = NDArray[np.intp]
+Step = Callable[[str], None]
+
+START_WEIGHT, TABLE_WEIGHT = 6.0, 0.6
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What the stream is turned by.
+
+    Attributes:
+        write: R, float64 ``[target, source]``: x becomes R x. read: R_in of the same shape: a reader W becomes W R_inᵀ.
+        share: ρ, the share of the moments' trace that R keeps.
+        centred: R drops the mean, which nothing sees.
+    """
+
+    write: Floats
+    read: Floats
+    share: float
+    centred: bool
+
+    @property
+    def scale(self) -> float:
+        """√(ρ h_s / h_t): what a norm of the turned stream must multiply by.
+
+        The turned stream has ρ of the energy in h_t channels, so that its norm divides by √(ρ h_s / h_t) times what
+        the source's divides by.
+        """
+        target, source = self.write.shape
+        return float(np.sqrt(self.share * source / target))
+
+
+def weight_moments(structure: Structure, folding: Folding, tensors: Tensors, step: Step) -> Floats:
+    """G without C, ``[hidden, hidden]``: gathered over the weights."""
+    source = structure.dims[folding.hidden].size
+    gram = np.zeros((source, source))
+    for name, rows, weight in _weighted(structure, folding, tensors):
+        gram += weight * _gram(rows)
+        step(name)
+    return gram
+
+
+def find_basis(
+    moments: Floats, target: int, *, centred: bool, keeps_mean: bool = False, pinned: Indices | None = None
+) -> Basis:
+    """Leading eigenvectors of second moments ``[hidden, hidden]``: of the weights, or of the stream on data.
+
+    On the n channels that are not pinned, which become t: R = R_in = Qᵀ; where the norms take the mean off R = B Qᵀ: Q
+    then has t - 1 columns, all orthogonal to 1, and B, of orthonormal columns with 1ᵀB = 0, brings them to t channels
+    whose mean is 0. Where something sees the mean, R = B Qᵀ + a v uᵀ and R_in = B Qᵀ + v uᵀ / a, with u = 1/√n,
+    v = 1/√t and a = √(n/t), so that the sum over the channels is what it was, pinned ones counted in.
+
+    Args:
+        moments: ``[hidden, hidden]``.
+        target: channels afterwards, more than are pinned.
+        centred: the norms take the mean off.
+        keeps_mean: something besides them sees it.
+        pinned: channels that stay as they are, at the first places.
+
+    Raises:
+        ResampleError: weights that are not finite.
+    """
+    if not np.isfinite(moments).all():
+        raise refusal("some of its weights are NaN or infinite")
+    source = len(moments)
+    fixed = np.zeros(0, dtype=np.intp) if pinned is None else pinned
+    rest = np.setdiff1d(np.arange(source), fixed)
+    inner, places = moments[np.ix_(rest, rest)], target - len(fixed)
+    turn, kept, whole = _leading(inner, places, centred=centred)
+    pinned_share = float(np.trace(moments[np.ix_(fixed, fixed)]))
+    total = whole + pinned_share
+    share = (kept + pinned_share) / total if total > 0 else 1.0
+    write, read = np.zeros((target, source)), np.zeros((target, source))
+    for row, channel in enumerate(fixed):
+        write[row, channel] = read[row, channel] = 1.0
+    mean = np.outer(np.full(places, places**-0.5), np.full(len(rest), len(rest) ** -0.5)) if keeps_mean else 0.0
+    stretch = np.sqrt(len(rest) / places)
+    write[len(fixed) :, rest] = turn + stretch * mean if centred else turn
+    read[len(fixed) :, rest] = turn + mean / stretch if centred else turn
+    return Basis(write, read, min(share, 1.0), centred and not keeps_mean)
+
+
+def _leading(moments: Floats, places: int, *, centred: bool) -> tuple[Floats, float, float]:
+    """Qᵀ or B Qᵀ ``[places, n]``, and what it keeps of the trace (mean taken off where ``centred``), and the trace."""
+    gram, size = moments, len(moments)
+    if centred:
+        gram = gram - gram.mean(axis=0)
+        gram -= gram.mean(axis=1, keepdims=True)
+    trace = float(np.trace(gram))
+    if centred:
+        gram = gram - (1.0 + trace) / size  # the mean's direction comes last, whatever else is empty
+    values, vectors = np.linalg.eigh((gram + gram.T) / 2)
+    count = places - 1 if centred else places
+    leading = _signed(vectors[:, ::-1][:, :count])
+    turn = centred_basis(places) @ leading.T if centred else leading.T
+    return np.ascontiguousarray(turn), float(values[::-1][:count].clip(0).sum()), trace
+
+
+def centred_basis(size: int) -> Floats:
+    """B: ``[size, size - 1]``, orthonormal columns that sum to 0; the reflection that takes e₀ to 1/√size, less e₀."""
+    mirror = np.full(size, -1.0 / np.sqrt(size))
+    mirror[0] += 1.0
+    reflection = np.eye(size) - 2.0 * np.outer(mirror, mirror) / np.dot(mirror, mirror)
+    return np.ascontiguousarray(reflection[:, 1:])
+
+
+def _signed(vectors: Floats) -> Floats:
+    """Eigenvectors with their largest component positive, so that the result depends on the weights alone."""
+    largest = np.abs(vectors).argmax(axis=0)
+    signs = np.sign(vectors[largest, np.arange(vectors.shape[1])])
+    return vectors * np.where(signs == 0, 1.0, signs)
+
+
+def _gram(rows: AnyArray) -> Floats:
+    """XᵀX / ‖X‖² of ``[n, hidden]``."""
+    energy = float(np.vdot(rows, rows))
+    return np.asarray(rows.T @ rows, dtype=np.float64) / energy if energy > 0 else np.zeros((rows.shape[1],) * 2)
+
+
+def _weighted(structure: Structure, folding: Folding, tensors: Tensors) -> Iterator[tuple[str, AnyArray, float]]:
+    """Every X with its weight."""
+    layers = sum(chain.count for chain in structure.chains)
+    starts: list[tuple[Stack, str]] = []
+    tables: list[tuple[Stack, str]] = []
+    for stack in structure.stacks:
+        if stack.twin_of is not None or folding.hidden not in stack.axes or stack.kind not in _PATTERNS:
+            continue
+        for name in stack.tensors:
+            if stack.kind == "table" or (stack.kind == "embedding" and not _is_token_table(structure, stack)):
+                tables.append((stack, name))
+            elif stack.chain is not None:
+                for rows in _pieces(structure, stack, folding, folding.read(name, tensors)):
+                    yield name, rows, 1.0
+            elif folding.reads(name):
+                yield name, _rows(stack, folding, folding.read(name, tensors)), float(layers)
+            else:
+                starts.append((stack, name))
+    for stack, name in starts:
+        rows = _rows(stack, folding, folding.read(name, tensors))
+        if stack.kind == "embedding":
+            rows = rows - rows.mean(axis=0)
+        yield name, rows, START_WEIGHT * layers / len(starts)
+    if tables:
+        together = [_rows(stack, folding, folding.read(name, tensors)) for stack, name in tables]
+        yield tables[0][1], np.concatenate(together), TABLE_WEIGHT * layers
+
+
+_PATTERNS = frozenset({"matrix", "kernel", "embedding", "table"})
+
+
+def _is_token_table(structure: Structure, stack: Stack) -> bool:
+    dim = stack.axes[0]
+    return dim is not None and structure.dims[dim].role == Role.VOCAB
+
+
+def _rows(stack: Stack, folding: Folding, array: AnyArray, axis: int | None = None) -> AnyArray:
+    """``[n, hidden]``."""
+    place = stack.axes.index(folding.hidden) if axis is None else axis
+    return np.moveaxis(array, place, -1).reshape(-1, array.shape[place])
+
+
+def _pieces(structure: Structure, stack: Stack, folding: Folding, array: AnyArray) -> Iterator[AnyArray]:
+    """A layer's matrix, once per axis along hidden, the parts of its other axis (queries, keys, values) apart."""
+    for axis, dim in enumerate(stack.axes):
+        if dim != folding.hidden:
+            continue
+        other = next((i for i, d in enumerate(stack.axes) if i != axis and d is not None), None)
+        identity = stack.axes[other] if other is not None else None
+        if other is None or identity is None:
+            yield _rows(stack, folding, array, axis)
+            continue
+        for part in ranges(structure, identity):
+            index = [part if i == other else slice(None) for i in range(array.ndim)]
+            yield _rows(stack, folding, array[tuple(index)], axis)

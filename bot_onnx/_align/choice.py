@@ -1,0 +1,116 @@
+"""Choose an alignment and carry it out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bot_onnx._align.calibration import Calibration
+from bot_onnx._align.gram import sum_of_squares
+from bot_onnx._align.permutable_dims import find_freedom
+from bot_onnx._align.permute import Permutation
+from bot_onnx._align.rotate import Rotation
+from bot_onnx._align.select import Selection
+from bot_onnx._align.stream_walk import find_stream
+from bot_onnx._align.types import KINDS, Aligned, Alignment, AnyArray, Facts, Kind, Progress, Tensors
+from bot_onnx._analysis.passes import Analysis
+from bot_onnx._runs.sample_arrays import Samples
+from bot_onnx._structure import Role, Structure
+from bot_onnx.errors import ResampleError
+
+
+def find_facts(analysis: Analysis, samples: Samples | None = None) -> Facts:
+    """What alignments need to know of a graph. To be asked before a resize changes the graph.
+
+    Args:
+        analysis: of the source.
+        samples: to look at its residual stream on, where it has one.
+    """
+    stream = find_stream(analysis)
+    calibration = None if samples is None else Calibration(analysis.model, stream, samples)
+    return Facts(find_freedom(analysis), stream, calibration)
+
+
+class Unaligned(Alignment):
+    """The source as it is."""
+
+    kind: Kind = "none"
+
+    def __init__(self, structure: Structure, notes: tuple[str, ...] = ()) -> None:
+        self.structure, self.notes = structure, notes
+
+    def align(self, tensors: Tensors, progress: Progress | None = None) -> Aligned:
+        """Nothing is looked at."""
+        return _Plain(tensors)
+
+
+class _Plain(Aligned):
+    def __init__(self, tensors: Tensors) -> None:
+        self._tensors = tensors
+
+    def read(self, name: str) -> AnyArray:
+        return self._tensors[name].numpy()
+
+    def whole_energy(self, name: str) -> float:
+        return sum_of_squares(self.read(name))
+
+
+def plan_alignment(kind: Kind, structure: Structure, sizes: Mapping[str, int], facts: Facts) -> Alignment:
+    """Decide on an alignment; no weight is read.
+
+    Args:
+        kind: ``none``; ``permute``: reorder the indices of dims that shrink so that neighbours are alike; ``select``:
+            keep heads and neurons by their norms; ``rotate``: that, and turn the residual stream into the eigenbasis of
+            what reads and writes it; ``auto``: none where no leaf shrinks, permute where hidden does not, rotate where
+            hidden shrinks and it is possible whatever the weights are, else select.
+        structure: of the source.
+        sizes: target size per dim id.
+        facts: of the source's graph.
+
+    Raises:
+        ResampleError: an unknown kind, a network that cannot be rotated, or samples that nothing would be done with;
+            the message says why.
+    """
+    if kind not in KINDS:
+        raise ResampleError(f"no alignment '{kind}'; there are: {', '.join(KINDS)}")
+    chosen = _planned(kind, structure, sizes, facts)
+    if facts.calibration is not None and chosen.kind != "rotate":
+        why = chosen.notes[0] if kind == "auto" and chosen.notes else f"this one is '{chosen.kind}'"
+        raise ResampleError(f"calibration samples serve alignment 'rotate', of a hidden size that shrinks: {why}")
+    return chosen
+
+
+def _planned(kind: Kind, structure: Structure, sizes: Mapping[str, int], facts: Facts) -> Alignment:
+    if kind == "none":
+        return Unaligned(structure)
+    if kind == "rotate":
+        return Rotation(structure, sizes, facts)
+    if kind == "select":
+        return Selection(structure, sizes, facts.freedom)
+    if kind == "permute":
+        return Permutation(structure, sizes, facts.freedom)
+    shrinking = {d.id for d in structure.dims.values() if not d.parts and sizes.get(d.id, d.size) < d.size}
+    if not shrinking:
+        return Unaligned(structure)
+    if not any(structure.dims[leaf].role == Role.HIDDEN for leaf in shrinking):
+        return Permutation(structure, sizes, facts.freedom)
+    try:
+        return Rotation(structure, sizes, facts)
+    except ResampleError as refusal:
+        # Reordering takes a second a layer on wide networks, and gains little more than choosing does.
+        notes = (f"Not rotated: {refusal}",)
+        selection = Selection(structure, sizes, facts.freedom, notes)
+        return selection if selection.chooses else Unaligned(structure, notes)
+
+
+def align(alignment: Alignment, tensors: Tensors, progress: Progress | None = None) -> Aligned:
+    """Look at the weights and align them.
+
+    Args:
+        alignment: from :func:`plan_alignment`.
+        tensors: the source's tensors by name; read one at a time, and again by :meth:`Aligned.read`.
+        progress: called with (what is being looked at, steps done, steps in all).
+
+    Raises:
+        ResampleError: the weights do not admit it; the message names the tensor.
+    """
+    return alignment.align(tensors, progress)

@@ -1,0 +1,109 @@
+"""How norms and readers follow a turn of the stream.
+
+With R (what is written becomes R x), R_in (a reader W becomes W R_inᵀ), s = √(ρ h_s / h_t) and a norm
+y = γ∘x̂ + β, whose turned self is y' = γ'∘x̂' + β':
+
+    readers      W' = s · W diag(γ) R_inᵀ diag(1/γ'),   b' = b + W β - W' β'
+    folded       γ' = s,   β' = 0, or R (β/γ) where a reader has no bias of its own to take β in
+    followed     γ' = s · (R∘R_in) γ,   β' = R β
+
+Folded norms are exact. Where a norm's result is the stream itself, or a tied head reads it, one number per channel
+must do for R diag(γ) R_inᵀ: exact where γ is one number, and near where channels of like γ are mixed. Channels whose γ
+stands out are therefore pinned: R leaves them alone (:func:`outliers`).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bot_onnx._align.basis import Basis, Floats, Indices
+from bot_onnx._align.folding import Folding, Norm
+from bot_onnx._align.types import AnyArray, Tensors
+
+#: A channel is pinned where log(γ / median γ) is further from 0 than this in any of the norms on the stream.
+OUTLIER = 0.5
+_MOST = 4  #: at most one in so many of the target's channels is pinned
+_LEAST = 1e-3  #: a scale below this share of the median is taken for it where something is divided by it
+
+
+def outliers(folding: Folding, tensors: Tensors, target: int) -> Indices:
+    """Channels to pin, in order: those whose scale in the norms on the stream stands out most."""
+    norms = folding.standing
+    if not norms:
+        return np.zeros(0, dtype=np.intp)
+    logs = []
+    tiny = 1e-300
+    for norm in norms:
+        sizes = np.maximum(np.abs(_vector(tensors, norm.scale)), tiny)
+        logs.append(np.log(sizes / max(float(np.median(sizes)), tiny)))
+    deviation = np.abs(logs).max(axis=0)
+    found = np.argsort(-deviation, kind="stable")[: target // _MOST]
+    return np.sort(found[deviation[found] > OUTLIER])
+
+
+class Following:
+    """The norms' parameters in the turned stream, and what their readers become."""
+
+    def __init__(self, folding: Folding, basis: Basis, tensors: Tensors) -> None:
+        self._folding, self._basis, self._tensors = folding, basis, tensors
+        self._scales = {norm.scale: self._scale(norm) for norm in folding.norms.values()}
+        self._biases = {norm.bias: self._bias(norm) for norm in folding.norms.values() if norm.bias is not None}
+        #: Scale of a norm -> β - γ∘R_inᵀ(s β'/γ'): what is left of its bias for the readers' own.
+        self.left = {
+            norm.scale: _vector(tensors, norm.bias)
+            - _vector(tensors, norm.scale) * (self.reading(norm).T @ self._biases[norm.bias])
+            for norm in folding.norms.values()
+            if norm.bias is not None
+        }
+
+    def parameter(self, name: str) -> AnyArray | None:
+        """Scale or bias of a norm, ``[target]``, a layer scale (1); None for every other tensor."""
+        if name in self._folding.layer_scales:
+            return np.ones(len(self._basis.write))
+        found = self._scales.get(name)
+        return self._biases.get(name) if found is None else found
+
+    def reading(self, norm: Norm | None) -> Floats:
+        """diag(s/γ') R_in ``[target, source]``: what turns a reader of a norm, or (None) of the stream itself."""
+        if norm is None:
+            return self._basis.read
+        return self._basis.scale / _bounded(self._scales[norm.scale])[:, None] * self._basis.read
+
+    def _scale(self, norm: Norm) -> Floats:
+        basis = self._basis
+        if not norm.follows:
+            return np.full(len(basis.write), basis.scale)
+        weights = basis.write * basis.read
+        gamma = _vector(self._tensors, norm.scale)
+        followed: Floats = basis.scale * (weights @ gamma) / weights.sum(axis=1)
+        return followed
+
+    def _bias(self, norm: Norm) -> Floats:
+        basis = self._basis
+        beta = _vector(self._tensors, norm.bias or "")
+        if not norm.follows:
+            if not norm.homeless:
+                return np.zeros(len(basis.write))
+            beta = beta / _bounded(_vector(self._tensors, norm.scale))
+        turned: Floats = basis.write @ beta
+        return turned
+
+
+def keeps_mean(folding: Folding, tensors: Tensors) -> bool:
+    """Whether anything but centring norms sees the mean over the channels: the stream's, or that of a norm's result."""
+    if folding.shown or folding.raw or folding.standing:
+        return True
+    scales = {norm.scale for norm in (*folding.tied, *(norm for norm in folding.norms.values() if norm.homeless))}
+    biases = [bias for scale in scales if (bias := folding.norms[scale].bias) is not None]
+    return any(np.any(_vector(tensors, bias)) for bias in biases)
+
+
+def _vector(tensors: Tensors, name: str) -> Floats:
+    vector: Floats = tensors[name].numpy().astype(np.float64).ravel()
+    return vector
+
+
+def _bounded(scales: Floats) -> Floats:
+    """Scales that can be divided by: none nearer to 0 than a small share of their median."""
+    least = _LEAST * max(float(np.median(np.abs(scales))), 1e-30)
+    return np.where(np.abs(scales) < least, np.where(scales < 0, -least, least), scales)

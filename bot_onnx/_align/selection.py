@@ -1,0 +1,203 @@
+"""Keep the heads and neurons that matter most by their norms; the others go.
+
+A head is worth ‖W_o,h W_v,h‖, what it can write for what it can read; a neuron j is worth ‖W2_j‖·√(‖W1_j‖² + b1_j²),
+the product over the maps that make it where there are several (a gate). Norms are those of the folded weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import prod
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bot_onnx._align.axes import Indices, LeafOrder, leaves_of, positions, ranges
+from bot_onnx._align.folding import Folding
+from bot_onnx._align.mobility import Mobility
+from bot_onnx._align.types import AnyArray, Tensors
+from bot_onnx._structure import Role, Stack, Structure
+
+Floats = NDArray[np.float64]
+_HEAD_ROLES = (Role.HEADS, Role.KV_HEADS, Role.GROUP)
+#: Roles of what is chosen from.
+CHOSEN_ROLES = (Role.INTERMEDIATE, *_HEAD_ROLES)
+
+
+@dataclass(frozen=True, slots=True)
+class HeadChoice:
+    """Heads of a chain to choose from: leaves in order (heads, or kv_heads and group), and where their worth is read.
+
+    Attributes:
+        values: stack of W_v, and the piece of its axis that holds values. outputs: stack of W_o.
+    """
+
+    chain: str
+    leaves: tuple[str, ...]
+    values: tuple[Stack, int, slice]
+    outputs: tuple[Stack, int]
+
+
+@dataclass(frozen=True, slots=True)
+class NeuronChoice:
+    """Neurons of a chain to choose from: the stacks (and axes) that make them and those that read them."""
+
+    chain: str
+    leaf: str
+    makers: tuple[tuple[Stack, int], ...]
+    readers: tuple[tuple[Stack, int], ...]
+
+
+Choice = HeadChoice | NeuronChoice
+
+
+def find_choices(structure: Structure, mobile: Mobility) -> tuple[list[Choice], list[str]]:
+    """What a resize lets choose from, and notes on what is left to the resampling method."""
+    choices: list[Choice] = []
+    notes: list[str] = []
+    done: set[str] = set()
+    for dim in structure.dims.values():
+        if dim.id in done or dim.parts or dim.role not in CHOSEN_ROLES or not mobile.shrinks(dim.id):
+            continue
+        choice = _neurons(mobile, dim.id) if dim.role == Role.INTERMEDIATE else _heads(structure, mobile, dim.id)
+        if choice is None:
+            notes.append(f"{dim.name} is resampled, not chosen from: the maps around it are not understood")
+            continue
+        choices.append(choice)
+        done.update(choice.leaves if isinstance(choice, HeadChoice) else (choice.leaf,))
+    return choices, notes
+
+
+def chosen_leaves(choices: list[Choice], mobile: Mobility) -> set[str]:
+    """Leaves that the choices bring to their target size."""
+    leaves = {leaf for c in choices for leaf in (c.leaves if isinstance(c, HeadChoice) else (c.leaf,))}
+    return {leaf for leaf in leaves if mobile.shrinks(leaf)}
+
+
+def _is_free(mobile: Mobility, leaf: str) -> bool:
+    return leaf in mobile.carriers and mobile.bound(leaf) is None and mobile.home(leaf) is not None
+
+
+def _maps(mobile: Mobility, leaf: str, direction: str) -> list[tuple[Stack, int]]:
+    return [
+        (stack, axis)
+        for stack in mobile.carriers[leaf]
+        for axis, dim in enumerate(stack.axes)
+        if dim is not None and leaf in leaves_of(mobile.structure, dim)
+        and stack.kind == "matrix" and stack.directions[axis] == direction
+    ]  # fmt: skip
+
+
+def _neurons(mobile: Mobility, leaf: str) -> NeuronChoice | None:
+    if not _is_free(mobile, leaf):
+        return None
+    makers, readers = _maps(mobile, leaf, "out"), _maps(mobile, leaf, "in")
+    home = mobile.home(leaf)
+    if home is None or not makers or not readers:
+        return None
+    return NeuronChoice(home, leaf, tuple(makers), tuple(readers))
+
+
+def _heads(structure: Structure, mobile: Mobility, leaf: str) -> HeadChoice | None:
+    if not _is_free(mobile, leaf):
+        return None
+    outputs = _maps(mobile, leaf, "in")
+    home = mobile.home(leaf)
+    if len(outputs) != 1 or home is None:
+        return None
+    stack, axis = outputs[0]
+    dim = stack.axes[axis]
+    leaves = tuple(part for part in leaves_of(structure, dim or "") if structure.dims[part].role in _HEAD_ROLES)
+    if len(leaves) > 2 or not all(_is_free(mobile, other) and mobile.home(other) == home for other in leaves):
+        return None
+    values = _value_maps(structure, mobile, leaves)
+    width = structure.dims[dim or ""].size // prod(structure.dims[part].size for part in leaves)
+    if len(values) != 1:
+        return None
+    part = values[0][2]
+    outer = structure.dims[leaves[0]].size
+    if (part.stop - part.start) != outer * width:
+        return None
+    return HeadChoice(home, leaves, values[0], outputs[0])
+
+
+def _value_maps(structure: Structure, mobile: Mobility, leaves: tuple[str, ...]) -> list[tuple[Stack, int, slice]]:
+    """Matrices (and the piece of their axis) that make heads and are neither queries nor keys."""
+    found: list[tuple[Stack, int, slice]] = []
+    for stack, axis in _maps(mobile, leaves[0], "out"):
+        dim = stack.axes[axis]
+        for index, part in enumerate(ranges(structure, dim or "")):
+            if index not in stack.score_parts:
+                found.append((stack, axis, part))
+    return found
+
+
+def choose(
+    structure: Structure, mobile: Mobility, choice: Choice, layer: int, folding: Folding, tensors: Tensors,
+    sizes: Mapping[str, int],
+) -> dict[str, LeafOrder]:  # fmt: skip
+    """Indices to keep in one layer, in their old order."""
+    if isinstance(choice, NeuronChoice):
+        worth = _neuron_worth(structure, choice, layer, folding, tensors)
+        return {choice.leaf: LeafOrder(_largest(worth, sizes[choice.leaf]))}
+    worth = _head_worth(structure, choice, layer, folding, tensors)
+    outer = choice.leaves[0]
+    kept: dict[str, LeafOrder] = {}
+    if mobile.shrinks(outer):
+        kept[outer] = LeafOrder(_largest(worth.sum(axis=1), sizes[outer]))
+    if len(choice.leaves) == 2 and mobile.shrinks(choice.leaves[1]):
+        inner = choice.leaves[1]
+        kept[inner] = LeafOrder(np.stack([_largest(row, sizes[inner]) for row in worth]), given=outer)
+    return kept
+
+
+def _largest(worth: Floats, count: int) -> Indices:
+    """The ``count`` most valuable indices, in their old order; equals go to the lower index."""
+    return np.sort(np.argsort(-worth, kind="stable")[:count])
+
+
+def _neuron_worth(structure: Structure, choice: NeuronChoice, layer: int, folding: Folding, tensors: Tensors) -> Floats:
+    worth: Floats = np.ones(structure.dims[choice.leaf].size)
+    for stack, axis in choice.makers:
+        name = stack.tensors[layer]
+        squares = _row_squares(structure, stack, axis, choice.leaf, folding.read(name, tensors))
+        bias = folding.bias_of(name)
+        if bias is not None:
+            place, _ = folding.places[bias]
+            for bias_axis, dim in enumerate(place.axes):
+                if dim is not None and choice.leaf in leaves_of(structure, dim):
+                    values = folding.read(bias, tensors)
+                    squares = squares + _row_squares(structure, place, bias_axis, choice.leaf, values)
+        worth = worth * np.sqrt(squares)
+    for stack, axis in choice.readers:
+        name = stack.tensors[layer]
+        squares = _row_squares(structure, stack, axis, choice.leaf, folding.read(name, tensors))
+        worth = worth * np.sqrt(squares)
+    return worth
+
+
+def _row_squares(structure: Structure, stack: Stack, axis: int, leaf: str, array: AnyArray) -> Floats:
+    """‖row‖² per index of a leaf."""
+    total: Floats = np.zeros(structure.dims[leaf].size)
+    moved = np.moveaxis(array, axis, 0)
+    for places in positions(structure, stack.axes[axis] or "", (leaf,)):
+        rows = moved[places].reshape(len(places), -1)
+        total = total + np.einsum("nf,nf->n", rows, rows, dtype=np.float64)
+    return total
+
+
+def _head_worth(structure: Structure, choice: HeadChoice, layer: int, folding: Folding, tensors: Tensors) -> Floats:
+    """‖W_o,h W_v,h‖² = Σ (W_o,hᵀW_o,h) ∘ (W_v,h W_v,hᵀ): ``[outer, inner]``, inner 1 without groups."""
+    value_stack, value_axis, part = choice.values
+    values = np.moveaxis(folding.read(value_stack.tensors[layer], tensors), value_axis, 0)[part]
+    output_stack, output_axis = choice.outputs
+    outputs = np.moveaxis(folding.read(output_stack.tensors[layer], tensors), output_axis, 0)
+    outer = structure.dims[choice.leaves[0]].size
+    inner = structure.dims[choice.leaves[1]].size if len(choice.leaves) == 2 else 1
+    # Heads stand outermost in both axes: a value's piece is outer x channels, an output's outer x inner x channels.
+    values = values.reshape(outer, 1, -1, values.shape[-1])
+    outputs = outputs.reshape(outer, inner, values.shape[2], outputs.shape[-1])
+    read = values @ np.swapaxes(values, -1, -2)
+    written = outputs @ np.swapaxes(outputs, -1, -2)
+    return np.asarray((read * written).sum(axis=(-1, -2)), dtype=np.float64)

@@ -1,0 +1,75 @@
+"""What an alignment is: decided before a weight is read, carried out tensor by tensor."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+from numpy.typing import NDArray
+
+from bot_onnx._align.calibration import Calibration
+from bot_onnx._align.permutable_dims import Freedom
+from bot_onnx._align.stream import Stream
+from bot_onnx._structure import Structure
+
+Kind = Literal["none", "permute", "select", "rotate", "auto"]
+KINDS: tuple[Kind, ...] = ("auto", "none", "permute", "select", "rotate")
+
+#: Called with (what is being looked at, steps done, steps in all).
+Progress = Callable[[str, int, int], None]
+AnyArray = NDArray[Any]
+
+
+class TensorLike(Protocol):
+    """A tensor that is read when asked: all that an alignment needs of one."""
+
+    def numpy(self) -> AnyArray:
+        """Its values."""
+        ...
+
+
+Tensors = Mapping[str, TensorLike]
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What an alignment must know of the graph besides its structure, and of the data where there are some."""
+
+    freedom: Freedom
+    stream: Stream
+    calibration: Calibration | None = None
+
+
+class Aligned(Protocol):
+    """The source's tensors, aligned."""
+
+    def read(self, name: str) -> AnyArray:
+        """One tensor by its name in the source, in the shape that :attr:`Alignment.structure` gives it."""
+        ...
+
+    def whole_energy(self, name: str) -> float:
+        """Sum of squares of the same tensor, aligned but with nothing cut off."""
+        ...
+
+
+class Alignment(ABC):
+    """An alignment that has been decided on.
+
+    Attributes:
+        kind: which one (never ``auto``).
+        structure: the source's structure as it is after the alignment: a dim that the alignment itself brings to its
+            target size has that size here. Work orders for the resampler are built from this structure.
+        notes: what was done or left, and why, in sentences.
+        exact: with every size kept, the network computes what it did, outputs in their own basis.
+    """
+
+    kind: Kind
+    structure: Structure
+    notes: tuple[str, ...]
+    exact: bool = True
+
+    @abstractmethod
+    def align(self, tensors: Tensors, progress: Progress | None = None) -> Aligned:
+        """Look at the weights and align them; see :func:`bot_onnx._align.align`."""

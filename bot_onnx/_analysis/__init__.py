@@ -1,0 +1,1 @@
+"""The analysis, whole (``passes.analyse``): from a graph to dims, chains and stacks with names."""

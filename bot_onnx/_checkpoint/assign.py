@@ -1,0 +1,121 @@
+"""From a graph and what is known of its framework to an assignment that leaves nothing open."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from bot_onnx._analysis.passes import Analysis
+from bot_onnx._canonical.normalise import form_notes
+from bot_onnx._checkpoint.carry import carry
+from bot_onnx._checkpoint.layers import complete_layers
+from bot_onnx._checkpoint.lost_keys import recover_keys
+from bot_onnx._checkpoint.match import Match, match
+from bot_onnx._checkpoint.overrides import give
+from bot_onnx._checkpoint.places import by_key
+from bot_onnx._checkpoint.types import Array, Assignment, Checkpoint, Draft
+from bot_onnx._surgery.emit import PROVENANCE
+from bot_onnx.errors import CheckpointError
+
+
+@dataclass(frozen=True, slots=True)
+class Hints:
+    """What is known besides the graph.
+
+    Attributes:
+        like: a checkpoint of the same network, at the graph's sizes or the source's.
+        source: the model that the graph was resized from.
+        names: keys by initializer; ``names_from`` is where they stand, for messages.
+        strip: beginning that every key loses.
+        partial: keys of ``like`` that the graph does not have are left out instead of refused.
+        origin: a checkpoint to compare the source with; None: ``like``, if values may be compared at all.
+        compare: the graph may hold the values of ``like``; those of a resized graph are never compared.
+    """
+
+    like: Checkpoint | None = None
+    source: Analysis | None = None
+    names: Mapping[str, Any] | None = None
+    names_from: str = "names"
+    strip: str = ""
+    partial: bool = False
+    origin: Checkpoint | None = None
+    compare: bool = True
+
+
+def assign(analysis: Analysis, hints: Hints) -> Assignment:
+    """Say which entry of the framework's state dict every weight is.
+
+    Raises:
+        CheckpointError: a tensor's key is not certain, or the checkpoint given for comparison does not fit.
+    """
+    structure = analysis.structure
+    draft = recover_keys(analysis)
+    notes: list[str] = []
+    if hints.source is not None:
+        origin = recover_keys(hints.source)
+        confirming = hints.origin or (hints.like if hints.compare else None)
+        if confirming is not None:
+            fresh, read = not _resized(hints.source), _reader(hints.source)
+            found = match(origin, hints.source, confirming, read, compare=fresh, what="the source")
+            notes += found.notes
+        carry(origin, hints.source.structure, draft, structure)
+    if hints.strip:
+        _strip(draft, hints.strip)
+    if hints.names:
+        give(draft, analysis, hints.names, hints.names_from)
+        complete_layers(draft, structure)
+    result = Match((), ())
+    if hints.like is not None:
+        result = match(draft, analysis, hints.like, _reader(analysis), compare=hints.compare and not _resized(analysis))
+        complete_layers(draft, structure)
+    for name in draft.idle.keys() & draft.lost.keys():
+        draft.lost.pop(name)
+        draft.left_out[name] = draft.idle[name]
+    _refuse_open_ends(draft, result, hints)
+    claimed = by_key(draft.claims)
+    return Assignment(
+        {key: tuple(claims) for key, claims in claimed.items()},
+        dict(draft.left_out),
+        result.absent,
+        () if hints.like is None else tuple(key for key in hints.like.shapes if key in hints.like.buffers),
+        tuple(dict.fromkeys([*form_notes(analysis.model), *notes, *draft.notes, *result.notes])),
+        tuple({id(fold): fold for fold in draft.folds.values()}.values()),
+    )
+
+
+def _reader(analysis: Analysis) -> Any:
+    def read(name: str) -> Array:
+        tensor = analysis.model.graph.initializers[name].const_value
+        assert tensor is not None
+        return tensor.numpy()
+
+    return read
+
+
+def _resized(analysis: Analysis) -> bool:
+    return PROVENANCE in analysis.model.metadata_props
+
+
+def _strip(draft: Draft, beginning: str) -> None:
+    for tensor, claims in list(draft.claims.items()):
+        for claim in claims:
+            if not claim.key.startswith(beginning):
+                raise CheckpointError(f"key {claim.key!r} (tensor {tensor!r}) does not begin with {beginning!r}")
+        draft.settle(tensor, tuple(replace(claim, key=claim.key[len(beginning) :]) for claim in claims))
+
+
+def _refuse_open_ends(draft: Draft, result: Match, hints: Hints) -> None:
+    if draft.lost:
+        name, why = next(iter(draft.lost.items()))
+        more = f" ({len(draft.lost) - 1} more)" if len(draft.lost) > 1 else ""
+        raise CheckpointError(
+            f"the key of tensor {name!r} {list(draft.shapes[name])} is not known: {why}{more}; give the framework's "
+            "checkpoint with --like (of a resized model also its source with --source), or the key with --names"
+        )
+    if result.absent and not hints.partial and hints.like is not None:
+        more = f" ({len(result.absent) - 1} more)" if len(result.absent) > 1 else ""
+        raise CheckpointError(
+            f"the graph has no tensor for {result.absent[0]!r} of {hints.like.path}{more}: it was not exported, or "
+            "goes by another name; name its tensor with --names, or leave such keys out with --partial"
+        )

@@ -1,0 +1,126 @@
+"""The group of all commands: loaded when they are needed, and with one place where every error ends."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Sequence
+from contextlib import suppress
+from importlib import import_module
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+from bot_onnx import __version__
+from bot_onnx._cli.failures import guarded, guarded_help
+from bot_onnx._cli.last_resort import explain_crashes
+
+#: Command name -> what it does, for the overview: only the command that runs is imported.
+COMMANDS = {
+    "inspect": "Show the dims, layers and stacks of a model, and what can be resized.",
+    "resize": "Make a smaller or larger model out of a trained one.",
+    "verify": "Check a model file, and compare it with its source.",
+    "export": "Write a model's weights for the framework it came from.",
+    "import": "Put a framework's trained weights back into a model.",
+    "recover": "Train a shrunk model to answer as its source does, without labels.",
+    "specs": "List and show the published target specs, and the schema of a spec file.",
+    "demo": "Shrink and grow a small trained model that ships inside, and measure it.",
+}
+
+MODULES = {"import": "import_"}  # command name -> module, where the name itself is none
+
+
+class App(click.Group):
+    """Loads a command on first use, and turns every error into a message and an exit code."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names in the order in which one meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import the command; None for a name that is none."""
+        if cmd_name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"bot_onnx._cli.{MODULES.get(cmd_name, cmd_name)}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the overview without importing a command."""
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command; see :mod:`bot_onnx._cli.failures` for how it may end."""
+        with guarded():
+            return super().invoke(ctx)
+
+
+@click.group(
+    cls=App,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="\b\nExample:\n  bot-onnx resize model.onnx --layers 6 --hidden 384 -o small.onnx\n\n"
+    "Exit codes: 0 done, 1 refused or failed, 2 wrong usage.",
+)
+@click.version_option(__version__, prog_name="bot-onnx", message="%(prog)s %(version)s")
+def cli() -> None:
+    """Resize trained neural networks in their ONNX form: smaller or larger, without data."""
+
+
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line and exit.
+
+    Args:
+        argv: arguments after the program's name; None for those of the process.
+    """
+    _leave_cleanly()
+    _open_standard_streams()
+    _hush_libraries()
+    explain_crashes()
+    for stream in (sys.stdout, sys.stderr):
+        # A name that the terminal's encoding lacks is shown by its code: no reason to fail.
+        with suppress(AttributeError, ValueError):
+            stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    with guarded_help():
+        cli.main(args=None if argv is None else list(argv), prog_name="bot-onnx")
+    raise AssertionError("click's main ends the process")
+
+
+def _open_standard_streams() -> None:
+    """Give streams that the parent has closed a descriptor, lest the next file that is opened becomes one of them.
+
+    The one for stdout takes nothing: what cannot be shown is an error.
+    """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDONLY)  # takes the lowest number that is free
+    if sys.stdout is None:
+        sys.stdout = open(1, "w", closefd=False)  # noqa: SIM115 - open for as long as the process
+
+
+def _hush_libraries() -> None:
+    """What libraries warn of and log is for programmers: stderr is for what a command has to say."""
+    warnings.simplefilter("ignore")
+    logging.getLogger().addHandler(logging.NullHandler())
+
+
+def _leave_cleanly() -> None:
+    """Turn signals that end the process into ``SystemExit``, so that temporary files are removed on the way out."""
+    for name in ("SIGTERM", "SIGHUP"):
+        number = getattr(signal, name, None)
+        # What the parent ignores stays ignored (nohup). Outside the main thread handlers cannot be set.
+        with suppress(ValueError):
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                signal.signal(number, _leave)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the clean-up
+    with suppress(OSError):
+        os.write(2, f"ended by {signal.Signals(number).name}\n".encode())
+    raise SystemExit(128 + number)

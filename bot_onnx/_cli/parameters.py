@@ -1,0 +1,113 @@
+"""What several commands share: arguments, options, and help that groups them under headings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+OUTPUT, SHOWN, INPUTS = "Output", "Reporting", "Inputs"  #: headings that several commands have
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+model_argument = click.argument("model", type=click.Path(path_type=Path))
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+
+
+class Sectioned(click.Option):
+    """An option that stands under a heading of its own in the help."""
+
+    def __init__(self, *args: Any, section: str = "Other", **kwargs: Any) -> None:
+        """Take what :class:`click.Option` takes, and the heading."""
+        super().__init__(*args, **kwargs)
+        self.section = section
+
+
+def option(section: str, *names: str, **settings: Any) -> Callable[[F], F]:
+    """A click option under a heading."""
+    return click.option(*names, cls=Sectioned, section=section, **settings)
+
+
+def model_output(unnamed: str) -> Callable[[F], F]:
+    """``--output``, ``--force`` and ``--external/--inline`` of a command that writes a model.
+
+    Args:
+        unnamed: where the model goes without ``--output``, for the help.
+    """
+
+    def add(command: F) -> F:
+        for decorate in (
+            option(
+                OUTPUT,
+                "--external/--inline",
+                default=None,
+                help="Weights in a file beside the model, or inside it; without either as MODEL has them.",
+            ),
+            option(OUTPUT, "--force", is_flag=True, help="Replace files that exist."),
+            option(
+                OUTPUT,
+                "--output",
+                "-o",
+                type=click.Path(path_type=Path, dir_okay=False),
+                metavar="OUT",
+                help=f"The new model; without it {unnamed}.",
+            ),
+        ):
+            command = decorate(command)
+        return command
+
+    return add
+
+
+def input_options(command: F) -> F:
+    """Add ``--inputs`` and ``--input-shape``: what the models are run on."""
+    arrays = option(
+        INPUTS,
+        "--inputs",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE.npz",
+        help="An array per input of the model, to run it on; without it inputs are made up.",
+    )
+    shape = option(
+        INPUTS,
+        "--input-shape",
+        "input_shapes",
+        multiple=True,
+        metavar="NAME=2x3x64x64",
+        help="The shape to run an input at, where it cannot be guessed; may be given for several inputs.",
+    )
+    return arrays(shape(command))
+
+
+def read_inputs(inputs: Path | None, shapes: tuple[str, ...]) -> dict[str, Any]:
+    """The two options as keywords of the API."""
+    if inputs is None and not shapes:
+        return {}
+    from bot_onnx._runs.read_overrides import read_given
+
+    given = read_given(inputs, shapes)
+    return {"inputs": given.arrays, "input_shapes": given.shapes}
+
+
+def shown_options(command: F) -> F:
+    """Add ``--json`` and ``--quiet``."""
+    quiet = option(SHOWN, "--quiet", "-q", is_flag=True, help="Print nothing but errors (and JSON, with --json).")
+    as_json = option(SHOWN, "--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
+    return as_json(quiet(command))
+
+
+class SectionedCommand(click.Command):
+    """A command whose help lists its options by heading, in the order in which they were declared."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write one list a heading."""
+        sections: dict[str, list[tuple[str, str]]] = {}
+        for param in self.get_params(ctx):
+            record = param.get_help_record(ctx)
+            if record is not None and isinstance(param, click.Option):
+                sections.setdefault(getattr(param, "section", "Other"), []).append(record)
+        for section, records in sections.items():
+            with formatter.section(section):
+                formatter.write_dl(records)

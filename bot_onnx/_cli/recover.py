@@ -1,0 +1,228 @@
+"""``bot-onnx recover``."""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bot_onnx._cli.failures import standing
+from bot_onnx._cli.output import Activity, activity, show, show_json
+from bot_onnx._cli.parameters import OUTPUT, SectionedCommand, model_argument, model_output, option, shown_options
+
+if TYPE_CHECKING:
+    from bot_onnx._recover.data import DataOptions
+    from bot_onnx._recover.types import Settings
+
+DATA, TRAINING = "Data", "Training"
+_LINES_APART = 30.0  # seconds between lines of progress where there is no terminal
+
+
+@click.command(
+    cls=SectionedCommand,
+    epilog="\b\nExamples:\n"
+    "  bot-onnx recover small.onnx --teacher model.onnx --data inputs.npz --steps 2000 -o out.onnx\n"
+    "  bot-onnx recover small.onnx --teacher bert.onnx --data lines.txt --tokenizer tokenizer.json\n"
+    "  bot-onnx recover small.onnx --teacher vit.onnx --data photos --mean 0.5 --std 0.5",
+)
+@model_argument
+@option(
+    DATA,
+    "--teacher",
+    type=click.Path(path_type=Path, dir_okay=False),
+    required=True,
+    metavar="ONNX",
+    help="The model that MODEL was made from.",
+)
+@option(
+    DATA,
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DATA",
+    help="A folder of images, a text file with a sample a line, or an .npz file with an array per input.",
+)
+@option(
+    DATA,
+    "--tokenizer",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="JSON",
+    help="For text: the tokenizer.json; default: the one beside MODEL or its teacher.",
+)
+@option(
+    DATA, "--length", type=click.IntRange(min=2), default=64, show_default=True, help="For text: most tokens a line."
+)
+@option(DATA, "--image-size", type=click.IntRange(min=1), help="Side of the images, where MODEL leaves it open.")
+@option(DATA, "--mean", metavar="NUMBERS", help="Of pixels from 0 to 1: one number, or one a channel: 0.5,0.5,0.5.")
+@option(
+    DATA, "--std", metavar="NUMBERS", help="What pixels less the mean are divided by; default: ImageNet's, grey 0.5."
+)
+@option(
+    DATA,
+    "--held-out",
+    type=click.FloatRange(0.0, 0.9, min_open=True),
+    default=0.1,
+    show_default=True,
+    help="Part of the samples that is only measured on (1,024 at most).",
+)
+@option(TRAINING, "--steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Number of updates.")
+@option(TRAINING, "--batch", type=click.IntRange(min=2), default=32, show_default=True, help="Samples an update.")
+@option(
+    TRAINING,
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1e-3,
+    show_default=True,
+    help="Largest learning rate: it rises over the first twentieth of the steps, and falls as a cosine.",
+)
+@option(
+    TRAINING,
+    "--loss",
+    "output_loss",
+    type=click.Choice(["auto", "divergence", "squares", "similarity"]),
+    default="auto",
+    show_default=True,
+    help="How outputs are compared. divergence: KL of logits; squares: squared differences over the teacher's "
+    "variance, through a trained linear map where the widths differ; similarity: the cosines of all pairs of samples "
+    "in the batch. auto: divergence for logits, squares for others, and similarity with it where the widths differ.",
+)
+@option(
+    TRAINING,
+    "--learn",
+    "outputs",
+    multiple=True,
+    metavar="OUTPUT",
+    help="Learn this output (again for several); without it all that both models have.",
+)
+@option(
+    TRAINING,
+    "--hidden-weight",
+    "hidden",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Weight of the hidden states of the layers (compared by squares) beside the outputs; 0: outputs alone.",
+)
+@option(
+    TRAINING,
+    "--temperature",
+    type=click.FloatRange(min=0, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="That logits are divided by before the divergence.",
+)
+@option(
+    TRAINING, "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the split and the order."
+)
+@option(
+    TRAINING,
+    "--threads",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="0: as many as there are cores.",
+)
+@model_output("MODEL-recovered.onnx beside MODEL")
+@option(OUTPUT, "--restart", is_flag=True, help="Throw away what an interrupted run has left in OUT.recover.")
+@option(
+    OUTPUT,
+    "--save-every",
+    type=click.FloatRange(min=0),
+    default=30.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Between two times that OUT.recover is written.",
+)
+@shown_options
+def command(model: Path, teacher: Path, data: Path, output: Path | None, **values: Any) -> None:
+    """Train MODEL, a shrunk one, to answer as the model it was made from: with data, without labels.
+
+    The teacher runs in onnxruntime, MODEL is trained in PyTorch (pip install 'bot-onnx[cpu,recover]') on the CPU. The
+    output appears only when it is whole and verified. A run that was interrupted goes on when it is called again in
+    the same way.
+    """
+    settings, options = _settings(values), _options(values)
+    from bot_onnx._recover.jobs import recover
+    from bot_onnx._report import recover_json, recover_report
+
+    out = output if output is not None else model.with_name(f"{model.stem}-recovered.onnx")
+    silent = values["quiet"] or values["as_json"]
+    with activity(f"reading {model.name}", silent=silent, counted=True) as bar:
+        told = _Told(bar, silent)
+        try:
+            recovery = recover(
+                model,
+                teacher,
+                data,
+                out,
+                settings=settings,
+                options=options,
+                restart=values["restart"],
+                save_every=values["save_every"],
+                force=values["force"],
+                external=values["external"],
+                progress=told.step,
+            )
+        except (KeyboardInterrupt, SystemExit):
+            if told.done:
+                click.echo(
+                    f"stopped after step {told.done} of {settings.steps}, kept in {out}.recover: the same command goes "
+                    "on from there",
+                    err=True,
+                )
+            raise
+    with standing(recovery.output):
+        if values["as_json"]:
+            show_json(recover_json(recovery))
+        elif not values["quiet"]:
+            show(recover_report(recovery))
+
+
+class _Told:
+    """Progress: on the bar, or a line now and then where there is no terminal."""
+
+    def __init__(self, bar: Activity | None, silent: bool) -> None:
+        self.done = 0
+        self._bar, self._silent = bar, silent
+        self._started: tuple[float, int] | None = None
+        self._last = time.monotonic()
+
+    def step(self, done: int, steps: int, loss: float) -> None:
+        """Tell that a step is done."""
+        self.done = done
+        now = time.monotonic()
+        if self._started is None:
+            self._started = now, done
+        if self._bar is not None:
+            self._bar.update(f"training, loss {loss:.4f}", done, steps)
+        elif not self._silent and now - self._last >= _LINES_APART:
+            from bot_onnx._report.units import seconds
+
+            self._last = now
+            pace = (now - self._started[0]) / max(1, done - self._started[1])
+            print(f"step {done} of {steps}, loss {loss:.4f}, {seconds(pace * (steps - done))} left", file=sys.stderr)
+
+
+def _settings(values: dict[str, Any]) -> Settings:
+    from bot_onnx._recover.types import Settings
+
+    names = ("steps", "batch", "rate", "seed", "hidden", "output_loss", "temperature", "held_out", "threads")
+    return Settings(**{name: values[name] for name in names}, outputs=tuple(values["outputs"]))
+
+
+def _options(values: dict[str, Any]) -> DataOptions:
+    from bot_onnx._recover.data import DataOptions
+
+    given: dict[str, Any] = {}
+    for flag, name in (("mean", "mean"), ("std", "deviation")):
+        if values[flag] is not None:
+            try:
+                given[name] = tuple(float(part) for part in values[flag].split(","))
+            except ValueError:
+                raise click.BadParameter(
+                    f"{values[flag]!r} is no list of numbers: 0.5 or 0.5,0.5,0.5", param_hint=f"--{flag}"
+                ) from None
+    return DataOptions(tokenizer=values["tokenizer"], length=values["length"], image_size=values["image_size"], **given)

@@ -1,0 +1,254 @@
+"""``bot-onnx resize``."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from bot_onnx._cli.failures import standing
+from bot_onnx._cli.output import activity, show, show_json
+from bot_onnx._cli.parameters import (
+    OUTPUT,
+    SHOWN,
+    SectionedCommand,
+    input_options,
+    model_argument,
+    model_output,
+    option,
+    read_inputs,
+    shown_options,
+)
+from bot_onnx._cli.target import default_output, target_options, target_spec
+from bot_onnx.errors import OutputError
+
+if TYPE_CHECKING:
+    from bot_onnx._align import Kind
+    from bot_onnx._target import TargetSpec
+
+
+class ResizeCommand(SectionedCommand):
+    """Adds the methods' options when the command is parsed or its help is shown: finding them costs imports."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the command's own parameters, and those of the methods after the target's."""
+        if not any(param.name == "method" for param in self.params):
+            from bot_onnx._cli.method_options import method_parameters
+
+            first_output = next(n for n, param in enumerate(self.params) if getattr(param, "section", "") == OUTPUT)
+            taken = {flag for param in self.params for flag in (*param.opts, *param.secondary_opts)}
+            self.params[first_output:first_output] = method_parameters(taken)
+        return super().get_params(ctx)
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    """What all of the options come to."""
+
+    model: Path
+    target: TargetSpec
+    output: Path
+    method: str
+    options: dict[str, Any]
+    seed: int
+    align: Kind | None
+    calibration: Path | None
+    external: bool | None
+    unproven: bool
+    plan_out: Path | None
+    given: dict[str, Any]
+
+
+@click.command(
+    cls=ResizeCommand,
+    epilog="\b\nExamples:\n"
+    "  bot-onnx resize bert.onnx --spec bert-s -o small.onnx\n"
+    "  bot-onnx resize model.onnx --layers 6 --hidden 384 --dry-run\n"
+    "  bot-onnx resize model.onnx --hidden 1536 --convention value --layer-axis identity",
+)
+@model_argument
+@target_options
+@model_output("MODEL-<spec or sizes>.onnx beside the source")
+@option(
+    OUTPUT,
+    "--plan-out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also save the plan, as JSON.",
+)
+@option(
+    OUTPUT,
+    "--seed",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Of methods that draw random numbers.",
+)
+@option(
+    OUTPUT,
+    "--align",
+    type=click.Choice(["auto", "none", "permute", "select", "rotate"]),
+    default=None,
+    help="Reorder or turn the source first, without changing what it computes; default: as the method likes it.",
+)
+@option(
+    OUTPUT,
+    "--calibration",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.npz",
+    help="Samples (an array per input) on which alignment rotate finds its basis; without them it asks the weights.",
+)
+@option(
+    OUTPUT,
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where the weights are computed.",
+)
+@option(OUTPUT, "--allow-nonfinite", is_flag=True, help="Accept a source with NaN or infinite weights.")
+@option(OUTPUT, "--unproven", is_flag=True, help="Go on where the sizes cannot be proven right; the file says so.")
+@option(OUTPUT, "--no-compare", is_flag=True, help="Do not compare the outputs with the source's.")
+@option(OUTPUT, "--requantize", is_flag=True, help="Quantise the result as the source is; else it has float weights.")
+@input_options
+@option(SHOWN, "--dry-run", is_flag=True, help="Print the plan; read no weights, write no model.")
+@shown_options
+@click.pass_context
+def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, **values: Any) -> None:
+    """Make a smaller or larger model out of MODEL, to a spec, to sizes given as options, or both.
+
+    Sizes left out are derived. The output appears only when it is whole and verified; MODEL is never written to.
+    """
+    from bot_onnx._cli.method_options import PREFIX, chosen_options
+
+    given = {key: values.pop(key) for key in list(values) if key.startswith(PREFIX)}
+    options = chosen_options(method, given, ctx.command.params)
+    flags = {key: values.get(key) for key in _TARGET_KEYS}
+    target = target_spec(spec, flags)
+    output = values["output"] or default_output(model, spec, target, flags)
+    job = _Job(
+        model,
+        target,
+        output,
+        method,
+        options,
+        values["seed"],
+        values["align"],
+        values["calibration"],
+        values["external"],
+        values["unproven"],
+        values["plan_out"],
+        read_inputs(values["inputs"], values["input_shapes"]),
+    )
+    _check_files(job, {**values, "spec": spec})
+    if values["dry_run"]:
+        _dry_run(job, force=values["force"], as_json=values["as_json"], quiet=values["quiet"])
+    else:
+        _resize(job, values)
+
+
+_TARGET_KEYS = (
+    "layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "positions", "width", "round_to",
+    "dims", "constants",
+)  # fmt: skip
+
+
+def _check_files(job: _Job, values: dict[str, Any]) -> None:
+    """Refuse, before any work, outputs that would replace what the command reads, or one another.
+
+    Raises:
+        OutputError: one of them may not be written.
+    """
+    from bot_onnx._onnxfile.writer import check_output
+
+    given = [Path(name) for name in (values["spec"], job.calibration) if name is not None and Path(name).is_file()]
+    if job.output.exists() and not values["dry_run"]:
+        check_output(job.output, force=values["force"], sources=given)
+    if job.plan_out is None:
+        return
+    if os.path.realpath(job.plan_out) == os.path.realpath(job.output):
+        raise OutputError(f"--plan-out {job.plan_out}: that is the output's name; give the plan a file of its own")
+    _check_plan_out(job, given, values["force"])
+
+
+def _check_plan_out(job: _Job, given: Sequence[Path], force: bool) -> None:
+    from bot_onnx._onnxfile.data_files import named_files
+    from bot_onnx._onnxfile.writer import check_output
+
+    assert job.plan_out is not None
+    models = [job.model, job.output]
+    data = [file for path in models for file in named_files(path)]
+    try:
+        check_output(job.plan_out, force=force, sources=[*models, *data, *given])
+    except OutputError as error:
+        raise OutputError(f"--plan-out: {error}") from error
+
+
+def _dry_run(job: _Job, *, force: bool, as_json: bool, quiet: bool) -> None:
+    from bot_onnx import api
+    from bot_onnx._report import plan_json, plan_report
+
+    with activity(f"planning {job.model.name}", silent=quiet or as_json):
+        plan = api.plan(
+            job.model,
+            job.target,
+            method=job.method,
+            options=job.options,
+            seed=job.seed,
+            align=job.align,
+            calibration=job.calibration,
+            external=job.external,
+            unproven=job.unproven,
+            **job.given,
+        )
+    _save_plan(job, plan.to_json(), force=force)
+    if as_json:
+        show_json(plan_json(plan))
+    elif not quiet:
+        show(plan_report(plan))
+        click.echo(f"Dry run: {job.output} was not written.", err=True)
+
+
+def _resize(job: _Job, values: dict[str, Any]) -> None:
+    from bot_onnx import api
+    from bot_onnx._report import result_json, result_report
+
+    with activity(f"reading {job.model.name}", silent=values["quiet"] or values["as_json"]) as bar:
+        result = api.resize(
+            job.model,
+            job.target,
+            job.output,
+            method=job.method,
+            options=job.options,
+            seed=job.seed,
+            align=job.align,
+            calibration=job.calibration,
+            force=values["force"],
+            external=job.external,
+            unproven=job.unproven,
+            device=values["device"],
+            allow_nonfinite=values["allow_nonfinite"],
+            against=not values["no_compare"],
+            requantize=values["requantize"],
+            **job.given,
+            progress=bar.update if bar is not None else None,
+        )
+    with standing(job.output):
+        _save_plan(job, result.plan.to_json(), force=values["force"])
+        if values["as_json"]:
+            show_json(result_json(result))
+        elif not values["quiet"]:
+            show(result_report(result))
+
+
+def _save_plan(job: _Job, text: str, *, force: bool) -> None:
+    if job.plan_out is None:
+        return
+    from bot_onnx._onnxfile.writer import write_text
+
+    _check_plan_out(job, (), force)  # against the output that is there now
+    write_text(job.plan_out, text + "\n", force=force)

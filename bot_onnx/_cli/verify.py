@@ -1,0 +1,45 @@
+"""``bot-onnx verify``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from bot_onnx._cli.output import activity, show, show_json
+from bot_onnx._cli.parameters import input_options, json_option, model_argument, read_inputs
+
+
+@click.command(epilog="\b\nExample:\n  bot-onnx verify small.onnx --spec small.json --against model.onnx")
+@model_argument
+@click.option("--spec", metavar="FILE|NAME", help="Also check that the model has these sizes.")
+@click.option(
+    "--against",
+    type=click.Path(path_type=Path),
+    metavar="SOURCE",
+    help="Also compare the outputs with those of this model, on the same inputs.",
+)
+@input_options
+@json_option
+@click.pass_context
+def command(
+    ctx: click.Context,
+    model: Path,
+    spec: str | None,
+    against: Path | None,
+    inputs: Path | None,
+    input_shapes: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Check MODEL: its format, that it runs, that its structure is sound; exit code 1 if a check fails."""
+    from bot_onnx import api
+    from bot_onnx._report import verify_json, verify_report
+
+    with activity(f"verifying {model.name}", silent=as_json):
+        report = api.verify(model, spec=spec, against=against, **read_inputs(inputs, input_shapes))
+    if as_json:
+        show_json(verify_json(report))
+    else:
+        show(verify_report(report))
+    if not report.passed:
+        ctx.exit(1)

@@ -1,0 +1,316 @@
+"""Output that appears whole or not at all.
+
+Files are written without a name where the system can do that (``O_TMPFILE`` on Linux: should the process be killed,
+they are simply gone), else in a scratch folder beside the target (:mod:`bot_onnx._onnxfile.scratch`). They get their
+names when everything is written, synced and checked; two files get them as one (:mod:`bot_onnx._onnxfile.journal`).
+What a killed process left behind is removed by the next run in that folder.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from bot_onnx._onnxfile.data_files import own_data
+from bot_onnx._onnxfile.journal import ASIDE, STAGED, Journal, rename_new, settle, sync_folder
+from bot_onnx._onnxfile.locks import alone_in
+from bot_onnx._onnxfile.scratch import Scratch, sweep
+from bot_onnx.errors import OutputError
+
+_FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+# Targets that this process is writing.
+_ACTIVE: Final[set[Path]] = set()
+
+
+class StagedFile:
+    """A file on its way: open for writing, without its final name.
+
+    Attributes:
+        target: the path that it shall have.
+        hidden: its present path, or None as long as it has no name.
+    """
+
+    def __init__(self, target: Path, hidden: Path | None) -> None:
+        """Create it at ``hidden``, or without a name in the target's folder."""
+        self.target = target
+        self.hidden = hidden
+        flags = os.O_RDWR | getattr(os, "O_BINARY", 0)
+        with worded(target):
+            if hidden is None:
+                descriptor = os.open(target.parent, flags | os.O_TMPFILE, 0o666)
+            else:
+                descriptor = os.open(hidden, flags | os.O_CREAT | os.O_EXCL, 0o666)
+        self._file = os.fdopen(descriptor, "r+b", buffering=0)
+        self._nbytes = 0
+
+    def resize(self, nbytes: int) -> None:
+        """Set the length; this takes no room on the disk yet."""
+        self._nbytes = nbytes
+        with worded(self.target, nbytes):
+            self._file.truncate(nbytes)
+
+    def write_at(self, offset: int, values: memoryview | bytes) -> None:
+        """Write all of ``values`` at ``offset``."""
+        with worded(self.target, self._nbytes), memoryview(values) as left:
+            self._file.seek(offset)
+            position = 0
+            while position < len(left):
+                position += self._file.write(left[position:])
+
+    def sync(self) -> None:
+        """Wait until everything written has reached the disk."""
+        with worded(self.target, self._nbytes):
+            os.fsync(self._file.fileno())
+
+    @property
+    def readable(self) -> Path:
+        """A path under which this and other processes can open the file as it is now."""
+        return self.hidden or Path(f"/proc/{os.getpid()}/fd/{self._file.fileno()}")
+
+    def hide(self, folder: Path) -> None:
+        """Give the file, which is written, its target's name in a scratch folder."""
+        hidden = folder / self.target.name
+        if self.hidden is None:
+            _link_anonymous(self._file.fileno(), hidden)
+        elif self.hidden != hidden:
+            self._file.close()  # Windows renames no open file
+            os.rename(self.hidden, hidden)
+        self.hidden = hidden
+
+    def place(self, *, force: bool) -> None:
+        """Give the file its target's name; with ``force``, for which it must be hidden, in place of another file.
+
+        Raises:
+            FileExistsError: the name is taken, and ``force`` is off.
+        """
+        if self.hidden is None:
+            _link_anonymous(self._file.fileno(), self.target)
+            return
+        self._file.close()
+        if force:
+            os.replace(self.hidden, self.target)
+        else:
+            rename_new(self.hidden, self.target)
+
+    def close(self) -> None:
+        """Close the file; one without a name is gone."""
+        self._file.close()
+
+
+class Staging:
+    """The files of one output. Leaving the block without :meth:`publish` leaves the folder as it was.
+
+    Args:
+        path: the file to be.
+        data: whether a data file belongs to it, whose :attr:`StagedFile.target` is set when its content is known.
+        second: a file under a fixed name that belongs to it, or None.
+    """
+
+    def __init__(self, path: Path, *, data: bool = False, second: Path | None = None) -> None:
+        self.path = path
+        self._second = second
+        self._other = path.with_name(f"{path.name}.data") if data else second
+        self._scratch: Scratch | None = None
+        self._files: list[StagedFile] = []
+
+    def __enter__(self) -> Staging:
+        """Create the files."""
+        if self.path in _ACTIVE:
+            raise OutputError(f"{self.path} is being written already: wait for it or choose another name")
+        _ACTIVE.add(self.path)
+        try:
+            with worded(self.path):
+                sweep(self.path.parent)
+                anonymous = _can_be_anonymous(self.path.parent)
+                for number, target in enumerate(filter(None, (self.path, self._other))):
+                    hidden = None if anonymous else self._folder() / f"{number}.unfinished"
+                    self._files.append(StagedFile(target, hidden))
+        except BaseException:
+            self._clean()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Remove everything that was not published."""
+        self._clean()
+
+    @property
+    def model(self) -> StagedFile:
+        """The file at :attr:`path`."""
+        return self._files[0]
+
+    @property
+    def data(self) -> StagedFile | None:
+        """The other file, if there is one."""
+        return self._files[1] if len(self._files) > 1 else None
+
+    def reserve(self, model_bytes: int, data_bytes: int) -> None:
+        """Set the lengths of the files, after a check that there is room for both."""
+        with worded(self.path):
+            free = shutil.disk_usage(self.path.parent).free
+        if free < model_bytes + data_bytes:
+            raise OutputError(
+                f"{self.path} needs {model_bytes + data_bytes} bytes, but only {free} are free in {self.path.parent}: "
+                "make room or choose another folder"
+            )
+        for file in self._files:
+            file.resize(model_bytes if file is self.model else data_bytes)
+
+    def readable(self) -> Path:
+        """Return a path that opens the unpublished model; its data file, if any, lies beside it."""
+        if len(self._files) > 1:
+            self._hide()
+        return self.model.readable
+
+    def publish(self, *, force: bool, keep: Sequence[str | os.PathLike[str]] = ()) -> None:
+        """Give the files their names, both or none; data files that only the old model read go with it.
+
+        Args:
+            force: replace files that exist. keep: files that stay whatever happens.
+
+        Raises:
+            OutputError: a name is taken and ``force`` is off, or the system refuses.
+        """
+        with worded(self.path), alone_in(self.path.parent):
+            old = {name for name in own_data(self.path) if not _is_one_of(self.path.with_name(name), keep)}
+            if self.data is None and not old:
+                if force:
+                    self._hide()
+                self.model.place(force=force)
+            else:
+                self._publish_noted(old, force=force)
+        sync_folder(self.path.parent)
+
+    def _publish_noted(self, old: set[str], *, force: bool) -> None:
+        self._hide()
+        scratch = self._folder().parent
+        made = self.data if self._second is None else None
+        shared = made is not None and _same_bytes(made)
+        for file in (self.data, self.model):
+            if file is not None and not (force or (file is made and shared)) and os.path.lexists(file.target):
+                raise OutputError(_taken(file.target))
+        obsolete = old - ({made.target.name} if made is not None else set())
+        Journal(
+            self.path.name,
+            made.target.name if made is not None and not shared else None,
+            tuple(sorted(obsolete)),
+            None if self._second is None else self._second.name,
+        ).write(scratch)
+        if made is not None and not shared:
+            with worded(made.target):
+                made.place(force=force)
+        if self._second is not None and os.path.lexists(self._second):
+            os.replace(self._second, scratch / ASIDE)
+        sync_folder(self.path.parent)
+        self.model.place(force=force)
+        sync_folder(self.path.parent)
+        if self.data is not None:
+            self.data.close()
+        settle(scratch)
+
+    def _hide(self) -> None:
+        with worded(self.path):
+            for file in self._files:
+                file.hide(self._folder())
+
+    def _folder(self) -> Path:
+        """The folder of the new files in the scratch folder."""
+        if self._scratch is None:
+            self._scratch = Scratch(self.path.parent, self.path.name)
+            (self._scratch.make() / STAGED).mkdir()
+        return self._scratch.path / STAGED
+
+    def _clean(self) -> None:
+        for file in self._files:
+            file.close()
+        if self._scratch is not None:
+            self._scratch.close()
+        _ACTIVE.discard(self.path)
+
+
+@contextlib.contextmanager
+def floats_beside(out: Path) -> Iterator[Path]:
+    """A folder beside the output for floats of quantised models: gone afterwards, or with the next run."""
+    scratch = Scratch(out.absolute().parent, out.name)
+    try:
+        with worded(out):
+            floats = scratch.make() / "floats"
+            floats.mkdir()
+        yield floats
+    finally:
+        scratch.close()
+
+
+@contextlib.contextmanager
+def worded(path: Path, needed: int | None = None) -> Iterator[None]:
+    """Turn the system's errors about ``path`` into an :class:`OutputError`."""
+    try:
+        yield
+    except FileExistsError as error:
+        raise OutputError(_taken(path)) from error
+    except OSError as error:
+        if error.errno in _FULL:
+            amount = f" ({needed} bytes needed)" if needed else ""
+            raise OutputError(
+                f"no room left for {path}{amount}: {error.strerror}; make room or choose another folder"
+            ) from error
+        raise OutputError(f"cannot write {path}: {error.strerror or error}; choose another folder") from error
+
+
+def _taken(path: Path) -> str:
+    return f"{path} exists already: choose another name, or replace it with --force (force=True)"
+
+
+def _is_one_of(path: Path, files: Sequence[str | os.PathLike[str]]) -> bool:
+    return any(os.path.exists(file) and os.path.samefile(path, file) for file in files)
+
+
+def _same_bytes(file: StagedFile) -> bool:
+    """Whether the target is there already, with the very same content: it may be another model's as well."""
+    assert file.hidden is not None
+    try:
+        if file.target.is_symlink() or file.target.stat().st_size != file.hidden.stat().st_size:
+            return False
+        with open(file.target, "rb") as theirs, open(file.hidden, "rb") as ours:
+            while (block := ours.read(1 << 20)) == theirs.read(1 << 20):
+                if not block:
+                    return True
+    except OSError:
+        return False
+    return False
+
+
+def _can_be_anonymous(folder: Path) -> bool:
+    """Whether files in this folder can be written without a name and be named later: tried with an empty one."""
+    if not hasattr(os, "O_TMPFILE"):
+        return False
+    try:
+        descriptor = os.open(folder, os.O_RDWR | os.O_TMPFILE, 0o600)
+    except OSError:
+        return False
+    try:
+        with Scratch(folder, "probe") as scratch:
+            _link_anonymous(descriptor, scratch / "probe")
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
+
+
+def _link_anonymous(descriptor: int, path: Path) -> None:
+    # Only with a folder descriptor does Python pass AT_SYMLINK_FOLLOW on, which /proc's links need.
+    folder = os.open("/proc", os.O_RDONLY)
+    try:
+        os.link(f"self/fd/{descriptor}", path, src_dir_fd=folder, follow_symlinks=True)
+    finally:
+        os.close(folder)

@@ -1,0 +1,280 @@
+"""Attention, found by structure: a product of two activations that ends in a Softmax.
+
+From it come the roles that no name is needed for: the contracted axis is head_dim, the batch axis beside it the heads,
+the weights found walking back carry queries and keys, and the scalars on the way are candidates for 1/sqrt(head_dim).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+
+import onnx_ir as ir
+
+from bot_onnx._axes.dims import Dim, MaybeDim
+from bot_onnx._axes.rules import Context
+from bot_onnx._axes.rules.base import AttentionDims
+from bot_onnx._ops import (
+    FORM,
+    Calc,
+    Move,
+    computes,
+    is_bounded,
+    is_linear,
+    is_product,
+    is_steady,
+    is_sum,
+    passes_on,
+    record,
+    reduces,
+)
+from bot_onnx._ops.einsum import subscripts
+from bot_onnx._ops.nodes import FLOATS
+from bot_onnx._patterns.parameters import is_parameter, parameter_behind
+
+_FAR = 64  #: nodes that may lie between a product and its Softmax
+#: What may be made of scores on their way to the Softmax, and of its shares on their way to the values.
+_SCORED = (Calc.SUM, Calc.DIFFERENCE, Calc.PRODUCT, Calc.QUOTIENT, Calc.EXTREME)
+_MOVED = FORM | Move.CHOSEN
+
+
+@dataclass(frozen=True, slots=True)
+class Scalar:
+    """A scalar constant on the path of an attention score: input ``slot`` of ``node``, or its attribute ``slot``."""
+
+    node: ir.Node
+    slot: int | str
+    value: float
+
+
+@dataclass(slots=True)
+class Attention:
+    """One attention.
+
+    Attributes:
+        score: the product of queries and keys.
+        head_dim: the contracted dim. heads: the static batch dim (None where there is one head).
+        queries, keys: (parameter, index of the equal part it is taken from or None) of both sides.
+        value_dim: last dim of the product of weights and values.
+        key_operand, value_operand: what holds keys and values where they meet queries and weights.
+        scalars: scalar factors between the projections and the Softmax.
+    """
+
+    score: ir.Node
+    head_dim: Dim
+    heads: MaybeDim
+    queries: list[tuple[ir.Value, int | None]] = field(default_factory=list)
+    keys: list[tuple[ir.Value, int | None]] = field(default_factory=list)
+    value_dim: MaybeDim = None
+    key_operand: ir.Value | None = None
+    value_operand: ir.Value | None = None
+    scalars: list[Scalar] = field(default_factory=list)
+
+
+def find_attentions(graph: ir.Graph, context: Context) -> list[Attention]:
+    """All attentions of a graph, in graph order."""
+    found: list[Attention] = []
+    for node in graph:
+        if node in context.attentions:
+            found.append(_fused(context, node, context.attentions[node]))
+            continue
+        if not is_product(node) or any(value is None or value.const_value is not None for value in node.inputs):
+            continue
+        inner = context.contracted.get(node)
+        if inner is None or not context.table.is_static(inner) or len(node.inputs) != 2:
+            continue
+        scalars: list[Scalar] = []
+        softmax = _softmax_after(context, node, scalars)
+        if softmax is None:
+            continue
+        attention = Attention(node, context.table.find(inner), heads_of(context, node), scalars=scalars)
+        attention.queries = projections(context, node.inputs[0], scalars)
+        attention.keys = projections(context, node.inputs[1], scalars)
+        attention.key_operand = node.inputs[1]
+        attention.value_dim, attention.value_operand = _values(context, softmax)
+        found.append(attention)
+    return found
+
+
+def _fused(context: Context, node: ir.Node, dims: AttentionDims) -> Attention:
+    """The attention that one op is."""
+    attention = Attention(node, context.table.find(dims.head_dim), dims.heads, value_dim=dims.value_dim)
+    held = [node.inputs[slot] if slot < len(node.inputs) else None for slot in (0, 1, 2)]
+    attention.key_operand, attention.value_operand = held[1] or held[0], held[2] or held[0]
+    scale = node.attributes.get_float("scale", 0.0)
+    if scale:
+        attention.scalars.append(Scalar(node, "scale", scale))
+    sides = ((dims.queries, attention.queries), (dims.keys, attention.keys))
+    for values, found in sides:
+        for value, part in values:
+            if is_parameter(value):
+                found.append((value, part))
+            else:
+                found.extend(projections(context, value, attention.scalars, part))
+    return attention
+
+
+def _softmax_after(context: Context, node: ir.Node, scalars: list[Scalar]) -> ir.Node | None:
+    """The Softmax that the result of ``node`` runs into; scalar factors on the way are added to ``scalars``."""
+    pending = deque([(node, scalar_factors(node))])
+    seen = {node}
+    while pending and len(seen) < _FAR:
+        current, factors = pending.popleft()
+        for usage in (usage for output in current.outputs for usage in output.uses()):
+            following = usage.node
+            softmax = _softmax_from(following)
+            if softmax is not None:
+                scalars.extend(factors)
+                return softmax
+            if following not in seen and (_keeps_scores(following) or _adds_keys(context, following)):
+                seen.add(following)
+                pending.append((following, factors + scalar_factors(following)))
+    return None
+
+
+def _softmax_from(node: ir.Node) -> ir.Node | None:
+    """The node that gives the Softmax of what ``node`` is given: itself, or the last one of those it is written with.
+
+    These are ``exp(x) / sum(exp(x))`` and ``exp(log_softmax(x))``.
+    """
+    if record(node).distribution:
+        return node
+    if node.op_type not in ("Exp", "LogSoftmax"):
+        return None
+    readers = [usage.node for usage in node.outputs[0].uses()]
+    if node.op_type == "LogSoftmax":
+        return next((reader for reader in readers if reader.op_type == "Exp"), None)
+    sums = [reader.outputs[0] for reader in readers if reduces(reader, "sum")]
+    inverse = [u.node.outputs[0] for total in sums for u in total.uses() if computes(u.node, Calc.RECIPROCAL)]
+    ends = (
+        (reader, inverse if computes(reader, Calc.PRODUCT) else sums)
+        for reader in readers
+        if computes(reader, Calc.QUOTIENT, Calc.PRODUCT)
+    )
+    return next((reader for reader, totals in ends if any(value in totals for value in reader.inputs)), None)
+
+
+def _keeps_scores(node: ir.Node) -> bool:
+    """Whether what a node makes of scores are scores: scaled, masked, within bounds, in another form."""
+    return passes_on(node, _MOVED) or computes(node, *_SCORED) or (is_steady(node) and is_bounded(node))
+
+
+def _adds_keys(context: Context, node: ir.Node) -> bool:
+    """Whether scores of other keys are put beside those that come in (sinks, which take weight and bring no value)."""
+    rank = len(context.of(node.outputs[0]))
+    return node.op_type == "Concat" and node.attributes.get_int("axis", 0) in (-1, rank - 1)
+
+
+def scalar_factors(node: ir.Node) -> list[Scalar]:
+    """Scalar constants that a node multiplies with or divides by: inputs, or the ``alpha`` of a product."""
+    if is_product(node) and node.attributes.get_float("alpha", 1.0) != 1.0:
+        return [Scalar(node, "alpha", node.attributes.get_float("alpha", 1.0))]
+    if not computes(node, Calc.PRODUCT, Calc.QUOTIENT):
+        return []
+    return [
+        Scalar(node, slot, float(value.const_value.numpy().reshape(-1)[0]))
+        for slot, value in enumerate(node.inputs)
+        if value is not None and _is_scalar(value) and value.const_value is not None
+    ]
+
+
+def _is_scalar(value: ir.Value) -> bool:
+    tensor = value.const_value
+    return tensor is not None and tensor.dtype in FLOATS and tensor.size == 1
+
+
+def heads_of(context: Context, node: ir.Node) -> MaybeDim:
+    """Static part of the batch dim next to the two last axes of the score, or of those that an Einsum walks along."""
+    dims = context.of(node.outputs[0])
+    if node.op_type == "Einsum":
+        return context.table.product(
+            [dim for dim in _einsum_axes(context, node, 0, both=True) if _is_static(context, dim)]
+        )
+    if len(dims) < 3 or dims[-3] is None:
+        return None
+    table = context.table
+    composite = table.composite(dims[-3])
+    if composite is not None and composite.kind == "product":
+        return table.product([part for part in composite.parts if table.is_static(part)])
+    return table.find(dims[-3]) if table.is_static(dims[-3]) else None
+
+
+def _is_static(context: Context, dim: MaybeDim) -> bool:
+    return dim is not None and context.table.is_static(dim)
+
+
+def _einsum_axes(context: Context, node: ir.Node, slot: int, *, both: bool) -> list[MaybeDim]:
+    """Dims of an Einsum's result that both of its operands have, or the one in ``slot`` alone."""
+    terms, outcome = subscripts(node, [len(context.of(value)) for value in node.inputs])
+    dims = zip(outcome or (), context.of(node.outputs[0]), strict=True)
+    return [dim for letter, dim in dims if letter in terms[slot] and (letter in terms[1 - slot]) == both]
+
+
+def projections(
+    context: Context, value: ir.Value | None, scalars: list[Scalar], part: int | None = None
+) -> list[tuple[ir.Value, int | None]]:
+    """Parameters of the projection that a value comes from: the linear map and what is added to it.
+
+    The walk goes back through everything that is not a linear map. Where it crosses a selection from a number of equal
+    parts (the 3 of a fused qkv), the index of the part is kept.
+    """
+    found: list[tuple[ir.Value, int | None]] = []
+    pending: list[tuple[ir.Value, int | None]] = [(value, part)] if value is not None else []
+    seen: set[int] = set()
+    while pending:
+        current, part = pending.pop()
+        node = current.producer()
+        if node is None or id(current) in seen or (current.name or "") in context.observed.values:
+            continue
+        if record(node).gates:  # a state is no linear map of anything
+            continue
+        seen.add(id(current))
+        for scalar in scalar_factors(node):
+            if scalar not in scalars:
+                scalars.append(scalar)
+        parameters = [v for v in map(parameter_behind, node.inputs) if v is not None]
+        if is_linear(node) and parameters:
+            found.extend((parameter, part) for parameter in parameters)
+            continue
+        if is_sum(node):
+            found.extend((parameter, part) for parameter in parameters)
+        chosen = _selected_part(context, node, current)
+        part = chosen if chosen is not None else part
+        pending.extend((v, part) for v in node.inputs if v is not None and v.const_value is None)
+    return found
+
+
+def _selected_part(context: Context, node: ir.Node, output: ir.Value) -> int | None:
+    """Index of the part taken, where ``node`` takes one of a number of equal parts."""
+    if node.op_type == "Split":
+        axis = node.attributes.get_int("axis", 0)
+        return output.index() if context.of(output)[axis] is None else None
+    if node.op_type == "Gather" and node.inputs[1] is not None and node.inputs[1].const_value is not None:
+        content = node.inputs[1].const_value.numpy().reshape(-1)
+        return int(content[0]) if content.size == 1 else None
+    if node.op_type == "Slice":
+        starts, stops = context.numbers(node.inputs[1]), context.numbers(node.inputs[2])
+        if starts and stops and len(starts[0]) == 1 and stops[0][0] - starts[0][0] == 1:
+            return starts[0][0]
+    return None
+
+
+def _values(context: Context, softmax: ir.Node) -> tuple[MaybeDim, ir.Value | None]:
+    """Last dim of the product that the attention weights enter, and what they are multiplied with."""
+    pending = [usage for output in softmax.outputs for usage in output.uses()]
+    for _ in range(64):
+        if not pending:
+            return None, None
+        usage = pending.pop(0)
+        node = usage.node
+        if is_product(node):
+            dims = context.of(node.outputs[0])[-1:]
+            if node.op_type == "Einsum":
+                dims = tuple(
+                    d for d in _einsum_axes(context, node, 1 - usage.idx, both=False) if _is_static(context, d)
+                )
+            last = dims[-1] if dims and _is_static(context, dims[-1]) else None
+            return last, node.inputs[1 - usage.idx] if usage.idx < 2 else None
+        if passes_on(node, _MOVED) or computes(node, Calc.PRODUCT):
+            pending.extend(usage for output in node.outputs for usage in output.uses())
+    return None, None

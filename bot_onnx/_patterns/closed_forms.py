@@ -1,0 +1,158 @@
+"""Tables that follow from a formula: recomputed at another size, never resampled."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from math import sqrt
+
+import numpy as np
+
+from bot_onnx._patterns.alibi import compute_slopes
+from bot_onnx._patterns.sinusoids import Sinusoids
+
+Array = np.ndarray
+
+#: Scale factors as functions of the size n of a dim.
+SCALES: dict[str, Callable[[float], float]] = {
+    "1/sqrt(n)": lambda n: 1 / sqrt(n),
+    "sqrt(n)": sqrt,
+    "n**-0.25": lambda n: n**-0.25,
+    "n**0.25": lambda n: n**0.25,
+    "1/n": lambda n: 1 / n,
+    "n": lambda n: n,
+}
+
+
+def match_scale(value: float, size: int, formulas: Collection[str] = tuple(SCALES)) -> str | None:
+    """Name of the formula among ``formulas`` that gives ``value`` at ``size``, or None.
+
+    A value rounded to bfloat16 (as exporters of such models leave it) matches too.
+    """
+    for name in formulas:
+        exact = SCALES[name](size)
+        if abs(value - exact) <= 1e-5 * abs(exact) or value == _bfloat16(exact):
+            return name
+    return None
+
+
+#: Formulas with a whole number in them, tried where none of :data:`SCALES` fits: text, and value at (n, k).
+_WITH_NUMBER: dict[str, Callable[[float, float], float]] = {
+    "1/sqrt({n}*{k})": lambda n, k: 1 / sqrt(n * k),
+    "sqrt({n}*{k})": lambda n, k: sqrt(n * k),
+    "{k}/sqrt({n})": lambda n, k: k / sqrt(n),
+    "sqrt({n})/{k}": lambda n, k: sqrt(n) / k,
+    "1/({n}*{k})": lambda n, k: 1 / (n * k),
+    "1/sqrt({n}/{k})": lambda n, k: sqrt(k / n),
+    "({n}*{k})**-0.25": lambda n, k: (n * k) ** -0.25,
+    "({n}*{k})**0.25": lambda n, k: (n * k) ** 0.25,
+}
+_LARGEST_NUMBER = 64
+
+
+def guess_scale(value: float, size: int, name: str) -> str:
+    """A formula in ``name`` that gives ``value`` at ``size``, to suggest to a person: never certain.
+
+    Where no simple one fits it is the one that most such factors follow, the inverse root, from the present value.
+    """
+    for number in range(2, _LARGEST_NUMBER + 1):
+        for text, function in _WITH_NUMBER.items():
+            exact = function(size, number)
+            if abs(value - exact) <= 1e-5 * abs(exact):
+                return text.format(n=name, k=number)
+    return f"{value:.9g}*sqrt({size}/{name})"
+
+
+def _bfloat16(value: float) -> float:
+    bits = int(np.float32(value).view(np.uint32))
+    rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
+    return float(np.uint32(rounded).view(np.float32))
+
+
+def recognise(array: Array, *, rotary: bool) -> str | None:
+    """Name of the closed form of a table, or None.
+
+    Integers and booleans: ``arange`` (along the one axis longer than 1), ``constant:<value>``, ``tril`` (causal mask on
+    the two last axes). Floats, only where the table feeds sines and cosines (``rotary``): ``inv_freq:<base>``, that is
+    ``base ** (-i / n)`` for i = 0 … n - 1.
+    """
+    flat = array.reshape(-1)
+    if array.dtype.kind in "iub":
+        if flat.size and bool(np.all(flat == flat[0])):
+            return f"constant:{int(flat[0])}"
+        if (
+            array.dtype.kind != "b"
+            and sum(n > 1 for n in array.shape) == 1
+            and np.array_equal(flat, np.arange(flat.size))
+        ):
+            return "arange"
+        if array.ndim >= 2 and flat.size == array.shape[-1] * array.shape[-2]:
+            square = array.reshape(array.shape[-2:])
+            if np.array_equal(square.astype(bool), np.tril(np.ones(square.shape, bool))):
+                return "tril"
+        return None
+    return _inverse_frequencies(flat) if rotary and sum(n > 1 for n in array.shape) == 1 else None
+
+
+def recognise_cache(array: Array) -> str | None:
+    """Name of the closed form of a rotary table ``[positions, n]``, or None.
+
+    ``rotary_cos:<base>`` and ``rotary_sin:<base>``: the cosine or sine of ``p * base ** (-i / n)``.
+    """
+    if array.ndim != 2 or array.shape[0] < 2 or array.shape[1] < 2:
+        return None
+    values = array.astype(np.float64)
+    kind = "cos" if np.all(values[0] == 1) else "sin"
+    angles = np.arccos(np.clip(values[1], -1, 1)) if kind == "cos" else np.arcsin(np.clip(values[1], -1, 1))
+    step = -1 if kind == "sin" else 1  # cosines of small angles are too coarse to read the base from
+    if angles[step] <= 0:
+        return None
+    index = np.arange(values.shape[1])[step]
+    base = float(angles[step] ** (-values.shape[1] / index))
+    wide = 1e-5 if array.dtype.itemsize > 2 else 1e-2
+    for candidate in dict.fromkeys([float(f"{base:.{digits}g}") for digits in (1, 2, 3, 4)] + [base]):
+        form = f"rotary_{kind}:{candidate:.12g}"
+        if np.allclose(compute(form, array.shape, np.dtype(np.float64)), values, rtol=0, atol=wide * 10):
+            return form
+    return None
+
+
+def _inverse_frequencies(flat: Array) -> str | None:
+    values = flat.astype(np.float64)
+    if values.size < 2 or values[0] != 1.0 or not np.all(values > 0):
+        return None
+    base = float(values[1] ** -values.size)
+    rounded = float(f"{base:.6g}")  # bases are round numbers (10000, 500000); the table is only float32
+    for candidate in (float(round(rounded)), base):
+        if np.allclose(candidate ** (-np.arange(values.size) / values.size), values, rtol=2e-5, atol=0):
+            return f"inv_freq:{candidate:.12g}"
+    return None
+
+
+def compute(form: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
+    """The table of a closed form at ``shape``.
+
+    Args:
+        form: a name that :func:`recognise` gave.
+        shape: target shape.
+        dtype: element type of the table.
+    """
+    name, _, argument = form.partition(":")
+    count = int(np.prod(shape))
+    if name == "constant":
+        return np.full(shape, int(argument), dtype)
+    if name == "arange":
+        return np.arange(count).reshape(shape).astype(dtype)
+    if name == "tril":
+        return np.broadcast_to(np.tril(np.ones(shape[-2:], bool)), shape).astype(dtype)
+    if name == "inv_freq":
+        return (float(argument) ** (-np.arange(count) / count)).reshape(shape).astype(dtype)
+    if name in ("rotary_cos", "rotary_sin"):
+        rows, width = shape
+        angles = np.outer(np.arange(rows), float(argument) ** (-np.arange(width) / width))
+        turned: Array = np.cos(angles) if name == "rotary_cos" else np.sin(angles)
+        return turned.astype(dtype)
+    if name == "sinusoids":
+        return Sinusoids.parse(argument).table(shape).astype(dtype)
+    if name in ("alibi", "alibi_distances"):
+        return compute_slopes(name, shape).astype(dtype)
+    raise ValueError(f"unknown closed form {form!r}")

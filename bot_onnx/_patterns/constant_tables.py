@@ -1,0 +1,160 @@
+"""Constant tables that look like weights but that no training made: bins, selections, Fourier bases, mel filters.
+
+They are told by what they hold, never by a name: an even (or geometric) progression along their only axis, zeros and
+ones that pick elements, rows that are windowed waves, triangles over a frequency axis. Their sizes mean something that
+a resize must not touch (a number of bins, of frequencies), so their axes stay.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from bot_onnx._axes.rules import Context
+from bot_onnx._ops import FORM, Calc, Move, computes, is_product, passes_on, record, reduces
+from bot_onnx._ops.nodes import behind_views
+from bot_onnx._ops.walk import forward
+from bot_onnx._patterns.parameters import Parameter
+from bot_onnx._reasons import Reason, Why
+
+Array = NDArray[np.floating[Any]]
+
+_LARGEST = 1 << 22  #: elements of the largest table that is looked into: a basis of 2,048 samples
+_LARGEST_MADE = 1 << 17  #: the same of one that has to be worked out first (packed weights)
+_FEWEST_BINS = 4
+_SAMPLE = 8  #: rows, and columns, that are looked at first
+_FEWEST_SAMPLES = 16
+_FAR = 32  #: values between frequencies and their sines, at most
+_LEAKAGE = 2  #: how far, in bins, a window spreads a wave
+
+
+def find_constants(parameters: dict[str, Parameter]) -> frozenset[str]:
+    """Names of the parameters that are constant tables."""
+    return frozenset(name for name, parameter in parameters.items() if _is_constant(parameter))
+
+
+def freeze_constants(parameters: dict[str, Parameter], constants: frozenset[str], context: Context) -> None:
+    """Keep the axes of constant tables as they are."""
+    for name in parameters:
+        if name in constants:
+            for dim in context.of(parameters[name].value):
+                context.table.freeze(dim, Reason.of(Why.CONSTANT, name))
+
+
+def feeds_rotary(value: ir.Value) -> bool:
+    """Whether a value runs into sines and cosines: frequencies, for which there is a formula."""
+    angles = forward(value, lambda node, _: _makes_angles(node), most=_FAR)
+    return any(computes(node, Calc.SINE) for angle in angles for node, _ in angle.uses())
+
+
+def _makes_angles(node: ir.Node) -> bool:
+    """Whether a node takes frequencies times positions, or brings them into another form."""
+    return passes_on(node, FORM | Move.JOINED) or computes(node, Calc.PRODUCT) or is_product(node)
+
+
+def _is_constant(parameter: Parameter) -> bool:
+    tensor = parameter.value.const_value
+    if tensor is None or tensor.size > _LARGEST or feeds_rotary(parameter.value):
+        return False
+    lengths = [length for length in tensor.shape.numpy() if length > 1]
+    if parameter.kind == "scale":
+        return len(lengths) == 1 and _weighs_bins(parameter) and _is_progression(_values(tensor))
+    if parameter.kind == "embedding":
+        return len(lengths) == 2 and _is_selection(_values(tensor))
+    if parameter.kind not in ("matrix", "kernel"):
+        return False
+    if len(lengths) == 1:
+        values = _values(tensor)
+        return _is_progression(values) or (_follows_softmax(parameter) and _is_monotone(values))
+    if len(lengths) != 2:
+        return False
+    if isinstance(tensor, ir.LazyTensor) and tensor.size > _LARGEST_MADE:
+        return False
+    return _is_table(np.asarray(tensor.numpy()).reshape(lengths))
+
+
+def _is_table(array: NDArray[Any]) -> bool:
+    """Whether a matrix is a table. A few rows and columns show of nearly every trained one that it is none."""
+    sides = [(side, side[np.linspace(0, len(side) - 1, _SAMPLE).astype(int)]) for side in (array, array.T)]
+    if not all(np.isfinite(few).all() for _, few in sides):
+        return False  # damaged weights, which are named when they are read
+    if all(few.min() >= 0 for _, few in sides):
+        values = array.astype(np.float64)
+        return _is_selection(values) or _is_filterbank(values)
+    return any(
+        bool(np.all(_are_waves(few.astype(np.float64)))) and _is_fourier(side.astype(np.float64)) for side, few in sides
+    )
+
+
+def _values(tensor: ir.TensorProtocol) -> Array:
+    values: Array = np.asarray(tensor.numpy()).astype(np.float64)
+    return values
+
+
+def _is_progression(values: Array) -> bool:
+    """Whether a vector is evenly spaced: 0, 1, 2 … or any other such bins."""
+    flat = values.reshape(-1)
+    if flat.size < _FEWEST_BINS or not np.isfinite(flat).all():
+        return False
+    step = (flat[-1] - flat[0]) / (flat.size - 1)
+    even = flat[0] + step * np.arange(flat.size)
+    return bool(step != 0 and np.allclose(flat, even, rtol=0, atol=1e-3 * abs(step)))
+
+
+def _is_monotone(values: Array) -> bool:
+    """Whether bins ascend or descend, by whatever law; too few of them do so by chance."""
+    steps = np.diff(values.reshape(-1))
+    return steps.size + 1 >= 2 * _FEWEST_BINS and bool(np.all(steps > 0) or np.all(steps < 0))
+
+
+def _is_selection(values: Array) -> bool:
+    """Whether a matrix of zeros and ones picks elements: at most one 1 in a row (or in a column), but not all alike."""
+    if not np.all((values == 0) | (values == 1)) or values.sum() < 2:
+        return False
+    return bool(np.all(values.sum(0) <= 1) or np.all(values.sum(-1) <= 1))
+
+
+def _is_fourier(rows: Array) -> bool:
+    """Whether every row is a windowed wave, and they are waves of many frequencies."""
+    if not np.all(_are_waves(rows)):
+        return False
+    peaks = np.abs(np.fft.rfft(rows, axis=1)).argmax(1)
+    return len(set(peaks.tolist())) > max(2, len(rows) // 8)
+
+
+def _are_waves(rows: Array) -> NDArray[np.bool_]:
+    """Whether rows hold nearly all their energy around one frequency; nothing at all (the sine of zero) will do."""
+    if rows.shape[1] < _FEWEST_SAMPLES:
+        return np.zeros(len(rows), np.bool_)
+    energy = np.abs(np.fft.rfft(rows, axis=1)) ** 2
+    near = np.abs(np.arange(energy.shape[1])[None] - energy.argmax(1)[:, None]) <= _LEAKAGE
+    held: NDArray[np.bool_] = (energy * near).sum(1) >= 0.98 * energy.sum(1)
+    return held
+
+
+def _is_filterbank(values: Array) -> bool:
+    """Whether columns (or rows) are bands over the other axis: no negative number, one run of positive ones each."""
+    if min(values.shape) < _FEWEST_BINS or max(values.shape) < _FEWEST_SAMPLES or np.any(values < 0):
+        return False
+    if np.count_nonzero(values) > values.size // 2 or not np.any(values):
+        return False
+    return any(bool(np.all(np.count_nonzero(np.diff(np.pad(m > 0, ((1, 1), (0, 0))), axis=0), axis=0) <= 2))
+               for m in (values, values.T))  # fmt: skip
+
+
+def _follows_softmax(parameter: Parameter) -> bool:
+    """Whether what is contracted with a table is a distribution over it."""
+    for node, slot in parameter.uses:
+        other = behind_views(next((v for index, v in enumerate(node.inputs) if index != slot), None))
+        maker = other.producer() if other is not None else None
+        if maker is not None and record(maker).distribution:
+            return True
+    return False
+
+
+def _weighs_bins(parameter: Parameter) -> bool:
+    """Whether a product with a vector is summed up at once: a contraction that is written out."""
+    return any(reduces(usage.node, "sum") for node, _ in parameter.uses for out in node.outputs for usage in out.uses())

@@ -1,0 +1,115 @@
+"""Attentions whose query heads all share one key and value head (multi-query): an axis of size 1 that has no dim.
+
+The one head shows in the weights: what makes keys is as wide as one head, where what makes queries is several heads
+wide; in a matrix for all three it is what holds no query heads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import onnx_ir as ir
+
+from bot_onnx._axes.dims import Dim
+from bot_onnx._axes.rules import Context
+from bot_onnx._ops import is_linear
+from bot_onnx._ops.nodes import behind_views
+from bot_onnx._ops.walk import forward
+from bot_onnx._patterns.attention import Attention, projections
+
+Blocks = tuple[tuple[int, int], ...]  #: (start, length) along an axis
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Where a weight holds the one key head, the one value head, or both.
+
+    Attributes:
+        weight: the initializer. axis: one of its axes. dims: what the axis is made of, in order: the one head (True)
+            and everything else.
+    """
+
+    weight: ir.Value
+    axis: int
+    dims: tuple[tuple[Dim, bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class SharedHead:
+    """An attention with one key and value head for all query heads.
+
+    Attributes:
+        score: the node that multiplies queries and keys, or is the whole attention. heads: dim of the query heads.
+        shares: the weights that make keys and values.
+    """
+
+    score: ir.Node
+    heads: Dim
+    shares: tuple[Share, ...]
+
+
+def shared_heads(context: Context, attentions: list[Attention]) -> list[SharedHead]:
+    """The attentions of a graph with one key and value head, in graph order."""
+    found: list[SharedHead] = []
+    table = context.table
+    for attention in attentions:
+        heads = attention.heads
+        if heads is None or table.composite(heads) is not None or not table.is_static(heads):
+            continue
+        keys = tuple(_shares(context, attention, attention.key_operand, attention.head_dim))
+        if not keys:
+            continue
+        values = tuple(
+            share
+            for share in _shares(context, attention, attention.value_operand, attention.value_dim)
+            if (share.weight, share.axis) not in {(other.weight, other.axis) for other in keys}
+        )
+        found.append(SharedHead(attention.score, table.find(heads), keys + values))
+    return found
+
+
+def _shares(context: Context, attention: Attention, operand: ir.Value | None, width: Dim | None) -> Iterator[Share]:
+    if operand is None or width is None:
+        return
+    heads = attention.heads
+    assert heads is not None
+    widths = {context.table.find(dim) for dim in (attention.head_dim, attention.value_dim) if dim is not None}
+    for weight in dict.fromkeys(value for value, _ in projections(context, operand, [])):
+        if not any(is_linear(node) for node in _readers(weight)):
+            continue
+        for axis, dim in enumerate(context.of(weight)):
+            parts = [] if dim is None else list(_parts(context, dim, widths, context.table.find(heads)))
+            if any(one for _, one in parts) and dim is not None:
+                yield Share(weight, axis, tuple(parts))
+                break
+
+
+def _readers(weight: ir.Value) -> Iterator[ir.Node]:
+    """What reads a weight or a view of it, views too."""
+    views = forward(weight, lambda node, _: any(behind_views(output) is weight for output in node.outputs))
+    return (node for view in views for node, _ in view.uses())
+
+
+def _parts(context: Context, dim: Dim, widths: set[Dim], heads: Dim) -> Iterator[tuple[Dim, bool]]:
+    """What an axis is made of: one head (as wide as the score's sum, or as what it weighs), and everything else."""
+    table = context.table
+    root, composite = table.find(dim), table.composite(dim)
+    if root in widths:
+        yield root, True
+        return
+    if composite is not None and composite.kind == "product":
+        slow, rest = table.composite(composite.parts[0]), table.product(composite.parts[1:])
+        if slow is not None and slow.kind == "concat" and rest is not None and table.find(rest) in widths:
+            for part in slow.parts:
+                whole = table.product([part, rest])
+                if heads in table.leaves(part) and whole is not None:
+                    yield whole, False
+                else:
+                    yield from [(table.find(rest), True)] * table.size(part)[0]
+            return
+    if composite is not None and composite.kind == "concat":
+        for part in composite.parts:
+            yield from _parts(context, part, widths, heads)
+        return
+    yield root, False

@@ -1,0 +1,353 @@
+"""A recovery from paths to a finished file: the part of the Python API that is about training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bot_onnx._canonical.still_packed import quantised_weight
+from bot_onnx._onnxfile.lost_files import surviving
+from bot_onnx._onnxfile.reader import Source, open_model
+from bot_onnx._onnxfile.scratch import sweep_beside
+from bot_onnx._onnxfile.writer import check_output
+from bot_onnx._recover.data import DataOptions, read_data
+from bot_onnx._recover.dataset import Batches, Dataset, Indices, consecutive, split
+from bot_onnx._recover.extras import converter, torch
+from bot_onnx._recover.losses import Objective, Pair, hidden_pairs
+from bot_onnx._recover.network import Frozen, Network, fixed_batch, read_network
+from bot_onnx._recover.quality import got_worse, measure
+from bot_onnx._recover.savepoint import SUFFIX, Savepoint
+from bot_onnx._recover.student import first_run, make_student
+from bot_onnx._recover.teacher import Teacher
+from bot_onnx._recover.text import TOKENIZER
+from bot_onnx._recover.trainable import Trainable, find_trainable
+from bot_onnx._recover.training import Progress, Training, as_tensors, mask_of
+from bot_onnx._recover.types import Array, OutputQuality, Recovery, Settings
+from bot_onnx._recover.writing import write_trained
+from bot_onnx._verify import raise_unless_passed, verify_model
+from bot_onnx._verify.feeding import index_ranges
+from bot_onnx.errors import RecoverError
+
+__all__ = ["DataOptions", "Recovery", "Settings", "recover"]
+
+PathOrName = str | PathLike[str]
+
+TOLERANCE = 1e-4  #: largest difference between the student in PyTorch and in onnxruntime, of the largest value
+_FITTED = 8  # batches from which the maps between widths are solved
+
+
+@surviving()
+def recover(
+    student: PathOrName,
+    teacher: PathOrName,
+    data: PathOrName,
+    output: PathOrName,
+    *,
+    settings: Settings | Mapping[str, Any] | None = None,
+    options: DataOptions | Mapping[str, Any] | None = None,
+    restart: bool = False,
+    save_every: float = 30.0,
+    force: bool = False,
+    external: bool | None = None,
+    progress: Progress | None = None,
+) -> Recovery:
+    """Teach a shrunk model what its source knows, and write the result.
+
+    The output appears under its name only when it is whole and verified; neither model is written to. While the
+    training runs, ``<output>.recover`` holds its state: a killed run goes on from there when it is called again with
+    the same arguments, and comes to the same weights.
+
+    Args:
+        student: path of the model to train.
+        teacher: path of the model that it learns from, with the same inputs and at least one common output.
+        data: a folder of images, a text file, or an ``.npz`` file with an array per input. No labels are needed.
+        output: path of the new model.
+        settings: of the training: :class:`Settings`, or a mapping with its fields.
+        options: how data are read: :class:`DataOptions`, or a mapping with its fields.
+        restart: throw away what an earlier run left behind.
+        save_every: seconds between two times that the state is saved.
+        force: replace an existing output.
+        external: store the weights beside the model; None: as the student does.
+        progress: called with (steps done, steps in all, loss) after each step.
+
+    Raises:
+        BotError: something was refused or failed; no output was left behind.
+    """
+    started = time.perf_counter()
+    settings = settings if isinstance(settings, Settings) else Settings(**(settings or {}))
+    options = options if isinstance(options, DataOptions) else DataOptions(**(options or {}))
+    out, origin = Path(output), Path(data)
+    converter()
+    sweep_beside(student, teacher, out)
+    with ExitStack() as stack:
+        sources = [stack.enter_context(open_model(path)) for path in (student, teacher)]
+        in_data = sources[0].uses_external_data if external is None else external
+        read_only = [*sources[0].files, *sources[1].files, *_files_read(origin, options, (student, teacher), out)]
+        check_output(out, external=in_data, force=force, sources=read_only)
+        kept = out.with_name(out.name + SUFFIX)
+        check_output(kept, force=True, sources=read_only)
+        stack.enter_context(_threads(settings.threads))
+        job = _Job(sources, origin, settings, options)
+        savepoint = Savepoint(kept, job.fingerprint())
+        if restart:
+            savepoint.remove()
+        state = savepoint.load()
+        training = job.training(savepoint, save_every)
+        before = job.quality(job.frozen_student)
+        losses = training.run(state, progress)
+        after: list[tuple[OutputQuality, ...]] = []
+
+        def check(readable: str) -> None:
+            for source in sources:
+                source.check_unchanged()
+            raise_unless_passed(verify_model(out, readable=readable))
+            after.append(job.quality(job.opened(readable)))
+
+        write_trained(
+            job.networks[0],
+            job.trainable,
+            training.student.weights(),
+            out,
+            told=job.told(),
+            external=in_data,
+            force=force,
+            read_only=read_only,
+            before_publish=check,
+        )
+        savepoint.remove()
+        resumed = 0 if state is None else len(state["losses"])
+        made = _recovery(job, training, losses, (before, after[0]), resumed, out)
+        return replace(made, seconds=time.perf_counter() - started)
+
+
+def _files_read(origin: Path, options: DataOptions, models: Sequence[PathOrName], out: Path) -> list[Path]:
+    """Files besides the models that the output must not replace: the data, an image among them, and tokenizers."""
+    files = [origin] if origin.is_file() else []
+    if out.exists() and out.resolve().is_relative_to(origin.resolve()):
+        files.append(out)
+    tokenizers = [Path(model).parent / TOKENIZER for model in models]
+    return files + [path for path in (options.tokenizer, *tokenizers) if path is not None and path.is_file()]
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Let PyTorch compute with as many threads inside the block; 0: as it is."""
+    before = torch().get_num_threads()
+    torch().set_num_threads(count or before)
+    try:
+        yield
+    finally:
+        torch().set_num_threads(before)
+
+
+def _recovery(
+    job: _Job,
+    training: Training,
+    losses: Sequence[float],
+    quality: tuple[tuple[OutputQuality, ...], tuple[OutputQuality, ...]],
+    resumed: int,
+    out: Path,
+) -> Recovery:
+    """The report of a finished training, but for its time."""
+    trained = [parameter for parameter in training.student.parameters.values() if parameter.requires_grad]
+    before, after = quality
+    return Recovery(
+        output=out,
+        student=job.networks[0].path,
+        teacher=job.networks[1].path,
+        settings=job.settings,
+        samples=len(job.training_indices),
+        held_out=len(job.held_out),
+        tensors=len(trained),
+        parameters=sum(parameter.numel() for parameter in trained),
+        fixed=job.trainable.fixed,
+        compared=training.objective.compared,
+        loss=(losses[0], float(np.mean(losses[-max(1, len(losses) // 10) :]))),
+        before=before,
+        after=after,
+        resumed=resumed,
+        seconds=0.0,
+        notes=(*job.data.notes, *job.notes, *training.objective.notes, *_warnings(before, after)),
+    )
+
+
+class _Job:
+    """Everything that is known before the first step.
+
+    Args:
+        sources: the student's and the teacher's files.
+        origin: of the data.
+        settings: of the training. options: of the reading.
+    """
+
+    def __init__(self, sources: Sequence[Source], origin: Path, settings: Settings, options: DataOptions) -> None:
+        self.settings = settings
+        self._pixels = [options.mean, options.deviation] if origin.is_dir() else None
+        self.networks = read_network(sources[0]), read_network(sources[1])
+        packed = quantised_weight(self.networks[0].analysis.model.graph)
+        if packed is not None:
+            raise RecoverError(f"the weights of {sources[0].path} are quantised: train the floating-point model")
+        _check_ports(*self.networks)
+        self.trainable: Trainable = find_trainable(self.networks[0])
+        rows = index_ranges(sources[0].proto.graph)
+        for name, count in index_ranges(sources[1].proto.graph).items():
+            rows[name] = min(count, rows.get(name, count))
+        paths = [network.path for network in self.networks]
+        self.data: Dataset = read_data(origin, self.networks[0].inputs, options, paths, rows)
+        self.chunk = fixed_batch(self.networks, list(self.data.arrays))
+        self.training_indices, self.held_out = split(len(self.data), settings.held_out, settings.seed)
+        if self.chunk is not None and min(len(self.training_indices), len(self.held_out)) < self.chunk:
+            raise RecoverError(
+                f"the models take {self.chunk} samples at a time, and the data hold {len(self.data)}: give more, or "
+                "export the models with an open batch axis"
+            )
+        self.batches = Batches(self.training_indices, settings.batch, settings.seed, self.chunk, self.data.lengths)
+        self.pairs, self.notes = _pairs(*self.networks, settings)
+        self.frozen_student = self._frozen(0)
+        self.frozen_teacher = self._frozen(1)
+
+    def _frozen(self, side: int) -> Frozen:
+        network = self.networks[side]
+        names = [pair.student if side == 0 else pair.teacher for pair in self.pairs]
+        wanted = list(dict.fromkeys([*(name for name in network.outputs if name in names), *names]))
+        return Frozen(network.message(wanted), wanted, threads=self.settings.threads, chunk=self.chunk)
+
+    def opened(self, path: str) -> Frozen:
+        """A finished student."""
+        return Frozen(path, self.networks[0].outputs, threads=self.settings.threads, chunk=self.chunk)
+
+    def told(self) -> dict[str, Any]:
+        """What the file is to say of its training."""
+        given = asdict(self.settings)
+        del given["threads"]
+        return {
+            **given,
+            "student": self.networks[0].digest,
+            "teacher": self.networks[1].digest,
+            "data": self.data.digest(),
+            **({} if self._pixels is None else {"pixels": self._pixels}),
+        }
+
+    def fingerprint(self) -> dict[str, Any]:
+        """What the course of the training depends on."""
+        return {**self.told(), "torch": str(torch().__version__)}
+
+    def training(self, savepoint: Savepoint, save_every: float) -> Training:
+        """Convert the student, check it, and look at the first batches."""
+        torch().manual_seed(self.settings.seed)
+        wanted = list(self.frozen_student.outputs)
+        student = make_student(self.networks[0], self.trainable, wanted, chunk=self.chunk, constant=self.data.fixed)
+        teacher = Teacher(self.frozen_teacher, self.data, list(dict.fromkeys(pair.teacher for pair in self.pairs)))
+        if self.settings.steps * self.settings.batch >= 2 * len(self.training_indices):
+            teacher.remember(consecutive(self.training_indices, self.settings.batch, self.chunk))
+        batches = []
+        for step in range(_FITTED):
+            chosen = self.batches.at(step)
+            feeds = self.data.feeds(chosen)
+            ours = first_run(student, feeds) if step == 0 else student.look(feeds)
+            if step < 2:
+                _check_equal(ours, self.frozen_student.run(feeds, self.data.fixed), self.networks[0])
+            batches.append((ours, as_tensors(teacher.answers(chosen, feeds)), mask_of(self.data, feeds)))
+        objective = Objective(self.pairs, self.settings, batches)
+        training = Training(
+            student,
+            teacher,
+            objective,
+            self.data,
+            self.batches,
+            self.settings,
+            savepoint,
+            save_every,
+        )
+        _leave_idle(training, batches[0][1], self.batches.at(0), self.trainable)
+        return training
+
+    def quality(self, student: Frozen) -> tuple[OutputQuality, ...]:
+        """How close a student is to the teacher on the held-out samples."""
+        batches = consecutive(self.held_out, self.settings.batch, self.chunk)
+        return measure(student, self.frozen_teacher, self.networks, self.data, batches)
+
+
+def _check_ports(student: Network, teacher: Network) -> None:
+    """Refuse two models that do not take the same inputs, or have no output in common."""
+    ours, theirs = ({spec.name: spec for spec in network.inputs} for network in (student, teacher))
+    odd = sorted(ours.keys() ^ theirs.keys())
+    if odd:
+        raise RecoverError(
+            f"input {odd[0]!r} belongs to only one of the models: the teacher must be the student's source"
+        )
+    for name, spec in ours.items():
+        other = theirs[name]
+        if spec.dtype != other.dtype or len(spec.shape) != len(other.shape):
+            raise RecoverError(
+                f"input {name!r} is {spec.dtype} {list(spec.shape)} for the student and {other.dtype} "
+                f"{list(other.shape)} for the teacher: the teacher must be the student's source"
+            )
+    if not set(student.outputs) & set(teacher.outputs):
+        raise RecoverError(
+            f"the models have no output in common ({', '.join(student.outputs[:3])}; {', '.join(teacher.outputs[:3])})"
+            ": the teacher must be the student's source"
+        )
+
+
+def _pairs(student: Network, teacher: Network, settings: Settings) -> tuple[list[Pair], list[str]]:
+    """What is compared, and notes on chains of layers that are not."""
+    common = [name for name in student.outputs if name in teacher.outputs]
+    unknown = [name for name in settings.outputs if name not in common]
+    if unknown:
+        raise RecoverError(f"{unknown[0]!r} is no output of both models: they have {', '.join(common)} in common")
+    pairs = [
+        Pair("output", name, name, name in student.logits and name in teacher.logits, name in student.words)
+        for name in common
+        if name in settings.outputs or not settings.outputs
+    ]
+    if settings.hidden == 0:
+        return pairs, []
+    hidden = hidden_pairs(student.hidden, teacher.hidden)
+    if hidden:
+        return pairs + hidden, []
+    return pairs, ["No hidden states are compared: the models have no chain of layers in common."]
+
+
+def _check_equal(ours: dict[str, Any], theirs: dict[str, Array], network: Network) -> None:
+    """Refuse a student that computes something else in PyTorch than in onnxruntime."""
+    for name, wanted in theirs.items():
+        found = ours[name].detach().numpy()
+        scale = max(float(np.abs(wanted).max(initial=0.0)), 1e-6)
+        distance = float(np.abs(found - wanted).max(initial=0.0)) if found.shape == wanted.shape else float("inf")
+        if not distance <= TOLERANCE * scale:
+            raise RecoverError(
+                f"onnx2pytorch carries {network.path} to something else: {name!r} differs by {distance:.3g} where "
+                f"values go up to {scale:.3g}; train in the framework (`bot-onnx export`)"
+            )
+
+
+def _leave_idle(training: Training, targets: dict[str, Any], chosen: Indices, trainable: Trainable) -> None:
+    """Leave the weights alone that no gradient reaches (nothing that is compared depends on them), and say so."""
+    student, objective, data = training.student, training.objective, training.data
+    feeds = data.feeds(chosen)
+    objective(student(feeds), targets, mask_of(data, feeds)).backward()
+    for name, parameter in student.parameters.items():
+        if parameter.grad is None:
+            parameter.requires_grad_(False)
+            trainable.fixed[name] = "no gradient of the loss reaches it"
+    for parameter in (*student.parameters.values(), *objective.parameters.values()):
+        parameter.grad = None
+    if not any(parameter.requires_grad for parameter in student.parameters.values()):
+        raise RecoverError(
+            "no gradient of the loss reaches any weight of the student, so that nothing could be trained"
+        )
+
+
+def _warnings(before: Sequence[OutputQuality], after: Sequence[OutputQuality]) -> list[str]:
+    return [
+        f"Output {name!r} is further from the teacher than before: train for more steps."
+        for name in got_worse(before, after)
+    ]

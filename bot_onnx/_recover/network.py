@@ -1,0 +1,168 @@
+"""A model as both sides of a distillation need it: its message with all values, its inputs, its hidden states."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+
+from bot_onnx._analysis.passes import Analysis, analyse
+from bot_onnx._onnxfile.input_overrides import InputSpec
+from bot_onnx._onnxfile.reader import Source
+from bot_onnx._recover.types import Array, Feeds
+from bot_onnx._runs.inputs import input_specs
+from bot_onnx._runs.runtime import session
+from bot_onnx._structure import Role
+from bot_onnx._surgery.emit import skeleton
+from bot_onnx._verify.outputs import output_axes
+from bot_onnx.errors import RecoverError
+
+_LARGEST = 1 << 31  # bytes that a message can have
+_FLOAT = onnx.TensorProto.FLOAT
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """An analysed model.
+
+    Attributes:
+        path: of its file. digest: SHA-256 of its files.
+        analysis: of its graph.
+        inputs: that have to be fed.
+        outputs: names of those that are floats.
+        logits: names of outputs whose last axis holds logits.
+        words: those of them whose last axis is a vocabulary.
+        hidden: by chain of layers, the values between them: what enters the first layer, what leaves each.
+        proto: the normalised model with all values.
+    """
+
+    path: Path
+    digest: str
+    analysis: Analysis
+    inputs: tuple[InputSpec, ...]
+    outputs: tuple[str, ...]
+    logits: frozenset[str]
+    words: frozenset[str]
+    hidden: Mapping[str, tuple[str, ...]]
+    proto: onnx.ModelProto
+
+    def message(self, extra: Sequence[str] = ()) -> onnx.ModelProto:
+        """A copy of the message with the values named in ``extra`` as further outputs."""
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        ports = {port.name for port in proto.graph.output}
+        for name in extra:
+            if name not in ports:
+                proto.graph.output.append(onnx.helper.make_tensor_value_info(name, _FLOAT, None))
+        return proto
+
+
+def read_network(source: Source) -> Network:
+    """Analyse an opened model.
+
+    Raises:
+        GraphError: it does not run.
+        RecoverError: it is too large for a message, or none of its outputs are floats.
+    """
+    if source.size_bytes >= _LARGEST:
+        raise RecoverError(
+            f"{source.path} has {source.size_bytes:,} bytes; models of 2 GiB and more are not trained here: bring its "
+            "weights into the framework with `bot-onnx export` and train there"
+        )
+    analysis = analyse(source.model())
+    inputs = tuple(input_specs(source.proto.graph))
+    outputs = tuple(
+        port.name or "" for port in analysis.model.graph.outputs if port.dtype is not None and _is_float(port)
+    )
+    if not outputs:
+        raise RecoverError(f"{source.path} has no output of floating-point numbers that a student could learn from")
+    described = output_axes(analysis)
+    logits = frozenset(name for name in outputs if name in described and described[name].logits)
+    words = frozenset(name for name in logits if described[name].roles[-1] == Role.VOCAB)
+    proto = skeleton(analysis, {}, set(), {})
+    hidden = _hidden(analysis, {name for node in proto.graph.node for name in node.output})
+    return Network(source.path, source.sha256(), analysis, inputs, outputs, logits, words, hidden, proto)
+
+
+def _is_float(port: Any) -> bool:
+    return str(port.dtype.name) in ("FLOAT", "FLOAT16", "DOUBLE", "BFLOAT16")
+
+
+def _hidden(analysis: Analysis, visible: set[str]) -> dict[str, tuple[str, ...]]:
+    """The joints of every chain, by its name; those in the body of a loop cannot be seen from outside."""
+    found: dict[str, tuple[str, ...]] = {}
+    for chain, described in zip(analysis.chains, analysis.structure.chains, strict=True):
+        nodes = [chain.layers[0].start, *(layer.end for layer in chain.layers)]
+        names = [node.outputs[0].name or "" for node in nodes]
+        if described.follows is None and all(name in visible for name in names):
+            found[described.name] = tuple(names)
+    return found
+
+
+class Frozen:
+    """A model in onnxruntime that only answers.
+
+    Args:
+        message: the model, or the path of its file.
+        outputs: names of the values that it is asked for.
+        threads: of one operator; 0: as many as there are processors.
+        chunk: samples that it takes at a time; None: any number.
+    """
+
+    def __init__(
+        self, message: onnx.ModelProto | str, outputs: Sequence[str], *, threads: int = 0, chunk: int | None = None
+    ) -> None:
+        model = message if isinstance(message, str) else message.SerializeToString()
+        self.outputs = tuple(outputs)
+        self._chunk = chunk
+        self._session = session(model, optimise=True, threads=threads)
+
+    def run(
+        self, feeds: Feeds, constant: frozenset[str] = frozenset(), outputs: Sequence[str] | None = None
+    ) -> dict[str, Array]:
+        """Values by name; a batch goes through in chunks where the model's batch is fixed.
+
+        Args:
+            feeds: inputs, the samples along axis 0.
+            constant: names of inputs that are the same for all samples.
+            outputs: names of the values; None: all.
+        """
+        names = list(self.outputs if outputs is None else outputs)
+        parts = [self._session.run(names, part) for part in chunks(feeds, self._chunk, constant)]
+        return {name: np.concatenate([part[place] for part in parts]) for place, name in enumerate(names)}
+
+
+def chunks(feeds: Feeds, size: int | None, constant: frozenset[str]) -> list[Feeds]:
+    """A batch cut along axis 0 into pieces of ``size`` samples; whole where ``size`` is None."""
+    if size is None:
+        return [feeds]
+    count = next(len(array) for name, array in feeds.items() if name not in constant)
+    return [
+        {name: array if name in constant else array[start : start + size] for name, array in feeds.items()}
+        for start in range(0, count, size)
+    ]
+
+
+def fixed_batch(networks: Sequence[Network], batched: Sequence[str]) -> int | None:
+    """Number of samples that the models take at a time, or None for any.
+
+    Args:
+        networks: the models.
+        batched: names of the inputs that hold samples along axis 0.
+
+    Raises:
+        RecoverError: the models, or inputs of one, disagree.
+    """
+    sizes: dict[int, str] = {}
+    for network in networks:
+        for spec in network.inputs:
+            if spec.name in batched and spec.shape and isinstance(spec.shape[0], int):
+                sizes.setdefault(spec.shape[0], f"input {spec.name!r} of {network.path}")
+    if len(sizes) > 1:
+        told = ", ".join(f"{place} takes {size}" for size, place in sizes.items())
+        raise RecoverError(f"the models do not take the same number of samples at a time: {told}; export them alike")
+    return next(iter(sizes), None)

@@ -1,0 +1,112 @@
+"""What a recovery is asked for and what it found, as plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Feeds = dict[str, Array]
+OutputLoss = Literal["auto", "divergence", "squares", "similarity"]
+OUTPUT_LOSSES: tuple[OutputLoss, ...] = ("auto", "divergence", "squares", "similarity")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """How the student is trained.
+
+    Attributes:
+        steps: number of updates.
+        batch: samples an update.
+        rate: largest learning rate (after the warm-up, before the cosine decay).
+        seed: of the split, the order of the samples, and everything else that is drawn.
+        hidden: weight of the hidden-state loss beside the output loss; 0: outputs alone.
+        output_loss: how outputs are compared; see :mod:`bot_onnx._recover.losses`.
+        temperature: that both sides' logits are divided by for the KL divergence.
+        held_out: part of the samples that is kept for the quality report.
+        threads: of PyTorch and onnxruntime; 0: as many as there are processors.
+        outputs: names of the outputs that are learnt; empty: all that both models have.
+    """
+
+    steps: int = 1000
+    batch: int = 32
+    rate: float = 1e-3
+    seed: int = 0
+    hidden: float = 1.0
+    output_loss: OutputLoss = "auto"
+    temperature: float = 2.0
+    held_out: float = 0.1
+    threads: int = 0
+    outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class OutputQuality:
+    """How close one output of the student is to the teacher's, on held-out samples.
+
+    Attributes:
+        output: name.
+        cosine: mean cosine similarity over the last axis; None where the shapes differ.
+        error: mean squared difference over the variance of the teacher's output; None where the shapes differ.
+        agreement: part of the rows whose largest logit is at the same place; None where these are no logits.
+        divergence: mean KL divergence from the teacher in nats; None where these are no logits.
+        similarity: correlation of the cosine similarities of all pairs of samples with those that the teacher sees;
+            None for logits, and where there are too few samples.
+    """
+
+    output: str
+    cosine: float | None = None
+    error: float | None = None
+    agreement: float | None = None
+    divergence: float | None = None
+    similarity: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """One pair of values that the loss compares: what it is, and how."""
+
+    what: str
+    student: str
+    teacher: str
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """A finished recovery.
+
+    Attributes:
+        output: the file that was written.
+        student, teacher: the files that it came from.
+        settings: of the training.
+        samples, held_out: numbers of samples trained on and kept apart.
+        tensors, parameters: number of initializers that were trained, and of their elements.
+        fixed: float initializers that were left as they are, and why.
+        compared: what the loss compares.
+        loss: at the first step and, as a mean over the last tenth of the steps, at the end.
+        before, after: quality on the held-out samples.
+        resumed: step at which an earlier run was taken up; 0 where there was none.
+        seconds: the whole took, earlier runs not included.
+        notes: what else was found, in sentences.
+    """
+
+    output: Path
+    student: Path
+    teacher: Path
+    settings: Settings
+    samples: int
+    held_out: int
+    tensors: int
+    parameters: int
+    fixed: dict[str, str]
+    compared: tuple[Compared, ...]
+    loss: tuple[float, float]
+    before: tuple[OutputQuality, ...]
+    after: tuple[OutputQuality, ...]
+    resumed: int
+    seconds: float
+    notes: tuple[str, ...] = field(default=())

@@ -1,0 +1,40 @@
+"""What people and machines read: pure functions from the plain results to rich renderables and to JSON values.
+
+Import from here; nothing in this folder computes a result, prints, or touches a file. It imports the types of
+``graph``, ``stack``, ``align``, ``surgery``, ``verify``, ``checkpoint`` and ``recover``; ``cli`` imports it.
+"""
+
+from bot_onnx._report.demo_report import DemoRow, demo_report
+from bot_onnx._report.energy_report import energy_report
+from bot_onnx._report.inspect_report import inspect_report
+from bot_onnx._report.json_report import inspection_json, plain, plan_json, result_json, verify_json
+from bot_onnx._report.plan_report import plan_report
+from bot_onnx._report.recover_report import recover_json, recover_report
+from bot_onnx._report.result_report import result_report, shrinks
+from bot_onnx._report.specs_report import specs_report
+from bot_onnx._report.transfer_report import transfer_json, transfer_report
+from bot_onnx._report.verify_report import verify_report
+from bot_onnx._report.views import InspectionView, ResultView
+
+__all__ = [
+    "DemoRow",
+    "InspectionView",
+    "ResultView",
+    "demo_report",
+    "energy_report",
+    "inspect_report",
+    "inspection_json",
+    "plain",
+    "plan_json",
+    "plan_report",
+    "recover_json",
+    "recover_report",
+    "result_json",
+    "result_report",
+    "shrinks",
+    "specs_report",
+    "transfer_json",
+    "transfer_report",
+    "verify_json",
+    "verify_report",
+]

@@ -1,0 +1,64 @@
+"""The report of a recovery: what was trained, what was compared, and the quality before and after."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from rich.console import Group
+
+from bot_onnx._recover.types import Recovery
+from bot_onnx._report.json_report import plain
+from bot_onnx._report.layout import cell, facts, plural, table
+from bot_onnx._report.units import number, seconds
+
+_MEASURES = {
+    "agreement": "same largest logit",
+    "divergence": "KL (nats)",
+    "similarity": "similarity of pairs, r",
+    "cosine": "cosine",
+    "error": "error / variance",
+}
+
+
+def recover_report(recovery: Recovery) -> Group:
+    """Everything that ``recover`` shows, as one renderable."""
+    settings = recovery.settings
+    went_on = f", taken up at step {recovery.resumed}" if recovery.resumed else ""
+    header = facts(
+        {
+            "output": recovery.output,
+            "teacher": recovery.teacher,
+            "data": f"{recovery.samples:,} samples trained on, {recovery.held_out:,} held out",
+            "trained": f"{plural(recovery.tensors, 'tensor')}, {recovery.parameters:,} numbers",
+            "left alone": _fixed(recovery),
+            "steps": f"{settings.steps:,} of {settings.batch} samples, seed {settings.seed}{went_on}",
+            "loss": f"{number(recovery.loss[0])} -> {number(recovery.loss[1])}",
+            "time": seconds(recovery.seconds),
+        }
+    )
+    compared = table("compared", ["what!", "student", "teacher", "by"])
+    for entry in recovery.compared:
+        compared.add_row(cell(entry.what), cell(entry.student), cell(entry.teacher), cell(entry.how))
+    quality = table("beside the teacher, on the samples held out", ["output", "measure!", "before>", "after>"])
+    for before, after in zip(recovery.before, recovery.after, strict=True):
+        for name, words in _MEASURES.items():
+            values = getattr(before, name), getattr(after, name)
+            if values != (None, None):
+                quality.add_row(cell(before.output), cell(words), *(cell(_value(name, value)) for value in values))
+    return Group(header, "", compared, "", quality, "", *(cell(f"note: {note}") for note in recovery.notes))
+
+
+def _fixed(recovery: Recovery) -> str | None:
+    counts = Counter(recovery.fixed.values())
+    return "; ".join(f"{plural(count, 'tensor')}: {why}" for why, count in counts.items()) or None
+
+
+def _value(name: str, value: float | None) -> str:
+    return f"{value:.1%}" if name == "agreement" and value is not None else number(value, 4)
+
+
+def recover_json(recovery: Recovery) -> dict[str, Any]:
+    """The same as a JSON value."""
+    found: dict[str, Any] = plain(recovery)
+    return found

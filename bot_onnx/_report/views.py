@@ -1,0 +1,65 @@
+"""The parts of the API's results that reports read, as protocols: ``api`` lies after this folder, not before it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from bot_onnx._structure import Structure
+from bot_onnx._surgery.types import Plan
+from bot_onnx._verify.types import VerifyReport
+
+#: Name, ONNX data type and shape (symbolic sizes as texts) of a graph input or output.
+Value = tuple[str, str, tuple[int | str, ...]]
+
+
+class InspectionView(Protocol):
+    """What ``inspect`` returns."""
+
+    @property
+    def path(self) -> str:
+        """The model file."""
+
+    @property
+    def structure(self) -> Structure:
+        """The analysis."""
+
+    @property
+    def opset(self) -> int:
+        """Version of the default operator set."""
+
+    @property
+    def producer(self) -> str:
+        """Name and version of the exporter, as the file gives them."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the file, external weights included."""
+
+    @property
+    def inputs(self) -> tuple[Value, ...]:
+        """Graph inputs without the initializers."""
+
+    @property
+    def outputs(self) -> tuple[Value, ...]:
+        """Graph outputs."""
+
+
+class ResultView(Protocol):
+    """What ``resize`` returns."""
+
+    @property
+    def plan(self) -> Plan:
+        """What was done."""
+
+    @property
+    def report(self) -> VerifyReport:
+        """The checks of the written file."""
+
+    @property
+    def output(self) -> Path:
+        """The written file."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the whole resize."""

@@ -1,0 +1,160 @@
+"""FRONT: weights carried over as the low frequencies of their discrete cosine transform.
+
+A stack T (layers, out, in) of mean mu and standard deviation sigma is standardised, transformed along all its axes by
+the orthonormal DCT-II, cut or padded to the target shape, and transformed back:
+
+    T' = mu + sigma · IDCT(fit(DCT((T - mu) / sigma)))
+
+With C_n the orthonormal DCT-II matrix that is, per axis of width, the operator C_mᵀ[:, :q] C_n[:q], q = min(n, m), the
+same for every tensor; over layers ``depth`` says what fills the frequencies that a deeper network adds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from math import prod
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field
+
+from bot_onnx._resample.amplitude import leaf_form
+from bot_onnx._resample.arrays import Array, Moments, Namespace, dtype_name, normal, stream
+from bot_onnx._resample.axes import changes, check_axes
+from bot_onnx._resample.depth import LayerMap
+from bot_onnx._resample.filters import DCT, Matrix
+from bot_onnx._resample.operators import Filters
+from bot_onnx._resample.registry import AxisDirection, Method, MethodOptions
+from bot_onnx._resample.sources import SourceLayers, check_readers
+from bot_onnx._resample.width import WidthTransform
+from bot_onnx._stack.types import StackTask
+
+Depth = Literal["zero", "random", "consistence", "repeat"]
+_FILTERS = Filters(DCT, DCT)
+
+
+class FrontOptions(MethodOptions):
+    """Options of method ``front``."""
+
+    depth: Depth = Field(
+        "zero",
+        description="Frequencies over layers that a deeper network adds: zero; random at the weights' level; "
+        "consistence continues the last kept one; repeat goes through the kept ones again.",
+    )
+
+
+class Front(Method[FrontOptions]):
+    """Truncated or zero-padded DCT-II along all axes."""
+
+    name = "front"
+    title = "FRONT: low frequencies of the DCT along layers, outputs and inputs"
+    reference = "'Breaking the Scale Barrier' (FRONT), ICML 2026"
+    direction = "both"
+    promises = ("exact-size", "deterministic")
+    Options = FrontOptions
+
+    def resample(
+        self,
+        task: StackTask,
+        source: Sequence[Callable[[], Array]],
+        options: FrontOptions,
+        *,
+        xp: Namespace,
+        seed: int,
+    ) -> Iterator[Array]:
+        """Yield the target layers; see :meth:`Method.resample`.
+
+        The stack is read once for its mean. Where the depth changes, all its layers are held, in their smaller form.
+        """
+        check_axes(task)
+        check_readers(task, source)
+        return _Resampling(task, source, options.depth, xp, seed).run()
+
+    def axis_operator(
+        self, n_source: int, n_target: int, options: FrontOptions, *, direction: AxisDirection = "out"
+    ) -> NDArray[np.float64]:
+        """C_mᵀ[:, :q] C_n[:q], the same in both directions."""
+        return _FILTERS.operator(n_source, n_target, leaf_form("matrix", direction, "free", "ortho")).matrix
+
+
+METHOD = Front()
+
+
+def dct_matrix(n: int) -> Matrix:
+    """Orthonormal DCT-II, ``[n, n]``: C[r, i] = √(2/n) cos(π r (i + ½) / n), row 0 divided by √2."""
+    matrix: Matrix = np.sqrt(2.0 / n) * np.cos(np.pi * np.arange(n)[:, None] * (np.arange(n) + 0.5) / n)
+    matrix[0] /= np.sqrt(2.0)
+    return matrix
+
+
+def depth_operator(source: int, target: int, depth: Depth) -> Matrix:
+    """What a stack is mixed with along its layers, ``[target, source]``: C_Ltᵀ · F · C_Ls.
+
+    F, ``[target, source]``, places the source's frequencies among the target's. The random ones are no linear function
+    of the source and left out.
+    """
+    if source == target:
+        return np.eye(source)
+    picks = np.arange(target)
+    kept = picks < source
+    if depth == "consistence":
+        picks, kept = np.minimum(picks, source - 1), np.ones(target, dtype=bool)
+    elif depth == "repeat":
+        picks, kept = picks % source, np.ones(target, dtype=bool)
+    place = np.zeros((target, source))
+    place[np.arange(target)[kept], picks[kept]] = 1.0
+    mixed: Matrix = dct_matrix(target).T @ place @ dct_matrix(source)
+    return mixed
+
+
+class _Resampling:
+    """One run over one stack."""
+
+    def __init__(
+        self, task: StackTask, source: Sequence[Callable[[], Array]], depth: Depth, xp: Namespace, seed: int
+    ) -> None:
+        self.task, self.depth, self.xp, self.seed = task, depth, xp, seed
+        self.width = WidthTransform(task, _FILTERS, "ortho")
+        self.changed = task.layers[0] != task.layers[1] or any(changes(axis) for axis in task.axes)
+        matrix = depth_operator(*task.layers, depth)
+        rows = tuple(tuple((int(i), float(row[i])) for i in np.flatnonzero(row)) for row in matrix)
+        layers = LayerMap(rows, (False,) * task.layers[1], filtered=task.layers[0] != task.layers[1])
+        # Mix on the smaller side of the width change.
+        self.mix_first = prod(task.target_shape) > prod(task.source_shape)
+        self.source = SourceLayers(task, source, layers, xp, self._prepared if self.changed else None)
+
+    def run(self) -> Iterator[Array]:
+        for k in range(self.task.layers[1]):
+            x = self.source.mixed(k)
+            if not self.changed:
+                yield x
+                continue
+            if self.mix_first:
+                x = self.width.apply(x, self.xp)
+            yield self._with_new_frequencies(k, x) + self._moments.mean
+
+    @cached_property
+    def _moments(self) -> Moments:
+        return self.source.moments()
+
+    def _prepared(self, x: Array) -> Array:
+        x = x - self._moments.mean  # sigma cancels: everything that follows is linear
+        return x if self.mix_first else self.width.apply(x, self.xp)
+
+    def _with_new_frequencies(self, k: int, x: Array) -> Array:
+        """Add what random frequencies over layers contribute to layer ``k``: Σ_r C[r, k] N_r, N_r ~ Normal(0, sigma²).
+
+        Noise is the same law before and after an orthonormal transform, so N_r is drawn at the target shape. Every
+        frequency has its own stream and is drawn again for each layer rather than held.
+        """
+        old, new = self.task.layers
+        if self.depth != "random" or new <= old:
+            return x
+        weights = dct_matrix(new)[:, k]
+        total = np.zeros(self.task.target_shape, dtype=dtype_name(x))
+        for frequency in range(old, new):
+            rng = stream(self.seed, self.task.stack, frequency)
+            total += normal(rng, self.task.target_shape, dtype_name(x)) * (weights[frequency] * self._moments.std)
+        return x + self.xp.asarray(total)

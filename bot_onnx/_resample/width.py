@@ -1,0 +1,96 @@
+"""Resampling of a tensor's own axes by linear operators, leaf by leaf, with the gains of a convention.
+
+The law (W one layer's tensor, rho = n_source / n_target of an axis, R its operator of unit row sums):
+
+    W' = (rho_o^{e_o} R_o) W (rho_i^{e_i} R~_i)ᵀ
+
+The exponents are those of :mod:`bot_onnx._resample.amplitude`. Without a convention every leaf axis decides for itself,
+``ortho`` where it shrinks and ``value`` where it grows; every tensor that carries a dim so takes the same side.
+Positions and vocabulary are looked up rather than summed over: their axes take e = 0 in all conventions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+from bot_onnx._resample.amplitude import Convention, chosen_convention, leaf_form
+from bot_onnx._resample.arrays import Array, Namespace, dtype_name
+from bot_onnx._resample.axes import HEAD_DIM_ROLES, changes, mark_scores, walk
+from bot_onnx._resample.filters import COPIES
+from bot_onnx._resample.growth import uneven_score_gain
+from bot_onnx._resample.operators import Filters, LeafOperator, select_vocabulary
+from bot_onnx._stack.types import Axis, StackTask
+from bot_onnx._structure import Direction, Role
+
+#: What is added to the result of a leaf that grows: called with the operator and its argument.
+Addition = Callable[[LeafOperator, Array], Array | None]
+
+
+@dataclass(frozen=True, slots=True)
+class WidthTransform:
+    """All the axes of one task's tensors, without the layer axis.
+
+    Attributes:
+        task: the work order.
+        filters: the operators.
+        convention: see the module; None decides by leaf axis.
+        head_dim_correction: multiply what makes queries and keys by (d_s/d_t)^¼ under ``value``: a score q·k grows
+            with head_dim, its divisor √d only half as fast.
+    """
+
+    task: StackTask
+    filters: Filters
+    convention: Convention | None = None
+    head_dim_correction: bool = True
+
+    @property
+    def is_identity(self) -> bool:
+        """No axis changes, so :meth:`apply` returns its argument."""
+        return not any(changes(axis) for axis in self.task.axes)
+
+    def apply(self, x: Array, xp: Namespace, addition: Addition | None = None) -> Array:
+        """Tensor of ``task.source_shape`` to ``task.target_shape``; ``addition`` comes to what grows."""
+        shape = list(self.task.source_shape)
+        # Shrink first; among equals the last axis, the costliest a number, when the tensor is at its smallest.
+        ratios = [self.task.axes[i].target / shape[i] for i in range(len(shape))]
+        order = sorted(range(len(shape)), key=lambda i: (ratios[i], i if ratios[i] < 1 else -i))
+        for index in order:
+            axis, direction = mark_scores(self.task.axes[index]), self.task.directions[index]
+            if not changes(axis) and self._score_gain(axis) == 1.0:
+                continue
+            x = xp.reshape(x, (prod(shape[:index]), shape[index], prod(shape[index + 1 :])))
+            x = walk(x, axis, self._leaf_function(direction, xp, addition), xp, self._corrected)
+            shape[index] = axis.target
+        return xp.reshape(x, tuple(shape))
+
+    def _leaf_function(
+        self, direction: Direction, xp: Namespace, addition: Addition | None
+    ) -> Callable[[Array, Axis], Array]:
+        def leaf(x: Array, axis: Axis) -> Array:
+            if axis.role == Role.VOCAB:
+                return select_vocabulary(x, axis.target, xp)
+            convention = chosen_convention(self.convention, axis.source, axis.target)
+            form = leaf_form(self.task.kind, direction, axis.role, convention)
+            operator = self.filters.of_axis(axis, form)
+            y = operator.apply(x, xp)
+            if operator.wavelet == COPIES and axis.score and axis.role in HEAD_DIM_ROLES and self.head_dim_correction:
+                gain = uneven_score_gain(axis)
+                y = y if gain is None else y * xp.asarray(gain.astype(dtype_name(y)))[None, :, None]
+            added = addition(operator, x) if addition is not None and axis.target > axis.source else None
+            return y if added is None else y + xp.asarray(added)
+
+        return leaf
+
+    def _corrected(self, x: Array, axis: Axis) -> Array:
+        gain = self._score_gain(axis)
+        return x if gain == 1.0 else x * gain
+
+    def _score_gain(self, axis: Axis) -> float:
+        if not (self.head_dim_correction and axis.score and axis.head_dim):  # leaves are marked without their sizes
+            return 1.0
+        source, target = axis.head_dim
+        if chosen_convention(self.convention, source, target) != "value":
+            return 1.0
+        return float((source / target) ** 0.25)

@@ -1,0 +1,200 @@
+"""What the analysis says of a graph: dims, chains of layers, parameter stacks.
+
+These are plain frozen values without weights. Everything downstream (solver, plan, report) reads these and never
+the ONNX graph itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Literal
+
+from bot_onnx._reasons import Reason
+
+DimKind = Literal["leaf", "product", "concat"]
+TensorKind = Literal["matrix", "kernel", "embedding", "table", "norm_scale", "norm_bias", "bias", "scale", "other"]
+Direction = Literal["out", "in", "index", "none"]
+Residual = Literal["pre-norm", "post-norm", "post-activation", "unknown", "none"]
+
+
+class Role(StrEnum):
+    """What a dim is for, as far as the graph shows it."""
+
+    HIDDEN = "hidden"  #: the residual stream
+    HEADS = "heads"
+    KV_HEADS = "kv_heads"
+    HEAD_DIM = "head_dim"
+    INTERMEDIATE = "intermediate"  #: made by one matrix of a layer, and contracted by the next
+    VOCAB = "vocab"
+    POSITIONS = "positions"
+    V_HEAD_DIM = "v_head_dim"
+    GROUP = "group"  #: query heads per head of keys
+    HALF_HEAD_DIM = "half_head_dim"
+    STATE = "state"  #: contracted between two activations of a layer that are no attention
+    CONV_GROUPS = "conv_groups"
+    EXPERTS = "experts"
+    TOKENS = "tokens"  #: rows of tables that are added or joined to activations
+    OUT = "out"  #: shown by a graph output, and read by no weight
+    COUNT = "count"  #: a number of things, such as the 3 of a fused qkv
+    IO = "io"  #: of a graph input
+    SPATIAL = "spatial"
+    FREE = "free"  #: anything else
+
+
+#: Roles a spec can address by key; every other dim is addressed by its name or id through ``dims``.
+SPEC_ROLES = (
+    Role.HIDDEN,
+    Role.HEADS,
+    Role.KV_HEADS,
+    Role.HEAD_DIM,
+    Role.INTERMEDIATE,
+    Role.VOCAB,
+    Role.POSITIONS,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Dim:
+    """One static dim of the graph: a set of tensor axes that must always have the same size and index order.
+
+    Attributes:
+        id: ``d0``, ``d1``… in order of first occurrence along the graph.
+        name: unique, readable: the role where there is one (``hidden``, ``heads``, ``intermediate``,
+            ``intermediate_2``…), else ``dim_<size>``.
+        size: number of indices in the source model.
+        kind: ``leaf``, an ordered ``product`` (mixed radix: 768 = heads 12 x head_dim 64, first part slowest), or an
+            ordered ``concat`` (2304 = q + k + v).
+        parts: ids of the parts for a product or concat, in order; the same id may stand there twice
+            (rotary: head_dim = half + half).
+        role: see :class:`Role`.
+        frozen: None if the dim can be resized, else the reason why not.
+        occurrences: ``(initializer name, axis)`` pairs.
+        outputs: names of the graph outputs that show the dim, or that are decided or summed over it.
+    """
+
+    id: str
+    name: str
+    size: int
+    kind: DimKind
+    parts: tuple[str, ...]
+    role: Role
+    frozen: Reason | None
+    occurrences: tuple[tuple[str, int], ...]
+    outputs: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Chain:
+    """A run of structurally equal layers: ``count`` layers of ``period`` segments each.
+
+    ``leading`` of them, at the start, lack something that the others have (a norm). They count as layers and keep
+    their place whatever the depth; their parameters are no part of the stacks, which hold ``stacked`` layers.
+    ``residual`` says what its residual stream passes between two sums: nothing (``pre-norm``), a norm (``post-norm``),
+    an activation (``post-activation``); ``unknown``: anything else; ``none``: there are no sums. ``follows`` names a
+    chain whose weights this one uses as well, layer by layer (two inputs through one network): both always have the
+    same depth. ``turns`` is after how many layers what they read from outside is the same again (local and global
+    masks); 1 too where it never is, so that there can be no more layers. ``strays`` is the number of layers like these
+    that stand outside the chain, and stay: such as read keys and values of another layer.
+    """
+
+    name: str
+    count: int
+    period: int
+    nodes_per_layer: int
+    resizable: Reason | None = None  # None: depth can change; else the reason why not
+    residual: Residual = "none"
+    leading: int = 0
+    follows: str | None = None
+    turns: int = 1
+    strays: int = 0
+
+    @property
+    def stacked(self) -> int:
+        """Number of layers in the chain's stacks."""
+        return self.count - self.leading
+
+    def beside(self) -> str:
+        """What to say of layers that stand outside, in a sentence."""
+        return (
+            f"WARNING: {self.strays} more with the weights of a layer of '{self.name}' stand outside the chain: they "
+            f"stay, and its {self.count} layers are not all that the network has."
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """The corresponding parameters of the layers of a chain, or one parameter outside of them.
+
+    Attributes:
+        id: ``s0``, ``s1``… in order of first use.
+        name: readable, from the initializers' names.
+        chain: name of the chain, or None outside the layers.
+        tensors: initializer names in layer order; one name where ``chain`` is None, or where all the layers share
+            one tensor (``shared``).
+        dtype: ONNX data type name, e.g. ``FLOAT``.
+        axes: dim id per tensor axis (without the layer axis); None for an axis of size 1.
+        kind: what the tensor does. ``matrix``: a 2-D (or batched) weight of MatMul / Gemm / Linear; ``kernel``: a
+            convolution's; ``embedding``: gathered along axis 0 by computed indices; ``table``: a tensor added to
+            activations that has more than one non-unit axis (position tables, class tokens); ``norm_scale`` /
+            ``norm_bias``: a normalisation's; ``bias`` / ``scale``: added to / multiplied with activations.
+        directions: per axis, ``in`` (contracted with the activation), ``out`` (an axis of the result), ``index``
+            (looked up), ``none`` (a kernel's taps).
+        writes_residual: the tensor is the last linear map (or its bias) before an addition to the residual stream.
+        score_parts: for an ``out`` axis that carries queries or keys into attention scores: the indices of its
+            top-level concat parts that do (``(0, 1)`` for a fused qkv, ``(0,)`` for a separate query matrix). Empty
+            for all others.
+        before_tied_head: the tensor (of the last layer, in a chain) is the scale or bias of the last norm before a
+            head tied to the embedding.
+        twin_of: id of the stack of which this one is the transpose (a head that an exporter folded away from its
+            embedding); its values are that stack's, transposed.
+        positive: no value may become zero or less: the variances of a batch normalisation.
+        norm_position: for a norm inside a layer, ``last`` if it is the layer's last one, else ``inner``.
+        offset: what is added to the tensor wherever it is used: the 1 of norms that scale by 1 + w.
+        closed_form: name of the formula that recomputes the tensor at another size (``arange``, ``inv_freq:10000``,
+            …) or None.
+    """
+
+    id: str
+    name: str
+    chain: str | None
+    tensors: tuple[str, ...]
+    dtype: str
+    axes: tuple[str | None, ...]
+    shape: tuple[int, ...]
+    kind: TensorKind
+    directions: tuple[Direction, ...]
+    shared: bool = False
+    writes_residual: bool = False
+    score_parts: tuple[int, ...] = ()
+    before_tied_head: bool = False
+    closed_form: str | None = None
+    twin_of: str | None = None
+    positive: bool = False
+    norm_position: Literal["inner", "last"] | None = None
+    offset: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class TiedHead:
+    """A head that has its weight from an embedding: both names, the norm's by its scale and bias (none: no norm)."""
+
+    embedding: str
+    norm: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Structure:
+    """The whole analysis, without the graph: what ``inspect`` prints and the solver reads."""
+
+    dims: dict[str, Dim]
+    chains: tuple[Chain, ...]
+    stacks: tuple[Stack, ...]
+    ties: tuple[tuple[str, ...], ...] = ()  # groups of uses of one tensor, as readable places
+    equal_sizes: tuple[tuple[str, str], ...] = ()  # ids of dims of one size whose indices are in different orders
+    residual: Residual = "none"  # of the largest chain
+    parameters: int = 0
+    nodes: int = 0
+    notes: tuple[str, ...] = field(default=())
+    tied_heads: tuple[TiedHead, ...] = ()
+    single_kv_head: bool = False  # query heads that share one key and value head, an axis of size 1 without a dim

@@ -1,0 +1,108 @@
+"""The Plan: everything that a resize will do, as plain frozen data. ``--dry-run`` prints it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bot_onnx._stack.types import StackTask
+from bot_onnx._surgery.proven import UNKNOWN, UNTRIED, Promise, Proof
+
+
+@dataclass(frozen=True, slots=True)
+class DimChange:
+    """Size of one dim before and after (equal where it stays)."""
+
+    id: str
+    name: str
+    role: str
+    kind: str
+    source: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerChange:
+    """Depth of one chain before and after; ``leading`` of its layers are unlike the others and stay."""
+
+    chain: str
+    source: int
+    target: int
+    leading: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ConstantPatch:
+    """One number of the graph that changes: where it stands, what it was, what it becomes, and why."""
+
+    place: str
+    old: float
+    new: float
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class StackPlan:
+    """What happens to one stack.
+
+    Attributes:
+        task: how its axes change and what they mean.
+        sources: tensors read, in layer order. targets: tensors written, in layer order.
+        dtype: ONNX data type name of both.
+        positive: what the method gives is kept at or above the smallest value of the sources.
+        gain: factor of what the method gives: what these weights take so that the function stays.
+        closed_form: formula that the tensor is recomputed from, or None.
+        twin_of: stack whose result, transposed, this one is, or None.
+        offsets: byte offset of every target in the file that holds it.
+    """
+
+    task: StackTask
+    sources: tuple[str, ...]
+    targets: tuple[str, ...]
+    dtype: str
+    closed_form: str | None = None
+    positive: bool = False
+    gain: float = 1.0
+    twin_of: str | None = None
+    offsets: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A whole resize, before any weight is read.
+
+    Attributes:
+        source: path of the source model. name: name of the spec, or empty.
+        method, options, seed: of the resampling.
+        align: how the source's tensors are aligned before: ``none``, ``permute``, ``select`` or ``rotate``.
+        dims, layers, constants, stacks: what changes.
+        notes: what was derived, and why, in sentences.
+        parameters: number of weights before and after.
+        size_bytes: size of the file (weights included) before and after.
+        external: whether the weights go to a file beside the model.
+        proof: that the sizes make a network of the same kind. promise: of the outputs.
+    """
+
+    source: str
+    name: str
+    method: str
+    options: dict[str, Any]
+    seed: int
+    align: str
+    dims: tuple[DimChange, ...]
+    layers: tuple[LayerChange, ...]
+    constants: tuple[ConstantPatch, ...]
+    stacks: tuple[StackPlan, ...]
+    notes: tuple[str, ...]
+    parameters: tuple[int, int]
+    size_bytes: tuple[int, int]
+    external: bool
+    proof: Proof = UNTRIED
+    promise: Promise = UNKNOWN
+
+    def to_json(self, *, indent: int | None = 2) -> str:
+        """The plan as JSON, the same every time: without the time that the proof took."""
+        plain = asdict(self)
+        del plain["proof"]["seconds"]
+        return json.dumps(plain, indent=indent)

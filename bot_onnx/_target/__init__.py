@@ -1,0 +1,28 @@
+"""The target spec: its schema, its readers (our JSON, HuggingFace configs, the published ones), and the solver.
+
+Import from here: :class:`TargetSpec`, :func:`solve` with :class:`Solution`, the catalogue functions that the ``specs``
+command prints, and the formula and flag helpers. The other modules are this folder's own.
+"""
+
+from __future__ import annotations
+
+from bot_onnx._target.catalog import SpecSummary, list_specs, show_spec, spec_schema
+from bot_onnx._target.flags import parse_assignments, parse_layers
+from bot_onnx._target.formula import evaluate, size_names
+from bot_onnx._target.schema import Reference, TargetSpec
+from bot_onnx._target.solver import Solution, solve
+
+__all__ = [
+    "Reference",
+    "Solution",
+    "SpecSummary",
+    "TargetSpec",
+    "evaluate",
+    "list_specs",
+    "parse_assignments",
+    "parse_layers",
+    "show_spec",
+    "size_names",
+    "solve",
+    "spec_schema",
+]

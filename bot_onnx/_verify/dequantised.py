@@ -1,0 +1,140 @@
+"""Whether a quantised file and the floats that it was turned into compute the same, but for the rounding."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import onnx_ir as ir
+
+from bot_onnx._analysis.passes import Analysis, analyse
+from bot_onnx._canonical.normalise import scheme_of
+from bot_onnx._canonical.still_packed import quantised_weight
+from bot_onnx._onnxfile.atomic_output import worded
+from bot_onnx._onnxfile.input_overrides import Given
+from bot_onnx._onnxfile.reader import Source, open_model
+from bot_onnx._onnxfile.scratch import Scratch
+from bot_onnx._verify.trial import compare_with, run_model
+from bot_onnx._verify.types import OutputComparison
+from bot_onnx.errors import GraphError, OutputError
+
+#: Mean cosine similarity of an output below which the two are not taken for the same network. Dynamic 8-bit models
+#: come out at 0.995 and more, blocks of 4 bits at 1; calibrated activation scales that cut off much can be below.
+LEAST_COSINE = 0.9
+
+
+def check_dequantised(
+    model: ir.Model, source: Source, observed: Mapping[str, tuple[tuple[int, int], ...]], folder: Path
+) -> tuple[tuple[OutputComparison, ...], tuple[str, ...]]:
+    """Run the floating-point ``model`` and the quantised ``source`` on the same inputs.
+
+    Args:
+        model: normalised, as nothing has changed it yet.
+        source: the quantised file.
+        observed: sizes at which the analysis ran the model.
+        folder: a scratch folder that takes the floats while they run.
+
+    Returns:
+        How close every output is, and which have another shape on inputs that are made up (lengths that follow from
+        values, as those of speech do, are another number after rounding).
+
+    Raises:
+        GraphError: one of them does not run, or their outputs on inputs given differ by more than rounding explains.
+        OutputError: there is no room for the floats.
+    """
+    with _saved(model, folder, source.given) as plain:
+        trial, checks = run_model(plain, str(plain.path), observed=observed, reference=source, seed=0)
+        found = compare_with(source, str(source.path), trial, plain.proto.graph, {})
+    failed = [check.detail for check in checks if check.status == "fail"]
+    failed += [reason for reason in (found.skipped, *found.faults, *found.left_out) if reason]
+    compared = tuple(entry for entry in found.outputs if entry.cosine is not None)
+    measured = source.given is not None and bool(source.given.arrays)
+    apart = () if measured else found.faults
+    if not compared and not apart:
+        why = [*failed, "it has no output of floats"][0]
+        raise GraphError(
+            f"{source.path} was dequantised, but cannot be held against the result: {why}; "
+            "resize the floating-point model, or do not compare with the source (--no-compare)"
+        )
+    worst = min(compared, key=lambda entry: entry.cosine or 0.0, default=None)
+    if measured and worst is not None and (worst.cosine is None or worst.cosine < LEAST_COSINE):
+        raise GraphError(
+            f"output {worst.output!r} of {source.path} and of its dequantised weights have a cosine similarity of "
+            f"{worst.cosine or 0.0:.3f} on the inputs given, less than {LEAST_COSINE}: its activation scales may cut "
+            "off much; resize the floating-point model, or do not compare with the source (--no-compare)"
+        )
+    return compared, apart
+
+
+@contextmanager
+def _saved(model: ir.Model, folder: Path, given: Given | None = None) -> Iterator[Source]:
+    """The floating-point form of a quantised file, in ``folder`` until the end of the block."""
+    with tempfile.TemporaryDirectory(prefix="bot_onnx_", dir=folder) as inner:
+        path = Path(inner) / "float.onnx"
+        with worded(path):
+            ir.save(model, path, external_data="float.onnx.data", size_threshold_bytes=1024)
+        with open_model(path, given=given) as plain:
+            yield plain
+
+
+@contextmanager
+def floating(source: Source, folder: Path | None = None) -> Iterator[Source]:
+    """A quantised file in floating point: what is resized in its stead.
+
+    Args:
+        source: the file.
+        folder: a scratch folder that takes the floats until the end of the block; None: one among the system's
+            temporary files (``TMPDIR``), which the next command removes where this one is killed.
+
+    Raises:
+        GraphError: it cannot be read or run.
+        OutputError: there is no room for the floats.
+    """
+    model = analyse(source.model()).model
+    if folder is not None:
+        with _saved(model, folder, source.given) as plain:
+            yield plain
+        return
+    scratch = Scratch(Path(tempfile.gettempdir()), "bot_onnx")
+    try:
+        with worded(scratch.path):
+            inside = scratch.make()
+        try:
+            with _saved(model, inside, source.given) as plain:
+                yield plain
+        except OutputError as error:
+            raise OutputError(f"{error} (TMPDIR names it)") from error
+    finally:
+        scratch.close()
+
+
+def check_quantised(analysis: Analysis, source: Source, folder: Path) -> tuple[str, ...]:
+    """Hold a quantised source against the floats that are resized in its stead; says how close they are.
+
+    The floats lie in ``folder``, a scratch folder, while they run.
+    Made-up inputs may lie far outside of what scales were calibrated on: there a difference is told, no refusal.
+
+    Raises:
+        GraphError: they are not the same network.
+    """
+    if scheme_of(analysis.model) is None or quantised_weight(analysis.model.graph) is not None:
+        return ()
+    compared, apart = check_dequantised(analysis.model, source, analysis.context.observed.shapes, folder)
+    notes = []
+    if compared:
+        told = ", ".join(f"{entry.output} {entry.cosine or 0.0:.4f}" for entry in compared)
+        notes.append(f"The source is quantised; its weights in floating point give its outputs with cosine {told}.")
+    if apart:
+        notes.append(
+            "WARNING: the source is quantised, and on inputs that are made up its weights in floating point give other "
+            f"shapes: output {'; '.join(apart)}. A length that follows from values may do so; give real inputs with "
+            "--inputs FILE.npz to have them compared."
+        )
+    if min((entry.cosine or 0.0 for entry in compared), default=1.0) < LEAST_COSINE:
+        notes.append(
+            f"WARNING: that is less than {LEAST_COSINE}, on inputs that are made up: its activation scales may cut off "
+            "much of them; give real ones with --inputs FILE.npz."
+        )
+    return tuple(notes)

@@ -1,0 +1,134 @@
+"""What the outputs of a run are: which axis means what, are they finite, have they the shapes that were inferred."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_ir as ir
+
+from bot_onnx._analysis.passes import Analysis
+from bot_onnx._ops import FORM, IN_ORDER, Move, function_of, is_bounded, passes_on
+from bot_onnx._structure import Role
+from bot_onnx._verify.feeding import Feeds
+from bot_onnx._verify.types import Check
+from bot_onnx._verify.validity import Shapes
+
+#: What differences of results near 1 are measured by at least: they are as exact as these (2e-7).
+_LEAST_SCALE = 1e-2
+_SHOWN = 3
+
+
+@dataclass(frozen=True, slots=True)
+class OutputAxes:
+    """What the analysis says of an output.
+
+    Attributes:
+        roles: role per axis, None where no weight has the axis (batch, sequence).
+        logits: the last axis holds logits: a ``vocab`` or ``out`` dim without a function that bounds it.
+        least_scale: what differences are measured by at least; 0: by the largest value, however small it is.
+    """
+
+    roles: tuple[str | None, ...]
+    logits: bool
+    least_scale: float = 0.0
+
+
+def output_axes(analysis: Analysis) -> dict[str, OutputAxes]:
+    """Describe the outputs of an analysed graph, by name."""
+    described: dict[str, OutputAxes] = {}
+    table, dims = analysis.context.table, analysis.structure.dims
+    for value in analysis.model.graph.outputs:
+        found = [
+            None if axis is None else dims.get(analysis.ids.get(table.find(axis), ""))
+            for axis in analysis.context.of(value)
+        ]
+        roles = tuple(None if dim is None else dim.role for dim in found)
+        last = _last_node(value, IN_ORDER)
+        bounded = last is not None and is_bounded(last)
+        logits = bool(roles) and roles[-1] in (Role.VOCAB, Role.OUT) and not bounded
+        least = _LEAST_SCALE if _lies_near_one(_last_node(value, FORM | Move.PICKED)) else 0.0
+        described[value.name or ""] = OutputAxes(roles, logits, least)
+    return described
+
+
+def _lies_near_one(node: ir.Node | None) -> bool:
+    """Whether a node gives half and a bit, or one less a bit, for small numbers: a Sigmoid."""
+    function = None if node is None else function_of(node)
+    return node is not None and function is not None and not function.zero and is_bounded(node)
+
+
+def _last_node(value: ir.Value, passed: Move) -> ir.Node | None:
+    """The node that computed a value, in whatever form of ``passed`` it is."""
+    node = value.producer()
+    while node is not None and passes_on(node, passed) and node.inputs and node.inputs[0] is not None:
+        node = node.inputs[0].producer()
+    return node
+
+
+def check_outputs(
+    feeds: Sequence[Feeds],
+    results: Sequence[Mapping[str, Any]],
+    inferred: Shapes,
+    *,
+    allow_nonfinite: bool,
+    alike: Container[str] = (),
+) -> list[Check]:
+    """Two checks: all outputs finite (unless allowed otherwise); shapes as inferred.
+
+    Args:
+        feeds, results: of the runs. inferred: shapes by output.
+        allow_nonfinite: let NaN and infinities pass.
+        alike: outputs that are NaN or infinite where the source's are, on the same inputs: no fault of the file.
+    """
+    infinite = {
+        name: int(array.size - np.isfinite(array).sum())
+        for outputs in results
+        for name, array in outputs.items()
+        if is_float(array) and not np.isfinite(array).all()
+    }
+    sizes = " and ".join(_shape(next(iter(fed.values())).shape) for fed in feeds if fed) or "no inputs"
+    if infinite:
+        told = ", ".join(f"{name!r} ({count})" for name, count in list(infinite.items())[:_SHOWN])
+        where = f"NaN or infinite values in {told}, at input sizes {sizes}"
+        if all(name in alike for name in infinite):
+            finite = Check("outputs", "info", f"{where}: the source's outputs have the same")
+        else:
+            finite = Check("outputs", "skip" if allow_nonfinite else "fail", where)
+    else:
+        finite = Check("outputs", "pass", f"{len(results[0])} outputs finite at input sizes {sizes}")
+    return [finite, _shapes(results, inferred)]
+
+
+def _shapes(results: Sequence[Mapping[str, Any]], inferred: Shapes) -> Check:
+    faults = []
+    for name, expected in inferred.items():
+        for outputs in results:
+            shape = getattr(outputs.get(name), "shape", None)
+            if shape is not None and not _fits(shape, expected):
+                declared = _shape(["?" if size is None else size for size in expected])
+                faults.append(f"{name!r} is {declared} by declaration or inference, but {_shape(shape)} when run")
+                break
+    if faults:
+        return Check("output shapes", "fail", "; ".join(faults[:_SHOWN]))
+    told = ", ".join(f"{name} {_shape(array.shape)}" for name, array in _arrays(results[0])[:_SHOWN])
+    return Check("output shapes", "pass", told or "no tensors among the outputs")
+
+
+def _fits(shape: Sequence[int], expected: Sequence[int | None]) -> bool:
+    return len(shape) == len(expected) and all(b in (None, a) for a, b in zip(shape, expected, strict=True))
+
+
+def _arrays(outputs: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [(name, array) for name, array in outputs.items() if isinstance(array, np.ndarray)]
+
+
+def _shape(shape: Sequence[object]) -> str:
+    return "x".join(map(str, shape)) or "scalar"
+
+
+def is_float(value: Any) -> bool:
+    """Whether an output is an array of floating-point numbers."""
+    return isinstance(value, np.ndarray) and (value.dtype.kind == "f" or value.dtype.name == "bfloat16")

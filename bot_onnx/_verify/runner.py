@@ -1,0 +1,135 @@
+"""A model open in onnxruntime, on as little memory as its size allows.
+
+A model up to :data:`WHOLE_BYTES` is loaded and run as its users will do it. Above, and for a model that is only
+compared with, large weights become inputs of the graph that are fed from the memory map of the file: no copy is made,
+and the pages are handed back while the model runs. Weights are not repacked for speed either: each is used twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+
+from bot_onnx._onnxfile.reader import Source
+from bot_onnx._runs.runtime import session
+from bot_onnx.errors import MissingRuntimeError
+
+#: Length of a model, data files included, from which its weights are mapped instead of loaded.
+WHOLE_BYTES: Final = 1 << 28
+#: Seconds between two times that a running model's pages are handed back: some 100 MB can be read meanwhile.
+_INTERVAL: Final = 0.01
+
+
+class Runner:
+    """A session on an opened model; close it before the next one is opened.
+
+    Args:
+        source: the model.
+        readable: path that opens its file.
+        mapped: do not load the weights, whatever the file's length.
+        show: inner values to give instead of the outputs.
+
+    Raises:
+        Exception: whatever onnxruntime raises on a model that it refuses; its errors have no public base class.
+    """
+
+    def __init__(self, source: Source, readable: str, *, mapped: bool = False, show: Sequence[str] = ()) -> None:
+        self._source, self._show = source, show
+        source.release()  # what the checks before have looked at
+        self._weights: dict[str, NDArray[np.generic]] = {}
+        if show and not _mappable(source):
+            raise ValueError("a model whose weights cannot be fed shows no inner values")
+        if (mapped or show or source.size_bytes > WHOLE_BYTES) and _mappable(source):
+            if not mapped and os.stat(readable).st_size <= WHOLE_BYTES:
+                _session(readable)  # finds the weights in the data files, and reads none
+            try:
+                self._session = self._mapped()
+                return
+            except MissingRuntimeError:
+                raise
+            except Exception:  # an op that wants its weight constant: the file as it is will do
+                self._weights = {}
+                if show:
+                    raise
+        self._session = _session(readable)
+
+    @property
+    def is_mapped(self) -> bool:
+        """Whether the weights were left where they are."""
+        return bool(self._weights)
+
+    def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
+        """Outputs by name; anything that is no tensor comes as onnxruntime gives it."""
+        names = [output.name for output in self._session.get_outputs()]
+        with _released(self._source) if self._weights else contextlib.nullcontext():
+            results = self._session.run(names, {**feeds, **self._weights})
+        return dict(zip(names, results, strict=True))
+
+    def close(self) -> None:
+        """Free the session and hand the pages of the weights back."""
+        self._session = None
+        self._weights = {}
+        self._source.release()
+
+    def _mapped(self) -> Any:
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self._source.proto)
+        graph = proto.graph
+        declared = {value.name for value in graph.input}
+        kept = []
+        for tensor in self._source.proto.graph.initializer:
+            if self._source.tensors[tensor.name].file is None:
+                kept.append(tensor)
+                continue
+            self._weights[tensor.name] = self._source.tensor(tensor.name)
+            if tensor.name not in declared:
+                graph.input.append(onnx.helper.make_tensor_value_info(tensor.name, tensor.data_type, tensor.dims))
+        del graph.initializer[:]
+        graph.initializer.extend(kept)
+        if self._show:
+            del graph.output[:]
+            graph.output.extend(onnx.ValueInfoProto(name=name) for name in self._show)
+        return _session(proto.SerializeToString())
+
+
+@contextlib.contextmanager
+def _released(source: Source) -> Iterator[None]:
+    """Hand the pages of ``source`` back now and then, from a thread of its own; whoever reads them gets them anew."""
+    done = threading.Event()
+
+    def release() -> None:
+        while not done.wait(_INTERVAL):
+            source.release()
+
+    thread = threading.Thread(target=release, daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:  # the system gives no thread: pages stay until the end
+        yield
+        return
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+def _session(model: str | bytes) -> Any:
+    return session(model, prepack=False)
+
+
+def _mappable(source: Source) -> bool:
+    """Whether every tensor outside the message can be fed: an initializer of the main graph, of NumPy's own types."""
+    main = {tensor.name for tensor in source.proto.graph.initializer}
+    return all(
+        name in main and stored.dtype.bitwidth >= 8 and np.dtype(stored.dtype.numpy()).kind in "fiub"
+        for name, stored in source.tensors.items()
+        if stored.file is not None
+    )

@@ -1,6 +1,0 @@
-"""Proofs: that the sizes of a plan make a network of the same kind, shown on a miniature before anything is written."""
-
-from bot_onnx.proof.promise import Way
-from bot_onnx.proof.settle import settle
-
-__all__ = ["Way", "settle"]

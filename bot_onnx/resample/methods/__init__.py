@@ -1,4 +1,0 @@
-"""The resampling methods, one file each; every file defines ``METHOD`` and is found by the registry.
-
-A method may import anything of ``bot_onnx.resample`` but never another method; nobody imports from here by name.
-"""
