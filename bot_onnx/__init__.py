@@ -3,15 +3,13 @@
     >>> import bot_onnx
     >>> result = bot_onnx.resize("model.onnx", {"layers": 6, "hidden": 384}, "small.onnx")  # doctest: +SKIP
 
-The names below are the whole public API; they are loaded when first used.
+The names below are the whole public API; they are loaded when first used. Modules that start with ``_`` are internal.
 """
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -65,15 +63,3 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'bot_onnx' has no attribute {name!r}")
     return getattr(import_module(_HOMES[name]), name)
-
-
-class _Package(ModuleType):
-    """The package, whose public names stay what they are when a submodule of the same name (``verify``) is imported."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        """Set an attribute, unless it is the import system binding a submodule over a public name."""
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -1,7 +1,7 @@
-"""Facts about the recurrent ops; initial states that are zero anyway are dropped.
+"""Initial states of recurrent layers that are zero anyway: dropped.
 
-Exporters write them out: one tensor of zeros for all the layers, of
-which every layer takes a slice. An absent state is zero by definition, and without it the layers are alike.
+Exporters write them out: one tensor of zeros for all the layers, of which every layer takes a slice. An absent state is
+zero by definition, and without it the layers are alike.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Of nodes and values: free names, and what stands behind a view."""
+"""Of nodes and values: what a node reads, what stands behind a view, free names."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ class _Writers:
 
     def _find(self, node: ir.Node, depth: int) -> set[str]:
         parameters = {v.name or "" for v in node.inputs if v is not None and is_parameter(v)}
-        if is_linear(node) and (weights := {v.name or "" for v in map(parameter_behind, node.inputs) if v}):
+        if is_linear(node) and (weights := {v.name or "" for v in map(_weights_behind, node.inputs) if v}):
             return weights
         if norm_of(node) is not None:
             given = [v for slot, v in enumerate(node.inputs) if slot in norm_parameters(node)]
@@ -106,6 +106,13 @@ class _Writers:
             before = next(filter(None, inner), parameters)
             return parameters if parameters and before <= self._of_norms else before
         return inner[0] if inner and (_keeps_zero(node) or _divides(node)) else set()
+
+
+def _weights_behind(value: ir.Value | None) -> ir.Value | None:
+    """The parameter of which an operand holds some or all elements: the expert that a router picks."""
+    found = parameter_behind(value)
+    node = value.producer() if found is None and value is not None else None
+    return _weights_behind(node.inputs[0]) if node is not None and passes_on(node, _PASS) else found
 
 
 def _keeps_zero(node: ir.Node) -> bool:
