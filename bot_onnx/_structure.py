@@ -16,13 +16,14 @@ from bot_onnx import _html
 if TYPE_CHECKING:
     import networkx
 
+from bot_onnx._reasons import Reason
+
 DimKind = Literal["leaf", "product", "concat"]
 TensorKind = Literal["matrix", "kernel", "embedding", "table", "norm_scale", "norm_bias", "bias", "scale", "other"]
 Direction = Literal["out", "in", "index", "none"]
 Residual = Literal["pre-norm", "post-norm", "post-activation", "unknown", "none"]
 
 
-#: Roles a spec can address by key; every other dim is addressed by its name or id through ``dims``.
 class Role(StrEnum):
     """What a dim is for, as far as the graph shows it."""
 
@@ -47,7 +48,16 @@ class Role(StrEnum):
     FREE = "free"  #: anything else
 
 
-SPEC_ROLES = ("hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "positions")
+#: Roles a spec can address by key; every other dim is addressed by its name or id through ``dims``.
+SPEC_ROLES = (
+    Role.HIDDEN,
+    Role.HEADS,
+    Role.KV_HEADS,
+    Role.HEAD_DIM,
+    Role.INTERMEDIATE,
+    Role.VOCAB,
+    Role.POSITIONS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +85,7 @@ class Dim:
     kind: DimKind
     parts: tuple[str, ...]
     role: Role
-    frozen: str | None
+    frozen: Reason | None
     occurrences: tuple[tuple[str, int], ...]
     outputs: tuple[str, ...] = ()
 
@@ -98,7 +108,7 @@ class Chain:
     count: int
     period: int
     nodes_per_layer: int
-    resizable: str | None = None  # None: depth can change; else the reason why not
+    resizable: Reason | None = None  # None: depth can change; else the reason why not
     residual: Residual = "none"
     leading: int = 0
     follows: str | None = None

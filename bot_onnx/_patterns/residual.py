@@ -24,6 +24,7 @@ from bot_onnx._ops import (
     passes_on,
     reduces,
 )
+from bot_onnx._ops.walk import producer_chain
 from bot_onnx._patterns.layers import LayerChain
 from bot_onnx._patterns.parameters import Parameter, is_parameter, parameter_behind
 from bot_onnx._structure import Residual
@@ -225,12 +226,16 @@ def _norm_before(head: ir.Node) -> set[str]:
 
 def _scale_behind(value: ir.Value | None) -> ir.Value | None:
     """The parameter that an operand is, whatever number is added to it (norms that scale by 1 + w)."""
-    while value is not None and not is_parameter(value):
-        node = value.producer()
-        if node is None or not _forms_weights(node) or not _is_weight(value):
+    for form in producer_chain(value, _forms_weights, _weight_of):
+        if is_parameter(form):
+            return form
+        if not _is_weight(form):
             return None
-        value = next((v for v in node.inputs if v is not None and (v.const_value is None or is_parameter(v))), None)
-    return value
+    return None
+
+
+def _weight_of(node: ir.Node) -> ir.Value | None:
+    return next((v for v in node.inputs if v is not None and (v.const_value is None or is_parameter(v))), None)
 
 
 def _is_weight(value: ir.Value) -> bool:

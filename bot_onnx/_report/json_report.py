@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from bot_onnx._reasons import Reason
 from bot_onnx._report.dims import fixed_reason
 from bot_onnx._report.result_report import shrinks
 from bot_onnx._report.views import InspectionView, ResultView
 from bot_onnx._structure import Structure
 from bot_onnx._surgery.types import Plan
 from bot_onnx._verify.types import VerifyReport
+from bot_onnx.errors import said
 
 
 def plain(value: Any) -> Any:
@@ -28,6 +30,8 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, Reason):
+        return said(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         shown = (field for field in dataclasses.fields(value) if field.metadata.get("json", True))
         return {field.name: plain(getattr(value, field.name)) for field in shown}
@@ -50,7 +54,10 @@ def inspection_json(inspection: InspectionView) -> dict[str, Any]:
         reason = fixed_reason(dim, structure.dims)
         data["structure"]["dims"][ident] |= {"resizable": reason is None, "reason": reason}
     for entry, chain in zip(data["structure"]["chains"], structure.chains, strict=True):
-        entry |= {"resizable": chain.resizable is None, "reason": chain.resizable}
+        entry |= {
+            "resizable": chain.resizable is None,
+            "reason": None if chain.resizable is None else said(chain.resizable),
+        }
     return data
 
 

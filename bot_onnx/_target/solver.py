@@ -34,7 +34,7 @@ from bot_onnx._target.messages import listing, place
 from bot_onnx._target.problem import Problem
 from bot_onnx._target.schema import MAX_SIZE, TargetSpec
 from bot_onnx._target.targets import apply_requests, ask_dims, ask_roles, fix_frozen
-from bot_onnx.errors import DimError
+from bot_onnx.errors import DimError, said
 
 _PASSES: tuple[Callable[[Problem], None], ...] = (
     fix_frozen,
@@ -122,6 +122,7 @@ def _verified(problem: Problem) -> dict[str, int]:
             )
         if dim.frozen is not None and size != dim.size:
             raise DimError(
-                f"dim {place(dim)} would become {size}, but is frozen: {dim.frozen}; ask for other sizes.", dim=dim.name
+                f"dim {place(dim)} would become {size}, but is frozen: {said(dim.frozen)}; ask for other sizes.",
+                dim=dim.name,
             )
     return sizes

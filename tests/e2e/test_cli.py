@@ -202,6 +202,7 @@ def test_specs_are_listed_shown_and_described() -> None:
     assert unknown.exit_code == 1 and "did you mean" in unknown.stderr
 
 
+@pytest.mark.thorough
 def test_the_demo_keeps_every_prediction_when_growing(tmp_path: Path) -> None:
     folder = tmp_path / "kept"
     result = done("demo", "--keep", folder, "--json")
