@@ -11,6 +11,7 @@ from bot_onnx._proof.promise import Growth, Way
 from bot_onnx._proof.prover import Proven
 from bot_onnx._resample import make_options
 from bot_onnx._stack.groups import hands_over
+from bot_onnx._structure import Role
 from bot_onnx._surgery.proven import Gain, Promise
 from bot_onnx._target import Solution
 from bot_onnx.errors import BotError
@@ -71,7 +72,7 @@ def _handed_over(analysis: Analysis, solution: Solution) -> set[str]:
     return {
         group
         for heads, group in pairs
-        if (dims[heads].role, dims[group].role) == ("kv_heads", "group")
+        if (dims[heads].role, dims[group].role) == (Role.KV_HEADS, Role.GROUP)
         and hands_over((dims[heads].size, sizes[heads]), (dims[group].size, sizes[group]))
     }
 

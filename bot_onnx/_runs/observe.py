@@ -19,6 +19,7 @@ from bot_onnx._canonical.spelling.seen import Observation
 from bot_onnx._onnxfile.input_overrides import Given, given_to
 from bot_onnx._ops import measures, record
 from bot_onnx._ops.nodes import node_inputs
+from bot_onnx._ops.walk import backward
 from bot_onnx._runs.baked_lengths import baked_lengths
 from bot_onnx._runs.fed_weights import LARGE, with_fed_weights, zeros
 from bot_onnx._runs.inputs import feeds, fitting, input_specs, open_sizes
@@ -121,14 +122,9 @@ def _inside(graph: ir.Graph, place: Body, bodies: dict[ir.Node, Body | None]) ->
         if body is not None and (body.join, body.index) == (place.join, place.index) and not is_entry(node)
     ]
     entry = entry_of(place.join)
-    needed: set[ir.Node] = set()
-    pending = [*members, entry]
-    while pending:
-        node = pending.pop()
-        if node is not None and node not in needed:
-            needed.add(node)
-            pending.extend(value.producer() for value in node_inputs(node))
     watched = [*([entry] if entry is not None else []), *members]
+    read = backward([value for node in watched for value in node_inputs(node)], lambda _: True, node_inputs)
+    needed = {*watched, *(value.producer() for value in read)}
     return nested_protos([node for node in graph if node in needed], opened), _names(watched)
 
 

@@ -21,12 +21,13 @@ from bot_onnx._resample.axes import changes, leaves, walk
 from bot_onnx._resample.axes import reverse as _reversed
 from bot_onnx._resample.composite import leaf_matrix
 from bot_onnx._stack.types import Axis
+from bot_onnx._structure import Role
 from bot_onnx._surgery.provenance import RUNTIME, Axes, Lineage
 
 Floats = NDArray[np.float64]
 Array = NDArray[Any]
 
-_CHOSEN = "vocab"
+_CHOSEN = Role.VOCAB
 
 
 class Incomparable(Exception):
