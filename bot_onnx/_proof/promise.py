@@ -42,8 +42,7 @@ Array = NDArray[Any]
 _MORE = 1  #: layers that the miniature of a deeper network has more
 #: Numbers that a grown miniature may have, unless it had a 64th of them before: some doublings are tried, what a slip
 #: of the keyboard asks for is not.
-_MOST, _TIMES = 1 << 23, 64
-_MOST = 1 << 24  #: numbers that a grown miniature may have: real growth is some doublings
+_MOST, _TIMES = 1 << 24, 64
 
 
 @dataclass(frozen=True, slots=True)

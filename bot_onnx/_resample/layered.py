@@ -16,6 +16,7 @@ from bot_onnx._resample.operators import select_vocabulary
 from bot_onnx._resample.registry import AxisDirection, Method, OptionsT
 from bot_onnx._resample.sources import SourceLayers, check_readers, neutral_value
 from bot_onnx._stack.types import Axis, StackTask
+from bot_onnx._structure import Role
 
 
 class LayeredMethod(Method[OptionsT]):
@@ -84,7 +85,7 @@ class LayeredMethod(Method[OptionsT]):
                 direction: AxisDirection = "in" if task.directions[index] == "in" else "out"
 
                 def leaf(y: Array, part: Axis, direction: AxisDirection = direction) -> Array:
-                    if part.role == "vocab":
+                    if part.role == Role.VOCAB:
                         return select_vocabulary(y, part.target, xp)
                     matrix = self.axis_operator(part.source, part.target, options, direction=direction)
                     return xp.matmul(xp.asarray(np.asarray(matrix, dtype=dtype_name(y))), y)
