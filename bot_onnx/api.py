@@ -1,364 +1,177 @@
-"""The Python API; the commands are thin layers over it."""
+"""The Python API as functions: each of them is a line over the nouns of :mod:`bot_onnx._model`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future
-from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
 from typing import Any
 
-import onnx_ir as ir
-
-from bot_onnx._align import Kind, find_facts, plan_alignment
-from bot_onnx._align import align as align_tensors
-from bot_onnx._align.energy import EnergyTable, halved
-from bot_onnx._align.energy import energy as measure_energy
-from bot_onnx._analysis.passes import Analysis, analyse
-from bot_onnx._canonical.normalise import scheme_of
-from bot_onnx._onnxfile.lost_files import surviving
-from bot_onnx._onnxfile.reader import Source, open_model
-from bot_onnx._onnxfile.scratch import sweep_beside
-from bot_onnx._proof import Way, settle
-from bot_onnx._resample import make_options, shrinking_operators
-from bot_onnx._resample.parallel import Background
-from bot_onnx._runs.read_overrides import as_given
-from bot_onnx._runs.sample_arrays import samples_for
-from bot_onnx._structure import Structure
-from bot_onnx._surgery.execute import Progress
-from bot_onnx._surgery.more_heads import with_key_heads
-from bot_onnx._surgery.planner import Origin, Prepared, check_exact, prepare, refuse_quantised
-from bot_onnx._surgery.requantise import check_requantisable
-from bot_onnx._surgery.types import Plan, Request
-from bot_onnx._target import TargetSpec
-from bot_onnx._verify import Expected, VerifyReport, expected_from_spec, verify_model
-from bot_onnx._verify.run import Ran, Run
-from bot_onnx.errors import ResampleError
+from bot_onnx._align.energy import EnergyTable
+from bot_onnx._engine import Inspection, Result
+from bot_onnx._model import Model, PlannedResize, SpecLike, open
+from bot_onnx._names import AlignKind, DeviceName, MethodName
+from bot_onnx._origins import ModelLike
+from bot_onnx._progress import Progress
+from bot_onnx._request import InputsLike, PathOrName, ResizeRequest
+from bot_onnx._surgery.types import Plan
+from bot_onnx._verify import VerifyReport
 
 __all__ = [
     "Inspection",
+    "Model",
+    "PlannedResize",
     "Result",
     "energy",
     "inspect",
+    "open",
     "plan",
+    "replan",
+    "replay",
     "resize",
     "verify",
 ]
 
-PathOrName = str | PathLike[str]
-SpecLike = TargetSpec | Mapping[str, Any] | PathOrName
-InputsLike = Mapping[str, Any] | PathOrName  #: arrays by input, or an ``.npz`` file of them
-Port = tuple[str, str, tuple[int | str, ...]]  #: name, data type, shape of an input or output
+Shapes = Mapping[str, Sequence[int]]
 
 
-@dataclass(frozen=True, slots=True)
-class Inspection:
-    """What a model file holds: the structure, and facts of the file."""
-
-    path: str
-    structure: Structure
-    opset: int
-    producer: str
-    size_bytes: int
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Result:
-    """A finished resize."""
-
-    plan: Plan
-    report: VerifyReport
-    output: Path
-    seconds: float
-
-
-@surviving()
 def inspect(
-    model: PathOrName, *, inputs: InputsLike | None = None, input_shapes: Mapping[str, Sequence[int]] | None = None
+    model: ModelLike,
+    *,
+    inputs: InputsLike | None = None,
+    input_shapes: Shapes | None = None,
+    progress: Progress | None = None,
 ) -> Inspection:
-    """Analyse a model file.
-
-    Args:
-        model: path of the ONNX file.
-        inputs: what to run it on, where sizes cannot be guessed: arrays by input, or an ``.npz`` file of them.
-        input_shapes: shapes by input; what is fed is made up, or repeated from ``inputs``.
+    """Analyse a model: :meth:`Model.inspect` of :func:`bot_onnx.open`, whose arguments these are.
 
     Raises:
         GraphError: it cannot be read or run.
     """
-    sweep_beside(model)
-    with open_model(model, given=as_given(inputs, input_shapes)) as source:
-        loaded = source.model()
-        analysis = analyse(loaded)
-        source.check_unchanged()
-        return Inspection(
-            path=str(model),
-            structure=analysis.structure,
-            opset=loaded.opset_imports.get("", 0),
-            producer=" ".join(filter(None, (loaded.producer_name, loaded.producer_version))),
-            size_bytes=source.size_bytes,
-            inputs=tuple(map(_port, loaded.graph.inputs)),
-            outputs=tuple(map(_port, loaded.graph.outputs)),
-        )
+    return open(model, inputs=inputs, input_shapes=input_shapes).inspect(progress=progress)
 
 
-@surviving()
 def energy(
-    model: PathOrName, *, inputs: InputsLike | None = None, input_shapes: Mapping[str, Sequence[int]] | None = None
+    model: ModelLike,
+    *,
+    inputs: InputsLike | None = None,
+    input_shapes: Shapes | None = None,
+    progress: Progress | None = None,
 ) -> tuple[EnergyTable, ...]:
-    """Say how much of every stack's energy halving would keep, by each method that shrinks and under each alignment.
-
-    Args:
-        model: path of the ONNX file. All of its weights are read.
-        inputs, input_shapes: what to run it on, see :func:`inspect`.
-
-    Returns:
-        A table per method for ``none``, for ``permute``, and for ``rotate`` where the network admits it.
+    """Say how much of every stack's energy halving would keep: :meth:`Model.energy` of :func:`bot_onnx.open`.
 
     Raises:
         GraphError: it cannot be read or run.
     """
-    sweep_beside(model)
-    with open_model(model, given=as_given(inputs, input_shapes)) as source:
-        source.check_resizable()
-        loaded = source.model()
-        analysis = analyse(loaded)
-        structure, facts = analysis.structure, find_facts(analysis)
-        tensors = {n: v.const_value for n, v in loaded.graph.initializers.items() if v.const_value is not None}
-        tables: list[EnergyTable] = []
-        kinds: tuple[Kind, ...] = ("none", "permute", "rotate")
-        for kind in kinds:
-            try:
-                alignment = plan_alignment(kind, structure, halved(structure), facts)
-                aligned = align_tensors(alignment, tensors)
-                tables.extend(measure_energy(structure, alignment, aligned, shrinking_operators()))
-            except ResampleError:
-                if kind != "rotate":  # which is for pre-norm networks alone
-                    raise
-        source.check_unchanged()
-        return tuple(tables)
+    return open(model, inputs=inputs, input_shapes=input_shapes).energy(progress=progress)
 
 
-def _port(value: ir.Value) -> Port:
-    shape = tuple(dim if isinstance(dim, int) else str(dim.value or "?") for dim in value.shape or ())
-    return value.name or "", value.dtype.name if value.dtype else "?", shape
-
-
-def files_among(*given: SpecLike | None) -> list[PathOrName]:
-    """Those of the arguments that name files that exist."""
-    return [name for name in given if isinstance(name, str | PathLike) and Path(name).is_file()]
-
-
-def _spec(spec: SpecLike) -> TargetSpec:
-    if isinstance(spec, TargetSpec):
-        return spec
-    if isinstance(spec, Mapping):
-        return TargetSpec.parse(spec)
-    return TargetSpec.load(str(spec))
-
-
-@surviving()
 def plan(
-    model: PathOrName,
+    model: ModelLike,
     spec: SpecLike,
     *,
-    method: str = "bot",
+    method: MethodName | str = "bot",
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
-    align: Kind | None = None,
+    align: AlignKind | None = None,
     calibration: PathOrName | None = None,
     external: bool | None = None,
     unproven: bool = False,
     requantize: bool = False,
     inputs: InputsLike | None = None,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-) -> Plan:
-    """Say everything that a resize would do, without reading a weight.
-
-    Args:
-        model: path of the source.
-        spec: the target: a :class:`TargetSpec`, a mapping with its keys, a path (ours or a HuggingFace
-            ``config.json``), or the name of a published one.
-        method: name of a resampling method. options: its options.
-        seed: of what the method draws at random.
-        align: ``none``, ``permute``, ``select``, ``rotate`` or ``auto``: make the source's tensors resample better,
-            without changing its function, before the method sees them; None: as the method likes it.
-        calibration: an ``.npz`` file with an array per input of the source, samples along the first axis: alignment
-            ``rotate`` then takes its basis from the stream on them, not from the weights.
-        external: store the weights beside the model; None: as the source does.
-        unproven: go on where the sizes cannot be proven right; the plan and the file say so.
-        requantize: what a run of the plan does with the result of a quantised source, see :func:`resize`.
-        inputs, input_shapes: what to run the models on, see :func:`inspect`.
+    input_shapes: Shapes | None = None,
+    progress: Progress | None = None,
+) -> PlannedResize:
+    """Say everything that a resize would do, without reading a weight: :meth:`Model.plan` of a :class:`ResizeRequest`.
 
     Raises:
         ProofError: the sizes cannot be proven right.
         BotError: the source cannot be understood, or the target cannot be had.
     """
-    target = _spec(spec)
-    chosen = make_options(method, **dict(options or {}))
-    sweep_beside(model)
-    with open_model(model, given=as_given(inputs, input_shapes)) as source, Background() as reader:
-        source.check_resizable()
-        digest = reader.submit(source.sha256)
-        analysis = analyse(source.model())
-        if requantize:
-            check_requantisable(scheme_of(analysis.model), str(source.path))
-        way = Way(method, chosen, seed)
-        in_data = source.uses_external_data if external is None else external
-        asked = _request(unproven, requantize, inputs, input_shapes)
-        made = _prepared(
-            source, analysis, target, way, digest, align, calibration, asked, external=in_data, name=Path(model).name
-        ).plan
-        source.check_unchanged()
-        return made
+    request = ResizeRequest(
+        spec, method=method, options=options, seed=seed, align=align, calibration=calibration, external=external,
+        unproven=unproven, requantize=requantize, inputs=inputs, input_shapes=input_shapes,
+    )  # fmt: skip
+    return open(model).plan(request, progress=progress)
 
 
-def _prepared(
-    source: Source,
-    analysis: Analysis,
-    target: TargetSpec,
-    way: Way,
-    digest: Future[str],
-    align: Kind | None,
-    calibration: PathOrName | None,
-    request: Request,
-    *,
-    external: bool,
-    name: str,
-) -> Prepared:
-    """Settle the sizes, prove them, plan the rest."""
-    refuse_quantised(analysis, str(source.path))
-    analysis = with_key_heads(analysis, target)
-    settled = settle(analysis, target, way, unproven=request.unproven)
-    prepared = prepare(
-        analysis,
-        target,
-        settled,
-        Origin(str(source.path), digest.result(), source.size_bytes),
-        method=way.method,
-        options=way.options,
-        seed=way.seed,
-        align=align,
-        samples=None if calibration is None else samples_for(analysis.model, Path(calibration)),
-        external=external,
-        name=name,
-        request=request,
-    )
-    check_exact(prepared)
-    return prepared
-
-
-def _request(
-    unproven: bool,
-    requantize: bool,
-    inputs: InputsLike | None,
-    input_shapes: Mapping[str, Sequence[int]] | None,
-) -> Request:
-    """What a plan records of a call."""
-    shapes = {name: tuple(map(int, shape)) for name, shape in (input_shapes or {}).items()}
-    return Request(unproven=unproven, requantize=requantize, inputs=bool(inputs), input_shapes=shapes)
-
-
-@surviving()
 def resize(
-    model: PathOrName,
+    model: ModelLike,
     spec: SpecLike,
     output: PathOrName,
     *,
-    method: str = "bot",
+    method: MethodName | str = "bot",
     options: Mapping[str, Any] | None = None,
     seed: int = 0,
-    align: Kind | None = None,
+    align: AlignKind | None = None,
     calibration: PathOrName | None = None,
     force: bool = False,
     external: bool | None = None,
     unproven: bool = False,
-    device: str = "auto",
+    device: DeviceName = "auto",
     allow_nonfinite: bool = False,
     against: bool = True,
     requantize: bool = False,
     inputs: InputsLike | None = None,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    input_shapes: Shapes | None = None,
     progress: Progress | None = None,
 ) -> Result:
-    """Resize a model and verify what was written.
-
-    The output appears under its name only when it is whole and has passed; the source is never written to.
+    """Resize a model and verify what was written: :meth:`Model.resize` of a :class:`ResizeRequest`.
 
     Args:
-        model, spec, method, options, seed, align, calibration, unproven, inputs, input_shapes: see :func:`plan`.
-        output: path of the new model.
-        force: replace an existing output.
-        external: store the weights beside the model; None: as the source does.
-        device: ``auto``, ``cpu`` or ``cuda``.
-        allow_nonfinite: accept NaN and infinite weights.
-        against: also compare the outputs with the source's; those that the plan promises to keep must agree.
-        requantize: quantise the result in the scheme of the source, which must be a quantised one; otherwise a
-            quantised source gives floats. Calibrated activation scales stay where they hold at the new sizes.
-        progress: called with (what, bytes done, bytes in all).
+        model: see :func:`bot_onnx.open`.
+        output: path of the new model. force: replace an existing one.
+        progress: see :meth:`Model.resize`.
+        spec: and the others: see :class:`ResizeRequest`.
 
     Raises:
         BotError: something was refused or failed; no output was left behind.
     """
-    target = _spec(spec)
-    way = Way(method, make_options(method, **dict(options or {})), seed)
-    asked = _request(unproven, requantize, inputs, input_shapes)
-
-    def planning(source: Source, analysis: Analysis, digest: Future[str], in_data: bool) -> Prepared:
-        name = Path(output).name
-        return _prepared(source, analysis, target, way, digest, align, calibration, asked, external=in_data, name=name)
-
-    run = Run(
-        model,
-        Path(output),
-        force,
-        external,
-        device,
-        allow_nonfinite,
-        against,
-        requantize,
-        as_given(inputs, input_shapes),
-        tuple(files_among(spec, calibration)),
-        progress,
-    )
-    return result_of(run.carried_out(planning), output)
+    request = ResizeRequest(
+        spec, method=method, options=options, seed=seed, align=align, calibration=calibration, external=external,
+        unproven=unproven, inputs=inputs, input_shapes=input_shapes, device=device, allow_nonfinite=allow_nonfinite,
+        against=against, requantize=requantize,
+    )  # fmt: skip
+    return open(model).resize(request, output, force=force, progress=progress)
 
 
-def result_of(ran: Ran, output: PathOrName) -> Result:
-    """What the API says of a run."""
-    return Result(ran.plan, ran.report, Path(output), ran.seconds)
-
-
-@surviving()
-def verify(
-    model: PathOrName,
-    *,
-    spec: SpecLike | None = None,
-    against: PathOrName | None = None,
-    inputs: InputsLike | None = None,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-) -> VerifyReport:
-    """Check a model file: structure, runtime, analysis, and how close its outputs are to another model's.
-
-    Args:
-        model: path of the file.
-        spec: what its sizes should be.
-        against: a model to compare its outputs with. Where the file says that it was resized from that very model and
-            keeps its outputs, a check fails unless they agree; otherwise the comparison is for information.
-        inputs, input_shapes: what to run the models on, see :func:`inspect`.
+def replan(model: ModelLike, plan: Plan, *, progress: Progress | None = None, **same: Any) -> PlannedResize:
+    """Say everything that :func:`replay` would do, without reading a weight: :meth:`Model.replan`.
 
     Raises:
-        GraphError: the file cannot be opened at all. Failed checks are in the report.
+        PlanError: the plan is not one for this source, or was changed.
     """
-    wanted = None if spec is None else _spec(spec)
-    sweep_beside(model)
+    return open(model).replan(plan, progress=progress, **same)
 
-    def expected(structure: Structure) -> Expected:
-        assert wanted is not None
-        return expected_from_spec(structure, wanted)
 
-    given = as_given(inputs, input_shapes)
-    return verify_model(model, expected=None if wanted is None else expected, against=against, given=given)
+def replay(
+    model: ModelLike,
+    plan: Plan,
+    output: PathOrName,
+    *,
+    plan_file: PathOrName | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    **same: Any,
+) -> Result:
+    """Carry out a saved plan: :meth:`Model.replay`.
+
+    Raises:
+        PlanError: the plan is not one for this source, or was changed.
+    """
+    return open(model).replay(plan, output, plan_file=plan_file, force=force, progress=progress, **same)
+
+
+def verify(
+    model: ModelLike,
+    *,
+    spec: SpecLike | None = None,
+    against: Model | ModelLike | None = None,
+    inputs: InputsLike | None = None,
+    input_shapes: Shapes | None = None,
+    progress: Progress | None = None,
+) -> VerifyReport:
+    """Check a model: :meth:`Model.verify` of :func:`bot_onnx.open`.
+
+    Raises:
+        GraphError: it cannot be opened at all. Failed checks are in the report.
+    """
+    opened = open(model, inputs=inputs, input_shapes=input_shapes)
+    return opened.verify(spec=spec, against=against, progress=progress)

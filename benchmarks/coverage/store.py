@@ -23,7 +23,7 @@ def cache_folder() -> Path:
 
 
 #: Parts of the package that no resize runs through.
-_ASIDE = frozenset({"checkpoint", "cli", "demo", "recover"})
+_ASIDE = frozenset({"_checkpoint", "_cli", "demo", "_recover"})
 
 
 @cache

@@ -24,11 +24,12 @@ from bot_onnx._cli.parameters import (
     read_inputs,
     shown_options,
 )
+from bot_onnx._cli.request_options import ASKED, request_options
 from bot_onnx._cli.target import default_output, target_options, target_spec
+from bot_onnx._request import ResizeRequest
 from bot_onnx.errors import OutputError
 
 if TYPE_CHECKING:
-    from bot_onnx._align import Kind
     from bot_onnx._surgery.types import Plan
     from bot_onnx._target import TargetSpec
 
@@ -52,18 +53,9 @@ class _Job:
     """What all of the options come to."""
 
     model: Path
-    target: TargetSpec
+    request: ResizeRequest
     output: Path
-    method: str
-    options: dict[str, Any]
-    seed: int
-    align: Kind | None
-    calibration: Path | None
-    external: bool | None
-    unproven: bool
     plan_out: Path | None
-    given: dict[str, Any]
-    requantize: bool
     stored: Plan | None = None
     stored_file: Path | None = None
 
@@ -92,40 +84,7 @@ class _Job:
     metavar="FILE",
     help="Run a saved plan again: the same bytes from the same MODEL. It says the target and how to get there.",
 )
-@option(
-    OUTPUT,
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Of methods that draw random numbers.",
-)
-@option(
-    OUTPUT,
-    "--align",
-    type=click.Choice(["auto", "none", "permute", "select", "rotate"]),
-    default=None,
-    help="Reorder or turn the source first, without changing what it computes; default: as the method likes it.",
-)
-@option(
-    OUTPUT,
-    "--calibration",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE.npz",
-    help="Samples (an array per input) on which alignment rotate finds its basis; without them it asks the weights.",
-)
-@option(
-    OUTPUT,
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Where the weights are computed.",
-)
-@option(OUTPUT, "--allow-nonfinite", is_flag=True, help="Accept a source with NaN or infinite weights.")
-@option(OUTPUT, "--unproven", is_flag=True, help="Go on where the sizes cannot be proven right; the file says so.")
-@option(OUTPUT, "--no-compare", is_flag=True, help="Do not compare the outputs with the source's.")
-@option(OUTPUT, "--requantize", is_flag=True, help="Quantise the result as the source is; else it has float weights.")
+@request_options
 @input_options
 @option(SHOWN, "--dry-run", is_flag=True, help="Print the plan; read no weights, write no model.")
 @option(
@@ -144,30 +103,18 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
     """
     from bot_onnx._cli.method_options import PREFIX, chosen_options
 
-    given = {key: values.pop(key) for key in list(values) if key.startswith(PREFIX)}
-    options = chosen_options(method, given, ctx.command.params)
+    own = {key: values.pop(key) for key in list(values) if key.startswith(PREFIX)}
+    options = chosen_options(method, own, ctx.command.params)
     stored = None if values["plan"] is None else _read_plan(ctx, values["plan"])
     flags = {key: values.get(key) for key in _TARGET_KEYS}
     if stored is not None:
-        spec, flags = stored.name or None, {} if stored.name else stored.request.spec
+        spec, flags = stored.name or None, {} if stored.name else stored.asked.spec
     target = target_spec(spec, flags) if stored is None else _target_of(stored)
-    job = _Job(
-        model,
-        target,
-        values["output"] or default_output(model, spec, target, flags),
-        method,
-        options,
-        values["seed"],
-        values["align"],
-        values["calibration"],
-        values["external"],
-        values["unproven"],
-        values["plan_out"],
-        read_inputs(values["inputs"], values["input_shapes"]),
-        values["requantize"],
-        stored,
-        values["plan"],
-    )
+    output = values["output"] or default_output(model, spec, target, flags)
+    asked = {name: values[name] for name in ASKED} | {"external": values["external"]}
+    given = read_inputs(values["inputs"], values["input_shapes"])
+    request = ResizeRequest(target, method=method, options=options, **asked, **given)
+    job = _Job(model, request, output, values["plan_out"], stored, values["plan"])
     _check_files(job, {**values, "spec": spec if stored is None else values["plan"]})
     if values["against_plan"] is not None and not values["dry_run"]:
         raise click.UsageError("'--against-plan' compares plans: give --dry-run with it.")
@@ -210,7 +157,14 @@ def _read_plan(ctx: click.Context, path: Path) -> Plan:
 def _target_of(stored: Plan) -> TargetSpec:
     from bot_onnx._target import TargetSpec
 
-    return TargetSpec.model_validate(stored.request.spec, context={"where": "the plan's request"})
+    return TargetSpec.model_validate(stored.asked.spec, context={"where": "the plan's request"})
+
+
+def _left_open(job: _Job) -> dict[str, Any]:
+    """What a saved plan leaves to the command."""
+    from bot_onnx._model import LEFT_OPEN
+
+    return {name: getattr(job.request, name) for name in LEFT_OPEN}
 
 
 def _check_files(job: _Job, values: dict[str, Any]) -> None:
@@ -221,8 +175,8 @@ def _check_files(job: _Job, values: dict[str, Any]) -> None:
     """
     from bot_onnx._onnxfile.writer import check_output
 
-    read = (values["spec"], values["against_plan"], job.calibration)
-    given = [Path(name) for name in read if name is not None and Path(name).is_file()]
+    named = [values["spec"], values["against_plan"], job.request.calibration]
+    given = [Path(name) for name in named if name is not None and Path(name).is_file()]
     if job.output.exists() and not values["dry_run"]:
         check_output(job.output, force=values["force"], sources=given)
     if job.plan_out is None:
@@ -246,35 +200,24 @@ def _check_plan_out(job: _Job, given: Sequence[Path], force: bool) -> None:
 
 
 def _dry_run(job: _Job, values: dict[str, Any]) -> None:
-    from bot_onnx import again, api
+    from bot_onnx import api
     from bot_onnx._report import plan_json, plan_report
     from bot_onnx._surgery.stored import load_plan
 
     as_json, quiet, against = values["as_json"], values["quiet"], values["against_plan"]
     other = None if against is None else load_plan(against)
     with activity(f"planning {job.model.name}", silent=quiet or as_json):
-        same = {"calibration": job.calibration, "external": job.external, "unproven": job.unproven, **job.given}
-        if job.stored is not None:
-            plan = again.replan(job.model, job.stored, **same)
-        else:
-            plan = api.plan(
-                job.model,
-                job.target,
-                method=job.method,
-                options=job.options,
-                seed=job.seed,
-                align=job.align,
-                requantize=job.requantize,
-                **same,
-            )
+        opened = api.open(job.model)
+        plan = opened.plan(job.request) if job.stored is None else opened.replan(job.stored, **_left_open(job))
     _save_plan(job, plan.to_json(), force=values["force"])
-    if other is not None:
-        _show_differences(other, plan, values)
-    elif as_json:
-        show_json(plan_json(plan))
-    elif not quiet:
-        show(plan_report(plan))
-        click.echo(f"Dry run: {job.output} was not written.", err=True)
+    with standing(job.plan_out):
+        if other is not None:
+            _show_differences(other, plan, values)
+        elif as_json:
+            show_json(plan_json(plan))
+        elif not quiet:
+            show(plan_report(plan))
+            click.echo(f"Dry run: {job.output} was not written.", err=True)
 
 
 def _show_differences(saved: Plan, plan: Plan, values: dict[str, Any]) -> None:
@@ -288,35 +231,16 @@ def _show_differences(saved: Plan, plan: Plan, values: dict[str, Any]) -> None:
 
 
 def _resize(job: _Job, values: dict[str, Any]) -> None:
-    from bot_onnx import again, api
+    from bot_onnx import api
     from bot_onnx._report import result_json, result_report
 
-    with activity(f"reading {job.model.name}", silent=values["quiet"] or values["as_json"]) as bar:
-        same = {
-            "calibration": job.calibration,
-            "force": values["force"],
-            "external": job.external,
-            "unproven": job.unproven,
-            "device": values["device"],
-            "allow_nonfinite": values["allow_nonfinite"],
-            "against": not values["no_compare"],
-            "progress": bar.update if bar is not None else None,
-            **job.given,
-        }
-        if job.stored is not None:
-            result = again.replay(job.model, job.stored, job.output, plan_file=job.stored_file, **same)
+    opened, force = api.open(job.model), values["force"]
+    with activity(f"reading {job.model.name}", silent=values["quiet"] or values["as_json"]):
+        if job.stored is None:
+            result = opened.resize(job.request, job.output, force=force)
         else:
-            result = api.resize(
-                job.model,
-                job.target,
-                job.output,
-                method=job.method,
-                options=job.options,
-                seed=job.seed,
-                align=job.align,
-                requantize=job.requantize,
-                **same,
-            )
+            left = _left_open(job)
+            result = opened.replay(job.stored, job.output, plan_file=job.stored_file, force=force, **left)
     with standing(job.output):
         _save_plan(job, result.plan.to_json(), force=values["force"])
         if values["as_json"]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._canonical.control_flow import bodies_of, is_entry, nested_protos
+from bot_onnx._canonical.spelling.seen import types_of
 from bot_onnx._onnxfile.tensor_protos import held_proto
 from bot_onnx._ops import record
 from bot_onnx._ops.nodes import node_inputs
@@ -109,7 +110,11 @@ class Excerpt:
         proto.graph.name = "miniature"
         proto.graph.node.extend(nested_protos([node for node in graph if node in chosen and not record(node).random]))
         _rename(proto.graph.node, self._renamed)
-        proto.graph.input.extend(_port(value) for value in [*graph.inputs, *self.random])
+        proto.graph.input.extend(map(_port, graph.inputs))
+        if self.random:
+            types = types_of(graph)
+            ranks = {value: len(analysis.context.of(value)) for value in self.random}
+            proto.graph.input.extend(_drawn(value, types.get(value), ranks[value]) for value in self.random)
         for name in dict.fromkeys(value.name or "" for node in chosen for value in node_inputs(node)):
             value = graph.initializers.get(name)
             if name in tensors:
@@ -178,6 +183,12 @@ def _port(value: ir.Value) -> onnx.ValueInfoProto:
         for axis in range(rank):
             proto.type.tensor_type.shape.dim.add().dim_param = f"{value.name}_{axis}"
     return proto
+
+
+def _drawn(value: ir.Value, kind: ir.DataType | None, rank: int) -> onnx.ValueInfoProto:
+    """The input that takes the place of random numbers; a file need not declare what they are."""
+    sizes = [f"{value.name}_{axis}" for axis in range(rank)]
+    return onnx.helper.make_tensor_value_info(value.name or "", kind or ir.DataType.FLOAT, sizes)
 
 
 def _in_single_precision(graph: onnx.GraphProto) -> None:

@@ -44,7 +44,7 @@ def planned_again(
         PlanError: the plan is of another source or other samples, or says something else than its request makes.
         BotError: its request is no longer granted.
     """
-    request = stored.request
+    request = stored.asked
     digest = None if samples is None else samples.digest()
     if digest != request.calibration_sha256:
         wanted = "other samples" if samples and request.calibration_sha256 else "samples" if digest is None else "none"
@@ -65,11 +65,11 @@ def planned_again(
         align=request.align,
         samples=samples,
         name=name,
-        request=replace(request, unproven=unproven or request.unproven),
+        asked=replace(request, unproven=unproven or request.unproven),
         stored=stored,
     )
     check_exact(prepared)
-    made = replace(prepared.plan, request=replace(prepared.plan.request, unproven=request.unproven))
+    made = replace(prepared.plan, asked=replace(prepared.plan.asked, unproven=request.unproven))
     check_same(stored, made, changed=bool(prepared.changed))
     prepared.plan = replace(made, weights_sha256=stored.weights_sha256, device=stored.device)
     return prepared

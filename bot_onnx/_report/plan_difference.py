@@ -59,7 +59,7 @@ def _parts(plan: Plan) -> Iterator[tuple[str, Part]]:
     keys = {"source": "source_sha256", "outputs": "promise"}
     for label, text in named.items():
         yield label, (text, [record.pop(keys.get(label, label)), text])
-    for key, value in record.pop("request").items():
+    for key, value in record.pop("asked").items():
         yield f"asked: {key}", (json.dumps(value), value)
     for layer, told in zip(plan.layers, record.pop("layers"), strict=True):
         yield f"layers: {layer.chain}", (arrow(layer.source, layer.target), told)

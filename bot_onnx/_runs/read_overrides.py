@@ -1,4 +1,4 @@
-"""What a caller says a model is to be run on: arrays, or the shapes of inputs.
+"""Reading what a model is to be run on: arrays from a file, shapes from texts.
 
 Without it sizes are guessed and values made up (see :mod:`bot_onnx._runs.inputs`), which suits most networks.
 """

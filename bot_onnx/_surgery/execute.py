@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -16,6 +17,7 @@ from bot_onnx._resample import MethodOptions, get_method
 from bot_onnx._resample.devices import to_numpy
 from bot_onnx._surgery.planner import Prepared
 from bot_onnx._surgery.types import StackPlan
+from bot_onnx.errors import PlanError
 
 Progress = Callable[[str, int, int], None]
 Read = Callable[[str], NDArray[Any]]
@@ -77,3 +79,15 @@ def resampled(stack: StackPlan, method: str, seed: int, options: MethodOptions, 
     for array in layers:
         scaled = array if stack.gain == 1.0 else array * stack.gain
         yield scaled if least is None else xp.where(scaled < least, xp.asarray(least, dtype=scaled.dtype), scaled)
+
+
+def weigh(prepared: Prepared, device: str, weights_sha256: str) -> None:
+    """Take note of the weights that were made; those of a saved plan's own run must be the same on the same device."""
+    plan = prepared.plan
+    if plan.weights_sha256 not in (None, weights_sha256) and plan.device == device:
+        raise PlanError(
+            f"the weights came out otherwise ({weights_sha256[:12]}…) than in the run that made the plan "
+            f"({(plan.weights_sha256 or '')[:12]}…): another processor, library or number of threads rounds otherwise; "
+            "a plan of --dry-run holds no hash of them"
+        )
+    prepared.plan = replace(plan, weights_sha256=weights_sha256, device=device)

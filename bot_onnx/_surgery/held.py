@@ -118,7 +118,7 @@ def check_same(stored: Plan, made: Plan, *, changed: bool = False) -> None:
     Raises:
         PlanError: names the first place.
     """
-    if stored.request.requantize and stored.promise == QUANTISED:  # what a run says of its result
+    if stored.asked.requantize and stored.promise == QUANTISED:  # what a run says of its result
         stored = replace(stored, promise=made.promise)
     if changed:
         stored = replace(stored, proof=made.proof, promise=made.promise)
@@ -136,7 +136,7 @@ def _refuse_first(stored: Plan, made: Plan) -> None:
 def deciding(plan: Plan) -> dict[str, Any]:
     """A plan as JSON values, without what decides nothing."""
     record = {key: value for key, value in plan_record(plan).items() if key not in _TOLD}
-    del record["request"]["file_name"]
+    del record["asked"]["file_name"]
     for stack in record["stacks"]:
         del stack["offsets"]
     return record

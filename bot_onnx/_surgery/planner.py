@@ -32,7 +32,7 @@ from bot_onnx._surgery.scales import check_branches, scale_edits
 from bot_onnx._surgery.settled import Settled
 from bot_onnx._surgery.sizes import size_edits
 from bot_onnx._surgery.tasks import build_task
-from bot_onnx._surgery.types import DimChange, Plan, Request, StackPlan
+from bot_onnx._surgery.types import Asked, DimChange, Plan, StackPlan
 from bot_onnx._surgery.undo import unchanged
 from bot_onnx._target import TargetSpec
 from bot_onnx.errors import GraphError, ResampleError
@@ -81,7 +81,7 @@ class _Drawn:
     notes: tuple[str, ...]
 
 
-_ASKED = Request()
+_ASKED = Asked()
 
 
 def prepare(
@@ -97,7 +97,7 @@ def prepare(
     align: Kind | None = None,
     samples: Samples | None = None,
     name: str = "model.onnx",
-    request: Request = _ASKED,
+    asked: Asked = _ASKED,
     stored: Plan | None = None,
 ) -> Prepared:
     """Plan a resize. The analysed model is as it was afterwards.
@@ -112,7 +112,7 @@ def prepare(
         align: alignment of the source before; None: as the method likes it.
         samples: that the alignment looks at the source's activations on; recorded by their hash.
         name: file name of the output.
-        request: what else was asked for, recorded in the plan.
+        asked: what else was asked for, recorded in the plan.
         stored: a saved plan whose edits are carried out, held against those that follow from all the rest. The
             request says whether a number that was changed in it may be taken unproven.
 
@@ -122,12 +122,12 @@ def prepare(
     """
     analysis = settled.over(analysis)
     decided = decide(analysis, spec, settled)
-    obeyed = Obeyed(decided) if stored is None else obey(stored, decided, unproven=request.unproven)
+    obeyed = Obeyed(decided) if stored is None else obey(stored, decided, unproven=asked.unproven)
     settled = obeyed.of(settled)
     wanted: Kind = get_method(method).default_alignment(options) if align is None else align
     alignment = plan_alignment(wanted, analysis.structure, settled.solution.sizes, find_facts(analysis, samples))
     asked = replace(
-        request,
+        asked,
         spec=spec.model_dump(mode="json", exclude_none=True),
         align=align,
         calibration_sha256=None if samples is None else samples.digest(),
@@ -139,7 +139,7 @@ def prepare(
         method=method,
         options=options.model_dump(mode="json"),
         seed=seed,
-        request=asked,
+        asked=asked,
         computed=_computed(alignment, samples),
     )
     notes = check_branches(analysis, settled.solution.layers, spec.constants or {})
@@ -256,11 +256,11 @@ def _computed(alignment: Alignment, samples: Samples | None) -> tuple[str, ...]:
 
 def _begun(plan: Plan) -> dict[str, object]:
     """What the file says of how it was made."""
-    calibration = plan.request.calibration_sha256
+    calibration = plan.asked.calibration_sha256
     return {
         "version": plan.version,
         "source_sha256": plan.source_sha256,
-        "spec": plan.request.spec,
+        "spec": plan.asked.spec,
         "method": plan.method,
         "options": plan.options,
         "seed": plan.seed,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from bot_onnx import _html
 from bot_onnx._stack.types import StackTask
 from bot_onnx._surgery.edits import Edit, LayerChange, NumberEdit, ReshapeEmpty
 from bot_onnx._surgery.proven import UNKNOWN, UNTRIED, Promise, Proof
@@ -53,7 +54,7 @@ class StackPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class Asked:
     """What was asked for, as far as a plan does not say it elsewhere: all that follows from the source and this.
 
     Attributes:
@@ -80,7 +81,7 @@ class Request:
 FORMAT = 1
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Plan:
     """A whole resize, before any weight is read.
 
@@ -94,7 +95,7 @@ class Plan:
         size_bytes: size of the file (weights included) before and after.
         external: whether the weights go to a file beside the model.
         proof: that the sizes make a network of the same kind. promise: of the outputs.
-        request: what was asked for.
+        asked: what was asked for.
         source_sha256: of the source's files. version: of bot-onnx.
         empties: tensors without elements that change their shapes.
         two_heads: the one key and value head that all share was read as two (:mod:`bot_onnx._surgery.more_heads`), so
@@ -121,7 +122,7 @@ class Plan:
     external: bool
     proof: Proof = UNTRIED
     promise: Promise = UNKNOWN
-    request: Request = Request()
+    asked: Asked = Asked()
     source_sha256: str = ""
     version: str = ""
     empties: tuple[ReshapeEmpty, ...] = ()
@@ -156,3 +157,30 @@ class Plan:
         from bot_onnx._surgery.stored import read_plan
 
         return read_plan(text, where)
+
+    def __repr__(self) -> str:
+        """What becomes of what, in a line."""
+        layers = (f"{layer.chain} {layer.source} -> {layer.target}" for layer in self._layers())
+        dims = (f"{dim.name} {dim.source} -> {dim.target}" for dim in self._dims())
+        before, after = self.parameters
+        changes = ", ".join((*layers, *dims)) or "nothing changes"
+        return f"<Plan for {self.source} by {self.method}: {changes}; {before:,} -> {after:,} parameters>"
+
+    def _repr_html_(self) -> str:
+        kept = {True: "kept", False: "not kept, as planned", None: "nothing is promised"}[self.promise.kept]
+        facts = {"source": self.source, "method": self.method, "align": self.align, "seed": self.seed,
+                 "proof": self.proof.status, "function": f"{kept} {self.promise.why}".strip()}  # fmt: skip
+        rows = [(f"layers: {layer.chain}", layer.source, layer.target) for layer in self._layers()]
+        rows += [(dim.name, dim.source, dim.target) for dim in self._dims()]
+        rows += [("parameters", *self.parameters), ("bytes", *self.size_bytes)]
+        return _html.block(
+            _html.facts("Plan", facts),
+            _html.table("Changes", ("what", "before", "after"), rows),
+            *(_html.facts("", {"note": note}) for note in self.notes),
+        )
+
+    def _layers(self) -> list[LayerChange]:
+        return [layer for layer in self.layers if layer.source != layer.target]
+
+    def _dims(self) -> list[DimChange]:
+        return [dim for dim in self.dims if dim.source != dim.target]

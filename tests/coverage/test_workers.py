@@ -23,6 +23,7 @@ def outcomes(folder: Path, timeout: float, patience: float, *jobs: Job) -> dict[
     return {row.case: row for row in run_jobs(jobs, folder, parallel=2, timeout=timeout, patience=patience, preload=[])}
 
 
+@pytest.mark.thorough
 def test_a_crash_is_a_row_and_the_rest_goes_on(tmp_path: Path) -> None:
     rows = outcomes(tmp_path, 60, 600, job("crash"), job("linear", hidden=8))
     assert rows["crash"].status == "failed" and "code 7" in rows["crash"].detail

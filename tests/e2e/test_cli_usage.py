@@ -6,6 +6,7 @@ import io
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Literal, Optional
 
@@ -19,7 +20,9 @@ from bot_onnx._cli import cli, output
 from bot_onnx._cli.demo_job import Outcome
 from bot_onnx._cli.method_options import PREFIX, _option, chosen_options, method_parameters
 from bot_onnx._cli.target import default_output
+from bot_onnx._model import Model
 from bot_onnx._report import DemoRow
+from bot_onnx._request import ResizeRequest
 from bot_onnx._resample import all_methods
 from bot_onnx._resample.registry import MethodOptions
 from bot_onnx._target import TargetSpec
@@ -67,11 +70,12 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What ``resize`` hands to the API, which does nothing."""
     seen: dict[str, Any] = {}
 
-    def resize(model: Path, spec: TargetSpec, output: Path, **settings: Any) -> object:
-        seen.update(settings, model=model, spec=spec, output=output)
+    def resize(self: Model, request: ResizeRequest, output: Path, *, force: bool) -> object:
+        asked = {entry.name: getattr(request, entry.name) for entry in fields(request)}
+        seen.update(asked, model=self.source, output=output, force=force)
         return resized()
 
-    monkeypatch.setattr(api, "resize", resize)
+    monkeypatch.setattr(Model, "resize", resize)
     return seen
 
 
@@ -107,12 +111,12 @@ def test_everything_given_reaches_the_api(recorded: dict[str, Any], tmp_path: Pa
         "head_dim_correction": False,
     }
     assert recorded == {
-        "model": model,
+        "model": str(model),
         "output": tmp_path / "o.onnx",
         "method": "bot",
         "seed": 9,
         "align": "permute",
-        "calibration": Path("s.npz"),
+        "calibration": "s.npz",
         "unproven": True,
         "force": True,
         "external": True,
@@ -120,7 +124,8 @@ def test_everything_given_reaches_the_api(recorded: dict[str, Any], tmp_path: Pa
         "allow_nonfinite": True,
         "against": False,
         "requantize": True,
-        "progress": None,
+        "inputs": None,
+        "input_shapes": None,
     }
 
 
@@ -217,7 +222,7 @@ def failing(error: BaseException) -> Callable[..., Any]:
         (KeyboardInterrupt(), 130, "interrupted"),
         (OSError(28, "No space left on device", "/x/m.onnx"), 1, "error: /x/m.onnx: No space left on device"),
         (MemoryError("Unable to allocate 9 GiB"), 1, "error: not enough memory: Unable to allocate 9 GiB"),
-        (ZeroDivisionError("float division"), 1, "error: unexpected ZeroDivisionError: float division"),
+        (ZeroDivisionError("float division"), 4, "error: unexpected ZeroDivisionError: float division"),
         (SystemExit(143), 143, ""),
     ],
 )
@@ -240,15 +245,15 @@ def test_defects_ask_to_be_reported_and_show_their_place_on_request(monkeypatch:
     monkeypatch.setenv("BOT_ONNX_DEBUG", "1")
     shown = run("inspect", "m.onnx")
     assert "Traceback" in shown.stderr and "ZeroDivisionError" in shown.stderr
-    assert shown.exit_code == plain.exit_code == 1
+    assert shown.exit_code == plain.exit_code == 4
 
 
-def test_a_failed_check_exits_with_1_after_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failed_check_exits_with_3_after_the_report(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         api, "verify", lambda *_, **__: VerifyReport("m", (Check("run", "fail", "it stops at node 3"),))
     )
     result = run("verify", "m.onnx")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "it stops at node 3" in result.stdout and "FAILED: run" in result.stdout
 
 
@@ -259,7 +264,7 @@ def test_the_demo_fails_if_growing_changes_a_prediction(monkeypatch: pytest.Monk
     found = Outcome((row(None), row(0.1), row(357 / 360)), 360, 28)
     monkeypatch.setattr("bot_onnx._cli.demo_job.run_demo", lambda *_: found)
     result = run("demo")
-    assert result.exit_code == 1
+    assert result.exit_code == 3
     assert "growing changed 3 of 360 predictions" in result.stderr
     assert "99.2 %" in result.stdout and "Growing kept" not in result.stdout
 

@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bot_onnx import api
 from bot_onnx._onnxfile.reader import open_model
+from bot_onnx._request import ResizeRequest
 from bot_onnx._runs import observe
 from bot_onnx._runs.runtime import EndlessError
 from bot_onnx.errors import BotError, GraphError, SpecError
@@ -208,7 +209,7 @@ def test_loops_that_end(tmp_path: Path, trips: int, depth: int) -> None:
 @pytest.mark.parametrize("layers", [10_000_000, [10_000_000], {"layers": 2**63}])
 def test_the_ceiling_of_layers_is_stated(layers: object) -> None:
     with quick(), pytest.raises(SpecError, match=r"at most 2048 \(the ceiling for layers\)"):
-        api._spec({"layers": layers})
+        ResizeRequest({"layers": layers}).target()
 
 
 @pytest.mark.parametrize("spec", [{"hidden": 10**9}, {"width": 1e6}, {"hidden": 2**31 - 1, "intermediate": 2**31 - 1}])
@@ -245,4 +246,4 @@ def test_symbols_that_look_like_formulas(tmp_path: Path, symbol: str) -> None:
 def test_deep_and_long_specs(tmp_path: Path, text: str) -> None:
     (tmp_path / "spec.json").write_text(text)
     with quick(), pytest.raises(SpecError):
-        api._spec(tmp_path / "spec.json")
+        ResizeRequest(tmp_path / "spec.json").target()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -157,6 +158,24 @@ def test_a_finished_job_says_that_its_output_stands(model: Path, redirection: st
     assert done.returncode != 0 and f"{out}: written and whole" in done.stderr, done.stderr
     assert "Traceback" not in done.stderr and "defect" not in done.stderr
     assert bot_onnx.verify(out).passed
+
+
+@POSIX
+@pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
+def test_a_dry_run_says_that_its_plan_stands(model: Path, redirection: str) -> None:
+    plan = model.with_name("plan.json")
+    rest = f"-m bot_onnx resize {model} --hidden 32 --dry-run --plan-out {plan} {redirection}"
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} {rest}"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1 and f"{plan}: written and whole" in done.stderr, done.stderr
+    assert done.stderr.count("\n") == 2 and json.loads(plan.read_text())
+    plan.unlink()
+    rest = f"-m bot_onnx resize {model} --hidden 32 --dry-run {redirection}"
+    done = subprocess.run(
+        ["bash", "-c", f"{sys.executable} {rest}"], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1 and done.stderr.startswith("error: stdout") and done.stderr.count("\n") == 1
 
 
 @POSIX

@@ -70,6 +70,7 @@ def test_wrong_usage_is_told_by_option(tmp_path: Path) -> None:
     assert result.exit_code == 2 and "--teacher" in result.output
 
 
+@pytest.mark.thorough
 @POSIX
 def test_ctrl_c_keeps_what_was_learnt_and_says_how_to_go_on(tmp_path: Path) -> None:
     output = tmp_path / "out.onnx"

@@ -137,8 +137,8 @@ def test_a_dry_run_shows_a_plan_and_a_name_follows_from_it(folder: Path) -> None
     assert "net2net" in shown.stdout and "hidden" in shown.stdout and "was not written" in shown.stderr
     record = json.loads(done("resize", folder / "model.onnx", "--plan", plan, "--dry-run", "--json").stdout)
     saved = json.loads(plan.read_text())
-    assert {key: record[key] for key in ("dims", "constants", "layers", "request")} == {
-        key: saved[key] for key in ("dims", "constants", "layers", "request")
+    assert {key: record[key] for key in ("dims", "constants", "layers", "asked")} == {
+        key: saved[key] for key in ("dims", "constants", "layers", "asked")
     }
     done("resize", folder / "model.onnx", "--plan", plan, "-q")
     assert (folder / "model-layers4-hidden32-head-dim8.onnx").is_file()
@@ -225,9 +225,9 @@ def test_a_plan_is_never_written_over(folder: Path) -> None:
         (lambda r: r["dims"].append(3), "is no object"),
         (lambda r: r.update(options={"name": 1}), "method 'net2net' refuses its options"),
         (lambda r: r.update(method="magic"), "magic"),
-        (lambda r: r["request"]["spec"].update(hidden=-1), "hidden"),
-        (lambda r: r["request"].update(calibration_sha256="0" * 64), "give --calibration"),
-        (lambda r: r["request"].update(inputs=True), "give --inputs"),
+        (lambda r: r["asked"]["spec"].update(hidden=-1), "hidden"),
+        (lambda r: r["asked"].update(calibration_sha256="0" * 64), "give --calibration"),
+        (lambda r: r["asked"].update(inputs=True), "give --inputs"),
     ],
 )  # fmt: skip
 def test_what_no_plan_says(change: Callable[[Record], object], words: str, folder: Path) -> None:
@@ -302,7 +302,7 @@ def test_nothing_that_a_plan_says_is_ignored(folder: Path) -> None:
         obeyed.add(place)
         assert value_at(json.loads(result.plan.to_json()), place) == value_at(json.loads(plan.read_text()), place)
     # Two wishes.
-    assert obeyed == {("external",), ("request", "unproven")}
+    assert obeyed == {("external",), ("asked", "unproven")}
 
 
 @pytest.mark.parametrize("kind", ["SetConstant", "SetAttribute"])

@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 import pytest
 
-from bot_onnx import api
+from bot_onnx import _engine, api
 from bot_onnx._surgery.proven import Promise
 from bot_onnx._verify import Check, VerifyReport
 from bot_onnx.errors import VerifyError
@@ -19,7 +19,7 @@ from tests.verify_models import promising
 
 def promise(monkeypatch: pytest.MonkeyPatch, factors: tuple[tuple[str, float], ...] = ()) -> None:
     """Plans promise to keep the outputs."""
-    monkeypatch.setattr(api, "prepare", promising(Promise(kept=True, factors=factors)))
+    monkeypatch.setattr(_engine, "prepare", promising(Promise(kept=True, factors=factors)))
 
 
 def comparison(report: VerifyReport) -> Check:

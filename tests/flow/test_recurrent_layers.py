@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import pytest
 
@@ -188,3 +189,25 @@ def test_zero_states_are_dropped_and_others_stay(tmp_path: Path) -> None:
         path = save(b.model([("x", ["time", "batch", 4])], [b.op("Relu", made)], rank=4), tmp_path)
         node = next(n for n in analysis_of(path).model.graph if n.op_type == "GRU")
         assert sum(value is not None for value in node.inputs[5:]) == kept
+
+
+@pytest.mark.parametrize("batch", [1, 2100])  # of a state of more elements than a matrix
+def test_zero_states_of_quantised_layers_are_dropped(batch: int, tmp_path: Path) -> None:
+    """Else they are parameters of the source, and none of the floats that are written."""
+    b = GraphBuilder()
+    rng = np.random.default_rng(0)
+    x, zeros = "x", b.constant(np.zeros((1, batch, 32), np.float32))
+    for width in (4, 32, 32):
+        inputs = [b.constant(rng.integers(-90, 90, (1, rows, 128)).astype(np.int8)) for rows in (width, 32)]
+        scales = [b.constant(np.array([0.004], np.float32)), b.constant(np.zeros(1, np.int8))]
+        made = b.op("DynamicQuantizeLSTM", x, *inputs, "", "", zeros, zeros, "", *scales, *scales,
+                    domain="com.microsoft", hidden_size=32)  # fmt: skip
+        x = b.op("Squeeze", made, b.ints(1))
+    model = b.model([("x", ["time", batch, 4])], [b.op("MatMul", x, b.weight(32, 3))], rank=3)
+    model.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    source = save(model, tmp_path)
+    for hidden in (16, 64):
+        result = bot_onnx.resize(source, {"hidden": hidden}, tmp_path / "out.onnx", force=True)
+        assert result.report.passed
+        nodes = [n for n in onnx.load(tmp_path / "out.onnx").graph.node if n.op_type == "LSTM"]
+        assert len(nodes) == 3 and all(len(node.input) < 6 or not node.input[5] for node in nodes)

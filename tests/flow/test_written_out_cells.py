@@ -11,6 +11,7 @@ import pytest
 
 import bot_onnx
 from bot_onnx._onnxfile.input_overrides import InputSpec
+from bot_onnx._reasons import Reason, Why
 from bot_onnx._runs.inputs import open_sizes
 from tests.flow.bodies import FLOAT, Body, linear
 from tests.graphs import GraphBuilder, save
@@ -102,7 +103,7 @@ def test_what_an_image_network_adds_to_its_input_keeps_its_channels(tmp_path: Pa
     inside = b.op("Relu", b.op("MatMul", "x", b.weight(4, HIDDEN)))
     model = b.model([("x", ["batch", 4])], [b.op("Add", "x", b.op("MatMul", inside, b.weight(HIDDEN, 4)))])
     frozen = [d for d in analysis_of(save(model, tmp_path)).structure.dims.values() if d.size == 4]
-    assert [d.frozen for d in frozen] == ["an axis of a graph input"]
+    assert [d.frozen for d in frozen] == [Reason(Why.INPUT)]
 
 
 def test_long_signals_are_tried_where_short_ones_do_not_do(tmp_path: Path) -> None:

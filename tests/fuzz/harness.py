@@ -37,8 +37,8 @@ from tests.fuzz.seeds import SEEDS
 #: What commands import when they run: done once, before anything is forked.
 _NEEDED = (
     "bot_onnx.api bot_onnx._checkpoint.jobs bot_onnx._report bot_onnx._resample.methods bot_onnx._cli.export "
-    "bot_onnx._cli.import_ bot_onnx._cli.inspect bot_onnx._cli.method_options bot_onnx._cli.resize bot_onnx._cli.verify "
-    "onnxruntime onnxruntime.quantization rich.console rich.table safetensors"
+    "bot_onnx._cli.import_ bot_onnx._cli.inspect bot_onnx._cli.method_options bot_onnx._cli.resize "
+    "bot_onnx._cli.verify onnxruntime onnxruntime.quantization rich.console rich.table safetensors"
 ).split()
 
 #: Seconds of a processor that a command may take, and how many times as long it may wait for others.
@@ -237,27 +237,32 @@ def _judge_words(case: Case, ended: Ending) -> list[str]:
     if ended.code < 0:
         return [f"killed by {signal.Signals(-ended.code).name}"]
     lines = [line for line in ended.err.splitlines() if not line.startswith("terminate called")]  # libstdc++ says so
-    faults = []
-    if "defect of bot-onnx" in ended.err or "Traceback" in ended.err or ended.code == 99:
-        faults.append("unexpected error")
-    if ended.code == 141 and case.surroundings == "broken":
+    unexpected = "defect of bot-onnx" in ended.err or "Traceback" in ended.err or ended.code == 99
+    faults = ["unexpected error"] if unexpected else []
+    reader_left = ended.code == 141 and case.surroundings == "broken"
+    failed_checks = case.job.arguments[0] == "verify" and ended.code == 3 and not lines
+    if reader_left or failed_checks:
         return faults
     if ended.code == 0:
         told = [line for line in lines if not line.startswith("Dry run: ")]
         return faults + ([f"says {told[0]!r} and succeeds"] if told else [])
-    if ended.code not in (1, 2):
-        faults.append(f"exit code {ended.code}")
-    failed_checks = case.job.arguments[0] == "verify" and ended.code == 1 and not lines
-    if ended.code == 1 and not failed_checks:
-        most = 2 if _STANDS in ended.err else 1
-        if not 1 <= len(lines) <= most or not lines[-1].startswith("error: "):
-            faults.append(f"not one line of error, but {len(lines)}")
-        if len(ended.err) > _LONGEST:
-            faults.append(f"a message of {len(ended.err)} characters")
-        if "/proc/" in ended.err or "/fd/" in ended.err:
-            faults.append("shows a private file descriptor")
-    if ended.code == 2 and not ended.err.startswith("Usage: "):
-        faults.append("wrong usage without usage")
+    if ended.code in (1, 3, 4):
+        return faults + _judge_error(ended.err, lines)
+    if ended.code == 2:
+        return faults + ([] if ended.err.startswith("Usage: ") else ["wrong usage without usage"])
+    return [*faults, f"exit code {ended.code}"]
+
+
+def _judge_error(message: str, lines: list[str]) -> list[str]:
+    """What is wrong with the words of an error."""
+    faults = []
+    most = 2 if _STANDS in message else 1
+    if not 1 <= len(lines) <= most or not lines[-1].startswith("error: "):
+        faults.append(f"not one line of error, but {len(lines)}")
+    if len(message) > _LONGEST:
+        faults.append(f"a message of {len(message)} characters")
+    if "/proc/" in message or "/fd/" in message:
+        faults.append("shows a private file descriptor")
     return faults
 
 

@@ -15,6 +15,7 @@ pytest.importorskip("safetensors")  # for the commands that export and import
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks")
 def test_damaged_files_are_refused_or_do_no_harm(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.fuzz", "--cases", "200", "--seed", "7", "--jobs", "2", "--json"]

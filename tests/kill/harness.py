@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 import bot_onnx._checkpoint.jobs
-import bot_onnx._report  # noqa: F401 - imported before forking
-import bot_onnx.api
+import bot_onnx._report
+import bot_onnx.api  # noqa: F401 - imported before forking
 from bot_onnx._cli import main
 from bot_onnx._onnxfile.data_files import locations
 from bot_onnx._onnxfile.reader import open_model

@@ -15,6 +15,7 @@ pytest.importorskip("safetensors")  # for the commands that export and import
 ROOT = Path(__file__).resolve().parents[2]
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks, and kills with SIGKILL")
 def test_kills_leave_the_old_output_or_the_new_one(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.kill", "--kills", "14", "--seed", "7", "--folder", str(tmp_path)]

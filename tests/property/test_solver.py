@@ -8,6 +8,7 @@ from dataclasses import replace
 from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
+from bot_onnx._reasons import Reason, Why
 from bot_onnx._structure import SPEC_ROLES, Dim, DimKind, Direction, Stack, Structure
 from bot_onnx._target import TargetSpec, evaluate, solve
 from bot_onnx.errors import SpecError
@@ -35,7 +36,7 @@ def structures(draw: st.DrawFn) -> Structure:
     dims: dict[str, Dim] = {}
     for number in range(draw(st.integers(1, 6))):
         ident = f"d{number}"
-        frozen = draw(st.sampled_from([None, None, None, "because"]))
+        frozen = draw(st.sampled_from([None, None, None, Reason(Why.EQUAL_PARTS)]))
         dims[ident] = Dim(ident, f"n{number}", draw(SIZES), "leaf", (), draw(st.sampled_from(LEAF_ROLES)), frozen, ())
     for number in range(len(dims), len(dims) + draw(st.integers(0, 4))):
         kind: DimKind = draw(st.sampled_from(["product", "concat"]))

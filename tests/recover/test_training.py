@@ -54,6 +54,7 @@ def killing_at(step: int) -> Any:
     return told
 
 
+@pytest.mark.thorough
 def test_the_digits_classifier_is_back_within_two_points(tmp_path: Path) -> None:
     here = folder()
     recovery = run(tmp_path / "out.onnx", Settings(steps=240, batch=32, rate=3e-3, threads=1))
@@ -134,6 +135,7 @@ MISSING: tuple[tuple[Any, ...], ...] = (
 )
 
 
+@pytest.mark.thorough
 def test_a_checkpoint_in_which_something_is_missing(tmp_path: Path) -> None:
     out, kept = tmp_path / "out.onnx", tmp_path / "out.onnx.recover"
     with pytest.raises(Killed):

@@ -139,6 +139,24 @@ def test_a_decoder_that_flattens_is_pre_norm() -> None:
     assert found["rotated"] == facts(understood(ZOO["prenorm"]().model))["rotated"]
 
 
+@pytest.mark.parametrize("allowzero", [0, 1])
+def test_a_view_said_twice_names_no_size_in_the_result(tmp_path: Path, allowzero: int) -> None:
+    """PyTorch's exporter writes a flattening twice, with one constant for both."""
+
+    def flattened(b: GraphBuilder, x: str) -> str:
+        sizes = b.ints(-1, HIDDEN)
+        once = b.op("Reshape", x, sizes, allowzero=allowzero)
+        return b.op("Reshape", once, sizes, allowzero=allowzero)
+
+    source, out = save(single(flattened), tmp_path), tmp_path / "out.onnx"
+    middle = next(dim for dim in bot_onnx.inspect(source).structure.dims.values() if dim.size == HIDDEN)
+    bot_onnx.resize(source, {"dims": {middle.name: 2 * HIDDEN}}, out)
+    written = onnx.load(out)
+    weights = {tuple(tensor.dims) for tensor in written.graph.initializer if len(tensor.dims) == 2}
+    assert [node.op_type for node in written.graph.node].count("Reshape") == 2
+    assert weights == {(4, 2 * HIDDEN), (2 * HIDDEN, 3)}
+
+
 WORDS = [
     "/kernel/Reshape",
     "heads",

@@ -100,6 +100,7 @@ def test_training_lowers_the_loss_and_repeats() -> None:
     assert Recipe(100).rate_at(0) < Recipe(100).rate_at(9) > Recipe(100).rate_at(99)
 
 
+@pytest.mark.thorough
 def test_a_study_runs_once_and_writes_its_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("matplotlib")
     generator = torch.Generator().manual_seed(0)
@@ -130,6 +131,7 @@ def test_a_study_runs_once_and_writes_its_page(tmp_path: Path, monkeypatch: pyte
     assert page.with_suffix(".json").stat().st_size and page.with_suffix(".png").stat().st_size
 
 
+@pytest.mark.thorough
 def test_the_processes_of_a_killed_study_end_with_it(tmp_path: Path) -> None:
     program = (
         "import os, signal, sys, time\n"

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 import bot_onnx
 from bot_onnx._patterns.decays import is_decay
+from bot_onnx._reasons import Why
 from bot_onnx.errors import BotError
 from tests.graphs import GraphBuilder, save
 
@@ -66,7 +67,7 @@ def test_the_axes_of_a_decay_stay(tmp_path: Path) -> None:
     source = save(decaying_model((1.0, 1.0, 1.0)), tmp_path)
     structure = bot_onnx.inspect(source).structure
     heads = next(dim for dim in structure.dims.values() if dim.size == HEADS and dim.frozen)
-    assert heads.frozen is not None and "follows no formula" in heads.frozen
+    assert heads.frozen is not None and heads.frozen.kind is Why.NO_FORMULA
     small = tmp_path / "small.onnx"
     bot_onnx.resize(source, {"hidden": 8, "layers": 2}, small)
     tables = [t for t in onnx.load(small).graph.initializer if list(t.dims) == [HEADS, POSITIONS, 1]]

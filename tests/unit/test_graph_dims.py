@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bot_onnx._axes.dims import DimTable
+from bot_onnx._reasons import Reason, Why
 
 
 def leaf(table: DimTable, size: int) -> int:
@@ -130,14 +131,14 @@ def test_different_sizes_freeze() -> None:
 
 
 def test_a_freeze_reaches_leaves_and_survives_a_merge() -> None:
-    table = DimTable()
+    table, reason = DimTable(), Reason.of(Why.CONSTANT, "sines")
     a = leaf(table, 12)
-    table.freeze(a, "why")
+    table.freeze(a, reason)
     table.split(a, (4, 4))
-    assert [table.frozen(part) for part in table.leaves(a)] == ["why", "why"]
+    assert [table.frozen(part) for part in table.leaves(a)] == [reason, reason]
     b = leaf(table, 12)
     table.unify(b, a)
-    assert table.frozen(b) == "why"
+    assert table.frozen(b) == reason
 
 
 @pytest.mark.parametrize("right", [5, 7, 24])

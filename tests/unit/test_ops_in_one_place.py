@@ -12,7 +12,7 @@ import pytest
 from bot_onnx._ops import records
 
 PACKAGE = Path(__file__).resolve().parents[2] / "bot_onnx"
-MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE / "ops")
+MODULES = sorted(path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE / "_ops")
 NAMES = {op.name for op in records()} | {schema.name for schema in onnx.defs.get_all_schemas_with_history()}
 FEWEST = 3  #: names that make a table
 

@@ -19,7 +19,7 @@ from bot_onnx._runs.runtime import session
 from bot_onnx._surgery.types import Plan
 from bot_onnx._target import TargetSpec, solve
 from bot_onnx.errors import ProofError
-from tests.graphs import GraphBuilder, residual_mlp_model, save, tied_attention_model
+from tests.graphs import GraphBuilder, residual_mlp, residual_mlp_model, save, tied_attention_model
 from tests.sequence.graphs import cached_decoder
 
 EXACT = 1e-5
@@ -229,3 +229,43 @@ def test_the_cost_does_not_depend_on_size_or_depth() -> None:
 def test_depth_alone_needs_no_proof_and_is_promised(tmp_path: Path) -> None:
     plan, far = grown(residual_mlp_model(3), tmp_path, {"layers": 5})
     assert plan.proof.status == "nothing to prove" and plan.promise.kept and far < EXACT
+
+
+@pytest.mark.parametrize("times", [1.0, 1e6])
+def test_an_output_that_rounding_alone_changes_is_promised_to_nobody(times: float, tmp_path: Path) -> None:
+    """The sine of a large number: what the last place of the weights leaves is all of it."""
+    b = residual_mlp()
+    y = b.op("Sin", b.op("Mul", b.nodes[-1].output[0], b.constant(np.float32(times))))
+    plan = bot_onnx.plan(save(b.model([("x", ["batch", 4])], [y]), tmp_path), {"width": 2})
+    assert plan.proof.status == "proven" and plan.promise.kept is (times == 1.0)
+    assert ("rounding weights in their last place alone" in plan.promise.why) is (times > 1.0)
+
+
+@pytest.mark.parametrize("kind", ["RandomUniformLike", "RandomNormalLike", "Bernoulli"])
+def test_random_numbers_whose_type_nobody_declares(kind: str, tmp_path: Path) -> None:
+    """Their type is that of what they are like, which the ops before it tell."""
+    b = GraphBuilder()
+    bounded = b.op("Sigmoid", "x")
+    noisy = b.op("Add", "x", b.op(kind, bounded))
+    b.op("MatMul", b.op("Relu", b.op("MatMul", noisy, b.weight(4, 8, name="w.1"))), b.weight(8, 3, name="w.2"))
+    source = save(b.model([("x", ["batch", 4])], [b.nodes[-1].output[0]]), tmp_path)
+    plan = bot_onnx.plan(source, {"width": 0.5})
+    assert plan.proof.status == "proven"
+
+
+def test_layers_whose_experts_are_picked_are_added_without_a_trace(tmp_path: Path) -> None:
+    """What writes to the sum is the part of a parameter that a router names."""
+    b, hidden, inner, experts = GraphBuilder(), 8, 12, 3
+    x = b.op("MatMul", "x", b.weight(4, hidden))
+    for layer in range(2):
+        normed = b.op("LayerNormalization", x, b.weight(hidden), b.weight(hidden))
+        picked = b.op("ArgMax", b.op("MatMul", normed, b.weight(hidden, experts)), axis=-1, keepdims=0)
+        row = b.op("Unsqueeze", normed, b.ints(2))
+        made = b.op("MatMul", row, b.op("Gather", b.weight(experts, hidden, inner, name=f"up.{layer}"), picked))
+        down = b.op("Gather", b.weight(experts, inner, hidden, name=f"down.{layer}"), picked)
+        x = b.op("Add", x, b.op("Squeeze", b.op("MatMul", b.op("Relu", made), down), b.ints(2)))
+    b.op("MatMul", x, b.weight(hidden, 3))
+    model = b.model([("x", ["batch", "sequence", 4])], [b.nodes[-1].output[0]], rank=3)
+    plan, difference = grown(model, tmp_path, {"layers": 4})
+    assert plan.promise.kept
+    assert difference < EXACT

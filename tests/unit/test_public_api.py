@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import pkgutil
 import subprocess
 import sys
 
 import pytest
+
+import bot_onnx
 
 
 @pytest.mark.parametrize("first", ["", "import bot_onnx.api", "import bot_onnx._verify.types", "bot_onnx.inspect"])
@@ -15,8 +18,12 @@ def test_public_names_are_callable_in_any_order(first: str) -> None:
     subprocess.run([sys.executable, "-W", "error", "-c", code], check=True)
 
 
-def test_an_unknown_name_is_an_attribute_error() -> None:
-    import bot_onnx
+def test_no_module_hides_a_public_name() -> None:
+    modules = {module.name for module in pkgutil.iter_modules(bot_onnx.__path__)}
+    assert not modules & set(bot_onnx.__all__)
+    assert {name for name in modules if not name.startswith("_")} == {"api", "demo", "errors"}
 
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="nosuch"):
         _ = bot_onnx.nosuch

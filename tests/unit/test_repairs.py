@@ -168,6 +168,20 @@ def test_ports_that_are_no_tensors_are_refused_by_name(tmp_path: Path) -> None:
         open_model(saved(tmp_path, model))
 
 
+@pytest.mark.parametrize("where", ["output", "value_info"])
+def test_a_tensor_that_is_said_to_be_a_sequence_is_refused(where: str, tmp_path: Path) -> None:
+    """The analysis would take it for a value without axes."""
+    model = perceptron()
+    claimed = helper.make_tensor_sequence_value_info(model.graph.output[0].name, TensorProto.FLOAT, None)
+    if where == "output":
+        model.graph.output[0].CopyFrom(claimed)
+    else:
+        claimed.name = model.graph.node[0].output[0]
+        model.graph.value_info.append(claimed)
+    with pytest.raises(GraphError, match=r"cannot load this model: .*seq\(tensor"):
+        api.inspect(saved(tmp_path, model))
+
+
 def test_strings_as_input_are_fed(tmp_path: Path) -> None:
     model = perceptron()
     model.graph.input.append(helper.make_tensor_value_info("words", TensorProto.STRING, ["k"]))

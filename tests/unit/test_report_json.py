@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from bot_onnx._reasons import Reason, Why
 from bot_onnx._report import inspection_json, plain, plan_json, result_json, verify_json
 from bot_onnx._structure import Dim
 from bot_onnx._surgery.proven import Promise
 from bot_onnx._surgery.types import Plan
+from bot_onnx.errors import said
 from tests.report_samples import inspected, plan, report, resized
 
 
@@ -21,10 +23,10 @@ def test_an_inspection_says_what_can_be_resized() -> None:
     dims = data["structure"]["dims"]
     assert set(dims["d0"]) == {field.name for field in fields(Dim)} | {"resizable", "reason"}
     assert dims["d0"]["resizable"] is True and dims["d0"]["reason"] is None
-    assert dims["d1"]["resizable"] is False and dims["d1"]["reason"] == "kernel axis"
+    assert dims["d1"]["resizable"] is False and dims["d1"]["reason"] == "taps of a kernel"
     blocks, tail = data["structure"]["chains"]
     assert (blocks["resizable"], blocks["reason"]) == (True, None)
-    assert (tail["resizable"], tail["reason"]) == (False, "its layers differ")
+    assert (tail["resizable"], tail["reason"]) == (False, said(Reason(Why.STAGES, sizes=((8, 4), (4, 2)))))
     assert data["inputs"] == [["image", "FLOAT", ["batch", 3, 224, 224]]]
 
 

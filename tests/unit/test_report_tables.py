@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from bot_onnx._reasons import Why
 from bot_onnx._report import (
     DemoRow,
     demo_report,
@@ -43,14 +44,14 @@ def test_dims_say_what_they_are_made_of_and_why_they_are_fixed() -> None:
     printed = text(inspect_report(inspected()))
     assert re.search(r"d0 +hidden +192 +hidden +1: w\.hidden\[0\] +yes", printed)
     assert "three 3 x heads 3 x head_dim 64" in row(printed, "d6")
-    assert "no: kernel axis" in row(printed, "d1")
+    assert "no: taps of a kernel" in row(printed, "d1")
     assert "yes" in row(printed, "d6")
 
 
 def test_chains_say_whether_their_depth_can_change() -> None:
     printed = text(inspect_report(inspected()))
     assert row(printed, "blocks").split() == ["blocks", "12", "1", "30", "yes"]
-    assert "no: its layers differ" in row(printed, "tail")
+    assert "no: its layers change the shape" in row(printed, "tail")
 
 
 def test_stacks_say_shape_and_remarks() -> None:
@@ -97,10 +98,10 @@ def test_composites_are_fixed_only_when_all_their_parts_are() -> None:
     assert fixed_reason(dims["qkv"], by_id) is None
     assert composition(dims["qkv"], by_id) == "three 3 x heads 3 x head_dim 64"
     frozen = structure(
-        [("a", "free", 2), ("b", "count", 3), ("c", "free", "product", ["a", "b"])], frozen={"a": "taps"}
+        [("a", "free", 2), ("b", "count", 3), ("c", "free", "product", ["a", "b"])], frozen={"a": Why.KERNEL}
     )
     reasons = {dim.name: fixed_reason(dim, frozen.dims) for dim in frozen.dims.values()}
-    assert reasons == {"a": "taps", "b": "a count, never resized", "c": "none of its parts can be"}
+    assert reasons == {"a": "taps of a kernel", "b": "a count, never resized", "c": "none of its parts can be"}
     assert all(fixed_reason(dim, gpt2().dims) is None for dim in gpt2().dims.values())
     head_dim = next(dim for dim in llama().dims.values() if dim.role == "head_dim")
     assert composition(head_dim, llama().dims) == "half 32 + half 32"

@@ -6,9 +6,10 @@ from typing import Any
 
 import pytest
 
+from bot_onnx._reasons import Reason, Why
 from bot_onnx._structure import Chain, Dim, Stack, Structure
 from bot_onnx._target import TargetSpec, solve
-from bot_onnx.errors import SpecError
+from bot_onnx.errors import SpecError, said
 
 
 def graph(*chains: Chain, attention: str | None = None) -> Structure:
@@ -25,7 +26,10 @@ def graph(*chains: Chain, attention: str | None = None) -> Structure:
     return Structure(dims, chains, tuple(stacks) if attention else ())
 
 
-def chain(name: str, count: int, resizable: str | None = None) -> Chain:
+STAGES = Reason(Why.STAGES, sizes=((8, 4), (4, 2)))
+
+
+def chain(name: str, count: int, resizable: Reason | None = None) -> Chain:
     return Chain(name, count, 1, 10, resizable)
 
 
@@ -40,7 +44,7 @@ ENCODER, DECODER = chain("encoder", 12), chain("decoder", 6)
         ((ENCODER, chain("decoder", 12)), 3, {"encoder": 3, "decoder": 3}),
         ((ENCODER, DECODER), [3, 2], {"encoder": 3, "decoder": 2}),
         ((ENCODER, DECODER), {"decoder": 2}, {"encoder": 12, "decoder": 2}),
-        ((ENCODER, chain("stem", 3, "boundary block")), [6, 3], {"encoder": 6, "stem": 3}),
+        ((ENCODER, chain("stem", 3, STAGES)), [6, 3], {"encoder": 6, "stem": 3}),
         ((ENCODER,), None, {"encoder": 12}),
     ],
 )
@@ -49,9 +53,9 @@ def test_forms(chains: tuple[Chain, ...], layers: Any, expected: dict[str, int])
 
 
 def test_one_number_skips_a_chain_that_cannot_change() -> None:
-    solution = solve(graph(chain("stem", 3, "boundary block"), ENCODER), TargetSpec(layers=6))
+    solution = solve(graph(chain("stem", 3, STAGES), ENCODER), TargetSpec(layers=6))
     assert solution.layers == {"stem": 3, "encoder": 6}
-    assert solution.notes == ("chain stem stays at 3 layers: boundary block.",)
+    assert solution.notes == ("chain stem stays at 3 layers: " + said(STAGES) + ".",)
 
 
 def test_one_number_goes_to_attention_among_unequal_chains() -> None:
@@ -67,9 +71,9 @@ def test_one_number_goes_to_attention_among_unequal_chains() -> None:
         ((ENCODER, DECODER), 3, r'could mean any.*encoder \(12\), decoder \(6\).*"layers": {"encoder": 3'),
         ((ENCODER, DECODER), [3], r"1 numbers for 2 chains.*encoder \(12\), decoder \(6\)"),
         ((ENCODER,), {"encodr": 3}, r"layers\.encodr.*did you mean 'encoder'"),
-        ((chain("stem", 3, "boundary block"),), 2, "keeps its 3 layers, 2 cannot be had: boundary block"),
-        ((chain("stem", 3, "boundary block"),), {"stem": 2}, "boundary block"),
-        ((chain("stem", 3, "boundary block"), ENCODER), [2, 6], "boundary block"),
+        ((chain("stem", 3, STAGES),), 2, "keeps its 3 layers, 2 cannot be had: its layers change the shape"),
+        ((chain("stem", 3, STAGES),), {"stem": 2}, "each is a stage of its own"),
+        ((chain("stem", 3, STAGES), ENCODER), [2, 6], "each is a stage of its own"),
     ],
 )
 def test_refusals(chains: tuple[Chain, ...], layers: Any, message: str) -> None:

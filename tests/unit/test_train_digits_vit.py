@@ -106,6 +106,7 @@ def test_strip_reaches_every_level() -> None:
     assert model.graph.node[0].attribute[0].t.float_data[:] == [1.0]
 
 
+@pytest.mark.thorough
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::UserWarning")
 def test_export_computes_what_the_network_computes(tmp_path: Path) -> None:
     runtime = pytest.importorskip("onnxruntime")

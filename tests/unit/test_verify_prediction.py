@@ -9,6 +9,7 @@ import pytest
 
 from bot_onnx._analysis.passes import analyse
 from bot_onnx._onnxfile.reader import Source, open_model
+from bot_onnx._reasons import Reason, Why
 from bot_onnx._structure import Chain, Structure
 from bot_onnx._target import TargetSpec
 from bot_onnx._verify import Check, Expected, expected_from_spec
@@ -174,7 +175,7 @@ def test_specs_that_speak_of_other_chains(structure: Structure, layers: object) 
 
 def test_a_soft_key_gives_way_to_a_frozen_dim(structure: Structure, source: Source) -> None:
     dims = {
-        name: replace(dim, frozen="rows of a fixed table") if dim.role == "vocab" else dim
+        name: replace(dim, frozen=Reason.of(Why.ADDRESSED_ROWS, "table")) if dim.role == "vocab" else dim
         for name, dim in structure.dims.items()
     }  # fmt: skip
     frozen = replace(structure, dims=dims)

@@ -330,11 +330,11 @@ def test_the_disk_fills_up_meanwhile(tmp_path: Path, either: str) -> None:
         sys.path.insert(0, {str(Path(__file__).parent)!r})
         import test_writer as t
         if {either!r} == "named":
-            t.staging._can_be_anonymous = lambda folder: False
+            t.atomic_output._can_be_anonymous = lambda folder: False
         arrays = t.weights(64, 9000)
         size = t.layout(t.structure(), t.slots(arrays), "out.onnx").model_bytes
         from pathlib import Path
-        t.staging.StagedFile.resize = lambda file, nbytes: setattr(file, "_nbytes", nbytes)
+        t.atomic_output.StagedFile.resize = lambda file, nbytes: setattr(file, "_nbytes", nbytes)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, resource.RLIM_INFINITY))
         try:
             t.write(Path({str(tmp_path)!r}) / "out.onnx", arrays)

@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 import bot_onnx
+from bot_onnx._reasons import Why
 from bot_onnx.errors import DimError
 from tests.graphs import GraphBuilder, save
 
@@ -28,7 +29,7 @@ def _network(gains: bool) -> onnx.ModelProto:
 def test_with_gains_the_inputs_are_frozen_by_name(tmp_path: Path) -> None:
     source, out = save(_network(True), tmp_path), tmp_path / "out.onnx"
     inputs = next(dim for dim in bot_onnx.inspect(source).structure.dims.values() if dim.size == 8)
-    assert inputs.frozen is not None and "standardises weights" in inputs.frozen
+    assert inputs.frozen is not None and inputs.frozen.kind is Why.STANDARDISED
     with pytest.raises(DimError, match="standardises weights"):
         bot_onnx.resize(source, {"dims": {inputs.name: 16}}, out)
     assert not out.exists()

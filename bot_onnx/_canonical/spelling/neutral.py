@@ -184,14 +184,18 @@ def step_of(node: ir.Node, slot: int, seen: Seen) -> Step | None:
             constants[place] = free
         elif value is None:
             constants[place] = None
+        elif purpose is Slot.SIZES:
+            return None
         elif value.const_value is not None and purpose is not Slot.PARTS:
             constants[place] = value.const_value.numpy()
-        elif purpose is Slot.SIZES or carries(node, slot, Move.CAST):
+        elif carries(node, slot, Move.CAST):
             return None
     if node.op_type == "Slice" and "ends" in attributes:
         attributes["ends"] = ir.AttrInt64s("ends", [ENDLESS] * len(attributes["ends"].as_ints()))
-    if node.op_type == "Split" and "split" in attributes:
-        del attributes["split"]
+    if node.op_type == "Split":
+        attributes.pop("split", None)
+    if node.op_type == "Reshape":
+        attributes.pop("allowzero", None)  # a zero is the source's size here, also where that is zero
     name, output = node.name or "", node.outputs[0].name or ""
     properties = dict(node.metadata_props)
     return Step(node.domain, node.op_type, name, tuple(attributes.values()), output, slot, constants, properties)
@@ -206,6 +210,6 @@ def _free_of_sizes(node: ir.Node, place: int, rank: int | None) -> NDArray[np.ge
         return None if ends is None else np.full_like(ends, ENDLESS)
     if rank is None:
         return None
-    if node.op_type == "Reshape" and not node.attributes.get_int("allowzero", 0):
+    if node.op_type == "Reshape":
         return np.zeros(rank, np.int64)
     return np.ones(rank, np.int64) if node.op_type == "Expand" else None

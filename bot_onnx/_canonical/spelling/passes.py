@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import onnx_ir as ir
 
 from bot_onnx._canonical.spelling.learned import learned_scalars
 from bot_onnx._canonical.spelling.neutral import neutral_input, step_of
 from bot_onnx._canonical.spelling.products import spell_products
-from bot_onnx._canonical.spelling.seen import Pair, Seen, types_of
+from bot_onnx._canonical.spelling.seen import Observation, Pair, Seen, types_of
 from bot_onnx._canonical.spelling.source_spelling import Step, see_through, steps_before
 from bot_onnx._canonical.spelling.views import way_back
 from bot_onnx._ops import MARKS
-
-if TYPE_CHECKING:
-    from bot_onnx._canonical.spelling.seen import Observation
 
 
 def spell_early(graph: ir.Graph) -> None:

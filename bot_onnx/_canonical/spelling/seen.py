@@ -1,4 +1,4 @@
-"""What is known of values before the analysis: shapes (from constants, later from runs) and types."""
+"""What is known of values before the analysis: shapes (from constants, later from two runs) and types."""
 
 from __future__ import annotations
 
@@ -11,10 +11,24 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from bot_onnx._ops import record
 from bot_onnx._ops.nodes import cast_target
 
 Pair = tuple[int, int]
 _ONNX = ("", "ai.onnx")
+
+
+@dataclass(slots=True)
+class Observation:
+    """What two runs showed.
+
+    Attributes:
+        shapes: value name -> per axis its size in the first and the second run (equal for static axes).
+        values: name of a shape-arithmetic value -> its content in both runs.
+    """
+
+    shapes: dict[str, tuple[Pair, ...]]
+    values: dict[str, tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +96,8 @@ def _told(node: ir.Node, index: int, found: Mapping[ir.Value, ir.DataType], vers
     """The type of an output that an op's definition tells: a fixed one, or that of an input."""
     if node.op_type == "Cast":
         return cast_target(node)
+    if record(node).random:
+        return _drawn(node, found)
     inputs, outputs = _variables(node.domain if node.domain not in _ONNX else "", node.op_type, version)
     if not outputs:
         return None
@@ -94,6 +110,17 @@ def _told(node: ir.Node, index: int, found: Mapping[ir.Value, ir.DataType], vers
     return None
 
 
+def _drawn(node: ir.Node, found: Mapping[ir.Value, ir.DataType]) -> ir.DataType | None:
+    """The type of random numbers: said by the node, or that of what they are like, or the op's own."""
+    said = node.attributes.get("dtype")
+    if said is not None:
+        return ir.DataType(said.as_int())
+    if node.op_type == "Multinomial":
+        return ir.DataType.INT32
+    like = node.inputs[0] if node.inputs else None
+    return ir.DataType.FLOAT if like is None else found.get(like)
+
+
 @lru_cache(maxsize=1024)
 def _variables(domain: str, op_type: str, version: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Type variables of an op's inputs and outputs; none for an op that ONNX does not define."""
@@ -102,16 +129,3 @@ def _variables(domain: str, op_type: str, version: int) -> tuple[tuple[str, ...]
     except onnx.defs.SchemaError:
         return (), ()
     return tuple(slot.type_str for slot in schema.inputs), tuple(slot.type_str for slot in schema.outputs)
-
-
-@dataclass(slots=True)
-class Observation:
-    """What two runs showed.
-
-    Attributes:
-        shapes: value name -> per axis its size in the first and the second run (equal for static axes).
-        values: name of a shape-arithmetic value -> its content in both runs.
-    """
-
-    shapes: dict[str, tuple[Pair, ...]]
-    values: dict[str, tuple[np.ndarray, np.ndarray]]
