@@ -23,7 +23,9 @@ from bot_onnx._resample import MethodOptions, get_method
 from bot_onnx._runs.sample_arrays import Samples
 from bot_onnx._surgery.calibrated import Calibrated, going_on, holding
 from bot_onnx._surgery.emit import initializer_order, skeleton
+from bot_onnx._surgery.kept_layers import kept_layers
 from bot_onnx._surgery.laws import patch_epsilons
+from bot_onnx._surgery.picked import picked
 from bot_onnx._surgery.provenance import describe, tolerance_of
 from bot_onnx._surgery.scales import check_branches, patch_scales
 from bot_onnx._surgery.settled import Settled
@@ -101,6 +103,7 @@ def prepare(
     alignment = plan_alignment(wanted, structure, solution.sizes, find_facts(analysis, samples))
     tensors = {n: v.const_value for n, v in analysis.model.graph.initializers.items() if v.const_value is not None}
     tensors |= analysis.stored
+    picks = kept_layers(analysis, solution, spec.layers_by, samples, tensors)
     given = spec.constants or {}
     scaled = check_branches(analysis, solution.layers, given)
     constants = [
@@ -109,12 +112,12 @@ def prepare(
         *patch_scales(analysis, solution.sizes, solution.layers, given),
     ]
     held = holding(analysis, settled)
-    depth = resize_depth(analysis, solution.layers)
+    depth = resize_depth(analysis, solution.layers, picks)
     targets = depth.targets
     used = set(initializer_order(analysis.model.graph))  # a table of its own may go with the layer that read it
     stacks = [
         StackPlan(
-            build_task(alignment.structure, stack, solution.sizes, solution.layers, settled.laws),
+            build_task(alignment.structure, stack, solution.sizes, solution.layers, settled.laws, picks),
             stack.tensors,
             targets[stack.id],
             stack.dtype,
@@ -155,7 +158,10 @@ def prepare(
         seed=seed,
         align=alignment.kind,
         dims=_dim_changes(analysis, solution.sizes),
-        layers=tuple(LayerChange(c.name, c.count, solution.layers[c.name], c.leading) for c in structure.chains),
+        layers=tuple(
+            LayerChange(c.name, c.count, solution.layers[c.name], c.leading, picks.get(c.name, ()))
+            for c in structure.chains
+        ),
         constants=tuple(constants),
         stacks=tuple(_placed(stack, placed) for stack in stacks),
         notes=(*analysis.repairs, *folded_note(graph), *solution.notes, *scaled, *alignment.notes, *settled.laws.notes),
@@ -200,7 +206,8 @@ def _refuse_early(stacks: list[StackPlan], method: str, options: MethodOptions, 
     for stack in stacks:
         if stack.closed_form is None and stack.twin_of is None:
             readers = [_unread] * len(stack.sources)
-            get_method(method).resample(stack.task, readers, options, xp=np, seed=seed)
+            task, chosen = picked(stack.task, readers)
+            get_method(method).resample(task, chosen, options, xp=np, seed=seed)
 
 
 def _unread() -> NDArray[np.generic]:

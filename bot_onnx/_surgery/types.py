@@ -24,12 +24,16 @@ class DimChange:
 
 @dataclass(frozen=True, slots=True)
 class LayerChange:
-    """Depth of one chain before and after; ``leading`` of its layers are unlike the others and stay."""
+    """Depth of one chain before and after; ``leading`` of its layers are unlike the others and stay.
+
+    ``kept`` says which layer of the source every layer is, where that was chosen; it is empty where the method says so.
+    """
 
     chain: str
     source: int
     target: int
     leading: int = 0
+    kept: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
