@@ -100,7 +100,8 @@ class _Job:
     "--calibration",
     type=click.Path(path_type=Path, dir_okay=False),
     metavar="FILE.npz",
-    help="Samples (an array per input) on which alignment rotate finds its basis; without them it asks the weights.",
+    help="Samples (an array per input): alignment rotate finds its basis on them, --layers-by influence and --keep "
+    "activation what matters.",
 )
 @option(
     OUTPUT,
@@ -152,7 +153,7 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
 
 
 _TARGET_KEYS = (
-    "layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "positions", "width", "round_to",
+    "layers", "layers_by", "keep", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "positions", "width", "round_to",
     "dims", "constants",
 )  # fmt: skip
 

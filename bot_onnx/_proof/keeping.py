@@ -34,7 +34,7 @@ def keeping(analysis: Analysis, solution: Solution, proven: Proven, way: Way) ->
     if lost:
         return Promise(False, why=lost), {}
     if solution.picks:
-        return Promise(False, why=f"layers of {min(solution.picks)} stand where others did, as the spec names them"), {}
+        return Promise(False, why=f"the spec names the layers of '{min(solution.picks)}'"), {}
     if proven.proof.left_out:
         return Promise(False, why=f"channels are shuffled between {', '.join(proven.proof.left_out)}"), {}
     if proven.miniature is None:

@@ -99,8 +99,11 @@ def prepare(
     """
     structure = analysis.structure
     solution = settled.solution
-    wanted: Kind = get_method(method).default_alignment(options) if align is None else align
-    alignment = plan_alignment(wanted, structure, solution.sizes, find_facts(analysis, samples))
+    facts = find_facts(analysis, samples)
+    served = spec.layers_by == "influence"
+    alignment = plan_alignment(
+        _wanted(align, method, options, spec), structure, solution.sizes, facts, spec.keep, served=served
+    )
     tensors = {n: v.const_value for n, v in analysis.model.graph.initializers.items() if v.const_value is not None}
     tensors |= analysis.stored
     picks = kept_layers(analysis, solution, spec.layers_by, samples, tensors)
@@ -172,6 +175,14 @@ def prepare(
         promise=settled.promise,
     )
     return Prepared(plan, proto, slots, tensors, alignment, calibrated)
+
+
+def _wanted(align: Kind | None, method: str, options: MethodOptions, spec: TargetSpec) -> Kind:
+    """The alignment that is asked for; where none is, the method's, or one that chooses if the spec says by what."""
+    if align is not None:
+        return align
+    own: Kind = get_method(method).default_alignment(options)
+    return "select" if spec.keep is not None and own == "none" else own
 
 
 def check_exact(prepared: Prepared) -> None:

@@ -1,8 +1,9 @@
-"""What a spec says of what stays: lists and runs of layers, and by what layers, heads, neurons and channels are chosen."""
+"""What a spec says of what stays: lists and runs of layers, and by what layers, heads, neurons, channels are chosen."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -75,7 +76,7 @@ def _check_list(given: object, place: str) -> None:
     wrong = next((layer for layer in layers if not _is_number(layer) or not 0 <= layer < MAX_LAYERS), None)
     if wrong is not None:
         raise ValueError(f"{place}'keep' lists layers by number, from 0 to {MAX_LAYERS - 1}, not {wrong!r:.80}")
-    if any(after <= before for before, after in zip(layers, layers[1:], strict=False)):
+    if any(after <= before for before, after in pairwise(layers)):
         raise ValueError(
             f"{place}'keep' names layers in ascending order, each once, not {layers!r:.80}; "
             "'repeat' takes runs that may come again, such as [[0, 8], [4, 12]]"

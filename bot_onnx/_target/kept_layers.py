@@ -50,9 +50,10 @@ def _named(structure: Structure, spec: TargetSpec) -> dict[str, tuple[int, ...]]
     meant = [chain for chain in own if chain.resizable is None] or own
     if len(meant) != 1:
         names = ", ".join(f"{chain.name} ({chain.count})" for chain in structure.chains)
+        example = given.model_dump_json(exclude_none=True)
         raise SpecError(
             f"key 'layers': these layers could be those of any chain of {names}; "
-            f'write for instance "layers": {{"{structure.chains[0].name}": {given.model_dump_json(exclude_none=True)}}}.'
+            f'write for instance "layers": {{"{structure.chains[0].name}": {example}}}.'
         )
     return {meant[0].name: given.places}
 

@@ -130,7 +130,7 @@ class TargetSpec(BaseModel):
     layers: Annotated[Layers | None, BeforeValidator(_check_layers)] = Field(
         default=None,
         description="Number of layers: one number, a list in graph order, or an object by chain name. In place of a "
-        'number, {"keep": [0, 2, 5]} says which layers stay, {"repeat": [[0, 8], [4, 12]]} which runs follow each other.',
+        'number, {"keep": [0, 2, 5]} says which layers stay, {"repeat": [[0, 8], [4, 12]]} which runs follow.',
     )
     layers_by: LayersBy | None = Field(
         default=None,
