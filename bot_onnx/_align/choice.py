@@ -72,9 +72,9 @@ def plan_alignment(
     Args:
         kind: ``none``; ``permute``: reorder the indices of dims that shrink so that neighbours are alike; ``select``:
             keep heads and neurons by what they are worth; ``rotate``: that, and turn the residual stream into the
-            eigenbasis of what reads and writes it; ``auto``: none where no leaf shrinks, permute where hidden does not,
-            rotate where hidden shrinks and it is possible whatever the weights are, else select. Where a criterion is
-            asked for, ``auto`` selects in place of permuting.
+            eigenbasis of what reads and writes it; ``auto``: none where no leaf shrinks, rotate where hidden shrinks
+            and it is possible whatever the weights are, else select where there are heads or neurons to choose from,
+            else permute where hidden stays.
         structure: of the source.
         sizes: target size per dim id.
         facts: of the source's graph.
@@ -120,9 +120,10 @@ def _planned(
     if not shrinking:
         return Unaligned(structure)
     if not any(structure.dims[leaf].role == "hidden" for leaf in shrinking):
-        return (
-            Permutation(structure, sizes, facts.freedom) if keep is None else Selection(structure, sizes, facts, keep)
-        )
+        selection = Selection(structure, sizes, facts, criterion)
+        if keep is not None or selection.chooses:
+            return selection
+        return Permutation(structure, sizes, facts.freedom)
     try:
         return Rotation(structure, sizes, facts, criterion)
     except ResampleError as refusal:

@@ -313,7 +313,7 @@ def test_auto_turns_a_post_norm_network_and_says_what_it_costs() -> None:
     assert any("is the residual stream" in note for note in chosen.notes)
     assert any("which the activation shows" in note for note in chosen.notes)
     narrow = {dim.id: dim.size // 2 if dim.role == "intermediate" else dim.size for dim in structure.dims.values()}
-    assert plan_alignment("auto", structure, narrow, facts).kind == "permute"
+    assert plan_alignment("auto", structure, narrow, facts).kind == "select"
 
 
 def test_a_layer_scale_folds_into_what_it_scales(tmp_path: Path) -> None:

@@ -272,6 +272,17 @@ def test_what_nothing_can_be_chosen_by_is_refused(
         bot_onnx.plan(save(encoder(), tmp_path), spec, **options)
 
 
+@pytest.mark.parametrize("spec", [{"intermediate": 4}, {"heads": 2}])
+def test_auto_chooses_by_norms_where_the_stream_stays(spec: dict[str, int], tmp_path: Path) -> None:
+    source = save(encoder(), tmp_path)
+    assert bot_onnx.plan(source, spec).align == "select"
+    assert bot_onnx.plan(source, {**spec, "keep": "energy"}).align == "select"
+
+
+def test_auto_reorders_channels_that_it_does_not_choose(tmp_path: Path) -> None:
+    assert bot_onnx.plan(save(convolutions(), tmp_path), {"width": 0.5}).align == "permute"
+
+
 def test_methods_that_align_nothing_choose_where_they_are_told_to(tmp_path: Path) -> None:
     by_bot = resized(encoder(), tmp_path, {"intermediate": 4}, "magnitude")
     by_ws = resized(encoder(), tmp_path, {"intermediate": 4}, "magnitude", method="ws")
