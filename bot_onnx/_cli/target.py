@@ -89,8 +89,8 @@ def _declarations() -> list[Callable[[F], F]]:
             SECTION,
             "--layers-by",
             type=click.Choice(["even", "influence"]),
-            help="Which layers stay: evenly many, or those of most influence on --calibration samples; default: as the "
-            "method has it.",
+            help="Which layers stay: evenly spread ones, or those of most influence on --calibration samples; "
+            "default: as the method has it.",
         ),
     ]
     for role, text in _ROLES.items():

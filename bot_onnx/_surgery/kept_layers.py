@@ -64,6 +64,17 @@ def kept_layers(
     return picks
 
 
+def moved_values(analysis: Analysis, picks: Picks) -> set[ir.Value]:
+    """What the layers compute at whose place the weights of another layer will stand: no longer what was measured."""
+    moved: set[ir.Value] = set()
+    for chain, info in zip(analysis.chains, analysis.structure.chains, strict=True):
+        layers = [layer - info.leading for layer in picks.get(info.name, ())[info.leading :]]
+        for place, (layer, there) in enumerate(zip(layers, chain.layers, strict=False)):
+            if layer != place:
+                moved.update(value for node in there.nodes for value in node.outputs)
+    return moved
+
+
 def _evenly(chain: Chain, target: int) -> tuple[int, ...]:
     """Layers ⌊k · L_s / L_t⌋; layers that must lead do so."""
     source, wanted = chain.stacked, target - chain.leading

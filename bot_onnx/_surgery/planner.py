@@ -23,7 +23,7 @@ from bot_onnx._resample import MethodOptions, get_method
 from bot_onnx._runs.sample_arrays import Samples
 from bot_onnx._surgery.calibrated import Calibrated, going_on, holding
 from bot_onnx._surgery.emit import initializer_order, skeleton
-from bot_onnx._surgery.kept_layers import kept_layers
+from bot_onnx._surgery.kept_layers import kept_layers, moved_values
 from bot_onnx._surgery.laws import patch_epsilons
 from bot_onnx._surgery.picked import picked
 from bot_onnx._surgery.provenance import describe, tolerance_of
@@ -114,7 +114,8 @@ def prepare(
         *patch_sizes(analysis, solution.sizes),
         *patch_scales(analysis, solution.sizes, solution.layers, given),
     ]
-    held = holding(analysis, settled)
+    moved = moved_values(analysis, picks)
+    held = [(value, grid) for value, grid in holding(analysis, settled) if value not in moved]
     depth = resize_depth(analysis, solution.layers, picks)
     targets = depth.targets
     used = set(initializer_order(analysis.model.graph))  # a table of its own may go with the layer that read it

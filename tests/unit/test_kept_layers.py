@@ -13,7 +13,10 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 import bot_onnx
+from bot_onnx._analysis.passes import analyse
+from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._runs.runtime import session
+from bot_onnx._surgery.kept_layers import moved_values
 from bot_onnx._target import TargetSpec
 from bot_onnx.errors import BotError, DataError, SpecError
 from tests.graphs import GraphBuilder, residual_mlp_model, save
@@ -226,3 +229,14 @@ def samples(folder: Path) -> Path:
     path = folder / "samples.npz"
     np.savez(path, x=np.random.default_rng(0).standard_normal((21, 4)).astype(np.float32))
     return path
+
+
+def test_scales_of_a_layer_do_not_serve_another(tmp_path: Path) -> None:
+    """What was measured where layer 2 stands is not what layer 3 computes there."""
+    with open_model(save(residual_mlp_model(layers=4), tmp_path)) as opened:
+        analysis = analyse(opened.model())
+        name = analysis.structure.chains[0].name
+        moved = moved_values(analysis, {name: (0, 1, 3)})
+        layers = analysis.chains[0].layers
+        assert moved == {value for node in layers[2].nodes for value in node.outputs}
+        assert not moved_values(analysis, {})
