@@ -157,6 +157,20 @@ def test_a_view_said_twice_names_no_size_in_the_result(tmp_path: Path, allowzero
     assert weights == {(4, 2 * HIDDEN), (2 * HIDDEN, 3)}
 
 
+def test_a_view_that_did_nothing_at_the_sizes_that_ran_does_at_others_what_it_did(tmp_path: Path) -> None:
+    """It puts what is left over in front, whatever the second axis has at other sizes."""
+    source, out = (
+        save(single(lambda b, x: b.op("Reshape", x, b.ints(-1, 1, HIDDEN)), ["batch", 1, 4]), tmp_path),
+        tmp_path / "out.onnx",
+    )
+    middle = next(dim for dim in bot_onnx.inspect(source).structure.dims.values() if dim.size == HIDDEN)
+    bot_onnx.resize(source, {"dims": {middle.name: 2 * HIDDEN}}, out)
+    graph = onnx.load(out).graph
+    (view,) = (node for node in graph.node if node.op_type == "Reshape")
+    (sizes,) = (onnx.numpy_helper.to_array(tensor) for tensor in graph.initializer if tensor.name == view.input[1])
+    assert sizes.tolist() == [-1, 1, 0]
+
+
 WORDS = [
     "/kernel/Reshape",
     "heads",
