@@ -1,9 +1,12 @@
 """bot-onnx: resize trained neural networks in their ONNX form.
 
     >>> import bot_onnx
-    >>> result = bot_onnx.resize("model.onnx", {"layers": 6, "hidden": 384}, "small.onnx")  # doctest: +SKIP
+    >>> model = bot_onnx.open("model.onnx")  # doctest: +SKIP
+    >>> plan = model.plan(bot_onnx.ResizeRequest({"layers": 6, "hidden": 384}))  # doctest: +SKIP
+    >>> result = plan.write("small.onnx")  # doctest: +SKIP
 
-The names below are the whole public API; they are loaded when first used. Modules that start with ``_`` are internal.
+``inspect``, ``plan``, ``resize``, ``verify`` and ``energy`` are the same in one call. The names below are the whole
+public API; they are loaded when first used. Modules that start with ``_`` are internal.
 """
 
 from __future__ import annotations
@@ -15,11 +18,26 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bot_onnx._checkpoint.jobs import Transfer, export_weights, import_weights, state_dict
     from bot_onnx._recover.jobs import Recovery, recover
+    from bot_onnx._request import ResizeRequest
     from bot_onnx._resample import operator
     from bot_onnx._surgery.types import Plan
     from bot_onnx._target import TargetSpec
     from bot_onnx._verify import VerifyReport
-    from bot_onnx.api import Inspection, Result, energy, inspect, plan, resize, verify
+    from bot_onnx.api import Inspection, Model, PlannedResize, Result, energy, inspect, open, plan, resize, verify
+    from bot_onnx.errors import (
+        BotError,
+        CheckpointError,
+        DataError,
+        DimError,
+        GraphError,
+        MissingRuntimeError,
+        OutputError,
+        ProofError,
+        RecoverError,
+        ResampleError,
+        SpecError,
+        VerifyError,
+    )
 
 try:
     __version__ = version("bot-onnx")
@@ -27,18 +45,34 @@ except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "BotError",
+    "CheckpointError",
+    "DataError",
+    "DimError",
+    "GraphError",
     "Inspection",
+    "MissingRuntimeError",
+    "Model",
+    "OutputError",
     "Plan",
+    "PlannedResize",
+    "ProofError",
+    "RecoverError",
     "Recovery",
+    "ResampleError",
+    "ResizeRequest",
     "Result",
+    "SpecError",
     "TargetSpec",
     "Transfer",
+    "VerifyError",
     "VerifyReport",
     "__version__",
     "energy",
     "export_weights",
     "import_weights",
     "inspect",
+    "open",
     "operator",
     "plan",
     "recover",
@@ -47,15 +81,24 @@ __all__ = [
     "verify",
 ]
 
-_HOMES = {
-    **dict.fromkeys(("Inspection", "Result", "energy", "inspect", "plan", "resize", "verify"), "bot_onnx.api"),
-    **dict.fromkeys(("Transfer", "export_weights", "import_weights", "state_dict"), "bot_onnx._checkpoint.jobs"),
-    **dict.fromkeys(("Recovery", "recover"), "bot_onnx._recover.jobs"),
-    "operator": "bot_onnx._resample",
-    "TargetSpec": "bot_onnx._target",
-    "Plan": "bot_onnx._surgery.types",
-    "VerifyReport": "bot_onnx._verify",
+_IN_MODULES = {
+    "bot_onnx.api": "Inspection Model PlannedResize Result energy inspect open plan resize verify",
+    "bot_onnx._checkpoint.jobs": "Transfer export_weights import_weights state_dict",
+    "bot_onnx.errors": "BotError CheckpointError DataError DimError GraphError MissingRuntimeError OutputError "
+    "ProofError RecoverError ResampleError SpecError VerifyError",
+    "bot_onnx._recover.jobs": "Recovery recover",
+    "bot_onnx._request": "ResizeRequest",
+    "bot_onnx._resample": "operator",
+    "bot_onnx._target": "TargetSpec",
+    "bot_onnx._surgery.types": "Plan",
+    "bot_onnx._verify": "VerifyReport",
 }
+_HOMES = {name: module for module, names in _IN_MODULES.items() for name in names.split()}
+
+
+def __dir__() -> list[str]:
+    """The public names, for completion and ``help``."""
+    return sorted(__all__)
 
 
 def __getattr__(name: str) -> Any:

@@ -6,9 +6,17 @@ the ONNX graph itself.
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+from bot_onnx import _html
+
+if TYPE_CHECKING:
+    import networkx
+
+from bot_onnx._reasons import Reason
 
 DimKind = Literal["leaf", "product", "concat"]
 TensorKind = Literal["matrix", "kernel", "embedding", "table", "norm_scale", "norm_bias", "bias", "scale", "other"]
@@ -16,7 +24,6 @@ Direction = Literal["out", "in", "index", "none"]
 Residual = Literal["pre-norm", "post-norm", "post-activation", "unknown", "none"]
 
 
-#: Roles a spec can address by key; every other dim is addressed by its name or id through ``dims``.
 class Role(StrEnum):
     """What a dim is for, as far as the graph shows it."""
 
@@ -41,7 +48,16 @@ class Role(StrEnum):
     FREE = "free"  #: anything else
 
 
-SPEC_ROLES = ("hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "positions")
+#: Roles a spec can address by key; every other dim is addressed by its name or id through ``dims``.
+SPEC_ROLES = (
+    Role.HIDDEN,
+    Role.HEADS,
+    Role.KV_HEADS,
+    Role.HEAD_DIM,
+    Role.INTERMEDIATE,
+    Role.VOCAB,
+    Role.POSITIONS,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +85,7 @@ class Dim:
     kind: DimKind
     parts: tuple[str, ...]
     role: Role
-    frozen: str | None
+    frozen: Reason | None
     occurrences: tuple[tuple[str, int], ...]
     outputs: tuple[str, ...] = ()
 
@@ -92,7 +108,7 @@ class Chain:
     count: int
     period: int
     nodes_per_layer: int
-    resizable: str | None = None  # None: depth can change; else the reason why not
+    resizable: Reason | None = None  # None: depth can change; else the reason why not
     residual: Residual = "none"
     leading: int = 0
     follows: str | None = None
@@ -174,6 +190,46 @@ class TiedHead:
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """A part of a network at a glance: an input, an output, a layer of a chain, or a node outside of the layers.
+
+    Attributes:
+        name: unique: of the input, output or node; ``<chain>.<number>`` of a layer, counted from 0.
+        kind: which of them. chain, layer: where it is a layer.
+        ops: how many nodes of each op it has. tensors: the initializers that it reads.
+        parameters: how many numbers these hold.
+        dims: names of the leaf dims of these. roles: what they are for (see :class:`Role`).
+    """
+
+    name: str
+    kind: Literal["input", "output", "layer", "node"]
+    chain: str | None
+    layer: int | None
+    ops: tuple[tuple[str, int], ...]
+    tensors: tuple[str, ...]
+    parameters: int
+    dims: tuple[str, ...]
+    roles: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """The values, by name, that one part makes and another reads."""
+
+    start: str
+    end: str
+    values: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Overview:
+    """The parts of a network, in graph order, and what flows between them; without shape arithmetic."""
+
+    parts: tuple[Part, ...] = ()
+    links: tuple[Link, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Structure:
     """The whole analysis, without the graph: what ``inspect`` prints and the solver reads."""
 
@@ -188,3 +244,49 @@ class Structure:
     notes: tuple[str, ...] = field(default=())
     tied_heads: tuple[TiedHead, ...] = ()
     single_kv_head: bool = False  # query heads that share one key and value head, an axis of size 1 without a dim
+    #: Only where people look at it, and only for them: :meth:`graph` gives it.
+    overview: Overview | None = field(default=None, compare=False, metadata={"json": False})
+
+    def graph(self) -> networkx.DiGraph:
+        """The network as a directed graph, to draw and to query.
+
+        Returns:
+            A ``networkx.DiGraph``. Its nodes are inputs, outputs, layers (``encoder.0``) and the nodes outside of
+            layers, with the attributes of a :class:`Part`: ``kind``, ``chain``, ``layer``, ``ops`` (a dict),
+            ``tensors``, ``parameters``, ``dims``, ``roles``. Its edges carry ``values``: names of what flows there.
+
+        Raises:
+            ValueError: this structure was not made by :meth:`bot_onnx._model.Model.inspect`, and knows no nodes.
+
+        Examples:
+            >>> import bot_onnx
+            >>> graph = bot_onnx.open("model.onnx").structure.graph()  # doctest: +SKIP
+            >>> [n for n, part in graph.nodes(data=True) if "vocab" in part["roles"]]  # doctest: +SKIP
+        """
+        import networkx
+
+        if self.overview is None:
+            raise ValueError("only the structure of an opened model (bot_onnx.open) knows its nodes")
+        made: networkx.DiGraph = networkx.DiGraph()
+        for part in self.overview.parts:
+            told = {name: getattr(part, name) for name in ("kind", "chain", "layer", "tensors", "parameters", "dims")}
+            made.add_node(part.name, **told, roles=part.roles, ops=dict(part.ops))
+        made.add_edges_from((link.start, link.end, {"values": link.values}) for link in self.overview.links)
+        return made
+
+    def __repr__(self) -> str:
+        """Its layers, dims and size in a line."""
+        layers = ", ".join(f"{chain.name} {chain.count}" for chain in self.chains) or "no layers"
+        counts = f"{len(self.dims)} dims, {len(self.stacks)} stacks, {self.parameters:,} parameters"
+        return f"<Structure: {layers}; {counts}, {self.nodes:,} nodes>"
+
+    def _repr_html_(self) -> str:
+        chains = ((chain.name, chain.count, chain.resizable or "yes") for chain in self.chains)
+        dims = ((dim.id, dim.name, dim.size, dim.role, dim.frozen or "yes") for dim in self.dims.values())
+        kinds = Counter(stack.kind for stack in self.stacks)
+        return _html.block(
+            _html.table("Layers", ("chain", "layers", "resizable"), chains),
+            _html.table("Dims", ("id", "name", "size", "role", "resizable"), dims),
+            _html.table("Stacks", ("kind", "stacks"), kinds.items()),
+            *(_html.facts("", {"note": note}) for note in self.notes),
+        )

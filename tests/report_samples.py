@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console, RenderableType
 
+from bot_onnx._reasons import Reason, Why
 from bot_onnx._stack.types import Axis, StackTask
 from bot_onnx._structure import Stack, Structure
 from bot_onnx._surgery.types import ConstantPatch, DimChange, LayerChange, Plan, StackPlan
@@ -78,7 +79,7 @@ def inspected() -> Inspected:
             "s11", "gain", None, ("gain",), "FLOAT", (), (), "scale", (), before_tied_head=True, writes_residual=True
         ),
     )
-    chains = (*base.chains, replace(base.chains[0], name="tail", resizable="its layers differ"))
+    chains = (*base.chains, replace(base.chains[0], name="tail", resizable=Reason(Why.STAGES, sizes=((8, 4), (4, 2)))))
     structure = replace(
         base,
         stacks=(*base.stacks, *extra),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Literal
 
+from bot_onnx._reasons import Reason, Why
 from bot_onnx._structure import Chain, Dim, DimKind, Direction, Stack, Structure
 
 Part = tuple[str, str, int] | tuple[str, str, Literal["product", "concat"], Sequence[str]]
@@ -14,7 +15,7 @@ Part = tuple[str, str, int] | tuple[str, str, Literal["product", "concat"], Sequ
 def structure(
     dims: Sequence[Part],
     stacks: Sequence[tuple[str | None, Sequence[str]]] = (),
-    frozen: dict[str, str] | None = None,
+    frozen: dict[str, Why] | None = None,
 ) -> Structure:
     """Build a structure: leaves ``(name, role, size)``, composites ``(name, role, kind, part names)``.
 
@@ -32,7 +33,7 @@ def structure(
         else:
             size = entry[2]
         parts = tuple(part.id for part in made_of)
-        reason = (frozen or {}).get(name)
+        reason = Reason(frozen[name]) if frozen and name in frozen else None
         by_name[name] = Dim(f"d{number}", name, size, kind, parts, role, reason, ((f"w.{name}", 0),))
     built = []
     for number, (chain, axes) in enumerate(stacks):
@@ -132,7 +133,7 @@ def vit() -> Structure:
             ("classes", "out", 1000),
         ],
         [("blocks", ["hidden", "qkv"]), ("blocks", ["attention", "hidden"]), ("blocks", ["hidden", "intermediate"])],
-        frozen={"three": "number of parts of a fused projection", "patch": "kernel axis", "classes": "graph output"},
+        frozen={"three": Why.EQUAL_PARTS, "patch": Why.KERNEL, "classes": Why.UNKNOWN_SIZE},
     )
 
 

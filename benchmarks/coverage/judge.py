@@ -20,7 +20,7 @@ from benchmarks.coverage.case import Case, Row, Target
 from benchmarks.coverage.exporting import NotExportable, cached_export, trained_values
 from bot_onnx._runs.runtime import session
 from bot_onnx._structure import Structure
-from bot_onnx.errors import BotError, DimError, VerifyError
+from bot_onnx.errors import BotError, DimError, VerifyError, said
 
 TOLERANCE = 1e-3
 
@@ -288,7 +288,7 @@ def _stuck(structure: Structure) -> str:
     if not frozen:
         return ""
     names = ", ".join(dim.name for dim in frozen[:4]) + (f" and {len(frozen) - 4} more" if len(frozen) > 4 else "")
-    return f"{names}: {frozen[0].frozen}"[:300]
+    return f"{names}: {said(frozen[0].frozen)}"[:300]
 
 
 def _short(error: Exception) -> str:

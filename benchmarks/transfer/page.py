@@ -58,7 +58,8 @@ on {machine}. {scale}
   there at once, and the final loss and the last column tell more than what is saved.
 * A masked language model (BERT) learns how frequent tokens are, and no more, for its first thousand steps or so. Where
   targets train for fewer, scratch is still there at its end: what is saved against it says little, the final loss and
-  the last column do. BERT is post-norm, which rotation refuses, so it has *permute* beside the default.
+  the last column do. BERT is post-norm, which no rotation leaves exactly as it was, so it has *permute* beside the
+  default.
 * Losses are in nats; `never` means that the loss was not reached. Several seeds: mean ± half the range; a mean is
   given only if every seed got there.
 

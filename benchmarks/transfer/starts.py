@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 import bot_onnx
-from benchmarks.transfer.networks import ARCHITECTURES, Size, build
+from benchmarks.transfer.networks import Size, build
 
 StateDict = dict[str, torch.Tensor]
 TABLES = ("tokens", "positions", "patches", "class_token", "norm_first")
@@ -40,7 +40,7 @@ class Start:
     Attributes:
         name: in tables. control: whether it is a yardstick, not a method.
         make: (source, target size, seed) -> weights by name; ``deviation=`` as well where it is ``tuned``.
-        directions: ``shrink``, ``grow``. architectures: that it can start.
+        directions: ``shrink``, ``grow``.
         tuned: some of its weights are random, of a standard deviation that can be chosen.
     """
 
@@ -48,12 +48,7 @@ class Start:
     make: Callable[..., StateDict]
     control: bool = False
     directions: tuple[str, ...] = ("shrink", "grow")
-    architectures: tuple[str, ...] = ARCHITECTURES
     tuned: bool = False
-
-    def serves(self, architecture: str, direction: str) -> bool:
-        """Whether it can be made there."""
-        return architecture in self.architectures and direction in self.directions
 
 
 def resized(source: Source, size: Size, seed: int, **arguments: Any) -> StateDict:
@@ -176,7 +171,7 @@ STARTS: dict[str, Start] = {
         _method("bot"),
         _method("bot, paper", **_options(preset="paper")),
         _method("bot, not aligned", _SHRINK, **_options(), align="none"),
-        Start("bot, on samples", calibrated, directions=_SHRINK, architectures=("gpt", "vit")),  # BERT is post-norm
+        Start("bot, on samples", calibrated, directions=_SHRINK),
         _method("bot, permute", _SHRINK, **_options(), align="permute"),
         *(
             _method(f"bot, {wavelet}", _SHRINK, **_options(wavelet=wavelet), align="none")
@@ -221,5 +216,5 @@ _MAIN = (
 
 
 def main_starts(architecture: str) -> tuple[str, ...]:
-    """What the quick table shows; permute stands in for rotation, which a post-norm network does not admit."""
+    """What the quick table shows; permute beside the default, which turns a post-norm network nearly, not exactly."""
     return (*_MAIN, "bot, permute") if architecture == "bert" else _MAIN

@@ -127,7 +127,7 @@ class Study:
         source = self._source(architecture, source_size, seed)
         recipe = self._recipe(architecture, self.scale.steps, seed)
         way = direction.partition("-")[0]
-        able = [name for name in dict.fromkeys((*names, "scratch")) if STARTS[name].serves(architecture, way)]
+        able = [name for name in dict.fromkeys((*names, "scratch")) if way in STARTS[name].directions]
         starts = {name: list(self._states(STARTS[name], source, target, seed)) for name in able}
         best: dict[str, tuple[Curve, Job]] = {}
         pending = {

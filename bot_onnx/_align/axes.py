@@ -14,7 +14,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from bot_onnx._structure import Stack, Structure
+from bot_onnx._structure import Role, Stack, Structure
 
 Indices = NDArray[np.intp]
 
@@ -180,7 +180,7 @@ def ranges(structure: Structure, dim: str) -> list[slice]:
     while outermost.kind == "product":
         outermost = structure.dims[outermost.parts[0]]
     leaves = [structure.dims[leaf] for leaf in leaves_of(structure, outermost.id)]
-    if outermost is not entry and all(leaf.role == "count" or leaf.size == 1 for leaf in leaves):
+    if outermost is not entry and all(leaf.role == Role.COUNT or leaf.size == 1 for leaf in leaves):
         sizes = [entry.size // outermost.size] * outermost.size
     elif entry.kind == "concat":
         sizes = [structure.dims[part].size for part in entry.parts]

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bot_onnx._align.axes import ranges
 from bot_onnx._align.folding import Folding, refusal
 from bot_onnx._align.types import AnyArray, Tensors
-from bot_onnx._structure import Stack, Structure
+from bot_onnx._structure import Role, Stack, Structure
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.intp]
@@ -34,14 +34,12 @@ class Basis:
         write: R, float64 ``[target, source]``: x becomes R x. read: R_in of the same shape: a reader W becomes W R_inᵀ.
         share: ρ, the share of the moments' trace that R keeps.
         centred: R drops the mean, which nothing sees.
-        pinned: source channels that stay as they are, at the first places.
     """
 
     write: Floats
     read: Floats
     share: float
     centred: bool
-    pinned: tuple[int, ...] = ()
 
     @property
     def scale(self) -> float:
@@ -79,7 +77,7 @@ def find_basis(
         target: channels afterwards, more than are pinned.
         centred: the norms take the mean off.
         keeps_mean: something besides them sees it.
-        pinned: channels that stay.
+        pinned: channels that stay as they are, at the first places.
 
     Raises:
         ResampleError: weights that are not finite.
@@ -101,7 +99,7 @@ def find_basis(
     stretch = np.sqrt(len(rest) / places)
     write[len(fixed) :, rest] = turn + stretch * mean if centred else turn
     read[len(fixed) :, rest] = turn + mean / stretch if centred else turn
-    return Basis(write, read, min(share, 1.0), centred and not keeps_mean, tuple(map(int, fixed)))
+    return Basis(write, read, min(share, 1.0), centred and not keeps_mean)
 
 
 def _leading(moments: Floats, places: int, *, centred: bool) -> tuple[Floats, float, float]:
@@ -174,7 +172,7 @@ _PATTERNS = frozenset({"matrix", "kernel", "embedding", "table"})
 
 def _is_token_table(structure: Structure, stack: Stack) -> bool:
     dim = stack.axes[0]
-    return dim is not None and structure.dims[dim].role == "vocab"
+    return dim is not None and structure.dims[dim].role == Role.VOCAB
 
 
 def _rows(stack: Stack, folding: Folding, array: AnyArray, axis: int | None = None) -> AnyArray:

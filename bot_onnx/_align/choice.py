@@ -15,7 +15,7 @@ from bot_onnx._align.stream_walk import find_stream
 from bot_onnx._align.types import KINDS, Aligned, Alignment, AnyArray, Facts, Kind, Progress, Tensors
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._runs.sample_arrays import Samples
-from bot_onnx._structure import Structure
+from bot_onnx._structure import Role, Structure
 from bot_onnx._target import Criterion
 from bot_onnx.errors import ResampleError
 
@@ -119,7 +119,7 @@ def _planned(
     shrinking = {d.id for d in structure.dims.values() if not d.parts and sizes.get(d.id, d.size) < d.size}
     if not shrinking:
         return Unaligned(structure)
-    if not any(structure.dims[leaf].role == "hidden" for leaf in shrinking):
+    if not any(structure.dims[leaf].role == Role.HIDDEN for leaf in shrinking):
         selection = Selection(structure, sizes, facts, criterion)
         if keep is not None or selection.chooses:
             return selection

@@ -17,10 +17,10 @@ from bot_onnx._align.axes import leaves_of, positions
 from bot_onnx._align.gram import has_pattern, sum_of_squares
 from bot_onnx._align.projection import Matrix, Projection, projection
 from bot_onnx._align.types import Aligned, Alignment, AnyArray, Kind, Progress
-from bot_onnx._structure import Stack, Structure
+from bot_onnx._structure import Role, Stack, Structure
 
 #: Leaves of these roles are halved; what lies inside a head stays, as it does where a spec names hidden alone.
-_HALVED_ROLES = frozenset({"hidden", "heads", "kv_heads", "intermediate", "free"})
+_HALVED_ROLES = frozenset({Role.HIDDEN, Role.HEADS, Role.KV_HEADS, Role.INTERMEDIATE, Role.FREE})
 _FLOATS = frozenset({"FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE"})
 
 #: (n_source, n_target) -> the operator ``[n_target, n_source]`` that a method applies along a leaf.

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from bot_onnx._align.axes import leaves_of, outer_leaves
 from bot_onnx._align.permutable_dims import Freedom
-from bot_onnx._structure import Stack, Structure
+from bot_onnx._reasons import Reason, Why
+from bot_onnx._structure import Role, Stack, Structure
 
-_FIXED_ROLES = frozenset({"vocab", "positions", "io", "spatial", "count", "out", "half_head_dim"})
+_FIXED_ROLES = frozenset({Role.VOCAB, Role.POSITIONS, Role.IO, Role.SPATIAL, Role.COUNT, Role.OUT, Role.HALF_HEAD_DIM})
 _FLOATS = frozenset({"FLOAT", "FLOAT16", "BFLOAT16", "DOUBLE"})
 
 
@@ -27,25 +28,25 @@ class Mobility:
         """Whether the resize makes a leaf smaller."""
         return self._sizes.get(leaf, self.structure.dims[leaf].size) < self.structure.dims[leaf].size
 
-    def bound(self, leaf: str) -> str | None:
+    def bound(self, leaf: str) -> Reason | None:
         """Why a leaf must keep its order, or None."""
         dim = self.structure.dims[leaf]
         if dim.frozen is not None:
             return dim.frozen
         if dim.role in _FIXED_ROLES:
-            return f"the order of a dim of role {dim.role} has a meaning"
+            return Reason.of(Why.MEANT, dim.role)
         if leaf in self._freedom.pinned:
             return self._freedom.pinned[leaf]
         if leaf in self._freedom.outputs:
-            return f"{self._freedom.outputs[leaf]} carries it"
+            return self._freedom.outputs[leaf]
         for stack in self.carriers[leaf]:
             plain = stack.closed_form is None or stack.closed_form.startswith("constant:")
             if not plain or stack.dtype not in _FLOATS:
-                return f"{stack.name} is a table along it"
+                return Reason.of(Why.TABLE_ALONG, stack.name)
         holders = {name for d in self.structure.dims.values() if leaf in leaves_of(self.structure, d.id)
                    for name, _ in d.occurrences}  # fmt: skip
         stray = sorted(holders - self._stacked)
-        return f"{stray[0]} along it is no weight" if stray else None
+        return Reason.of(Why.NO_WEIGHT, stray[0]) if stray else None
 
     def home(self, leaf: str) -> str | None:
         """The chain in whose layers alone a leaf lives, or None."""

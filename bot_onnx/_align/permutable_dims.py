@@ -17,6 +17,7 @@ from bot_onnx._analysis.passes import Analysis
 from bot_onnx._ops import Slot, measures, record, slot_of
 from bot_onnx._ops.nodes import node_inputs
 from bot_onnx._patterns.layers import LayerChain
+from bot_onnx._reasons import Reason, Why
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,38 +25,38 @@ class Freedom:
     """What binds the order of dims, by leaf id.
 
     Attributes:
-        pinned: leaves whose order an op looks at, and which one.
-        outputs: leaves that a graph output (or a state among the inputs) carries, and which one, in words.
+        pinned: leaves whose order an op looks at, and why.
+        outputs: leaves that a graph output (or a state among the inputs) carries, and which one.
         crossing: per chain name, leaves carried by values that enter or leave a layer.
     """
 
-    pinned: Mapping[str, str]
-    outputs: Mapping[str, str]
+    pinned: Mapping[str, Reason]
+    outputs: Mapping[str, Reason]
     crossing: Mapping[str, frozenset[str]]
 
 
 def find_freedom(analysis: Analysis) -> Freedom:
     """Read from the graph what binds the order of dims (before a resize changes the graph)."""
     graph = analysis.model.graph
-    pinned: dict[str, str] = {}
+    pinned: dict[str, Reason] = {}
     for node in graph:
         if record(node).ordered:
             for leaf in _leaves(analysis, [*node.inputs, *node.outputs]):
-                pinned.setdefault(leaf, f"{node.op_type} (node {node.name!r}) looks at positions along it")
+                pinned.setdefault(leaf, Reason.at(Why.ORDERED, node))
         turning = [value for slot, value in enumerate(node.inputs) if slot_of(node, slot) is Slot.ROTATION]
         for leaf in _leaves(analysis, turning):
-            pinned.setdefault(leaf, f"{node.op_type} (node {node.name!r}) turns pairs along it")
+            pinned.setdefault(leaf, Reason.at(Why.ROTATED, node))
         captured = [value for value in node_inputs(node) if value not in node.inputs]
         for leaf in _leaves(analysis, captured):
-            pinned.setdefault(leaf, f"the body of {node.op_type} (node {node.name!r}) reads it")
+            pinned.setdefault(leaf, Reason.at(Why.CAPTURED, node))
     table = analysis.context.table
     for root in {root for pair in table.equal_sizes for side in pair for root in table.leaves(side)}:
-        pinned.setdefault(analysis.ids[root], "its channels are shuffled among those of another axis")
-    outputs: dict[str, str] = {}
-    for kind, ports in (("output", graph.outputs), ("input", graph.inputs)):
+        pinned.setdefault(analysis.ids[root], Reason(Why.SHUFFLED))
+    outputs: dict[str, Reason] = {}
+    for kind, ports in ((Why.SHOWN, graph.outputs), (Why.GIVEN, graph.inputs)):
         for port in ports:
             for leaf in _leaves(analysis, [port]):
-                outputs.setdefault(leaf, f"the {kind} {port.name}")
+                outputs.setdefault(leaf, Reason.of(kind, port.name))
     names = [chain.name for chain in analysis.structure.chains]
     crossing = {name: _crossing(analysis, chain) for name, chain in zip(names, analysis.chains, strict=True)}
     return Freedom(pinned, outputs, crossing)

@@ -18,9 +18,10 @@ from bot_onnx._align.mobility import Mobility
 from bot_onnx._align.pairing import similar_order
 from bot_onnx._align.permutable_dims import Freedom
 from bot_onnx._align.types import Aligned, Alignment, AnyArray, Kind, Progress, Tensors
-from bot_onnx._structure import Stack, Structure
+from bot_onnx._structure import Role, Stack, Structure
+from bot_onnx.errors import said
 
-_INNER_ROLES = ("v_head_dim", "head_dim", "group")
+_INNER_ROLES = (Role.V_HEAD_DIM, Role.HEAD_DIM, Role.GROUP)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +111,8 @@ class _Planner:
             reason = self._mobile.bound(dim.id)
             if reason is None:
                 free.append(dim.id)
-            elif self._mobile.shrinks(dim.id) and dim.role not in ("vocab", "positions"):
-                notes.append(f"{dim.name} keeps its order: {reason}")
+            elif self._mobile.shrinks(dim.id) and dim.role not in (Role.VOCAB, Role.POSITIONS):
+                notes.append(f"{dim.name} keeps its order: {said(reason)}")
         heads = tuple(self._head_moves(free))
         moved = {leaf for move in heads for leaf in (move.outer, *move.inner)}
         rest = [leaf for leaf in free if self._mobile.shrinks(leaf) and leaf not in moved]
@@ -126,7 +127,7 @@ class _Planner:
         roles = {leaf: self._structure.dims[leaf].role for leaf in free}
         for outer in self._structure.dims.values():
             home = self._mobile.home(outer.id) if outer.id in self._mobile.carriers and outer.kind == "leaf" else None
-            if home is None or outer.role not in ("heads", "kv_heads"):
+            if home is None or outer.role not in (Role.HEADS, Role.KV_HEADS):
                 continue
             inner = tuple(
                 leaf

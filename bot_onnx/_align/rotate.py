@@ -26,7 +26,7 @@ from bot_onnx._align.stream import Stream
 from bot_onnx._align.types import Aligned, Alignment, AnyArray, Facts, Kept, Kind, Progress, Tensors
 from bot_onnx._structure import Stack, Structure
 from bot_onnx._target import Criterion
-from bot_onnx.errors import ResampleError
+from bot_onnx.errors import ResampleError, said
 
 
 class Rotation(Alignment):
@@ -176,13 +176,13 @@ def _target_size(structure: Structure, sizes: Mapping[str, int], stream: Stream)
         ResampleError: the network has no stream that can be turned, or hidden grows.
     """
     if stream.obstacle is not None:
-        raise refusal(stream.obstacle)
+        raise refusal(said(stream.obstacle))
     hidden = structure.dims[stream.hidden]
     target = sizes.get(stream.hidden, hidden.size)
     if target > hidden.size:
         raise ResampleError(f"cannot rotate: hidden grows from {hidden.size} to {target}; use alignment 'none'")
     if hidden.frozen is not None:
-        raise refusal(f"hidden cannot change: {hidden.frozen}")
+        raise refusal(f"hidden cannot change: {said(hidden.frozen)}")
     if target < 2:
         raise refusal(f"hidden would have {target} channel")
     if len({norm.centred for norm in stream.norms}) != 1:

@@ -17,12 +17,12 @@ from bot_onnx._align.axes import Indices, LeafOrder, leaves_of, positions, range
 from bot_onnx._align.folding import Folding
 from bot_onnx._align.mobility import Mobility
 from bot_onnx._align.types import AnyArray, Tensors
-from bot_onnx._structure import Stack, Structure
+from bot_onnx._structure import Role, Stack, Structure
 
 Floats = NDArray[np.float64]
-_HEAD_ROLES = ("heads", "kv_heads", "group")
+_HEAD_ROLES = (Role.HEADS, Role.KV_HEADS, Role.GROUP)
 #: Roles of what is chosen from.
-CHOSEN_ROLES = ("intermediate", *_HEAD_ROLES)
+CHOSEN_ROLES = (Role.INTERMEDIATE, *_HEAD_ROLES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +60,7 @@ def find_choices(structure: Structure, mobile: Mobility) -> tuple[list[Choice], 
     for dim in structure.dims.values():
         if dim.id in done or dim.parts or dim.role not in CHOSEN_ROLES or not mobile.shrinks(dim.id):
             continue
-        choice = _neurons(mobile, dim.id) if dim.role == "intermediate" else _heads(structure, mobile, dim.id)
+        choice = _neurons(mobile, dim.id) if dim.role == Role.INTERMEDIATE else _heads(structure, mobile, dim.id)
         if choice is None:
             notes.append(f"{dim.name} is resampled, not chosen from: the maps around it are not understood")
             continue

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from bot_onnx._reasons import Reason
+
 
 @dataclass(frozen=True, slots=True)
 class Reader:
@@ -57,4 +59,4 @@ class Stream:
     writers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
     activated: bool = False
-    obstacle: str | None = None
+    obstacle: Reason | None = None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Generic, Literal, TypeVar
 
 import onnx_ir as ir
 
@@ -12,7 +12,9 @@ from bot_onnx._align.stream import Reader
 from bot_onnx._axes.dims import Dim
 from bot_onnx._axes.rules import Context
 from bot_onnx._ops import IN_ORDER, Axes, Slot, is_sum, passes_on, record, reduces, slot_of
+from bot_onnx._ops.nodes import node_inputs
 from bot_onnx._patterns.parameters import is_parameter
+from bot_onnx._reasons import Obstacle, Reason, Why
 
 #: What a value that has to do with the stream is: a parameter along hidden; what linear maps wrote, not yet added to
 #: anything; the stream; the same behind an activation; the result of a norm; steps of a norm that is written out
@@ -25,10 +27,6 @@ State = Literal[
 
 #: States of a value that is the stream, or may become it.
 TRUNK = frozenset({"branch", "stream", "activated", "normed"})
-
-
-class Obstacle(Exception):
-    """An op that a rotation would show through."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +58,38 @@ class NormFound:
     readers: list[Reader] = field(default_factory=list)
 
 
-class Labels:
-    """What is said of the values of a graph, and what is known of them along hidden."""
+_L = TypeVar("_L")
 
-    def __init__(self, context: Context, hidden: Dim, size: int) -> None:
-        self._context, self._hidden, self._size = context, hidden, size
-        self._labels: dict[int, Label] = {}
+
+class Labels(Generic[_L]):
+    """A walk over a graph that says of every value what it is, and what is known of the values along hidden."""
+
+    def __init__(self, graph: ir.Graph, context: Context, hidden: Dim) -> None:
+        self._graph, self._context, self._hidden = graph, context, hidden
+        self._labels: dict[int, _L] = {}
+
+    def _begin(self, parameter: Callable[[str], _L]) -> None:
+        """Label the parameters along hidden.
+
+        Raises:
+            Obstacle: an input carries hidden.
+        """
+        for value in self._graph.initializers.values():
+            if is_parameter(value) and self._carries(value):
+                self._labels[id(value)] = parameter(value.name or "")
+        for value in self._graph.inputs:
+            if self._carries(value):
+                raise Obstacle(Reason.of(Why.STREAM_INPUT, value.name))
+
+    def _labels_of(self, node: ir.Node) -> list[_L | None]:
+        """Labels of what a node reads, by input.
+
+        Raises:
+            Obstacle: its bodies read values of the stream as well.
+        """
+        if any(self._label(value) is not None for value in node_inputs(node) if value not in node.inputs):
+            raise Obstacle(Reason.at(Why.BODY, node))
+        return [self._label(value) for value in node.inputs]
 
     def _carries(self, value: ir.Value) -> bool:
         """Whether hidden is an axis of a value.
@@ -78,7 +102,7 @@ class Labels:
         if any(table.find(dim) == self._hidden for dim in dims):
             return True
         if any(self._hidden in table.leaves(dim) for dim in dims):
-            raise Obstacle(f"value '{value.name}' has hidden as a part of an axis")
+            raise Obstacle(Reason.of(Why.PART_OF_AXIS, value.name))
         return False
 
     def _hidden_axes(self, value: ir.Value) -> list[int]:
@@ -86,28 +110,17 @@ class Labels:
         dims = self._context.of(value)
         return [axis for axis, dim in enumerate(dims) if dim is not None and find(dim) == self._hidden]
 
-    def _label(self, value: ir.Value | None) -> Label | None:
+    def _label(self, value: ir.Value | None) -> _L | None:
         return None if value is None else self._labels.get(id(value))
 
-    def _put(self, node: ir.Node, label: Label) -> None:
-        for output in node.outputs:
-            self._labels[id(output)] = label
-
-    def _put_carrying(self, node: ir.Node, label: Label) -> None:
-        for output in node.outputs:
-            if not self._carries(output):
-                raise Obstacle(f"{place(node)} takes hidden apart")
-        self._put(node, label)
-
-    def _is_vector(self, value: ir.Value | None) -> bool:
-        """Whether a parameter has a number per channel and no more."""
-        return value is not None and value.const_value is not None and value.const_value.size == self._size
-
-    def _only_hidden_reduced(self, node: ir.Node) -> bool:
-        """Whether the axes that went are hidden alone."""
-        before, after = self._context.of(node.inputs[0]), self._context.of(node.outputs[0])
-        gone = [dim for dim in before if dim is not None and dim not in after]
-        return len(gone) == 1 and self._context.table.find(gone[0]) == self._hidden
+    def _gone(self, node: ir.Node) -> Literal["", "hidden", "others"]:
+        """Which axes a reduction takes away: not hidden, hidden alone, or hidden and others."""
+        find = self._context.table.find
+        after = {find(dim) for dim in self._context.of(node.outputs[0]) if dim is not None}
+        gone = [find(dim) for dim in self._context.of(node.inputs[0]) if dim is not None and find(dim) not in after]
+        if self._hidden not in gone:
+            return ""
+        return "hidden" if len(gone) == 1 else "others"
 
 
 def scaled(label: Label, scales: tuple[str, ...]) -> Label:
@@ -156,9 +169,6 @@ def bias_of(node: ir.Node) -> str | None:
 def number(value: ir.Value | None) -> float | None:
     """The number that a value holds, if it is one number."""
     tensor = value.const_value if value is not None else None
-    return float(tensor.numpy().reshape(-1)[0]) if tensor is not None and tensor.size == 1 else None
-
-
-def place(node: ir.Node) -> str:
-    """How messages name a node."""
-    return f"{node.op_type} (node '{node.name}')"
+    if tensor is None or tensor.size != 1 or tensor.dtype == ir.DataType.STRING:
+        return None
+    return float(tensor.numpy().reshape(-1)[0])

@@ -17,13 +17,11 @@ from bot_onnx._align.stream_labels import (
     Label,
     Labels,
     NormFound,
-    Obstacle,
     State,
     bias_of,
     difference,
     is_mean,
     number,
-    place,
     scaled,
 )
 from bot_onnx._analysis.passes import Analysis
@@ -46,8 +44,8 @@ from bot_onnx._ops import (
     passes_on,
     slot_of,
 )
-from bot_onnx._ops.nodes import node_inputs
-from bot_onnx._patterns.parameters import is_parameter
+from bot_onnx._reasons import Obstacle, Reason, Why
+from bot_onnx._structure import Role
 
 #: Ops that change the form of a value, or resample positions: linear, and the same for every channel.
 _FORM = FORM | Move.PICKED | Move.JOINED | Move.RESIZED
@@ -56,25 +54,25 @@ _STATISTICS = (Calc.POWER, Calc.ROOT, Calc.RECIPROCAL, Calc.EXTREME)
 
 def find_stream(analysis: Analysis) -> Stream:
     """Walk the graph of ``analysis`` (before a resize changes it)."""
-    hidden = next((dim for dim in analysis.structure.dims.values() if dim.role == "hidden"), None)
+    hidden = next((dim for dim in analysis.structure.dims.values() if dim.role == Role.HIDDEN), None)
     if hidden is None:
-        return Stream("", obstacle="no dim of role hidden")
+        return Stream("", obstacle=Reason(Why.NO_HIDDEN))
     root = next(dim for dim, identity in analysis.ids.items() if identity == hidden.id)
     walk = _Walk(analysis, analysis.context.table.find(root), hidden.size)
     try:
         if hidden.kind != "leaf":
-            raise Obstacle("hidden is put together from other dims")
+            raise Obstacle(Reason(Why.COMPOSED))
         walk.run()
     except Obstacle as obstacle:
-        return Stream(hidden.id, obstacle=str(obstacle))
+        return Stream(hidden.id, obstacle=obstacle.reason)
     norms = tuple(StreamNorm(n.scale, n.bias, n.centred, tuple(n.readers), n.value, n.stands) for n in walk.norms)
     return Stream(hidden.id, norms, tuple(walk.readers), walk.writers, tuple(walk.outputs), walk.activated)
 
 
-class _Walk(Labels):
+class _Walk(Labels[Label]):
     def __init__(self, analysis: Analysis, hidden: Dim, size: int) -> None:
-        super().__init__(analysis.context, hidden, size)
-        self._graph = analysis.model.graph
+        super().__init__(analysis.model.graph, analysis.context, hidden)
+        self._size = size
         self.norms: list[NormFound] = []
         self.readers: list[Reader] = []
         self.writers: dict[str, tuple[str, ...]] = {}
@@ -82,19 +80,14 @@ class _Walk(Labels):
         self.activated = False
 
     def run(self) -> None:
-        for value in self._graph.initializers.values():
-            if is_parameter(value) and self._carries(value):
-                self._labels[id(value)] = Label("parameter", (value.name or "",))
-        for value in self._graph.inputs:
-            if self._carries(value):
-                raise Obstacle(f"input '{value.name}' is part of the stream")
+        self._begin(lambda name: Label("parameter", (name,)))
         for node in self._graph:
             self._visit(node)
         for output in self._graph.outputs:
             label = self._labels.get(id(output))
             if label is not None and self._carries(output):
                 if label.state not in TRUNK or label.state == "activated":
-                    raise Obstacle(f"output '{output.name}' shows hidden element by element")
+                    raise Obstacle(Reason.of(Why.STREAM_OUTPUT, output.name))
                 self._land(label)
                 self.outputs.append(output.name or "")
 
@@ -104,19 +97,28 @@ class _Walk(Labels):
             self.norms[label.norm].stands = True
         for name, scales in (*label.written, *((name, ()) for name in label.names)):
             if self.writers.setdefault(name, scales) != scales:
-                raise Obstacle(f"what '{name}' writes is scaled in two ways")
+                raise Obstacle(Reason.of(Why.TWO_SCALES, name))
+
+    def _put(self, node: ir.Node, label: Label) -> None:
+        for output in node.outputs:
+            self._labels[id(output)] = label
+
+    def _put_carrying(self, node: ir.Node, label: Label) -> None:
+        for output in node.outputs:
+            if not self._carries(output):
+                raise Obstacle(Reason.at(Why.TAKEN_APART, node))
+        self._put(node, label)
 
     def _visit(self, node: ir.Node) -> None:
-        labels = [self._label(value) for value in node.inputs]
-        if any(self._label(value) is not None for value in node_inputs(node) if value not in node.inputs):
-            raise Obstacle(f"the body of {place(node)} reads values of the stream")
-        present = [label for label in labels if label is not None]
-        if not present:
-            if any(self._carries(output) for output in node.outputs):
-                raise Obstacle(f"{place(node)} makes values along hidden without a weight")
-            return
-        if measures(node):
-            return
+        labels = self._labels_of(node)
+        if any(label is not None for label in labels):
+            if not measures(node):
+                self._step(node, labels)
+        elif any(self._carries(output) for output in node.outputs):
+            raise Obstacle(Reason.at(Why.MADE, node))
+
+    def _step(self, node: ir.Node, labels: list[Label | None]) -> None:
+        """A node that reads values of the stream."""
         if is_linear(node):
             self._linear(node, labels)
         elif is_layer_norm(node):
@@ -134,14 +136,14 @@ class _Walk(Labels):
         elif computes(node, *_STATISTICS) or is_mean(node):
             self._statistic(node, labels)
         elif is_activation(node):
-            self._activation(node, present)
+            self._activation(node, [label for label in labels if label is not None])
         else:
-            raise Obstacle(f"{place(node)} works on the stream element by element")
+            raise Obstacle(Reason.at(Why.ELEMENTWISE, node))
 
     def _activation(self, node: ir.Node, found: list[Label]) -> None:
         """An activation of what a linear map wrote. It may not come back into the stream of the layers."""
         if any(label.state not in ("branch", "activated") for label in found):
-            raise Obstacle(f"{place(node)} works on the stream element by element")
+            raise Obstacle(Reason.at(Why.ELEMENTWISE, node))
         for label in found:
             self._land(label)
         self.activated = True
@@ -154,7 +156,7 @@ class _Walk(Labels):
             return
         label = labels[0]
         if label is None:
-            raise Obstacle(f"{place(node)} addresses by values of the stream")
+            raise Obstacle(Reason.at(Why.ADDRESSES, node))
         if label.state in ("mean", "mean squared", "spread"):
             self._put(node, label)
         else:
@@ -164,7 +166,7 @@ class _Walk(Labels):
         """Pieces of the stream side by side."""
         found = [label for label in labels if label is not None]
         if len(found) < len(labels) or not found:
-            raise Obstacle(f"{place(node)} joins the stream with something that is no part of it")
+            raise Obstacle(Reason.at(Why.JOINS_OTHER, node))
         if all(label == found[0] for label in found):
             self._put_carrying(node, found[0])
         elif {label.state for label in found} <= {"stream", "branch", "normed", "parameter"}:
@@ -172,23 +174,23 @@ class _Walk(Labels):
                 self._land(label)
             self._put_carrying(node, Label("stream"))
         else:
-            raise Obstacle(f"{place(node)} joins values of different kinds")
+            raise Obstacle(Reason.at(Why.JOINS_KINDS, node))
 
     def _sum(self, node: ir.Node, labels: list[Label | None]) -> None:
         found = [label for label in labels if label is not None]
         states = {label.state for label in found}
         if "activated" in states:
             if not states <= {"activated", "branch"}:
-                raise Obstacle(f"{place(node)} adds what an activation gave to the stream")
+                raise Obstacle(Reason.at(Why.ADDS_ACTIVATED, node))
             self._activation(node, found)
         elif len(found) < len(labels):
             if states != {"spread"}:
-                raise Obstacle(f"{place(node)} adds something to the stream that no weight wrote")
+                raise Obstacle(Reason.at(Why.ADDS_OTHER, node))
             self._put(node, found[0])
         elif computes(node, Calc.DIFFERENCE) and (step := difference(found)) is not None:
             self._put(node, step)
         elif not states <= {*TRUNK, "parameter"}:
-            raise Obstacle(f"{place(node)} adds values of different kinds")
+            raise Obstacle(Reason.at(Why.ADDS_KINDS, node))
         elif not self._takes_bias(node, found):
             for label in found:
                 self._land(label)
@@ -222,13 +224,13 @@ class _Walk(Labels):
         elif "activated" in states:
             self._activation(node, found)
         elif len(found) == 1 and (states == ["spread"] or states[0] in TRUNK) and self._is_factor(node, labels):
-            self._put(node, self._timesnumber(found[0]))
+            self._put(node, self._times_number(found[0]))
         elif computes(node, Calc.PRODUCT) and states == ["branch", "parameter"] and self._is_layer_scale(node, labels):
             self._put(node, scaled(found[0], found[1].names))
         elif parameter is not None:
-            raise Obstacle(f"'{parameter.names[0]}' scales the stream element by element ({place(node)})")
+            raise Obstacle(Reason.at(Why.SCALED, node, parameter.names[0]))
         else:
-            raise Obstacle(f"{place(node)} multiplies values of the stream")
+            raise Obstacle(Reason.at(Why.MULTIPLIES, node))
 
     def _scaling(self, node: ir.Node, found: dict[State, Label]) -> Label | None:
         """A step of a norm that brings two of these together: what is normalised, its spread, the norm's scale."""
@@ -236,7 +238,7 @@ class _Walk(Labels):
         spread = found.get("spread") or found.get("scaled spread")
         if spread is not None and states & {*TRUNK, "centred"}:
             if spread.centred != ("centred" in states):
-                raise Obstacle(f"{place(node)} is a norm of an unknown kind")
+                raise Obstacle(Reason.at(Why.UNKNOWN_NORM, node))
             if spread.state == "scaled spread":
                 return self._new_norm(node, spread.names, None, spread.centred)
             return Label("quotient", centred=spread.centred)
@@ -255,12 +257,16 @@ class _Walk(Labels):
         self._land(label)
         return Label("squares", centred=label.state == "centred")
 
-    def _timesnumber(self, label: Label) -> Label:
+    def _times_number(self, label: Label) -> Label:
         """A norm's bias would be multiplied, too: what it gives is the stream from there on."""
         if label.state == "normed":
             self._land(label)
             return Label("stream")
         return label
+
+    def _is_vector(self, value: ir.Value | None) -> bool:
+        """Whether a parameter has a number per channel and no more."""
+        return value is not None and value.const_value is not None and value.const_value.size == self._size
 
     def _is_layer_scale(self, node: ir.Node, labels: list[Label | None]) -> bool:
         return any(
@@ -280,14 +286,14 @@ class _Walk(Labels):
         bounds = computes(node, Calc.EXTREME)
         label = next(filter(None, labels)) if bounds else labels[0]
         if label is None or (bounds and label.state != "spread"):
-            raise Obstacle(f"{place(node)} works on the stream element by element")
+            raise Obstacle(Reason.at(Why.ELEMENTWISE, node))
         power = number(node.inputs[1]) if computes(node, Calc.POWER) else None
         if is_mean(node):
             if self._hidden_axes(node.outputs[0]) and label.state in TRUNK:
                 self._put(node, label)  # a mean over positions
                 return
             following: State | None = "mean" if label.state in TRUNK else "spread" if label.state == "squares" else None
-            if following is not None and self._only_hidden_reduced(node):
+            if following is not None and self._gone(node) == "hidden":
                 self._land(label)
                 self._put(node, Label(following, centred=label.centred))
                 return
@@ -300,16 +306,16 @@ class _Walk(Labels):
         elif power is not None and label.state in ("branch", "activated"):
             self._activation(node, [label])
             return
-        raise Obstacle(f"{place(node)} is a norm of an unknown kind")
+        raise Obstacle(Reason.at(Why.UNKNOWN_NORM, node))
 
     def _norm(self, node: ir.Node, labels: list[Label | None]) -> None:
         value = node.inputs[0]
         rank = len(self._context.of(value))
         axis = node.attributes.get_int("axis", -1) % max(rank, 1)
         if labels[0] is None or labels[0].state not in TRUNK or value is None:
-            raise Obstacle(f"{place(node)} does not normalise the stream itself")
+            raise Obstacle(Reason.at(Why.NORM_OF_OTHER, node))
         if self._hidden_axes(value) != [rank - 1] or axis != rank - 1:
-            raise Obstacle(f"{place(node)} normalises over more than hidden")
+            raise Obstacle(Reason.at(Why.NORM_OF_MORE, node))
         scale = labels[1].names if len(labels) > 1 and labels[1] is not None else ()
         bias = labels[2].names[0] if len(labels) > 2 and labels[2] is not None else None
         self._land(labels[0])
@@ -318,7 +324,7 @@ class _Walk(Labels):
 
     def _new_norm(self, node: ir.Node, scale: tuple[str, ...], bias: str | None, centred: bool) -> Label:
         if len(scale) != 1:
-            raise Obstacle(f"{place(node)} is a norm without a scale of its own")
+            raise Obstacle(Reason.at(Why.NORM_WITHOUT_SCALE, node))
         scaled = {*TRUNK, "centred", "quotient"}
         value = next(v for v in node.inputs if v is not None and (label := self._label(v)) and label.state in scaled)
         self.norms.append(NormFound(scale[0], bias, centred, value.name or ""))
@@ -328,33 +334,33 @@ class _Walk(Labels):
         """A linear map reads the stream, or writes into it, or both."""
         known = linear_of(node)
         if known is not None and not known.factors and len(labels) > 2:
-            raise Obstacle(f"{place(node)} multiplies more than two values")
+            raise Obstacle(Reason.at(Why.MULTIPLIES_MANY, node))
         operands = [label for label in labels[:2] if label is not None]
         activations = [label for label in operands if label.state != "parameter"]
         weights = [label for label in operands if label.state == "parameter"]
         inner = self._context.contracted.get(node)
         reads = inner is not None and self._context.table.find(inner) == self._hidden
         if not reads and (activations or (len(weights) != 1 and labels[:2] != [None, None])):
-            raise Obstacle(f"{place(node)} multiplies values of the stream")
+            raise Obstacle(Reason.at(Why.MULTIPLIES, node))
         if reads:
             self._read(node, activations, weights)
         if not any(self._carries(output) for output in node.outputs):
             return
         if len(labels) > 2 and node.inputs[2] is not None and labels[2] is None:
-            raise Obstacle(f"{place(node)} adds something to the stream that no weight wrote")
+            raise Obstacle(Reason.at(Why.ADDS_OTHER, node))
         wrote = (*weights, *(label for label in labels[2:] if label is not None))
         self._put(node, Label("branch", written=tuple((name, ()) for label in wrote for name in label.names)))
 
     def _read(self, node: ir.Node, activations: list[Label], weights: list[Label]) -> None:
         if len(activations) != 1 or len(weights) != 1 or len(weights[0].names) != 1:
-            raise Obstacle(f"{place(node)} multiplies values of the stream")
+            raise Obstacle(Reason.at(Why.MULTIPLIES, node))
         label, name = activations[0], weights[0].names[0]
         if label.state not in TRUNK:
-            raise Obstacle(f"'{name}' reads a norm halfway ({place(node)})")
+            raise Obstacle(Reason.at(Why.NORM_HALFWAY, node, name))
         plain = node.attributes.get_float("alpha", 1.0) == node.attributes.get_float("beta", 1.0) == 1.0
         tensor = self._graph.initializers[name].const_value
         if not is_product(node) or not plain or tensor is None or len(tensor.shape) != 2:
-            raise Obstacle(f"'{name}' reads the stream in a way that is not understood ({place(node)})")
+            raise Obstacle(Reason.at(Why.UNKNOWN_READER, node, name))
         reader = Reader(name, bias_of(node))
         if label.state == "normed":
             self.norms[label.norm].readers.append(reader)

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 from bot_onnx._align.axes import leaves_of
 from bot_onnx._align.mobility import Mobility
-from bot_onnx._structure import Stack, Structure
+from bot_onnx._structure import Role, Stack, Structure
+from bot_onnx.errors import said
 
-_HEADS = ("heads", "kv_heads", "group")
-_ROLES = frozenset({"hidden", "intermediate", "conv_groups", "free", *_HEADS})
+_HEADS = (Role.HEADS, Role.KV_HEADS, Role.GROUP)
+_ROLES = frozenset({Role.HIDDEN, Role.INTERMEDIATE, Role.CONV_GROUPS, Role.FREE, *_HEADS})
 #: Kinds of tensors that are weights of units, or biases added to what makes them.
 WEIGHTS = frozenset({"matrix", "kernel", "embedding", "table", "bias"})
 READERS = frozenset({"matrix", "kernel"})
@@ -75,7 +76,8 @@ def find_units(structure: Structure, mobile: Mobility, *, everywhere: bool) -> t
 def _bound(mobile: Mobility, leaf: str) -> str | None:
     if leaf not in mobile.carriers:
         return "no weight has it"
-    return mobile.bound(leaf)
+    bound = mobile.bound(leaf)
+    return None if bound is None else said(bound)
 
 
 def _leaves(structure: Structure, mobile: Mobility, leaf: str) -> tuple[str, ...]:

@@ -5,21 +5,21 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from bot_onnx._axes.dim_store import FreezeKind
 from bot_onnx._axes.dims import Dim as DimRoot
 from bot_onnx._axes.dims import MaybeDim
 from bot_onnx._axes.rules import Context
 from bot_onnx._patterns.layers import LayerChain
 from bot_onnx._patterns.parameters import Parameter
 from bot_onnx._patterns.role_store import Roles
+from bot_onnx._reasons import Why
 from bot_onnx._structure import Dim, Role, Stack
 
 #: Role of a dim that has none otherwise, by why it is frozen.
-_BY_REASON: dict[FreezeKind, Role] = {
-    FreezeKind.SPATIAL: Role.SPATIAL,
-    FreezeKind.INPUT: Role.IO,
-    FreezeKind.COUNT: Role.COUNT,
-    FreezeKind.CONSTANT: Role.COUNT,
+_BY_REASON: dict[Why, Role] = {
+    Why.INPUT: Role.IO,
+    **dict.fromkeys((Why.KERNEL, Why.SPATIAL), Role.SPATIAL),
+    **dict.fromkeys((Why.EQUAL_PARTS, Why.DIRECTIONS, Why.FEATURES, Why.CLASSES, Why.CONSTANT), Role.COUNT),
+    **dict.fromkeys((Why.PICKED, Why.PICKED_AT_RUN_TIME), Role.COUNT),
 }
 #: Roles that give no name.
 _NAMELESS = (Role.FREE, Role.COUNT, Role.IO, Role.SPATIAL)
@@ -40,23 +40,11 @@ def name_dims(
     """
     table = context.table
     occurrences: dict[DimRoot, list[tuple[str, int]]] = {}
-    ids: dict[DimRoot, str] = {}
     for stack in stacks:
         for axis, dim in enumerate(axes[stack.id]):
-            if dim is None:
-                continue
-            for found in _with_parts(context, dim):
-                ids.setdefault(found, f"d{len(ids)}")
-            occurrences.setdefault(table.find(dim), []).extend((tensor, axis) for tensor in stack.tensors)
-    for role in (Role.HEADS, Role.HEAD_DIM):  # composites that no weight carries alone, such as kv_heads x group
-        for dim in roles.dims(role):
-            if all(leaf in ids for leaf in table.leaves(dim)):
-                for found in _with_parts(context, dim):
-                    ids.setdefault(found, f"d{len(ids)}")
-    for pair in table.equal_sizes:
-        for side in pair:
-            for found in _with_parts(context, side):
-                ids.setdefault(found, f"d{len(ids)}")
+            if dim is not None:
+                occurrences.setdefault(table.find(dim), []).extend((tensor, axis) for tensor in stack.tensors)
+    ids = _numbered(context, roles, [dim for stack in stacks for dim in axes[stack.id] if dim is not None])
     names = _unique_names(context, roles, ids)
     dims: dict[str, Dim] = {}
     for root, identity in ids.items():
@@ -69,11 +57,32 @@ def name_dims(
             kind=composite.kind if composite else "leaf",
             parts=tuple(ids[part] for part in composite.parts) if composite else (),
             role=_role(context, roles, root),
-            frozen=frozen[0] if all(frozen) else None,
+            frozen=None if None in frozen else frozen[0],
             occurrences=tuple(occurrences.get(root, ())),
             outputs=tuple(dict.fromkeys(name for leaf in table.leaves(root) for name in shown.get(leaf, ()))),
         )
     return dims, ids
+
+
+def _numbered(context: Context, roles: Roles, carried: list[DimRoot]) -> dict[DimRoot, str]:
+    """Ids of the dims that weights carry, in order, and of those that are made of them."""
+    table = context.table
+    ids: dict[DimRoot, str] = {}
+
+    def number(dim: DimRoot) -> None:
+        for found in _with_parts(context, dim):
+            ids.setdefault(found, f"d{len(ids)}")
+
+    for dim in carried:
+        number(dim)
+    for role in (Role.HEADS, Role.HEAD_DIM):  # composites that no weight carries alone, such as kv_heads x group
+        for dim in roles.dims(role):
+            if all(leaf in ids for leaf in table.leaves(dim)):
+                number(dim)
+    for pair in table.equal_sizes:
+        for side in pair:
+            number(side)
+    return ids
 
 
 def _with_parts(context: Context, dim: DimRoot) -> Iterator[DimRoot]:
@@ -92,7 +101,7 @@ def _role(context: Context, roles: Roles, dim: DimRoot) -> Role:
     if table.composite(dim) is not None:
         parts = [_role(context, roles, leaf) for leaf in table.leaves(dim) if table.size(leaf) != (1, 1)]
         return Role.COUNT if all(part is Role.COUNT for part in parts) else Role.FREE
-    reason = table.freeze_of(dim)
+    reason = table.frozen(dim)
     return Role.FREE if reason is None else _BY_REASON.get(reason.kind, Role.FREE)
 
 

@@ -28,7 +28,7 @@ from bot_onnx._patterns.roles import assign_roles
 from bot_onnx._patterns.shared_heads import shared_heads
 from bot_onnx._runs.declared_shapes import correct_outputs
 from bot_onnx._runs.observe import observe, shape_values
-from bot_onnx._structure import Structure
+from bot_onnx._structure import Role, Structure
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def understand(model: ir.Model) -> Analysis:
         notes=(*structure.notes, *form_notes(model), *beside, *declared),
         single_kv_head=bool(shared_heads(context, attentions)),
     )
-    hidden = {dim for dim, identity in ids.items() if structure.dims[identity].role == "hidden"}
+    hidden = {dim for dim, identity in ids.items() if structure.dims[identity].role == Role.HIDDEN}
     scales = [*_scales(context, attentions), *_stream_scales(graph, context, chains, hidden)]
     repairs = (*model.meta.get(REPAIRS, ()), *declared)
     return Analysis(model, context, chains, structure, ids, scales, repairs, attentions)

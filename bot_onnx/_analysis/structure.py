@@ -16,6 +16,7 @@ from bot_onnx._axes.rules import Context
 from bot_onnx._canonical.decompose import stored_type
 from bot_onnx._canonical.normalise import is_literal
 from bot_onnx._ops import FORM, Calc, Move, Slot, carries, computes, is_linear, slot_of
+from bot_onnx._ops.walk import forward
 from bot_onnx._patterns.alibi import recognise_slopes
 from bot_onnx._patterns.alternating_layers import turn_length
 from bot_onnx._patterns.attention import Attention
@@ -30,10 +31,13 @@ from bot_onnx._patterns.role_store import Roles
 from bot_onnx._patterns.sinusoids import recognise_sinusoids
 from bot_onnx._patterns.stray_layers import strays
 from bot_onnx._patterns.ties import find_twins, tied_places
+from bot_onnx._reasons import Reason, Why
 from bot_onnx._structure import Chain, Direction, Stack, Structure, TiedHead
 
 #: What a norm without weights of its own has for them, where its op asks for some.
 _UNTRAINED: dict[str, int] = {"norm_scale": 1, "norm_bias": 0}
+
+_FAR = 32  #: forms of a table on the way to what reads it, at most
 
 #: What weights are for that are never a table: networks learn them.
 _TRAINED = frozenset({"matrix", "kernel"})
@@ -137,7 +141,7 @@ def _tables(graph: ir.Graph, context: Context, parameters: dict[str, Parameter])
         if _is_rotary_cache(value):
             tables[name] = recognise_cache(tensor.numpy())
             if tables[name] is None:
-                context.table.freeze(context.of(value)[-1], f"table {name} follows no formula that is known here")
+                context.table.freeze(context.of(value)[-1], Reason.of(Why.NO_FORMULA, name))
             continue
         if name in parameters:
             if not feeds_rotary(value) or _scales_channels(context, value):
@@ -164,7 +168,7 @@ def _tables(graph: ir.Graph, context: Context, parameters: dict[str, Parameter])
 def _keep(context: Context, value: ir.Value) -> None:
     """The dims of a table without a known formula stay as they are."""
     for dim in context.of(value):
-        context.table.freeze(dim, f"table {value.name} follows no formula that is known here")
+        context.table.freeze(dim, Reason.of(Why.NO_FORMULA, value.name))
 
 
 def _formula(parameter: Parameter, tensor: ir.TensorProtocol) -> str | None:
@@ -183,16 +187,8 @@ def _formula(parameter: Parameter, tensor: ir.TensorProtocol) -> str | None:
 
 def _is_rotary_cache(value: ir.Value) -> bool:
     """Whether an op that turns queries and keys reads the value as its table of sines or cosines."""
-    pending, seen = [value], 0
-    while pending and seen < 32:
-        current = pending.pop()
-        seen += 1
-        for usage in current.uses():
-            if slot_of(usage.node, usage.idx) is Slot.ROTATION:
-                return True
-            if carries(usage.node, usage.idx, FORM | Move.PICKED):
-                pending.extend(usage.node.outputs)
-    return False
+    forms = forward(value, lambda node, slot: carries(node, slot, FORM | Move.PICKED), most=_FAR)
+    return any(slot_of(node, slot) is Slot.ROTATION for form in forms for node, slot in form.uses())
 
 
 def _scales_channels(context: Context, value: ir.Value) -> bool:
@@ -233,36 +229,12 @@ class _Stacks:
         self._scores = self._score_parts(attentions)
         self.axes: dict[str, tuple[MaybeDim, ...]] = {}
 
-    def build(self) -> tuple[list[Stack], dict[int, str], dict[int, int]]:
+    def build(self) -> tuple[list[Stack], dict[int, Reason], dict[int, int]]:
         """Stacks (with chain index as name, dims still unnamed), why chains cannot change depth, which follow which.
 
         Chains are given by their index.
         """
-        follows: dict[int, int] = {}
-        member: dict[str, tuple[int, tuple[str, ...]]] = {}
-        broken: dict[int, str] = {}
-        for index, chain in enumerate(self._chains):
-            change = _shape_change(self._context, chain)
-            if change is not None:
-                broken[index] = change
-            for values in zip(*(layer.parameters for layer in chain.layers), strict=True):
-                names = tuple(value.name or "" for value in values)
-                if names[0] not in self._parameters and names[0] not in self._tables:
-                    continue
-                if 1 < len(set(names)) < len(names) or any(member.get(n, (index, names))[1] != names for n in names):
-                    broken[index] = f"the layers share {names[0]} in an irregular pattern"
-                    continue
-                if len(set(names)) > 1 and (stray := self._used_elsewhere(names)) is not None:
-                    broken[index] = f"other nodes use the weights of its layers as well (node {stray.name!r})"
-                if self._differ_by_place(names):
-                    broken[index] = f"each layer has a table of its own, by a formula not known here ({names[0]})"
-                first = member.get(names[0], (index, names))[0]
-                if first != index and len(set(names)) > 1:
-                    if follows.setdefault(index, first) != first:
-                        broken[index] = f"the layers share {names[0]} with one chain of layers, and others with another"
-                    continue
-                for name in names:
-                    member[name] = (index, names)
+        member, broken, follows = self._members()
         stacks: list[Stack] = []
         done: set[str] = set()
         twin_ids: dict[str, str] = {}
@@ -275,6 +247,41 @@ class _Stacks:
             twin_ids[name] = stack.id
             stacks.append(stack)
         return [self._with_twin(stack, twin_ids) for stack in stacks], broken, follows
+
+    def _members(self) -> tuple[dict[str, tuple[int, tuple[str, ...]]], dict[int, Reason], dict[int, int]]:
+        """The chain of every tensor of layers, with the tensors that stand in its place in the others.
+
+        And which chains cannot change depth, and which follow another, by their index.
+        """
+        follows: dict[int, int] = {}
+        member: dict[str, tuple[int, tuple[str, ...]]] = {}
+        broken: dict[int, Reason] = {}
+        for index, chain in enumerate(self._chains):
+            if (change := _shape_change(self._context, chain)) is not None:
+                broken[index] = change
+            for values in zip(*(layer.parameters for layer in chain.layers), strict=True):
+                names = tuple(value.name or "" for value in values)
+                if names[0] not in self._parameters and names[0] not in self._tables:
+                    continue
+                placed_otherwise = any(member.get(name, (index, names))[1] != names for name in names)
+                if 1 < len(set(names)) < len(names) or placed_otherwise:
+                    broken[index] = Reason.of(Why.SHARED_IRREGULARLY, names[0])
+                    continue
+                if (why := self._why_as_many(names)) is not None:
+                    broken[index] = why
+                first = member.get(names[0], (index, names))[0]
+                if first == index or len(set(names)) == 1:
+                    member.update(dict.fromkeys(names, (index, names)))
+                elif follows.setdefault(index, first) != first:
+                    broken[index] = Reason.of(Why.TWO_CHAINS, names[0])
+        return member, broken, follows
+
+    def _why_as_many(self, names: tuple[str, ...]) -> Reason | None:
+        """Why there cannot be more or fewer of the layers' tensors, or None."""
+        if self._differ_by_place(names):
+            return Reason.of(Why.OWN_TABLES, names[0])
+        stray = self._used_elsewhere(names) if len(set(names)) > 1 else None
+        return None if stray is None else Reason.at(Why.USED_ELSEWHERE, stray)
 
     def _used_elsewhere(self, names: tuple[str, ...]) -> ir.Node | None:
         """A node outside of all layers that computes with one of the layers' tensors."""
@@ -373,14 +380,14 @@ class _Stacks:
         return parts
 
 
-def _shape_change(context: Context, chain: LayerChain) -> str | None:
+def _shape_change(context: Context, chain: LayerChain) -> Reason | None:
     """Why there cannot be more or fewer layers: each of them makes another shape of what it is given."""
     for layer in chain.layers:
         for before, after in zip(layer.start.outputs, layer.end.outputs, strict=False):
             old, new = context.sizes(before), context.sizes(after)
             if old != new:
-                shapes = " to ".join("x".join(str(first) for first, _ in sizes) for sizes in (old, new))
-                return f"its layers change the shape of what they are given ({shapes}): each is a stage of its own"
+                shapes = tuple(tuple(first for first, _ in sizes) for sizes in (old, new))
+                return Reason(Why.STAGES, sizes=shapes)
     return None
 
 

@@ -8,39 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Literal
+
+from bot_onnx._reasons import Reason, Why
 
 Pair = tuple[int, int]
 Dim = int
 MaybeDim = int | None
 
 
-class FreezeKind(StrEnum):
-    """Why a dim must keep its size, as far as anything decides upon it."""
-
-    INPUT = "input"  #: an axis of a graph input
-    COUNT = "count"  #: it counts things
-    SPATIAL = "spatial"  #: taps of kernels, sizes of images
-    POSITION = "position"  #: computed positions address it
-    CONSTANT = "constant"  #: a table that no training made
-    OTHER = "other"
-
-
-@dataclass(frozen=True, slots=True)
-class Freeze:
-    """Why a dim must keep its size.
-
-    ``kind`` is what anything decides upon. ``detail`` says it to people, with names of nodes: nothing reads it.
-    """
-
-    kind: FreezeKind
-    detail: str
-
-
-EQUAL_PARTS = Freeze(FreezeKind.COUNT, "a number of equal parts")
+EQUAL_PARTS = Reason(Why.EQUAL_PARTS)
 #: Why a dim is frozen until the roles say that it may follow.
-INPUT = Freeze(FreezeKind.INPUT, "an axis of a graph input")
+INPUT = Reason(Why.INPUT)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +52,7 @@ class DimStore:
         self._parent: list[int] = []
         self._size: list[Pair] = []
         self._composite: dict[Dim, Composite] = {}
-        self._frozen: dict[Dim, Freeze] = {}
+        self._frozen: dict[Dim, Reason] = {}
         self._groups: dict[tuple[Dim, ...], Dim] = {}
         #: Pairs of dims that have the same size, but not the same order of indices: no common refinement is sought.
         self.equal_sizes: list[tuple[Dim, Dim]] = []
@@ -99,13 +78,8 @@ class DimStore:
             return None
         return Composite(composite.kind, tuple(self.find(part) for part in composite.parts))
 
-    def frozen(self, dim: Dim) -> str | None:
-        """Why the dim itself must keep its size, or None. Parts are asked for themselves."""
-        found = self._frozen.get(self.find(dim))
-        return None if found is None else found.detail
-
-    def freeze_of(self, dim: Dim) -> Freeze | None:
-        """What :meth:`frozen` says, with the kind of the reason."""
+    def frozen(self, dim: Dim) -> Reason | None:
+        """Why the dim cannot be resized, or None if it can."""
         return self._frozen.get(self.find(dim))
 
     def is_static(self, dim: Dim) -> bool:
@@ -171,18 +145,17 @@ class DimStore:
             self._groups[key] = dim
         return dim
 
-    def freeze(self, dim: MaybeDim, reason: Freeze | str) -> None:
+    def freeze(self, dim: MaybeDim, reason: Reason) -> None:
         """Say that ``dim`` must keep its size, and every leaf below it.
 
-        A bare text is a reason of kind ``other``. The first reason stays; but any other takes the place of
-        :data:`INPUT`, which alone can be taken back.
+        The first reason stays; but any other takes the place of :data:`INPUT`, which alone can be taken back.
         """
         if dim is None:
             return
         dim = self.find(dim)
         held = self._held(dim)
         if not held:
-            self._frozen[dim] = Freeze(FreezeKind.OTHER, reason) if isinstance(reason, str) else reason
+            self._frozen[dim] = reason
         composite = self._composite.get(dim)
         for part in composite.parts if composite else ():
             if not (held and self._held(self.find(part))):  # what lies below a held dim is held already
@@ -194,7 +167,7 @@ class DimStore:
 
     def release(self, leaves: Collection[Dim]) -> None:
         """Unfreeze leaves (and what is made of them) that are frozen for no other reason than :data:`INPUT`."""
-        released = {self.find(leaf) for leaf in leaves if self.freeze_of(leaf) == INPUT}
+        released = {self.find(leaf) for leaf in leaves if self.frozen(leaf) == INPUT}
         for dim, reason in list(self._frozen.items()):
             if reason == INPUT and released.intersection(self.leaves(dim)):
                 del self._frozen[dim]

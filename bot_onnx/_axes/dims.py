@@ -11,20 +11,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from itertools import pairwise
 
-from bot_onnx._axes.dim_store import (
-    EQUAL_PARTS,
-    INPUT,
-    Composite,
-    Dim,
-    DimStore,
-    Freeze,
-    MaybeDim,
-    Pair,
-    quotient,
-    times,
-)
+from bot_onnx._axes.dim_store import EQUAL_PARTS, INPUT, Composite, Dim, DimStore, MaybeDim, Pair, quotient, times
+from bot_onnx._reasons import Reason, Why
 
-__all__ = ["EQUAL_PARTS", "INPUT", "Composite", "Dim", "DimTable", "Freeze", "MaybeDim", "Pair", "quotient", "times"]
+__all__ = ["EQUAL_PARTS", "INPUT", "Composite", "Dim", "DimTable", "MaybeDim", "Pair", "quotient", "times"]
 
 
 class DimTable(DimStore):
@@ -44,12 +34,13 @@ class DimTable(DimStore):
         if a == b:
             return a
         if self.size(a) != self.size(b):
-            self.freeze(a, "two axes of different sizes meet here")
-            self.freeze(b, "two axes of different sizes meet here")
+            reason = Reason(Why.SIZES_DIFFER)
+            self.freeze(a, reason)
+            self.freeze(b, reason)
             return a
         left, right = self.composite(a), self.composite(b)
         if left is not None and right is not None and not self._refine(a, left, b, right):
-            reason = "two incompatible ways of splitting this axis meet"
+            reason = Reason(Why.SPLITS_DIFFER)
             self.freeze(a, reason)
             self.freeze(b, reason)
             return a
@@ -240,7 +231,7 @@ class DimTable(DimStore):
         """
         composite = self._composite[dim]
         leaves = [leaf for part in composite.parts[1:] for leaf in self.leaves(part)]
-        if self.frozen(composite.parts[0]) or not all(self.freeze_of(leaf) == EQUAL_PARTS for leaf in leaves):
+        if self.frozen(composite.parts[0]) or not all(self.frozen(leaf) == EQUAL_PARTS for leaf in leaves):
             return None
         known = next((other for own, other in self.equal_sizes if self.find(own) == dim), None)
         if known is not None:

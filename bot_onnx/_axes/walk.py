@@ -10,6 +10,7 @@ from bot_onnx._axes.rules.layout import squeezed_axes
 from bot_onnx._axes.shape_values import ShapeValues
 from bot_onnx._canonical.spelling.seen import Observation
 from bot_onnx._ops.nodes import node_inputs
+from bot_onnx._reasons import Reason, Why
 from bot_onnx._runs.observe import holds_sequence
 
 RUNTIME = "set at run time by the input"
@@ -48,8 +49,7 @@ def _pass_over(context: Context, node: ir.Node) -> None:
     """A node whose results have no known shape: what it reads keeps its static sizes, what it makes has no axes."""
     context.unknown.append(node)
     sequences = any(map(holds_sequence, node.outputs))
-    why = "handles a sequence of tensors" if sequences else "stands in a branch that could not be run"
-    reason = f"{node.op_type} (node {node.name!r}) {why}"
+    reason = Reason.at(Why.SEQUENCE if sequences else Why.UNRUN, node)
     for value in node_inputs(node):
         for dim in context.of(value):
             if dim is not None and context.table.is_static(dim):

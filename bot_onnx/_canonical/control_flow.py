@@ -18,6 +18,7 @@ import onnx_ir as ir
 
 from bot_onnx._ops import MARKS, record
 from bot_onnx._ops.nodes import fresh_name, names_in
+from bot_onnx._ops.walk import behind
 
 _LOOP_SCALARS = 2  # the counter and the condition come before what a Loop carries
 _BODY, _ENTRY, _TYPES, _INPUT_TYPES = "body", "entry", "types", "input_types"
@@ -179,11 +180,7 @@ def _without_constants(graph: ir.Graph, node: ir.Node) -> ir.Node:
 
 
 def _through_identity(value: ir.Value) -> ir.Value:
-    node = value.producer()
-    while node is not None and node.op_type == "Identity" and node.inputs[0] is not None:
-        value = node.inputs[0]
-        node = value.producer()
-    return value
+    return behind(value, lambda node: node.op_type == "Identity") or value
 
 
 def _mark(kind: str, node: ir.Node, inputs: list[ir.Value | None], outputs: int) -> ir.Node:

@@ -36,10 +36,6 @@ from bot_onnx._ops.nodes import FLOATS, fresh_name, names_in, node_inputs
 #: constants) between unrelated consumers, and a shared tensor would tie dims that have nothing to do with each other.
 SMALL = 64
 
-#: Float tensors are shared for good reason if their values differ; one value throughout (a zero bias, a norm's ones, a
-#: scalar) says nothing, and is cloned per use up to this many elements.
-CONSTANT_1D = 1 << 16
-
 #: Tensors up to this many elements are held as arrays.
 HELD = 1024
 
@@ -65,7 +61,6 @@ def normalise(model: ir.Model) -> ir.Model:
     _drop_identities(model.graph)
     spell_early(model.graph)
     write_out_sums(model.graph)
-    drop_zero_states(model.graph)
     gather_rows(model.graph)
     name_dequantisation(model.graph)
     model.meta[_SCHEME] = read_scheme(model.graph)
@@ -74,6 +69,7 @@ def normalise(model: ir.Model) -> ir.Model:
     opened = open_quantised(model.graph)
     model.meta[_OPENED] = opened
     model.meta[_FUSED] = open_fused(model.graph)
+    drop_zero_states(model.graph)  # those of layers that were quantised as well
     common.RemoveInitializersFromInputsPass()(model)
     tidy(model)
     for value, name in opened.weights:
@@ -253,7 +249,9 @@ def _clonable(value: ir.Value) -> bool:
         return False
     if tensor.size <= SMALL and tensor.dtype not in FLOATS:
         return True
-    if len(tensor.shape) > 1 or tensor.size > CONSTANT_1D:
+    # Float tensors are shared for good reason if their values differ; one value throughout (a zero bias, a norm's ones,
+    # a scalar) says nothing. Whatever the length: a resized file is to be read as its source was.
+    if len(tensor.shape) > 1:
         return tensor.size == 1
     array = tensor.numpy().reshape(-1)
     return bool(np.all(array == array[0])) if array.size else True

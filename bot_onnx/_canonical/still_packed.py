@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bot_onnx._ops import ANY_MOVE, Move, data_slots, passes_on, record
+from bot_onnx._ops.walk import behind
 
 _MOVED = ANY_MOVE & ~Move.UNPACKED & ~Move.CAST  #: as the packed numbers that they are
 
@@ -27,15 +28,11 @@ def quantised_weight(graph: ir.Graph) -> tuple[str, str] | None:
 
 
 def _packed_behind(value: ir.Value | None) -> ir.Value | None:
-    for _ in range(16):
-        if value is None:
-            return None
-        tensor = value.const_value
-        if tensor is not None:
-            small = tensor.size > 1 and len(tensor.shape) > 1 and tensor.dtype.bitwidth <= 8
-            return value if small and tensor.dtype != ir.DataType.BOOL else None
-        node = value.producer()
-        if node is None or not passes_on(node, _MOVED) or not node.inputs:
-            return None
-        value = node.inputs[data_slots(node)[0]]
-    return None
+    def moved(node: ir.Node) -> bool:
+        return passes_on(node, _MOVED) and bool(node.inputs)
+
+    stored = behind(value, moved, lambda node: node.inputs[data_slots(node)[0]])
+    tensor = None if stored is None else stored.const_value
+    if tensor is None or tensor.dtype == ir.DataType.BOOL:
+        return None
+    return stored if tensor.size > 1 and len(tensor.shape) > 1 and tensor.dtype.bitwidth <= 8 else None

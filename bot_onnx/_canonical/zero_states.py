@@ -11,9 +11,9 @@ import onnx_ir as ir
 
 from bot_onnx._ops import ANY_MOVE, Move, data_slots, passes_on, record
 from bot_onnx._ops.recurrent import CELL, STATE
+from bot_onnx._ops.walk import backward
 
 _SHAPING = ANY_MOVE & ~Move.PADDED
-_HELD = 1 << 16  #: elements up to which a tensor is looked at
 
 
 def drop_zero_states(graph: ir.Graph) -> None:
@@ -28,25 +28,20 @@ def drop_zero_states(graph: ir.Graph) -> None:
 
 def _is_zero(value: ir.Value | None) -> bool:
     """Whether every element is zero whatever the inputs are."""
-    pending = [value]
-    while pending:
-        current = pending.pop()
-        if current is None:
-            return False
-        tensor = current.const_value
-        if tensor is not None:
-            if tensor.size > _HELD or np.any(tensor.numpy() != 0):
-                return False
-            continue
-        node = current.producer()
-        if node is None:
-            return False
-        if record(node).fills:
-            fill = node.attributes.get("value")
-            if fill is not None and np.any(fill.as_tensor().numpy() != 0):
-                return False
-        elif passes_on(node, _SHAPING):
-            pending.extend(node.inputs[slot] for slot in data_slots(node))
-        else:
-            return False
-    return True
+    parts = backward(value, _shapes, lambda node: [node.inputs[slot] for slot in data_slots(node)])
+    return value is not None and all(map(_made_of_zeros, parts))
+
+
+def _shapes(node: ir.Node) -> bool:
+    return not record(node).fills and passes_on(node, _SHAPING)
+
+
+def _made_of_zeros(value: ir.Value) -> bool:
+    """Whether a value is zero if what it is a form of is."""
+    tensor, node = value.const_value, value.producer()
+    if tensor is not None:
+        return not np.any(tensor.numpy() != 0)  # whatever the length: a resized file is read as its source was
+    if node is None or not record(node).fills:
+        return node is not None and _shapes(node) and all(node.inputs[slot] is not None for slot in data_slots(node))
+    fill = node.attributes.get("value")
+    return fill is None or not np.any(fill.as_tensor().numpy() != 0)

@@ -8,12 +8,12 @@ from typing import Any
 
 from bot_onnx._checkpoint.patterns import pattern
 from bot_onnx._checkpoint.types import Assignment
-from bot_onnx._structure import Structure
+from bot_onnx._structure import SPEC_ROLES, Role, Structure
 from bot_onnx._target import huggingface
 from bot_onnx.errors import SpecError
 
 #: Extents: of several tables the largest is meant.
-_EXTENTS = ("vocab", "positions")
+_EXTENTS = (Role.VOCAB, Role.POSITIONS)
 
 
 def resized_config(
@@ -40,9 +40,9 @@ def resized_config(
     for role in huggingface.ALIASES:
         size = None if role == "layers" else _size(structure, role, before, where)
         if size is not None:
-            _write(tower, role, size - offset if role == "positions" else size)
+            _write(tower, role, size - offset if role == Role.POSITIONS else size)
     after = huggingface.convert(tower, where)
-    for role in ("hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "positions"):
+    for role in SPEC_ROLES:
         wanted = _size(structure, role, before, where)
         if wanted is None or after.get(role, wanted) == wanted:
             continue
@@ -57,11 +57,11 @@ def resized_config(
 def _size(structure: Structure, role: str, before: Mapping[str, Any], where: str) -> int | None:
     """The graph's size of a role, or None where the graph has no such dim."""
     sizes = {dim.size for dim in structure.dims.values() if dim.role == role}
-    if not sizes and role == "kv_heads" and "kv_heads" in before:
+    if not sizes and role == Role.KV_HEADS and "kv_heads" in before:
         return 1 if structure.single_kv_head else _size(structure, "heads", before, where)
     if len(sizes) > 1 and role not in _EXTENTS:
         raise SpecError(f"{where}: the graph has several sizes of {role} ({sorted(sizes)}), which no config can say")
-    if not sizes and role in ("hidden", "heads") and role in before:
+    if not sizes and role in (Role.HIDDEN, Role.HEADS) and role in before:
         raise SpecError(f"{where}: it says {role}, but the graph has no dim that is known to be that")
     return max(sizes, default=None)
 
@@ -73,7 +73,7 @@ def _write(config: dict[str, Any], role: str, size: int) -> None:
     values = [config[name] for name in names if isinstance(config[name], int)]
     if not values:
         # Null stands for a size that follows from the others: it is written out, which says the same.
-        if names and config[names[0]] is None and role != "kv_heads":
+        if names and config[names[0]] is None and role != Role.KV_HEADS:
             config[names[0]] = size
         return
     first = values[0]

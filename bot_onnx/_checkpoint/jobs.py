@@ -20,6 +20,7 @@ from bot_onnx._onnxfile.lost_files import surviving
 from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._onnxfile.scratch import sweep_beside
 from bot_onnx._onnxfile.weight_files import Watched
+from bot_onnx._progress import Progress, stage, told
 from bot_onnx._target.reader import parse_object, read_text
 
 __all__ = ["Transfer", "export_weights", "import_weights", "state_dict"]
@@ -38,6 +39,7 @@ def state_dict(
     names: NamesLike | None = None,
     strip: str = "",
     partial: bool = False,
+    progress: Progress | None = None,
 ) -> dict[str, Array]:
     """Give a model's weights under the framework's own keys, with its axes.
 
@@ -49,6 +51,7 @@ def state_dict(
         names: keys by initializer, or a JSON file with them.
         strip: beginning that every key loses, such as ``model.``.
         partial: leave out what ``like`` has and the graph has not, instead of refusing.
+        progress: called with (what, done, in all) as it goes on; 0 of 0 where nothing is counted.
 
     Raises:
         CheckpointError: a tensor's key is not certain.
@@ -56,9 +59,12 @@ def state_dict(
     """
     sweep_beside(model)
     with ExitStack() as stack:
+        stack.enter_context(told(progress))
+        stage(f"reading {model}")
         opened = stack.enter_context(open_model(model))
         watched = stack.enter_context(Watched(_files_of(like, others=(source, names))))
         hints = _hints(stack, like, source, names, strip, partial)
+        stage("finding the keys of the weights")
         made = {key: np.array(values) for key, values in collect(analysed(opened), hints)[1].items()}
         opened.check_unchanged()
         watched.check_unchanged()
@@ -77,11 +83,12 @@ def export_weights(
     partial: bool = False,
     config: PathOrName | None = None,
     force: bool = False,
+    progress: Progress | None = None,
 ) -> Transfer:
     """Write a model's weights as a safetensors file, which the framework loads.
 
     Args:
-        model, like, source, names, strip, partial: see :func:`state_dict`.
+        model, like, source, names, strip, partial, progress: see :func:`state_dict`.
         output: the file.
         config: the source's HuggingFace ``config.json``; the target's is written beside the output.
         force: replace existing files.
@@ -91,10 +98,13 @@ def export_weights(
     """
     sweep_beside(model, output)
     with ExitStack() as stack:
+        stack.enter_context(told(progress))
+        stage(f"reading {model}")
         opened = stack.enter_context(open_model(model))
         given = _files_of(like, others=(source, names, config))
         watched = stack.enter_context(Watched(given))
         hints = _hints(stack, like, source, names, strip, partial)
+        stage("finding the keys of the weights")
         beside = None if config is None else Path(config)
         return export_file(opened, hints, Path(output), config=beside, force=force, read_only=given, watched=watched)
 
@@ -112,6 +122,7 @@ def import_weights(
     cast: bool = False,
     force: bool = False,
     external: bool | None = None,
+    progress: Progress | None = None,
 ) -> Transfer:
     """Write a copy of a model that holds a framework's trained weights.
 
@@ -122,7 +133,7 @@ def import_weights(
         weights: a checkpoint of the model's size.
         output: path of the new model.
         like: a checkpoint with the values that the model, or ``source``, still holds: it tells lost names.
-        source, names, strip: see :func:`state_dict`.
+        source, names, strip, progress: see :func:`state_dict`.
         cast: round values to the graph's data type where the checkpoint has another.
         force: replace an existing output.
         external: store the weights beside the model; None: as the model does.
@@ -132,10 +143,13 @@ def import_weights(
     """
     sweep_beside(model, output)
     with ExitStack() as stack:
+        stack.enter_context(told(progress))
+        stage(f"reading {model}")
         opened = stack.enter_context(open_model(model))
         given = _files_of(weights, like, others=(source, names))
         watched = stack.enter_context(Watched(given))
         hints = _hints(stack, like, source, names, strip)
+        stage(f"writing {output}")
         return insert_file(
             opened,
             _checkpoint(weights),

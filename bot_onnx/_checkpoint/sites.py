@@ -14,6 +14,7 @@ import onnx_ir as ir
 
 from bot_onnx._canonical.folded_norms import CLASSES, holds_norm
 from bot_onnx._ops import VIEW, carries, is_sum, leaf_of, passes_on
+from bot_onnx._ops.walk import uses
 
 SCOPES = "pkg.torch.onnx.name_scopes"
 
@@ -56,14 +57,10 @@ def owner(key: str) -> str:
 def sites_of(value: ir.Value) -> list[Site]:
     """Every use of an initializer, in the order of the graph's uses; views of it are skipped."""
     sites: list[Site] = []
-    pending = [(value, True)]
-    while pending:
-        current, direct = pending.pop()
-        for usage in current.uses():
-            if carries(usage.node, usage.idx, VIEW):
-                pending.extend((output, False) for output in usage.node.outputs)
-            else:
-                sites.append(_site(usage.node, usage.idx, current, direct))
+    for node, slot in uses(value, lambda node, slot: carries(node, slot, VIEW)):
+        read = node.inputs[slot]
+        assert read is not None
+        sites.append(_site(node, slot, read, read is value))
     return sites
 
 

@@ -17,7 +17,7 @@ import click
 
 from bot_onnx import __version__
 from bot_onnx._cli.failures import guarded, guarded_help
-from bot_onnx._cli.last_resort import explain_crashes
+from bot_onnx._cli.last_resort import crash_as_json, explain_crashes
 
 #: Command name -> what it does, for the overview: only the command that runs is imported.
 COMMANDS = {
@@ -30,6 +30,8 @@ COMMANDS = {
     "specs": "List and show the published target specs, and the schema of a spec file.",
     "demo": "Shrink and grow a small trained model that ships inside, and measure it.",
 }
+
+_AS_JSON = "bot_onnx.as_json"  # in click's context
 
 MODULES = {"import": "import_"}  # command name -> module, where the name itself is none
 
@@ -55,15 +57,31 @@ class App(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; see :mod:`bot_onnx._cli.failures` for how it may end."""
-        with guarded():
+        as_json = bool(ctx.meta.get(_AS_JSON))
+        if as_json:
+            crash_as_json()
+        with guarded(as_json):
             return super().invoke(ctx)
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Note whether the command is asked for JSON: it must be known also where the rest of the line is wrong."""
+        ctx.meta[_AS_JSON] = asks_for_json(args)
+        return super().parse_args(ctx, args)
+
+
+def asks_for_json(arguments: Sequence[str]) -> bool:
+    """Whether ``--json`` is among the options of a line."""
+    options = list(arguments)
+    if "--" in options:
+        options = options[: options.index("--")]
+    return "--json" in options
 
 
 @click.group(
     cls=App,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="\b\nExample:\n  bot-onnx resize model.onnx --layers 6 --hidden 384 -o small.onnx\n\n"
-    "Exit codes: 0 done, 1 refused or failed, 2 wrong usage.",
+    "Exit codes: 0 done, 1 refused, 2 wrong usage, 3 a check failed, 4 a defect.",
 )
 @click.version_option(__version__, prog_name="bot-onnx", message="%(prog)s %(version)s")
 def cli() -> None:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 def command(keep: Path | None, as_json: bool) -> None:
     """Shrink and grow a small trained model that ships inside, and measure all three.
 
-    It is a Vision Transformer that reads 8 x 8 digits. Takes seconds and needs onnxruntime. Exit code 1 if growing
+    It is a Vision Transformer that reads 8 x 8 digits. Takes seconds and needs onnxruntime. Exit code 3 if growing
     changed one prediction.
     """
     from bot_onnx._cli.demo_job import run_demo

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from bot_onnx import api
 from bot_onnx._report import DemoRow
 from bot_onnx._runs.runtime import session
-from bot_onnx._structure import Structure
+from bot_onnx._structure import Role, Structure
 from bot_onnx.demo import HeldOut, accuracy, held_out
 from bot_onnx.errors import GraphError
 
@@ -24,7 +24,7 @@ from bot_onnx.errors import GraphError
 EXACT_GROWTH = {"wavelet": "haar", "convention": "value", "layer_axis": "identity", "details": "zero"}
 ADDED_LAYERS = 2
 RUNS = 9
-_WIDTHS = ("hidden", "heads", "intermediate")
+_WIDTHS = (Role.HIDDEN, Role.HEADS, Role.INTERMEDIATE)
 
 
 @dataclass(frozen=True, slots=True)

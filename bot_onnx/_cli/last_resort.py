@@ -12,6 +12,7 @@ files without a name are gone then, and folders of unfinished files go with the 
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from contextlib import suppress
@@ -30,10 +31,16 @@ _MESSAGES: Final = {"SIGBUS": _SHORTER} | {
 }
 _kept: list[Any] = []  # what C calls must stay
 _told: dict[int, bytes] = {}
+_json: dict[int, bytes] = {}  # the same as JSON, where that is asked for
+_REFUSED: Final = 1
+_CRASH: Final = 4
 
 
 def explain_crashes() -> None:
-    """Turn signals that end a process into one line on stderr and exit code 1; those that a system lacks are left."""
+    """Turn signals that end a process into one line on stderr and an exit code; those that a system lacks are left.
+
+    The code is 1 where a file became shorter, else 4.
+    """
     if _kept:
         return
     with suppress(ImportError, OSError, AttributeError):
@@ -51,7 +58,20 @@ def explain_crashes() -> None:
                 library.signal(int(number), handler)
 
 
+def crash_as_json() -> None:
+    """Let the signals also be told as JSON on stdout."""
+    from bot_onnx._cli.failures import error_json
+
+    for name, message in _MESSAGES.items():
+        number = getattr(signal, name, None)
+        if number is not None:
+            kind = "graph" if message is _SHORTER else "crash"
+            _json[int(number)] = f"{json.dumps(error_json(kind, message), indent=2)}\n".encode()
+
+
 def _leave(number: int) -> None:
     with suppress(OSError):
         os.write(2, _told[number])
-    os._exit(1)
+    with suppress(OSError, KeyError):
+        os.write(1, _json[number])
+    os._exit(_REFUSED if number == getattr(signal, "SIGBUS", None) else _CRASH)

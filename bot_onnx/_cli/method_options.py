@@ -10,7 +10,7 @@ import click
 from pydantic.fields import FieldInfo
 
 from bot_onnx._cli.parameters import Sectioned
-from bot_onnx._resample import all_methods, get_method
+from bot_onnx._resample import all_methods, get_method, refused_methods
 
 #: Prefix of the parameter names in click, which so never meet those of the command's own options.
 PREFIX = "method_option_"
@@ -29,7 +29,7 @@ def method_parameters(taken: Collection[str] = ()) -> list[click.Parameter]:
         Sectioned(
             ["--method"],
             section=SECTION,
-            type=click.Choice(list(all_methods())),
+            type=click.Choice([*all_methods(), *refused_methods()]),  # to be refused in words of their own
             default="bot",
             show_default=True,
             help=f"{titles}.",

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bot_onnx._cli.failures import named_stdout
+from bot_onnx._cli.failures import named_stdout, note_json
+from bot_onnx._progress import told
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -39,6 +40,7 @@ def show(renderable: RenderableType) -> None:
 def show_json(value: Any) -> None:
     """Print a value as JSON."""
     text = json.dumps(value, indent=2, allow_nan=False)
+    note_json()
     with named_stdout():
         click.echo(text)
 
@@ -133,6 +135,8 @@ def _short(text: str, limit: int = 32) -> str:
 def activity(doing: str, *, silent: bool = False, counted: bool = False) -> Iterator[Activity | None]:
     """Show progress while the block runs: only on a terminal, and not where ``silent``.
 
+    The bar follows the stages that :mod:`bot_onnx._progress` tells of.
+
     Args:
         doing: what is going on.
         silent: show nothing.
@@ -147,6 +151,7 @@ def activity(doing: str, *, silent: bool = False, counted: bool = False) -> Iter
     bar = Activity(doing, counted=counted)
     bar.start()
     try:
-        yield bar
+        with told(bar.update):
+            yield bar
     finally:
         bar.stop()

@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -23,12 +23,10 @@ from bot_onnx._cli.parameters import (
     read_inputs,
     shown_options,
 )
+from bot_onnx._cli.request_options import ASKED, request_options
 from bot_onnx._cli.target import default_output, target_options, target_spec
+from bot_onnx._request import ResizeRequest
 from bot_onnx.errors import OutputError
-
-if TYPE_CHECKING:
-    from bot_onnx._align import Kind
-    from bot_onnx._target import TargetSpec
 
 
 class ResizeCommand(SectionedCommand):
@@ -50,17 +48,9 @@ class _Job:
     """What all of the options come to."""
 
     model: Path
-    target: TargetSpec
+    request: ResizeRequest
     output: Path
-    method: str
-    options: dict[str, Any]
-    seed: int
-    align: Kind | None
-    calibration: Path | None
-    external: bool | None
-    unproven: bool
     plan_out: Path | None
-    given: dict[str, Any]
 
 
 @click.command(
@@ -80,41 +70,7 @@ class _Job:
     metavar="FILE",
     help="Also save the plan, as JSON.",
 )
-@option(
-    OUTPUT,
-    "--seed",
-    type=click.IntRange(min=0),
-    default=0,
-    show_default=True,
-    help="Of methods that draw random numbers.",
-)
-@option(
-    OUTPUT,
-    "--align",
-    type=click.Choice(["auto", "none", "permute", "select", "rotate"]),
-    default=None,
-    help="Reorder or turn the source first, without changing what it computes; default: as the method likes it.",
-)
-@option(
-    OUTPUT,
-    "--calibration",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE.npz",
-    help="Samples (an array per input): alignment rotate finds its basis on them, --layers-by influence and --keep "
-    "activation what matters.",
-)
-@option(
-    OUTPUT,
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Where the weights are computed.",
-)
-@option(OUTPUT, "--allow-nonfinite", is_flag=True, help="Accept a source with NaN or infinite weights.")
-@option(OUTPUT, "--unproven", is_flag=True, help="Go on where the sizes cannot be proven right; the file says so.")
-@option(OUTPUT, "--no-compare", is_flag=True, help="Do not compare the outputs with the source's.")
-@option(OUTPUT, "--requantize", is_flag=True, help="Quantise the result as the source is; else it has float weights.")
+@request_options
 @input_options
 @option(SHOWN, "--dry-run", is_flag=True, help="Print the plan; read no weights, write no model.")
 @shown_options
@@ -126,25 +82,15 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
     """
     from bot_onnx._cli.method_options import PREFIX, chosen_options
 
-    given = {key: values.pop(key) for key in list(values) if key.startswith(PREFIX)}
-    options = chosen_options(method, given, ctx.command.params)
+    own = {key: values.pop(key) for key in list(values) if key.startswith(PREFIX)}
+    options = chosen_options(method, own, ctx.command.params)
     flags = {key: values.get(key) for key in _TARGET_KEYS}
     target = target_spec(spec, flags)
     output = values["output"] or default_output(model, spec, target, flags)
-    job = _Job(
-        model,
-        target,
-        output,
-        method,
-        options,
-        values["seed"],
-        values["align"],
-        values["calibration"],
-        values["external"],
-        values["unproven"],
-        values["plan_out"],
-        read_inputs(values["inputs"], values["input_shapes"]),
-    )
+    asked = {name: values[name] for name in ASKED} | {"external": values["external"]}
+    given = read_inputs(values["inputs"], values["input_shapes"])
+    request = ResizeRequest(target, method=method, options=options, **asked, **given)
+    job = _Job(model, request, output, values["plan_out"])
     _check_files(job, {**values, "spec": spec})
     if values["dry_run"]:
         _dry_run(job, force=values["force"], as_json=values["as_json"], quiet=values["quiet"])
@@ -166,7 +112,8 @@ def _check_files(job: _Job, values: dict[str, Any]) -> None:
     """
     from bot_onnx._onnxfile.writer import check_output
 
-    given = [Path(name) for name in (values["spec"], job.calibration) if name is not None and Path(name).is_file()]
+    named = [name for name in (values["spec"], job.request.calibration) if name is not None]
+    given = [Path(name) for name in named if Path(name).is_file()]
     if job.output.exists() and not values["dry_run"]:
         check_output(job.output, force=values["force"], sources=given)
     if job.plan_out is None:
@@ -194,50 +141,22 @@ def _dry_run(job: _Job, *, force: bool, as_json: bool, quiet: bool) -> None:
     from bot_onnx._report import plan_json, plan_report
 
     with activity(f"planning {job.model.name}", silent=quiet or as_json):
-        plan = api.plan(
-            job.model,
-            job.target,
-            method=job.method,
-            options=job.options,
-            seed=job.seed,
-            align=job.align,
-            calibration=job.calibration,
-            external=job.external,
-            unproven=job.unproven,
-            **job.given,
-        )
+        plan = api.open(job.model).plan(job.request)
     _save_plan(job, plan.to_json(), force=force)
-    if as_json:
-        show_json(plan_json(plan))
-    elif not quiet:
-        show(plan_report(plan))
-        click.echo(f"Dry run: {job.output} was not written.", err=True)
+    with standing(job.plan_out):
+        if as_json:
+            show_json(plan_json(plan))
+        elif not quiet:
+            show(plan_report(plan))
+            click.echo(f"Dry run: {job.output} was not written.", err=True)
 
 
 def _resize(job: _Job, values: dict[str, Any]) -> None:
     from bot_onnx import api
     from bot_onnx._report import result_json, result_report
 
-    with activity(f"reading {job.model.name}", silent=values["quiet"] or values["as_json"]) as bar:
-        result = api.resize(
-            job.model,
-            job.target,
-            job.output,
-            method=job.method,
-            options=job.options,
-            seed=job.seed,
-            align=job.align,
-            calibration=job.calibration,
-            force=values["force"],
-            external=job.external,
-            unproven=job.unproven,
-            device=values["device"],
-            allow_nonfinite=values["allow_nonfinite"],
-            against=not values["no_compare"],
-            requantize=values["requantize"],
-            **job.given,
-            progress=bar.update if bar is not None else None,
-        )
+    with activity(f"reading {job.model.name}", silent=values["quiet"] or values["as_json"]):
+        result = api.open(job.model).resize(job.request, job.output, force=values["force"])
     with standing(job.output):
         _save_plan(job, result.plan.to_json(), force=values["force"])
         if values["as_json"]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from bot_onnx._cli.failures import CHECK_FAILED
 from bot_onnx._cli.output import activity, show, show_json
 from bot_onnx._cli.parameters import input_options, json_option, model_argument, read_inputs
 
@@ -31,7 +32,7 @@ def command(
     input_shapes: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Check MODEL: its format, that it runs, that its structure is sound; exit code 1 if a check fails."""
+    """Check MODEL: its format, that it runs, that its structure is sound; exit code 3 if a check fails."""
     from bot_onnx import api
     from bot_onnx._report import verify_json, verify_report
 
@@ -42,4 +43,4 @@ def command(
     else:
         show(verify_report(report))
     if not report.passed:
-        ctx.exit(1)
+        ctx.exit(CHECK_FAILED)

@@ -95,7 +95,8 @@ def _steps(nodes: Iterable[onnx.NodeProto], known: dict[str, int], times: int, p
             if steps > MAX_STEPS:
                 raise GraphError(
                     f"{node.op_type} {node.name or (node.output or '?')[0]!r} of {place} would run more than "
-                    f"{MAX_STEPS:,} steps before it ends, if it does: export the model with a shorter loop"
+                    f"{MAX_STEPS:,} steps before it ends, if it does: export the model with a shorter loop",
+                    node=node.name or (node.output or "?")[0],
                 )
     return steps
 

@@ -28,7 +28,8 @@ def _check(nodes: Iterable[onnx.NodeProto], place: str) -> None:
             if attribute.ref_attr_name:
                 raise GraphError(
                     f"{node.op_type} node {node.name!r} of {place} takes its {attribute.name!r} from the attribute "
-                    f"{attribute.ref_attr_name!r} of a function, but stands in none: export the model again"
+                    f"{attribute.ref_attr_name!r} of a function, but stands in none: export the model again",
+                    node=node.name,
                 )
             for body in (attribute.g, *attribute.graphs) if attribute.type in _BODIES else ():
                 _check(body.node, place)

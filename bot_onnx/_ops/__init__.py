@@ -5,7 +5,7 @@ A new op is one call of ``register`` in the file of its family. Nothing outside 
 
 from __future__ import annotations
 
-from bot_onnx._ops import (
+from bot_onnx._ops import (  # noqa: F401  (they put their records in)
     attention,
     control,
     elementwise,
@@ -72,20 +72,6 @@ from bot_onnx._ops.record import (
     Slot,
 )
 from bot_onnx._ops.registry import find, keys, op_key, record, records
-
-_FAMILIES = (
-    attention,
-    control,
-    elementwise,
-    images,
-    linear,
-    made,
-    moves,
-    norms,
-    quantised,
-    recurrent,
-    reductions,
-)  # imported to put their records in
 
 __all__ = [
     "ANY_MOVE",

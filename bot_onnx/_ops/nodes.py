@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from bot_onnx._ops import VIEW, passes_on
+from bot_onnx._ops import VIEW, passes_on, walk
 
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 
@@ -40,12 +40,7 @@ def cast_target(node: ir.Node) -> ir.DataType | None:
 
 def behind_views(value: ir.Value | None) -> ir.Value | None:
     """The value that ``value`` is, or is another form of (see :data:`bot_onnx._ops.VIEW`)."""
-    while value is not None:
-        node = value.producer()
-        if node is None or not passes_on(node, VIEW):
-            return value
-        value = node.inputs[0]
-    return None
+    return walk.behind(value, lambda node: passes_on(node, VIEW))
 
 
 def node_inputs(node: ir.Node) -> list[ir.Value]:
@@ -60,15 +55,8 @@ def node_inputs(node: ir.Node) -> list[ir.Value]:
 
 def needed_nodes(graph: ir.Graph, skip: Callable[[ir.Node], bool] | None = None) -> set[ir.Node]:
     """Nodes that some output depends on, ways through nodes that ``skip`` names left out."""
-    needed: set[ir.Node] = set()
-    pending = [output.producer() for output in graph.outputs]
-    while pending:
-        node = pending.pop()
-        if node is None or node in needed or (skip is not None and skip(node)):
-            continue
-        needed.add(node)
-        pending.extend(value.producer() for value in node_inputs(node))
-    return needed
+    needed = walk.backward(graph.outputs, lambda node: skip is None or not skip(node), node_inputs)
+    return {node for value in needed if (node := value.producer()) is not None and (skip is None or not skip(node))}
 
 
 def is_float(value: ir.Value) -> bool:

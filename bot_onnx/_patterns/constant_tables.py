@@ -13,11 +13,12 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bot_onnx._axes.dim_store import Freeze, FreezeKind
 from bot_onnx._axes.rules import Context
 from bot_onnx._ops import FORM, Calc, Move, computes, is_product, passes_on, record, reduces
 from bot_onnx._ops.nodes import behind_views
+from bot_onnx._ops.walk import forward
 from bot_onnx._patterns.parameters import Parameter
+from bot_onnx._reasons import Reason, Why
 
 Array = NDArray[np.floating[Any]]
 
@@ -26,6 +27,7 @@ _LARGEST_MADE = 1 << 17  #: the same of one that has to be worked out first (pac
 _FEWEST_BINS = 4
 _SAMPLE = 8  #: rows, and columns, that are looked at first
 _FEWEST_SAMPLES = 16
+_FAR = 32  #: values between frequencies and their sines, at most
 _LEAKAGE = 2  #: how far, in bins, a window spreads a wave
 
 
@@ -39,21 +41,13 @@ def freeze_constants(parameters: dict[str, Parameter], constants: frozenset[str]
     for name in parameters:
         if name in constants:
             for dim in context.of(parameters[name].value):
-                context.table.freeze(dim, Freeze(FreezeKind.CONSTANT, f"{name} is a constant table, no trained weight"))
+                context.table.freeze(dim, Reason.of(Why.CONSTANT, name))
 
 
 def feeds_rotary(value: ir.Value) -> bool:
     """Whether a value runs into sines and cosines: frequencies, for which there is a formula."""
-    pending, seen = [value], 0
-    while pending and seen < 32:
-        current = pending.pop()
-        seen += 1
-        for usage in current.uses():
-            if computes(usage.node, Calc.SINE):
-                return True
-            if _makes_angles(usage.node):
-                pending.extend(usage.node.outputs)
-    return False
+    angles = forward(value, lambda node, _: _makes_angles(node), most=_FAR)
+    return any(computes(node, Calc.SINE) for angle in angles for node, _ in angle.uses())
 
 
 def _makes_angles(node: ir.Node) -> bool:

@@ -31,9 +31,10 @@ def release_inputs(
 ) -> None:
     """Unfreeze axes of graph inputs that follow from sizes inside, as far as weights carry them.
 
-    They are: heads and channels of attention; the residual stream; states of recurrent layers; and a whole axis that
-    every layer of a chain contracts with weights of its own, without it being part of the stream (what cross attention
-    looks at).
+    They are: heads and channels of attention; the residual stream, where one input gives all of it (what is joined to
+    it from outside, as a voice's style is, stays as the world has it); states of recurrent layers; and a whole axis
+    that every layer of a chain contracts with weights of its own, without it being part of the stream (what cross
+    attention looks at).
     """
     carried = _leaves(context, (dim for p in parameters.values() for dim in context.of(p.value)))
     inside = _leaves(
@@ -41,12 +42,15 @@ def release_inputs(
         (dim for a in attentions for dim in (a.head_dim, a.heads, a.value_dim)),
     )
     inside |= _states(graph, context, parameters)
+    given = [_leaves(context, [dim]) for value in graph.inputs for dim in context.of(value)]
     streams: set[Dim] = set()
     looked_at: set[Dim] = set()
     for chain in chains:
         joint = context.of(chain.layers[0].start.outputs[0])
         streams |= _leaves(context, joint)
-        inside |= _leaves(context, joint[-1:])
+        stream = _leaves(context, joint[-1:])
+        if any(stream <= axis for axis in given):
+            inside |= stream
         looked_at |= _contracted(context, chain, parameters)
     whole = {
         context.table.find(dim)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bot_onnx._ops import Calc, Move, computes, keeps_indices, passes_on
+from bot_onnx._ops.walk import backward, behind
 
 #: What a choice between a number and another, by its sign, is made of.
 _CHOOSING = (Calc.ORDER, Calc.LOGIC, Calc.SUM, Calc.PRODUCT)
@@ -12,30 +13,19 @@ _CHOOSING = (Calc.ORDER, Calc.LOGIC, Calc.SUM, Calc.PRODUCT)
 
 def from_integer_input(value: ir.Value | None) -> bool:
     """Whether indices are a graph input, maybe with negative ones counted from the end."""
-    while value is not None:
-        node = value.producer()
-        if node is None:
-            return value.const_value is None
-        if not keeps_indices(node):
-            return _wraps_around(value)
-        value = node.inputs[0]
-    return False
+    made = behind(value, keeps_indices)
+    if made is None or made.producer() is None:
+        return made is not None and made.const_value is None
+    return _wraps_around(made)
 
 
 def _wraps_around(value: ir.Value) -> bool:
     """Whether a value is chosen element by element between an input and the input plus a constant."""
-    pending, seen, compared, given = [value], set[int](), False, False
-    while pending:
-        current = pending.pop()
-        if id(current) in seen or current.const_value is not None:
-            continue
-        seen.add(id(current))
-        node = current.producer()
-        if node is None:
-            given = True
-            continue
-        if not (keeps_indices(node) or computes(node, *_CHOOSING) or passes_on(node, Move.CHOSEN)):
-            return False
-        compared |= computes(node, Calc.ORDER)
-        pending.extend(operand for operand in node.inputs if operand is not None)
-    return given and compared
+    made = [found for found in backward(value, _chooses) if found.const_value is None]
+    makers = [node for found in made if (node := found.producer()) is not None]
+    given = len(makers) < len(made)
+    return given and all(map(_chooses, makers)) and any(computes(node, Calc.ORDER) for node in makers)
+
+
+def _chooses(node: ir.Node) -> bool:
+    return keeps_indices(node) or computes(node, *_CHOOSING) or passes_on(node, Move.CHOSEN)

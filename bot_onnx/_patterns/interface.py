@@ -17,6 +17,7 @@ from bot_onnx._axes.rules import Context
 from bot_onnx._axes.rules.elementwise import reduced_axes
 from bot_onnx._ops import Axes, is_linear, linear_of, measures, record, reduces
 from bot_onnx._ops.nodes import behind_views
+from bot_onnx._ops.walk import backward
 from bot_onnx._patterns.parameters import Parameter
 
 
@@ -59,16 +60,17 @@ def _live(graph: ir.Graph) -> frozenset[str]:
 def _behind(context: Context, output: ir.Value, constants: frozenset[str], live: frozenset[str]) -> dict[Dim, None]:
     """Leaves that an output shows."""
     found = dict.fromkeys(_static_leaves(context, context.of(output)))
-    pending, seen = [output], {output}
-    while pending:
-        node = pending.pop().producer()
-        if node is None or record(node).gates or _ends(node, constants, live):
-            continue
-        found.update(dict.fromkeys(_static_leaves(context, _decided_over(context, node, live))))
-        for value in node.inputs:
-            if value is not None and value not in seen and value.name in live:
-                seen.add(value)
-                pending.append(value)
+
+    def shows(node: ir.Node) -> bool:
+        return not record(node).gates and not _ends(node, constants, live)
+
+    def reads(node: ir.Node) -> list[ir.Value]:
+        return [value for value in node.inputs if value is not None and value.name in live]
+
+    for value in backward(output, shows, reads):
+        node = value.producer()
+        if node is not None and shows(node):
+            found.update(dict.fromkeys(_static_leaves(context, _decided_over(context, node, live))))
     return found
 
 

@@ -21,6 +21,7 @@ from bot_onnx._axes.dims import Pair
 from bot_onnx._canonical.control_flow import bodies_of
 from bot_onnx._ops import VIEW, passes_on, record
 from bot_onnx._ops.nodes import FLOATS, behind_views, needed_nodes, node_inputs
+from bot_onnx._ops.walk import backward
 from bot_onnx._patterns.partial_first_layer import LeadingLayer, leading_layer
 
 _FEWEST_JOINTS = 2  #: a path needs more joints than these to have two segments
@@ -90,7 +91,7 @@ def find_chains(graph: ir.Graph, arithmetic: set[str], shapes: Mapping[str, tupl
         shapes: of values in two runs, by name.
     """
     known = _Known(arithmetic, shapes)
-    flow = _flow(graph, arithmetic)
+    flow = data_flow(graph, arithmetic)
     chains: list[LayerChain] = []
     claimed: set[ir.Node] = set()
 
@@ -135,7 +136,7 @@ def _longest_path(flow: nx.DiGraph, claimed: set[ir.Node]) -> list[ir.Node]:
     return max((_joints(flow, start, claimed - {start}) for start in starts), key=len, default=[])
 
 
-def _flow(graph: ir.Graph, arithmetic: set[str]) -> nx.DiGraph:
+def data_flow(graph: ir.Graph, arithmetic: set[str]) -> nx.DiGraph:
     """Data flow between nodes, without shape arithmetic and without what only shape arithmetic reads."""
     flow: nx.DiGraph = nx.DiGraph()
     useful = needed_nodes(graph, skip=lambda node: _is_arithmetic(node, arithmetic))
@@ -242,20 +243,14 @@ def _owners(flow: nx.DiGraph, joints: Sequence[ir.Node]) -> dict[ir.Node, int]:
 
 def _segment(start: ir.Node, end: ir.Node, index: int, owner: dict[ir.Node, int], known: _Known) -> Segment:
     """Serialise a segment depth first from its end."""
-    position: dict[ir.Node, int] = {}
-    nodes: list[ir.Node] = []
+
+    def inside(node: ir.Node) -> bool:
+        return node is end or (node is not start and owner.get(node) == index)
+
+    makers = (value.producer() for value in backward(end.outputs, inside))
+    nodes = list(dict.fromkeys(node for node in makers if node is not None and inside(node)))
+    position = {node: number for number, node in enumerate(nodes)}
     parameters: list[ir.Value] = []
-    stack = [end]
-    while stack:
-        node = stack.pop()
-        if node in position:
-            continue
-        position[node] = len(nodes)
-        nodes.append(node)
-        for value in reversed(node.inputs):
-            producer = value.producer() if value is not None else None
-            if producer is not None and producer is not start and owner.get(producer) == index:
-                stack.append(producer)
     signature: list[tuple[object, ...]] = []
     shown: list[tuple[object, ...]] = []
     outside: list[ir.Value] = []

@@ -9,6 +9,7 @@ from bot_onnx._axes.dims import Dim
 from bot_onnx._axes.rules import Context
 from bot_onnx._ops import VIEW, passes_on
 from bot_onnx._ops.nodes import behind_views
+from bot_onnx._ops.walk import forward
 from bot_onnx._patterns.integer_inputs import from_integer_input
 from bot_onnx._patterns.interface import Interface
 from bot_onnx._patterns.parameters import Parameter
@@ -74,13 +75,7 @@ def _is_pooled(
 
 def decides_output(node: ir.Node) -> bool:
     """Whether what a node makes is a graph output, by views alone."""
-    pending = list(node.outputs)
-    while pending:
-        value = pending.pop()
-        if value.is_graph_output():
-            return True
-        pending.extend(out for usage in value.uses() if passes_on(usage.node, VIEW) for out in usage.node.outputs)
-    return False
+    return any(value.is_graph_output() for value in forward(node.outputs, lambda user, _: passes_on(user, VIEW)))
 
 
 def give_alphabets(graph: ir.Graph, context: Context, roles: Roles) -> None:

@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from bot_onnx._axes.dim_store import FreezeKind
-from bot_onnx._axes.dims import Dim, Freeze, MaybeDim
+from bot_onnx._axes.dims import Dim, MaybeDim
 from bot_onnx._axes.rules import Context
 from bot_onnx._ops import (
     IN_ORDER,
@@ -27,6 +26,8 @@ from bot_onnx._ops import (
 )
 from bot_onnx._ops.einsum import summed_axes
 from bot_onnx._ops.nodes import FLOATS, behind_views
+from bot_onnx._ops.walk import behind, producer_chain, uses
+from bot_onnx._reasons import Reason, Why
 from bot_onnx._structure import Direction, TensorKind
 
 #: What kind of tensor an input holds, by what it is for.
@@ -97,7 +98,7 @@ def _freeze_features(parameters: dict[str, Parameter], context: Context) -> None
                     elsewhere.add(leaf)
     for leaf, name in features.items():
         if leaf not in elsewhere:
-            table.freeze(leaf, Freeze(FreezeKind.COUNT, f"features of the constant {name}"))
+            table.freeze(leaf, Reason.of(Why.FEATURES, name))
 
 
 def is_variance(node: ir.Node, slot: int) -> bool:
@@ -137,33 +138,20 @@ def parameter_behind(value: ir.Value | None) -> ir.Value | None:
 def offset_of(value: ir.Value) -> float:
     """The number that every op adds to a weight before its use (norms that scale by 1 + w); 0: there is none."""
     found: set[float] = set()
-    pending = [value]
-    while pending:
-        for usage in pending.pop().uses():
-            node = usage.node
-            if carries(node, usage.idx, IN_ORDER):
-                pending.extend(node.outputs)
-                continue
-            other = node.inputs[1 - usage.idx] if is_sum(node) and len(node.inputs) == 2 else None
-            tensor = other.const_value if other is not None else None
-            if tensor is None or tensor.size != 1 or tensor.dtype not in FLOATS:
-                return 0.0
-            found.add(float(tensor.numpy().reshape(-1)[0]))
+    for node, slot in uses(value, lambda node, slot: carries(node, slot, IN_ORDER)):
+        other = node.inputs[1 - slot] if is_sum(node) and len(node.inputs) == 2 else None
+        tensor = other.const_value if other is not None else None
+        if tensor is None or tensor.size != 1 or tensor.dtype not in FLOATS:
+            return 0.0
+        found.add(float(tensor.numpy().reshape(-1)[0]))
     return found.pop() if len(found) == 1 else 0.0
 
 
 def _uses(value: ir.Value) -> list[tuple[ir.Node, int]]:
-    uses: list[tuple[ir.Node, int]] = []
-    pending = [value]
-    while pending:
-        current = pending.pop()
-        for usage in current.uses():
-            shown = carries(usage.node, usage.idx, VIEW)
-            if shown or _rearranges(usage.node) or _picks_matrices(usage.node, usage.idx):
-                pending.extend(usage.node.outputs)
-            else:
-                uses.append((usage.node, usage.idx))
-    return uses
+    def shows(node: ir.Node, slot: int) -> bool:
+        return carries(node, slot, VIEW) or _rearranges(node) or _picks_matrices(node, slot)
+
+    return list(uses(value, shows))
 
 
 def _picks_matrices(node: ir.Node, slot: int) -> bool:
@@ -171,15 +159,8 @@ def _picks_matrices(node: ir.Node, slot: int) -> bool:
     value = node.inputs[0] if node.inputs else None
     if node.op_type != "Gather" or slot != 0 or value is None or value.shape is None or len(value.shape) < 3:
         return False
-    pending, readers = list(node.outputs), 0
-    while pending:
-        for usage in pending.pop().uses():
-            readers += 1
-            if passes_on(usage.node, VIEW):
-                pending.extend(usage.node.outputs)
-            elif not is_linear(usage.node):
-                return False
-    return readers > 0
+    readers = [reader for reader, _ in uses(node.outputs, lambda user, _: passes_on(user, VIEW))]
+    return bool(readers) and all(map(is_linear, readers))
 
 
 def _rearranges(node: ir.Node) -> bool:
@@ -291,15 +272,11 @@ def _slot_axis(parameter: Parameter, rank: int) -> int:
     else:
         flipped = node.attributes.get_int("transB" if slot == 1 else "transA", 0)
         axis = rank - 2 if (slot == 1) != bool(flipped) else rank - 1
-    value = node.inputs[slot]
-    while value is not None and value is not parameter.value:
+    for value in producer_chain(node.inputs[slot], lambda _: True):
         producer = value.producer()
-        if producer is None:
-            break
-        if producer.op_type == "Transpose":
+        if producer is not None and producer.op_type == "Transpose":
             perm = producer.attributes["perm"].as_ints() if "perm" in producer.attributes else range(rank)[::-1]
             axis = list(perm)[axis]
-        value = producer.inputs[0]
     return axis
 
 
@@ -380,7 +357,5 @@ def _has_parameter(node: ir.Node) -> bool:
 
 
 def _producer(value: ir.Value | None) -> ir.Node | None:
-    node = value.producer() if value is not None else None
-    while node is not None and passes_on(node, IN_ORDER):
-        node = node.inputs[0].producer() if node.inputs[0] is not None else None
-    return node
+    made = behind(value, lambda node: passes_on(node, IN_ORDER))
+    return None if made is None else made.producer()

@@ -24,6 +24,7 @@ from bot_onnx._ops import (
     passes_on,
     reduces,
 )
+from bot_onnx._ops.walk import producer_chain
 from bot_onnx._patterns.layers import LayerChain
 from bot_onnx._patterns.parameters import Parameter, is_parameter, parameter_behind
 from bot_onnx._structure import Residual
@@ -89,7 +90,7 @@ class _Writers:
 
     def _find(self, node: ir.Node, depth: int) -> set[str]:
         parameters = {v.name or "" for v in node.inputs if v is not None and is_parameter(v)}
-        if is_linear(node) and (weights := {v.name or "" for v in map(parameter_behind, node.inputs) if v}):
+        if is_linear(node) and (weights := {v.name or "" for v in map(_weights_behind, node.inputs) if v}):
             return weights
         if norm_of(node) is not None:
             given = [v for slot, v in enumerate(node.inputs) if slot in norm_parameters(node)]
@@ -105,6 +106,13 @@ class _Writers:
             before = next(filter(None, inner), parameters)
             return parameters if parameters and before <= self._of_norms else before
         return inner[0] if inner and (_keeps_zero(node) or _divides(node)) else set()
+
+
+def _weights_behind(value: ir.Value | None) -> ir.Value | None:
+    """The parameter of which an operand holds some or all elements: the expert that a router picks."""
+    found = parameter_behind(value)
+    node = value.producer() if found is None and value is not None else None
+    return _weights_behind(node.inputs[0]) if node is not None and passes_on(node, _PASS) else found
 
 
 def _keeps_zero(node: ir.Node) -> bool:
@@ -218,12 +226,16 @@ def _norm_before(head: ir.Node) -> set[str]:
 
 def _scale_behind(value: ir.Value | None) -> ir.Value | None:
     """The parameter that an operand is, whatever number is added to it (norms that scale by 1 + w)."""
-    while value is not None and not is_parameter(value):
-        node = value.producer()
-        if node is None or not _forms_weights(node) or not _is_weight(value):
+    for form in producer_chain(value, _forms_weights, _weight_of):
+        if is_parameter(form):
+            return form
+        if not _is_weight(form):
             return None
-        value = next((v for v in node.inputs if v is not None and (v.const_value is None or is_parameter(v))), None)
-    return value
+    return None
+
+
+def _weight_of(node: ir.Node) -> ir.Value | None:
+    return next((v for v in node.inputs if v is not None and (v.const_value is None or is_parameter(v))), None)
 
 
 def _is_weight(value: ir.Value) -> bool:

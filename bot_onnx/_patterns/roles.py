@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bot_onnx._axes.dim_store import FreezeKind
-from bot_onnx._axes.dims import Dim, Freeze, MaybeDim
+from bot_onnx._axes.dims import Dim, MaybeDim
 from bot_onnx._axes.rules import Context
 from bot_onnx._axes.rules.elementwise import reduced_axes
 from bot_onnx._ops import Move, carries, is_product, passes_on, record, reduces
@@ -17,6 +16,7 @@ from bot_onnx._patterns.layers import LayerChain
 from bot_onnx._patterns.output_roles import decides_output, give_alphabets, give_outputs
 from bot_onnx._patterns.parameters import Parameter, table_rows
 from bot_onnx._patterns.role_store import Roles
+from bot_onnx._reasons import Reason, Why
 from bot_onnx._structure import Role
 
 _CUTTING = Move.CUT | Move.REPEATED | Move.PADDED | Move.RESHAPED
@@ -144,18 +144,9 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
         elif any(dim is not None and table.find(dim) in width for dim in context.of(parameter.value)):
             computed.append(row)
         else:
-            table.freeze(rows, f"{parameter.name} is looked up by computed indices")
+            table.freeze(rows, Reason.of(Why.LOOKED_UP, parameter.name))
             roles.give(rows, Role.COUNT)  # of buckets, of codewords
-    tables = {node for parameter in embeddings for node, _ in parameter.uses}
-    for node in context.gathers:
-        data = context.of(node.inputs[0])
-        picked = data[node.attributes.get_int("axis", 0)]
-        # Indices count in sizes, their own and those of what they pick from (batch x channels): all of them stay.
-        for dim in () if node in tables else (picked, *context.of(node.inputs[1])):
-            for leaf in table.leaves(dim) if dim is not None else ():
-                if table.is_static(leaf):
-                    reason = f"Gather (node {node.name!r}) picks elements of it by computed indices"
-                    table.freeze(leaf, Freeze(FreezeKind.COUNT, reason))
+    _hold_picked(context, embeddings)
     for group, role in ((given, Role.VOCAB), (computed, Role.POSITIONS)):
         if not group:
             continue
@@ -164,9 +155,24 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
             if size == largest:
                 roles.give(rows, role)
             elif rows is not None and roles.of(rows) is None:
-                table.freeze(rows, f"rows of {name}, addressed by an input or a fixed table")
+                table.freeze(rows, Reason.of(Why.ADDRESSED_ROWS, name))
                 roles.give(rows, Role.COUNT)
     _follow_positions(graph, context, roles)
+
+
+def _hold_picked(context: Context, embeddings: list[Parameter]) -> None:
+    """Keep what computed indices pick from: they count in sizes, their own and those of what they pick from."""
+    table = context.table
+    tables = {node for parameter in embeddings for node, _ in parameter.uses}
+    for node in context.gathers:
+        if node in tables:
+            continue
+        data = context.of(node.inputs[0])
+        picked = data[node.attributes.get_int("axis", 0)]
+        for dim in (picked, *context.of(node.inputs[1])):  # batch x channels: all of them stay
+            for leaf in table.leaves(dim) if dim is not None else ():
+                if table.is_static(leaf):
+                    table.freeze(leaf, Reason.at(Why.PICKED_AT_RUN_TIME, node))
 
 
 def _fixed_row_roles(graph: ir.Graph, context: Context, roles: Roles, parameters: dict[str, Parameter]) -> None:
@@ -345,6 +351,6 @@ def _addressed_roles(context: Context, roles: Roles, parameters: dict[str, Param
         for leaf in table.leaves(dim)
     }
     for leaf in made:
-        reason = table.freeze_of(leaf)
-        if leaf not in contracted and reason is not None and reason.kind is FreezeKind.POSITION:
+        reason = table.frozen(leaf)
+        if leaf not in contracted and reason is not None and reason.kind is Why.POSITION:
             roles.give(leaf, Role.COUNT)

@@ -15,6 +15,7 @@ from bot_onnx._axes.dims import Dim
 from bot_onnx._axes.rules import Context
 from bot_onnx._ops import is_linear
 from bot_onnx._ops.nodes import behind_views
+from bot_onnx._ops.walk import forward
 from bot_onnx._patterns.attention import Attention, projections
 
 Blocks = tuple[tuple[int, int], ...]  #: (start, length) along an axis
@@ -85,12 +86,9 @@ def _shares(context: Context, attention: Attention, operand: ir.Value | None, wi
 
 
 def _readers(weight: ir.Value) -> Iterator[ir.Node]:
-    pending = [usage.node for usage in weight.uses()]
-    while pending:
-        node = pending.pop()
-        yield node
-        if any(behind_views(output) is weight for output in node.outputs):
-            pending += [usage.node for output in node.outputs for usage in output.uses()]
+    """What reads a weight or a view of it, views too."""
+    views = forward(weight, lambda node, _: any(behind_views(output) is weight for output in node.outputs))
+    return (node for view in views for node, _ in view.uses())
 
 
 def _parts(context: Context, dim: Dim, widths: set[Dim], heads: Dim) -> Iterator[tuple[Dim, bool]]:

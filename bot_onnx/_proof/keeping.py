@@ -11,6 +11,7 @@ from bot_onnx._proof.promise import Growth, Way
 from bot_onnx._proof.prover import Proven
 from bot_onnx._resample import make_options
 from bot_onnx._stack.groups import hands_over
+from bot_onnx._structure import Role
 from bot_onnx._surgery.proven import Gain, Promise
 from bot_onnx._target import Solution
 from bot_onnx.errors import BotError
@@ -73,7 +74,7 @@ def _handed_over(analysis: Analysis, solution: Solution) -> set[str]:
     return {
         group
         for heads, group in pairs
-        if (dims[heads].role, dims[group].role) == ("kv_heads", "group")
+        if (dims[heads].role, dims[group].role) == (Role.KV_HEADS, Role.GROUP)
         and hands_over((dims[heads].size, sizes[heads]), (dims[group].size, sizes[group]))
     }
 
@@ -88,7 +89,9 @@ def _promise(growth: Growth, way: Way, gains: tuple[Gain, ...]) -> Promise:
     factors: list[tuple[str, float]] = []
     for name, (relation, resized) in found.items():
         if relation.difference:
-            return Promise(False, why=f"output {name} of a miniature is {relation.difference}")
+            return Promise(
+                False, why=f"output {name} of a miniature is {relation.difference}{_of_rounding(growth, name)}"
+            )
         if relation.mixed or (relation.odd and not resized):
             times = "a multiple of what it was" if relation.factor is None else f"{relation.factor:.4g} times as large"
             return Promise(False, why=f"output {name} of a miniature becomes {times}")
@@ -96,6 +99,12 @@ def _promise(growth: Growth, way: Way, gains: tuple[Gain, ...]) -> Promise:
     if not found:
         return Promise(None, why="no output belongs to the network as a whole")
     return Promise(True, factors=tuple(factors), outputs=tuple(found))
+
+
+def _of_rounding(growth: Growth, name: str) -> str:
+    """Said of an output that differs from itself where weights do in their last place: no growth keeps it."""
+    found = growth.rounded(name).difference
+    return f"; rounding weights in their last place alone makes it {found}" if found else ""
 
 
 def _with_way_out(promise: Promise, growth: Growth, way: Way) -> Promise:

@@ -148,6 +148,17 @@ class Miniature:
         self._held[formulas, quiet, first] = found
         return found
 
+    def shaken(self, formulas: tuple[Formula, ...], quiet: frozenset[str]) -> dict[str, Array]:
+        """What the miniature computes where every weight is rounded otherwise in its last place; see :meth:`values`."""
+        rng = np.random.default_rng(0)
+        weights = {
+            name: array * (1 + np.spacing(np.float32(1)) * rng.choice((-1, 1), array.shape)).astype(np.float32)
+            if array.dtype == np.float32
+            else array
+            for name, array in self.weights.items()
+        }
+        return self._run(self._still.small, weights, self.quieted(quiet), formulas, {}, None)
+
     def quieted(self, quiet: Collection[str]) -> dict[str, Array]:
         """The inputs, some of them zero."""
         return {name: np.zeros_like(array) if name in quiet else array for name, array in self.feeds.items()}

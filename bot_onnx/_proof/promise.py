@@ -42,8 +42,7 @@ Array = NDArray[Any]
 _MORE = 1  #: layers that the miniature of a deeper network has more
 #: Numbers that a grown miniature may have, unless it had a 64th of them before: some doublings are tried, what a slip
 #: of the keyboard asks for is not.
-_MOST, _TIMES = 1 << 23, 64
-_MOST = 1 << 24  #: numbers that a grown miniature may have: real growth is some doublings
+_MOST, _TIMES = 1 << 24, 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +136,14 @@ class Growth:
                     relation = self._relation(source, value, found[value], way, laws)
                     relations[name] = relation, found[value].shape != source.shape
             return relations
+
+    def rounded(self, name: str) -> Relation:
+        """How an output of the miniature lies to itself where all weights are rounded otherwise in their last place."""
+        value = self._mini.excerpt.outputs.get(name)
+        quiet = self._inputs_of_layers()
+        found = self._mini.values(self._formulas, quiet), self._mini.shaken(self._formulas, quiet)
+        before, after = (values.get("" if value is None else value.name or "") for values in found)
+        return Relation() if before is None or after is None else relate(before, after)
 
     def _inputs_of_layers(self) -> frozenset[str]:
         """Inputs that single layers of deeper chains have (caches): they are left empty, for no layer is another's."""

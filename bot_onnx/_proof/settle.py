@@ -9,11 +9,12 @@ from bot_onnx._proof.keeping import keeping
 from bot_onnx._proof.miniature import scales_of
 from bot_onnx._proof.promise import Way, laws_of
 from bot_onnx._proof.prover import prove
+from bot_onnx._reasons import Reason, Why
 from bot_onnx._surgery.proven import Fault
 from bot_onnx._surgery.scales import check_scales
 from bot_onnx._surgery.settled import Settled
 from bot_onnx._target import Solution, TargetSpec, solve
-from bot_onnx.errors import DimError, ProofError, SpecError
+from bot_onnx.errors import DimError, ProofError, SpecError, said
 
 _ROUNDS = 12  #: times that dims are kept and the rest is tried again
 
@@ -69,7 +70,7 @@ def _culprits(analysis: Analysis, fault: Fault, solution: Solution) -> list[str]
 def _freeze(analysis: Analysis, idents: list[str], fault: Fault) -> None:
     dims = dict(analysis.structure.dims)
     for ident in idents:
-        dims[ident] = replace(dims[ident], frozen=_told(fault))
+        dims[ident] = replace(dims[ident], frozen=_reason(fault))
     analysis.structure = replace(analysis.structure, dims=dims)
 
 
@@ -77,10 +78,13 @@ def _named(analysis: Analysis, idents: list[str]) -> str:
     return ", ".join(analysis.structure.dims[ident].name for ident in idents)
 
 
+def _reason(fault: Fault) -> Reason:
+    kind = Why.UNPROVEN if fault.op else Why.UNPROVEN_INPUT
+    return Reason(kind, fault.op, fault.node or fault.value, seen=fault.difference)
+
+
 def _told(fault: Fault) -> str:
-    if not fault.op:
-        return fault.difference
-    return f"a larger one is no copy of it at {fault.op} (node '{fault.node or fault.value}': {fault.difference})"
+    return said(_reason(fault))
 
 
 def _refusal(fault: Fault) -> str:

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
 
-from bot_onnx._structure import Dim, Structure
+from bot_onnx._structure import Dim, Role, Structure
 
-_LOOKED_UP = ("positions", "vocab")  #: more rows are other rows, not copies
-_FIXED = frozenset({"count", "io", "spatial"})
+_LOOKED_UP = (Role.POSITIONS, Role.VOCAB)  #: more rows are other rows, not copies
+_FIXED = frozenset({Role.COUNT, Role.IO, Role.SPATIAL})
 _LEAST = 4  #: indices, so that a norm over them has something to do
 _MOST = 16
 _RATIOS = (2, 3)

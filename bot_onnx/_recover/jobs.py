@@ -17,6 +17,7 @@ from bot_onnx._onnxfile.lost_files import surviving
 from bot_onnx._onnxfile.reader import Source, open_model
 from bot_onnx._onnxfile.scratch import sweep_beside
 from bot_onnx._onnxfile.writer import check_output
+from bot_onnx._progress import stage
 from bot_onnx._recover.data import DataOptions, read_data
 from bot_onnx._recover.dataset import Batches, Dataset, Indices, consecutive, split
 from bot_onnx._recover.extras import converter, torch
@@ -94,6 +95,7 @@ def recover(
         kept = out.with_name(out.name + SUFFIX)
         check_output(kept, force=True, sources=read_only)
         stack.enter_context(_threads(settings.threads))
+        stage(f"reading {student}, {teacher} and {data}")
         job = _Job(sources, origin, settings, options)
         savepoint = Savepoint(kept, job.fingerprint())
         if restart:
@@ -101,6 +103,7 @@ def recover(
         state = savepoint.load()
         training = job.training(savepoint, save_every)
         before = job.quality(job.frozen_student)
+        stage(f"training for {settings.steps} steps")
         losses = training.run(state, progress)
         after: list[tuple[OutputQuality, ...]] = []
 
@@ -110,6 +113,7 @@ def recover(
             raise_unless_passed(verify_model(out, readable=readable))
             after.append(job.quality(job.opened(readable)))
 
+        stage(f"writing {out}")
         write_trained(
             job.networks[0],
             job.trainable,

@@ -16,6 +16,7 @@ from bot_onnx._onnxfile.reader import Source
 from bot_onnx._recover.types import Array, Feeds
 from bot_onnx._runs.inputs import input_specs
 from bot_onnx._runs.runtime import session
+from bot_onnx._structure import Role
 from bot_onnx._surgery.emit import skeleton
 from bot_onnx._verify.outputs import output_axes
 from bot_onnx.errors import RecoverError
@@ -81,7 +82,7 @@ def read_network(source: Source) -> Network:
         raise RecoverError(f"{source.path} has no output of floating-point numbers that a student could learn from")
     described = output_axes(analysis)
     logits = frozenset(name for name in outputs if name in described and described[name].logits)
-    words = frozenset(name for name in logits if described[name].roles[-1] == "vocab")
+    words = frozenset(name for name in logits if described[name].roles[-1] == Role.VOCAB)
     proto = skeleton(analysis, {}, set(), {})
     hidden = _hidden(analysis, {name for node in proto.graph.node for name in node.output})
     return Network(source.path, source.sha256(), analysis, inputs, outputs, logits, words, hidden, proto)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bot_onnx._structure import Dim
+from bot_onnx._structure import Dim, Role
+from bot_onnx.errors import said
 
 COUNT_REASON = "a count, never resized"
 
@@ -21,8 +22,8 @@ def fixed_reason(dim: Dim, dims: Mapping[str, Dim]) -> str | None:
     A composite can be if one of its parts can, however deep.
     """
     if dim.frozen is not None:
-        return dim.frozen
-    if dim.role == "count":
+        return said(dim.frozen)
+    if dim.role == Role.COUNT:
         return COUNT_REASON
     if dim.parts and all(fixed_reason(dims[part], dims) is not None for part in dict.fromkeys(dim.parts)):
         return "none of its parts can be"

@@ -12,6 +12,7 @@ from bot_onnx._report.units import count, size
 from bot_onnx._report.views import InspectionView, Value
 from bot_onnx._structure import Dim, Stack, Structure
 from bot_onnx._target.channels import SCALED_ROLES
+from bot_onnx.errors import said
 
 
 def inspect_report(inspection: InspectionView) -> Group:
@@ -60,7 +61,7 @@ def _chains(structure: Structure) -> RenderableType:
             str(chain.count),
             str(chain.period),
             str(chain.nodes_per_layer),
-            _resizable(chain.resizable),
+            _resizable(None if chain.resizable is None else said(chain.resizable)),
         )
     return made
 

@@ -8,16 +8,20 @@ from collections.abc import Mapping
 from pathlib import PurePath
 from typing import Any
 
+from bot_onnx._reasons import Reason
 from bot_onnx._report.dims import fixed_reason
 from bot_onnx._report.result_report import shrinks
 from bot_onnx._report.views import InspectionView, ResultView
 from bot_onnx._structure import Structure
 from bot_onnx._surgery.types import Plan
 from bot_onnx._verify.types import VerifyReport
+from bot_onnx.errors import said
 
 
 def plain(value: Any) -> Any:
     """Turn a result into JSON values; numbers that JSON does not have (NaN, infinities) become null.
+
+    Fields whose metadata say ``json`` False are left out.
 
     Raises:
         TypeError: a value of a type that no result has.
@@ -26,8 +30,11 @@ def plain(value: Any) -> Any:
         return value
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if isinstance(value, Reason):
+        return said(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        shown = (field for field in dataclasses.fields(value) if field.metadata.get("json", True))
+        return {field.name: plain(getattr(value, field.name)) for field in shown}
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, list | tuple | set | frozenset):
@@ -47,7 +54,10 @@ def inspection_json(inspection: InspectionView) -> dict[str, Any]:
         reason = fixed_reason(dim, structure.dims)
         data["structure"]["dims"][ident] |= {"resizable": reason is None, "reason": reason}
     for entry, chain in zip(data["structure"]["chains"], structure.chains, strict=True):
-        entry |= {"resizable": chain.resizable is None, "reason": chain.resizable}
+        entry |= {
+            "resizable": chain.resizable is None,
+            "reason": None if chain.resizable is None else said(chain.resizable),
+        }
     return data
 
 

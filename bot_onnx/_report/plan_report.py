@@ -8,6 +8,7 @@ from rich.table import Table
 from bot_onnx._report.layout import cell, facts, plural, table
 from bot_onnx._report.units import arrow, change, count, number, size
 from bot_onnx._stack.types import Axis
+from bot_onnx._structure import Role
 from bot_onnx._surgery.proven import Promise, Proof
 from bot_onnx._surgery.types import LayerChange, Plan, StackPlan
 
@@ -159,7 +160,7 @@ def axis_same(axis: Axis) -> bool:
 def axis_text(axis: Axis) -> str:
     """How an axis changes: ``hidden 64 -> 32``, ``(heads 4 -> 2 x head_dim 16)``."""
     # A size of 1 that stays has no meaning worth a word.
-    role = "" if axis.role == "free" or axis.source == axis.target == 1 else f"{axis.role} "
+    role = "" if axis.role == Role.FREE or axis.source == axis.target == 1 else f"{axis.role} "
     if axis.parts and not axis_same(axis):
         sign = " x " if axis.kind == "product" else " + "
         return f"({sign.join(map(axis_text, axis.parts))})"

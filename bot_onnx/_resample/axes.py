@@ -13,13 +13,14 @@ from typing import Literal
 
 from bot_onnx._resample.arrays import Array, Namespace
 from bot_onnx._stack.types import Axis, StackTask
+from bot_onnx._structure import Role
 from bot_onnx.errors import ResampleError
 
-FIXED_ROLES = frozenset({"count", "io", "spatial"})
+FIXED_ROLES = frozenset({Role.COUNT, Role.IO, Role.SPATIAL})
 #: Axes that are looked up rather than summed over: their operators take no gain.
-LOOKED_UP_ROLES = frozenset({"positions", "vocab"})
+LOOKED_UP_ROLES = frozenset({Role.POSITIONS, Role.VOCAB})
 #: What a score contracts.
-HEAD_DIM_ROLES = frozenset({"head_dim", "half_head_dim"})
+HEAD_DIM_ROLES = frozenset({Role.HEAD_DIM, Role.HALF_HEAD_DIM})
 #: Kinds of tensors whose ``in`` axes are contracted with activations.
 CONTRACTED_KINDS = frozenset({"matrix", "kernel", "other"})
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from bot_onnx._resample.mapping import duplicate, selection_matrix
 from bot_onnx._resample.registry import MethodOptions, get_method, make_options
 from bot_onnx._stack.types import Axis
+from bot_onnx._structure import Role
 
 
 def leaf_matrix(leaf: Axis, method: str, options: MethodOptions, seed: int = 0) -> NDArray[np.float64]:
@@ -56,7 +57,7 @@ def axis_matrix(
             return _along_diagonal([matrix(inner) for inner in part.parts])
         if part.source == part.target:
             return np.eye(part.source)
-        if part.role == "vocab":
+        if part.role == Role.VOCAB:
             kept = np.eye(part.target, part.source)
             kept[part.source :] = 1.0 / part.source
             return kept

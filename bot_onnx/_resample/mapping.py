@@ -22,6 +22,7 @@ from bot_onnx._resample.arrays import Array, Namespace, dtype_name, stream
 from bot_onnx._resample.axes import CONTRACTED_KINDS, LOOKED_UP_ROLES, changes
 from bot_onnx._resample.operators import select_vocabulary
 from bot_onnx._stack.types import Axis, StackTask
+from bot_onnx._structure import Role
 
 Indices = NDArray[np.int64]
 LeafRule = Callable[[Axis], Indices]
@@ -49,7 +50,7 @@ def duplicate(axis: Axis, mapping: Mapping, seed: int) -> Indices:
     seed and the dim alone. What is looked up is always repeated cyclically. Copies of a key and value head stand side
     by side in both: query heads are dealt out to them in order.
     """
-    if axis.role == "kv_heads":
+    if axis.role == Role.KV_HEADS:
         return np.arange(axis.target) * axis.source // axis.target
     rounds = -(-axis.target // axis.source)
     if mapping == "cyclic" or axis.role in LOOKED_UP_ROLES:
@@ -97,7 +98,7 @@ class AxisMap:
 
 def _scored(part: Axis, whole: Axis) -> Axis:
     """A part that is, or holds, the head_dim of an axis of queries and keys: it carries the mark on."""
-    holds = whole.score and any(found.role == "head_dim" for found in _nodes(part))
+    holds = whole.score and any(found.role == Role.HEAD_DIM for found in _nodes(part))
     return replace(part, score=True, head_dim=whole.head_dim) if holds else part
 
 
@@ -114,9 +115,9 @@ def _score_gain(axis: Axis, found: AxisMap) -> NDArray[np.float64]:
     is no part of its own, copies are taken to be equally many: (d_s / d_t)^¼ throughout.
     """
     gain = found.score
-    if axis.role == "head_dim":
+    if axis.role == Role.HEAD_DIM:
         gain = np.sqrt(found.share) * (axis.target / axis.source) ** 0.25
-    elif axis.head_dim and not any(part.role == "head_dim" for part in _nodes(axis)):
+    elif axis.head_dim and not any(part.role == Role.HEAD_DIM for part in _nodes(axis)):
         gain = gain * (axis.head_dim[0] / axis.head_dim[1]) ** 0.25
     return gain
 
@@ -160,7 +161,8 @@ class Selection:
     @cached_property
     def _maps(self) -> list[AxisMap | None]:
         return [
-            AxisMap.of(axis, self.rule) if changes(axis) and axis.role != "vocab" else None for axis in self.task.axes
+            AxisMap.of(axis, self.rule) if changes(axis) and axis.role != Role.VOCAB else None
+            for axis in self.task.axes
         ]
 
     @cached_property

@@ -28,6 +28,7 @@ from bot_onnx._resample.filters import COPIES, HAAR_NAMES, Form, Matrix, axis_ma
 from bot_onnx._resample.growth import AGAIN, LAWS, grow, growth_matrix
 from bot_onnx._resample.neighbours import copy_into, copy_neighbours, sum_into, sum_neighbours
 from bot_onnx._stack.types import Axis
+from bot_onnx._structure import Role
 
 #: Output rows per block of a banded product: large enough for BLAS, small enough for the band to pay.
 BLOCK_ROWS = 128
@@ -132,7 +133,7 @@ class Filters:
         if axis.target > axis.source:
             if axis.law != "even":
                 return replace(operator, wavelet=axis.law)
-            if axis.role == "positions" and operator.wavelet == COPIES:
+            if axis.role == Role.POSITIONS and operator.wavelet == COPIES:
                 return replace(operator, wavelet=AGAIN)
         return operator
 

@@ -1,8 +1,9 @@
-"""What a resampling method is, and the registry that finds them.
+"""The registry of resampling methods.
 
-A method is one file in ``bot_onnx/_resample/methods/`` that defines ``METHOD``, an instance of a :class:`Method`.
-Adding a file adds the method: to the API, to the command line (flags come from its ``Options``) and to the tests
-that run over all methods.
+A built-in method is one file in ``bot_onnx/_resample/methods/`` that defines ``METHOD``, an instance of a
+:class:`Method`. Adding a file adds the method: to the API, to the command line (flags come from its ``Options``) and to
+the tests that run over all methods. Other packages bring theirs by an entry point
+(:mod:`bot_onnx._resample.shipped`).
 """
 
 from __future__ import annotations
@@ -10,116 +11,35 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import cache, partial
 from types import MappingProxyType
-from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
-from bot_onnx._resample.arrays import Array, Namespace
-from bot_onnx._stack.types import Axis, StackTask
+from bot_onnx._resample.method import AnyMethod, AxisDirection, Method, MethodOptions, OptionsT
+from bot_onnx._resample.shipped import Shipped, find_shipped
 from bot_onnx.errors import ResampleError
 
-AxisDirection = Literal["out", "in"]
-
-
-class MethodOptions(BaseModel):
-    """Base of the option models: frozen, and an unknown option is refused."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-OptionsT = TypeVar("OptionsT", bound=MethodOptions)
-
-
-class Method(ABC, Generic[OptionsT]):
-    """A way to make the tensors of a target model out of those of a source model.
-
-    Attributes:
-        name: key in the registry and on the command line.
-        title: one line for people.
-        reference: paper or origin.
-        direction: ``shrink``, ``grow`` or ``both``: what the method can do.
-        promises: properties that tests hold it to, such as ``exact-size`` and ``deterministic``.
-        Options: its option model; every field has a description.
-    """
-
-    name: ClassVar[str]
-    title: ClassVar[str]
-    reference: ClassVar[str]
-    direction: ClassVar[Literal["both", "shrink", "grow"]]
-    promises: ClassVar[tuple[str, ...]]
-    Options: type[OptionsT]
-
-    @abstractmethod
-    def resample(
-        self,
-        task: StackTask,
-        source: Sequence[Callable[[], Array]],
-        options: OptionsT,
-        *,
-        xp: Namespace,
-        seed: int,
-    ) -> Iterator[Array]:
-        """Yield the target layers of one stack, in order.
-
-        Args:
-            task: the work order; ``task.layers[1]`` arrays come out, each of shape ``task.target_shape``.
-            source: one reader per source layer; calling it gives an array of shape ``task.source_shape``, as a NumPy
-                array or as one of ``xp``. Readers are called when their layer is needed, not before.
-            options: an instance of :attr:`Options`.
-            xp: array namespace the arithmetic runs in (array API standard: NumPy, CuPy, array-api-strict).
-            seed: of the run; together with ``task.stack`` and the target layer it keys every random draw.
-
-        Yields:
-            Arrays of ``xp``: float64 where the source is float64, else float32. The same object may be yielded
-            twice; do not write into it.
-
-        Raises:
-            ResampleError: a reader's shape is not the task's, a dtype that cannot be resampled, a role that never
-                changes size, or options that do not fit the direction.
-        """
-
-    def default_alignment(self, options: OptionsT) -> Literal["auto", "none"]:
-        """How the source is aligned unless the user says so: ``auto`` or ``none``."""
-        return "none"
-
-    def keeps_function(self, options: OptionsT) -> bool:
-        """Whether growth shall keep the function at any ratio: work orders then say how each dim does that."""
-        return False
-
-    def leaf_matrix(self, axis: Axis, options: OptionsT) -> NDArray[np.float64]:
-        """The float64 matrix ``[target, source]`` that a leaf axis of the results of a network takes.
-
-        Raises:
-            ResampleError: the method has no such matrix.
-        """
-        return self.axis_operator(axis.source, axis.target, options)
-
-    def axis_operator(
-        self, n_source: int, n_target: int, options: OptionsT, *, direction: AxisDirection = "out"
-    ) -> NDArray[np.float64]:
-        """The float64 matrix ``[n_target, n_source]`` the method applies along a plain leaf axis, gain included.
-
-        Raises:
-            ResampleError: the method has no such matrix.
-        """
-        raise ResampleError(
-            f"method '{self.name}' ({type(options).__name__}) applies no linear operator to an axis of size "
-            f"{n_source} (target {n_target}, direction '{direction}'); use method 'bot'"
-        )
-
-
-AnyMethod = Method[Any]
+__all__ = [
+    "AnyMethod",
+    "AxisDirection",
+    "Method",
+    "MethodOptions",
+    "OptionsT",
+    "all_methods",
+    "get_method",
+    "make_options",
+    "operator",
+    "refused_methods",
+    "shrinking_operators",
+]
 
 
 @cache
-def all_methods() -> Mapping[str, AnyMethod]:
-    """All methods by name, sorted by name."""
+def _built_in() -> Mapping[str, AnyMethod]:
     package = importlib.import_module("bot_onnx._resample.methods")
     found: dict[str, AnyMethod] = {}
     for info in sorted(pkgutil.iter_modules(package.__path__), key=lambda entry: entry.name):
@@ -130,18 +50,42 @@ def all_methods() -> Mapping[str, AnyMethod]:
     return MappingProxyType(dict(sorted(found.items())))
 
 
+@cache
+def _shipped() -> Shipped:
+    return find_shipped(_built_in())
+
+
+def all_methods() -> Mapping[str, AnyMethod]:
+    """All methods by name, sorted by name; those of other packages after the built-in ones."""
+    return MappingProxyType({**_built_in(), **_shipped().methods})
+
+
+def refused_methods() -> Mapping[str, str]:
+    """Methods of other packages that cannot be used: why, by name."""
+    return MappingProxyType({name: why for name, why in _shipped().refused.items() if name not in _built_in()})
+
+
 def get_method(name: str) -> AnyMethod:
     """The method called ``name``.
 
     Raises:
-        ResampleError: there is none; the message lists those there are.
+        ResampleError: there is none, and the message lists those there are; or its package is broken.
     """
-    try:
-        return all_methods()[name]
-    except KeyError:
-        near = difflib.get_close_matches(name, all_methods(), n=1)
-        hint = f"; did you mean '{near[0]}'?" if near else ""
-        raise ResampleError(f"no resampling method '{name}'{hint} There are: {', '.join(all_methods())}") from None
+    built_in = _built_in().get(name)  # asked first: other packages are loaded only if they are needed
+    if built_in is not None:
+        return built_in
+    methods = all_methods()
+    if name in methods:
+        return methods[name]
+    if name in refused_methods():
+        raise ResampleError(
+            f"{refused_methods()[name]}; update that package, or use one of {', '.join(methods)}", alternatives=methods
+        )
+    near = difflib.get_close_matches(name, methods, n=1)
+    hint = f"; did you mean '{near[0]}'?" if near else ""
+    raise ResampleError(
+        f"no resampling method '{name}'{hint} There are: {', '.join(methods)}", alternatives=near or methods
+    )
 
 
 def make_options(name: str, **options: object) -> MethodOptions:
@@ -203,6 +147,6 @@ def shrinking_operators() -> dict[str, Callable[[int, int], NDArray[np.float64]]
     """Operator along a leaf, (n_source, n_target) -> matrix, of every method that shrinks by one; default options."""
     found: dict[str, Callable[[int, int], NDArray[np.float64]]] = {}
     for name, method in all_methods().items():
-        if method.direction != "grow" and type(method).axis_operator is not Method.axis_operator:
+        if method.direction != "grow" and method.applies_operator:
             found[name] = partial(operator, name)
     return found

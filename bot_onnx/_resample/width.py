@@ -22,7 +22,7 @@ from bot_onnx._resample.filters import COPIES
 from bot_onnx._resample.growth import uneven_score_gain
 from bot_onnx._resample.operators import Filters, LeafOperator, select_vocabulary
 from bot_onnx._stack.types import Axis, StackTask
-from bot_onnx._structure import Direction
+from bot_onnx._structure import Direction, Role
 
 #: What is added to the result of a leaf that grows: called with the operator and its argument.
 Addition = Callable[[LeafOperator, Array], Array | None]
@@ -69,7 +69,7 @@ class WidthTransform:
         self, direction: Direction, xp: Namespace, addition: Addition | None
     ) -> Callable[[Array, Axis], Array]:
         def leaf(x: Array, axis: Axis) -> Array:
-            if axis.role == "vocab":
+            if axis.role == Role.VOCAB:
                 return select_vocabulary(x, axis.target, xp)
             convention = chosen_convention(self.convention, axis.source, axis.target)
             form = leaf_form(self.task.kind, direction, axis.role, convention)

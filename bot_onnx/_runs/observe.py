@@ -19,6 +19,7 @@ from bot_onnx._canonical.spelling.seen import Observation
 from bot_onnx._onnxfile.input_overrides import Given, given_to
 from bot_onnx._ops import measures, record
 from bot_onnx._ops.nodes import node_inputs
+from bot_onnx._ops.walk import backward
 from bot_onnx._runs.baked_lengths import baked_lengths
 from bot_onnx._runs.fed_weights import LARGE, with_fed_weights, zeros
 from bot_onnx._runs.inputs import feeds, fitting, input_specs, open_sizes
@@ -121,14 +122,9 @@ def _inside(graph: ir.Graph, place: Body, bodies: dict[ir.Node, Body | None]) ->
         if body is not None and (body.join, body.index) == (place.join, place.index) and not is_entry(node)
     ]
     entry = entry_of(place.join)
-    needed: set[ir.Node] = set()
-    pending = [*members, entry]
-    while pending:
-        node = pending.pop()
-        if node is not None and node not in needed:
-            needed.add(node)
-            pending.extend(value.producer() for value in node_inputs(node))
     watched = [*([entry] if entry is not None else []), *members]
+    read = backward([value for node in watched for value in node_inputs(node)], lambda _: True, node_inputs)
+    needed = {*watched, *(value.producer() for value in read)}
     return nested_protos([node for node in graph if node in needed], opened), _names(watched)
 
 
@@ -142,6 +138,16 @@ def holds_sequence(value: ir.Value) -> bool:
         return True
     node = value.producer()
     return node is not None and record(node).sequences
+
+
+def _said_to_be_sequences(graph: ir.Graph) -> list[ir.Value]:
+    return [
+        output
+        for node in graph
+        if not record(node).sequences
+        for output in node.outputs
+        if output.name and holds_sequence(output)
+    ]
 
 
 def _look_inside(
@@ -170,22 +176,25 @@ def _instrumented(
 ) -> tuple[onnx.ModelProto, dict[str, np.ndarray], list[str]]:
     """Model of ``nodes`` that outputs the shapes of ``watched`` (or values, if in ``arithmetic``); weights are inputs.
 
-    Returns the model, the zeros to feed, and the values watched, in order of the outputs.
+    Returns the model, the zeros to feed, and the values watched, in order of the outputs; sequences come behind them.
     """
     proto, weights = with_fed_weights(model, nodes)
     graph = proto.graph
+    made = {name for node in nodes for name in node.output}
     for name in watched:
         fetched = name
         if name not in arithmetic:
             fetched = f"{name}//shape"
             graph.node.append(onnx.helper.make_node("Shape", [name], [fetched]))
         graph.output.append(onnx.ValueInfoProto(name=fetched))
+    # A value that the file alone calls a sequence: onnxruntime refuses to load it where it is none.
+    graph.output.extend(ir.to_proto(value) for value in _said_to_be_sequences(model.graph) if value.name in made)
     return proto, zeros(weights), watched
 
 
 def _run(runner: Any, inputs: dict[str, np.ndarray], watched: list[str], limited: bool) -> dict[str, np.ndarray]:
     found = run_within(runner, inputs, LOOP_SECONDS) if limited else runner.run(None, inputs)
-    return dict(zip(watched, found, strict=True))
+    return dict(zip(watched, found, strict=False))  # sequences come behind
 
 
 def _same_axes(runs: Sequence[Mapping[str, np.ndarray]], arithmetic: set[str]) -> None:

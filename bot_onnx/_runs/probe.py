@@ -18,6 +18,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from bot_onnx._reasons import Why
 from bot_onnx._runs.runtime import session
 from bot_onnx.errors import MissingRuntimeError
 
@@ -41,7 +42,7 @@ class Alignment:
 
     inputs: tuple[Place, ...]
     outputs: tuple[Place, ...]
-    problem: str | None = None
+    problem: Why | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +98,13 @@ def _ask(trial: _Trial, base: Outputs, place: Place, places: Sequence[Place]) ->
             continue
         outputs = _grown(base, grown)
         if outputs is None or any(base[index].shape[axis] != size for index, axis in outputs):
-            return Alignment(group, outputs or (), "changes it to another size")
+            return Alignment(group, outputs or (), Why.RESIZES)
         if not trial.keeps_order(group, outputs, base):
-            return Alignment(group, outputs, "mixes the indices along it")
+            return Alignment(group, outputs, Why.MIXES)
         if not outputs and trial.has_factors:
-            return Alignment(group, outputs, "sums over it with a factor of its own")
+            return Alignment(group, outputs, Why.WEIGHS)
         return Alignment(group, outputs)
-    return Alignment((place,), (), "admits no other size of it")
+    return Alignment((place,), (), Why.ONE_SIZE)
 
 
 def _sets(others: Sequence[Place]) -> Iterator[Sequence[Place]]:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bot_onnx._stack.types import Axis
+from bot_onnx._structure import Role
 
 
 def regrouped(axis: Axis) -> Axis:
@@ -35,7 +36,7 @@ def _dealt_out(heads: tuple[int, int], group: tuple[int, int]) -> bool:
 
 
 def _merged(heads: Axis, group: Axis) -> list[Axis] | None:
-    if heads.role != "kv_heads" or group.role != "group" or heads.parts or group.parts:
+    if heads.role != Role.KV_HEADS or group.role != Role.GROUP or heads.parts or group.parts:
         return None
     if not _dealt_out((heads.source, heads.target), (group.source, group.target)):
         return None

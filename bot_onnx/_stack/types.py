@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from bot_onnx._structure import Direction, Residual, TensorKind
+from bot_onnx._structure import Direction, Residual, Role, TensorKind
 
 #: How a leaf grows: see :class:`Axis`.
 Law = Literal["even", "zeros", "means"]
@@ -35,7 +35,7 @@ class Axis:
     kind: Literal["leaf", "product", "concat"]
     source: int
     target: int
-    role: str = "free"
+    role: str = Role.FREE
     parts: tuple[Axis, ...] = ()
     score: bool = False
     head_dim: tuple[int, int] | None = None

@@ -68,7 +68,8 @@ def _remove(graph: ir.Graph, chain: LayerChain, name: str, target: int, ports: P
         if users:
             raise GraphError(
                 f"{users[0].op_type} (node {users[0].name!r}) uses what {node.op_type} (node {node.name!r}) computes "
-                f"inside a layer of {name} that would be removed; keep the number of layers"
+                f"inside a layer of {name} that would be removed; keep the number of layers",
+                node=users[0].name,
             )
     graph.remove([node for node in graph if node not in needed], safe=True)
     lost = [value for value in read if not any(True for _ in value.uses())]

@@ -21,7 +21,7 @@ from bot_onnx._analysis.passes import Analysis
 from bot_onnx._patterns.layers import LayerChain
 from bot_onnx._runs.sample_arrays import Samples
 from bot_onnx._runs.watched import Watched, finite, hidden_in_bodies
-from bot_onnx._structure import Chain
+from bot_onnx._structure import Chain, Role
 from bot_onnx._surgery.turns import Turns, check_turns
 from bot_onnx._target import LayersBy, Picks, Solution
 from bot_onnx.errors import DataError, ResampleError
@@ -135,7 +135,7 @@ def _channels(analysis: Analysis, value: ir.Value) -> int | None:
         for dim in analysis.context.of(value)
     ]
     known = [(axis, dims[ident]) for axis, ident in enumerate(idents) if ident is not None and ident in dims]
-    hidden = [axis for axis, dim in known if dim.role == "hidden"]
+    hidden = [axis for axis, dim in known if dim.role == Role.HIDDEN]
     held = hidden or [axis for axis, dim in known if dim.occurrences]
     return held[0] if len(held) == 1 else None
 

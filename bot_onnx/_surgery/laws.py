@@ -19,10 +19,11 @@ from bot_onnx._patterns.closed_forms import SCALES
 from bot_onnx._patterns.parameters import parameter_behind
 from bot_onnx._patterns.residual import norms_before
 from bot_onnx._stack.types import Law
-from bot_onnx._structure import Dim, Stack, Structure
+from bot_onnx._structure import Dim, Role, Stack, Structure
 from bot_onnx._surgery.scales import write_number
 from bot_onnx._surgery.types import ConstantPatch
 from bot_onnx._surgery.widening import Widening, find_widening, normalised_dims
+from bot_onnx.errors import said
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +88,16 @@ def find_laws(analysis: Analysis, sizes: Mapping[str, int]) -> Laws:
             if new % dim.size == 0:
                 notes.append(_of_bare_head(dim, new, bare))
                 continue
-            if dim.role != "hidden":
+            if dim.role != Role.HIDDEN:
                 widening = replace(widening, law=None)
         if widening.law is not None:
             widened[dim.id] = widening
             gains.update(dict.fromkeys(widening.scales, sqrt(dim.size / new)))
-        if not widening.exact:
+        if widening.reason is not None:
             how = "by copies of its channels" if widening.law is None else "by further channels"
             notes.append(
                 f"{dim.name} grows from {dim.size} to {new} {how}, which keeps the function nearly, not exactly: "
-                f"{widening.reason}; a whole multiple of {dim.size} keeps it."
+                f"{said(widening.reason)}; a whole multiple of {dim.size} keeps it."
             )
     for name, gain, note in _scaled(analysis, sizes):
         gains[name] = gains.get(name, 1.0) * gain
@@ -126,7 +127,7 @@ def _scaled(analysis: Analysis, sizes: Mapping[str, int]) -> Iterator[tuple[str,
     """
     for scale in analysis.scales:
         identity = analysis.ids.get(scale.dim)
-        if identity is None or analysis.structure.dims[identity].role != "hidden" or scale.formula is None:
+        if identity is None or analysis.structure.dims[identity].role != Role.HIDDEN or scale.formula is None:
             continue
         size = analysis.structure.dims[identity].size
         gain = SCALES[scale.formula](size) / SCALES[scale.formula](sizes[identity])
@@ -168,7 +169,7 @@ def _formulas(structure: Structure, sizes: Mapping[str, int]) -> list[str]:
             continue
         for identity in stack.axes:
             for leaf in _leaves(structure, identity) if identity is not None else ():
-                if sizes[leaf.id] > leaf.size and leaf.role not in ("positions", "tokens"):
+                if sizes[leaf.id] > leaf.size and leaf.role not in (Role.POSITIONS, Role.TOKENS):
                     notes.setdefault(
                         leaf.id,
                         f"{stack.name} follows a formula ({form}) of {leaf.name}, which grows from {leaf.size} to "

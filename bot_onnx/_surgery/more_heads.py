@@ -24,15 +24,15 @@ from bot_onnx._axes.dims import Pair
 from bot_onnx._patterns.closed_forms import compute
 from bot_onnx._patterns.shared_heads import Share, SharedHead, shared_heads
 from bot_onnx._resample.mapping import Selection, duplicate
-from bot_onnx._structure import Structure
+from bot_onnx._structure import Role, Structure
 from bot_onnx._surgery.head_walk import COPIES, Doubled, HeadWalk, Misfit
 from bot_onnx._surgery.sizes import patch_sizes
 from bot_onnx._surgery.tasks import build_task
 from bot_onnx._target import TargetSpec
 from bot_onnx._target.composition import combine
-from bot_onnx.errors import GraphError
+from bot_onnx.errors import GraphError, said
 
-_ROLE = "kv_heads"
+_ROLE = Role.KV_HEADS
 
 
 def with_key_heads(analysis: Analysis, spec: TargetSpec) -> Analysis:
@@ -94,7 +94,7 @@ def _more_query_heads(analysis: Analysis, shared: list[SharedHead]) -> dict[str,
     for ident in idents:
         frozen = structure.dims[ident].frozen
         if frozen is not None:
-            raise Misfit(f"the query heads ({structure.dims[ident].name}) are frozen: {frozen}")
+            raise Misfit(f"the query heads ({structure.dims[ident].name}) are frozen: {said(frozen)}")
     sizes: dict[str, int] = {}
 
     def size(ident: str) -> int:

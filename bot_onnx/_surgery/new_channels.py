@@ -7,10 +7,9 @@ See :mod:`bot_onnx._surgery.widening` for what it is good for.
 
 from __future__ import annotations
 
-from typing import Literal
-
 import onnx_ir as ir
 
+from bot_onnx._align.stream_labels import Labels, number
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._axes.dims import Dim
 from bot_onnx._ops import (
@@ -32,16 +31,11 @@ from bot_onnx._ops import (
     reduction_of,
     slot_of,
 )
-from bot_onnx._ops.nodes import FLOATS, node_inputs
-from bot_onnx._patterns.parameters import is_parameter
+from bot_onnx._reasons import Obstacle, Reason, Why
 from bot_onnx._surgery.channel_labels import Epsilon, Label, State, WalkedNorm, WideningLaw
 
 
-class _Misfit(Exception):
-    """An op that does not keep to the law."""
-
-
-class ChannelWalk:
+class ChannelWalk(Labels[Label]):
     """One walk.
 
     Attributes:
@@ -50,82 +44,70 @@ class ChannelWalk:
     """
 
     def __init__(self, analysis: Analysis, hidden: Dim, law: WideningLaw) -> None:
-        self._graph, self._context, self._hidden, self.law = analysis.model.graph, analysis.context, hidden, law
+        super().__init__(analysis.model.graph, analysis.context, hidden)
+        self.law = law
         self._base: State = "zero" if law == "zeros" else "mean"
-        self._labels: dict[int, Label] = {}
         self.norms: list[WalkedNorm] = []
         self.epsilons: list[Epsilon] = []
-        self.nearly: list[str] = []
+        self.nearly: list[Reason] = []
         self.shown: set[str] = set()
         self._formulas = {name for s in analysis.structure.stacks if s.closed_form is not None for name in s.tensors}
         self.centred = False
 
-    def run(self) -> str:
+    def run(self) -> Reason | None:
         """Walk; returns why the graph does not keep to the law, or nothing."""
         try:
             self._run()
-        except _Misfit as misfit:
-            return str(misfit)
-        return ""
+        except Obstacle as obstacle:
+            return obstacle.reason
+        return None
 
     def _run(self) -> None:
-        for value in self._graph.initializers.values():
-            if is_parameter(value) and self._carries(value):
-                self._labels[id(value)] = Label("weight", (value.name or "",))
-        for value in self._graph.inputs:
-            if self._carries(value):
-                raise _Misfit(f"input '{value.name}' carries it")
+        self._begin(lambda name: Label("weight", (name,)))
         for node in self._graph:
             self._visit(node)
         for output in self._graph.outputs:
             label = self._labels.get(id(output))
             if label is not None and label.state not in ("zero", "mean"):
-                raise _Misfit(f"output '{output.name}' shows the inside of a norm")
+                raise Obstacle(Reason.of(Why.NORM_OUTPUT, output.name))
             if label is not None and label.state == "zero" and not self._is_stream(label):
                 self.shown.add(output.name or "")
 
     def _is_stream(self, label: Label) -> bool:
         return label.norm >= 0 and self.norms[label.norm].streams
 
-    # -- facts of values ---------------------------------------------------------------------------------------
-
-    def _carries(self, value: ir.Value) -> bool:
-        table = self._context.table
-        dims = [dim for dim in self._context.of(value) if dim is not None]
-        if any(table.find(dim) == self._hidden for dim in dims):
-            return True
-        if any(self._hidden in table.leaves(dim) for dim in dims):
-            raise _Misfit(f"value '{value.name}' has it as a part of an axis")
-        return False
-
-    def _label(self, value: ir.Value | None) -> Label | None:
-        return None if value is None else self._labels.get(id(value))
-
     def _put(self, node: ir.Node, label: Label) -> None:
         for output in node.outputs:
             if label.state in ("average", "spread") or self._carries(output):
                 self._labels[id(output)] = label
 
-    def _near(self, reason: str) -> None:
+    def _near(self, reason: Reason) -> None:
         self.nearly.append(reason)
 
     # -- the walk ----------------------------------------------------------------------------------------------
 
     def _visit(self, node: ir.Node) -> None:
-        labels = [self._label(value) for value in node.inputs]
-        if any(self._label(value) is not None for value in node_inputs(node) if value not in node.inputs):
-            raise _Misfit(f"the body of {_place(node)} reads it")
+        labels = self._labels_of(node)
         found = [label for label in labels if label is not None]
         if measures(node):
             return
-        if not found and (passes_on(node, Move.REPEATED) or record(node).fills):
-            self._put(node, Label("same"))
-        elif found and all(label.state == "same" for label in found):
+        if not found:
+            self._made(node)
+        elif all(label.state == "same" for label in found):
             self._same(node)
-        elif not found:
-            if any(self._carries(output) for output in node.outputs):
-                raise _Misfit(f"{_place(node)} makes values along it without a weight")
-        elif is_linear(node):
+        else:
+            self._step(node, labels)
+
+    def _made(self, node: ir.Node) -> None:
+        """What reads nothing of the stream: one value for every channel, or nothing along it."""
+        if passes_on(node, Move.REPEATED) or record(node).fills:
+            self._put(node, Label("same"))
+        elif any(self._carries(output) for output in node.outputs):
+            raise Obstacle(Reason.at(Why.MADE, node))
+
+    def _step(self, node: ir.Node, labels: list[Label | None]) -> None:
+        """A node that reads values of the stream."""
+        if is_linear(node):
             self._linear(node, labels)
         elif is_layer_norm(node):
             self._norm(node, labels)
@@ -134,56 +116,56 @@ class ChannelWalk:
         elif computes(node, Calc.PRODUCT, Calc.QUOTIENT):
             self._product(node, labels)
         elif reduction_of(node) is not None:
-            self._reduction(node, found[0])
+            self._reduction(node, next(label for label in labels if label is not None))
         elif passes_on(node, Move.JOINED | Move.CHOSEN) or (record(node).variadic and computes(node, Calc.EXTREME)):
             self._join(node, labels)
+        elif labels[0] is None:
+            raise Obstacle(Reason.at(Why.ADDRESSES, node))
+        elif slot_of(node, 0) is Slot.TABLE:
+            self._look_up(node, labels[0])
         else:
-            self._element(node, labels)
+            self._element(node, labels[0])
 
-    def _element(self, node: ir.Node, labels: list[Label | None]) -> None:
+    def _look_up(self, node: ir.Node, label: Label) -> None:
+        """Rows of a table, or positions of a value."""
+        if self._carries(node.outputs[0]):
+            self._put(node, Label(self._base) if label.state == "weight" else label)
+        elif not all(measures(usage.node) for usage in node.outputs[0].uses()):
+            raise Obstacle(Reason.at(Why.PICKS_CHANNELS, node))
+
+    def _element(self, node: ir.Node, label: Label) -> None:
         """Ops on one value: changes of form, and functions of every element."""
-        label = labels[0]
-        if label is None:
-            raise _Misfit(f"{_place(node)} addresses by its values")
         state = label.state
-        if slot_of(node, 0) is Slot.TABLE:
-            if state == "weight":
-                label = Label(self._base)
-            if not self._carries(node.outputs[0]):
-                if all(measures(usage.node) for usage in node.outputs[0].uses()):
-                    return  # it is only measured
-                raise _Misfit(f"{_place(node)} picks channels of it")
-            self._put(node, label)
-        elif passes_on(node, FORM) or computes(node, Calc.NEGATION):
+        if passes_on(node, FORM) or computes(node, Calc.NEGATION):
             if state not in ("average", "spread") and not all(self._carries(output) for output in node.outputs):
-                raise _Misfit(f"{_place(node)} takes it apart")
+                raise Obstacle(Reason.at(Why.TAKEN_APART, node))
             self._put(node, label)
         elif state == "spread" and computes(node, Calc.ROOT, Calc.RECIPROCAL, Calc.POWER):
             self._put(node, label)
-        elif computes(node, Calc.POWER) and state in ("zero", "mean") and _number(node.inputs[1]) == 2.0:
+        elif computes(node, Calc.POWER) and state in ("zero", "mean") and number(node.inputs[1]) == 2.0:
             self._put(node, Label("squares" if state == "zero" else "any"))
         elif (known := function_of(node)) is not None and known.zero and state in ("zero", "mean"):
             if state == "mean":
-                self._near(f"{_place(node)} works on the stream element by element")
+                self._near(Reason.at(Why.ELEMENTWISE, node))
             self._put(node, Label(state))
         elif (known is not None or computes(node, Calc.POWER)) and state in ("zero", "mean", "any"):
             self._put(node, Label("any"))
         else:
-            raise _Misfit(f"{_place(node)} works on the stream in a way that is not understood")
+            raise Obstacle(Reason.at(Why.UNKNOWN_WORK, node))
 
     def _same(self, node: ir.Node) -> None:
         """Ops on what every channel holds alike: none of them tells channels apart but a count of them."""
         if (known := reduction_of(node)) is not None and known.counts and self._gone(node):
-            raise _Misfit(f"{_place(node)} counts channels")
+            raise Obstacle(Reason.at(Why.COUNTS_CHANNELS, node))
         if is_linear(node):
-            raise _Misfit(f"{_place(node)} reads what is no stream")
+            raise Obstacle(Reason.at(Why.READS_OTHER, node))
         self._put(node, Label("same"))
 
     def _join(self, node: ir.Node, labels: list[Label | None]) -> None:
         """Pieces along another axis, or a choice between them."""
         pieces = [labels[slot] for slot in data_slots(node)]
         if any(label is None for label in pieces) or (passes_on(node, Move.CHOSEN) and labels[0] is not None):
-            raise _Misfit(f"{_place(node)} joins the stream with something that is no part of it")
+            raise Obstacle(Reason.at(Why.JOINS_OTHER, node))
         found = [label for label in pieces if label is not None]
         states = {label.state for label in found}
         if states == {"weight"} or (states <= {"weight", self._base} and not self._normed(found)):
@@ -191,7 +173,7 @@ class ChannelWalk:
         elif states <= {"zero", "mean", "weight"}:
             self._put(node, self._streams(node, found))
         else:
-            raise _Misfit(f"{_place(node)} joins values of different kinds")
+            raise Obstacle(Reason.at(Why.JOINS_KINDS, node))
 
     def _normed(self, labels: list[Label]) -> bool:
         return any(label.norm >= 0 for label in labels)
@@ -203,7 +185,7 @@ class ChannelWalk:
         for label in labels:
             if label.norm >= 0:
                 self.norms[label.norm].streams = True
-        self._near(f"what a norm gives is part of the stream ({_place(node)})")
+        self._near(Reason.at(Why.NORM_STANDS, node))
         return Label("mean")
 
     def _sum(self, node: ir.Node, labels: list[Label | None]) -> None:
@@ -225,7 +207,7 @@ class ChannelWalk:
             else:
                 self._put(node, self._streams(node, found))
         else:
-            raise _Misfit(f"{_place(node)} adds up values of different kinds")
+            raise Obstacle(Reason.at(Why.ADDS_KINDS, node))
 
     def _is_bias(self, found: list[Label]) -> bool:
         """Whether a sum adds a norm's bias to what it scaled, the first that is added."""
@@ -244,7 +226,7 @@ class ChannelWalk:
         elif label.state in ("mean", "any"):
             self._put(node, Label(label.state))
         else:
-            raise _Misfit(f"{_place(node)} adds the same to every channel")
+            raise Obstacle(Reason.at(Why.ADDS_ALIKE, node))
 
     def _product(self, node: ir.Node, labels: list[Label | None]) -> None:
         found = [label for label in labels if label is not None and label.state != "same"]
@@ -267,10 +249,10 @@ class ChannelWalk:
         elif "zero" in states and set(states) <= {"weight", "zero", "mean", "any"} and computes(node, Calc.PRODUCT):
             self._put(node, Label("zero"))
         elif states == ["mean", "weight"]:
-            self._near(f"{_place(node)} scales the stream element by element")
+            self._near(Reason.at(Why.SCALES_ELEMENTS, node))
             self._put(node, Label("mean"))
         else:
-            raise _Misfit(f"{_place(node)} multiplies values of the stream")
+            raise Obstacle(Reason.at(Why.MULTIPLIES, node))
 
     def _scale_of_norm(self, node: ir.Node, found: list[Label]) -> Label:
         """0 times a weight is 0; right behind a norm that has none yet it is the norm's scale."""
@@ -283,9 +265,9 @@ class ChannelWalk:
 
     def _scaled_by_number(self, node: ir.Node, labels: list[Label | None], label: Label) -> None:
         if computes(node, Calc.QUOTIENT) and labels[0] is not label and label.state not in ("spread", "any"):
-            raise _Misfit(f"{_place(node)} divides by the stream")
+            raise Obstacle(Reason.at(Why.DIVIDES, node))
         if label.state in ("squares", "average", "scaled"):
-            raise _Misfit(f"{_place(node)} is a norm of an unknown kind")
+            raise Obstacle(Reason.at(Why.UNKNOWN_NORM, node))
         self._put(node, label)
 
     def _reduction(self, node: ir.Node, label: Label) -> None:
@@ -293,10 +275,10 @@ class ChannelWalk:
         if not gone:
             kept = reduces(node, "mean", "sum") or (label.state == "zero" and reduces(node, "extreme"))
             if label.state not in ("zero", "mean") or not kept:
-                raise _Misfit(f"{_place(node)} works on the stream in a way that is not understood")
+                raise Obstacle(Reason.at(Why.UNKNOWN_WORK, node))
             self._put(node, label)  # over positions
         elif gone == "others":
-            raise _Misfit(f"{_place(node)} reduces more than channels")
+            raise Obstacle(Reason.at(Why.REDUCES_MORE, node))
         elif label.state == "mean" and reduces(node, "mean"):
             self._put(node, Label("average"))
         elif label.state == "squares" and reduces(node, "mean"):
@@ -305,18 +287,9 @@ class ChannelWalk:
             return  # zeros add nothing
         elif label.state == "zero" and reduces(node, "mean"):
             self.centred = True
-            raise _Misfit(f"{_place(node)} takes the mean over channels")
+            raise Obstacle(Reason.at(Why.MEAN_OF_CHANNELS, node))
         else:
-            raise _Misfit(f"{_place(node)} is a norm of an unknown kind")
-
-    def _gone(self, node: ir.Node) -> Literal["", "hidden", "others"]:
-        """Which axes a reduction takes away: not hidden, hidden alone, or hidden and others."""
-        find = self._context.table.find
-        after = {find(dim) for dim in self._context.of(node.outputs[0]) if dim is not None}
-        gone = [find(dim) for dim in self._context.of(node.inputs[0]) if dim is not None and find(dim) not in after]
-        if self._hidden not in gone:
-            return ""
-        return "hidden" if len(gone) == 1 else "others"
+            raise Obstacle(Reason.at(Why.UNKNOWN_NORM, node))
 
     def _norm(self, node: ir.Node, labels: list[Label | None]) -> None:
         value = node.inputs[0]
@@ -324,22 +297,22 @@ class ChannelWalk:
         last = dims[-1] if dims else None
         axis = node.attributes.get_int("axis", -1) % max(len(dims), 1)
         if labels[0] is None or last is None or self._context.table.find(last) != self._hidden or axis != len(dims) - 1:
-            raise _Misfit(f"{_place(node)} normalises over more than channels")
+            raise Obstacle(Reason.at(Why.NORM_OF_MORE, node))
         centred = (known := norm_of(node)) is not None and known.centred
         self.centred = self.centred or centred
         if centred != (self.law == "means"):
-            raise _Misfit(f"{_place(node)} is a norm of another kind than the others")
+            raise Obstacle(Reason.at(Why.OTHER_NORM, node))
         state = labels[0].state
         if self.law == "means" and state == "zero":
             self._streams(node, [labels[0]])
         elif state != self._base:
-            raise _Misfit(f"{_place(node)} normalises what is not understood")
+            raise Obstacle(Reason.at(Why.NORM_OF_UNKNOWN, node))
         scale = self._scale(node, labels[1].names if len(labels) > 1 and labels[1] is not None else ())
-        number = self._new_norm(scale)
+        index = self._new_norm(scale)
         if len(labels) > 2 and labels[2] is not None:
-            self.norms[number].bias = labels[2].names[0]
+            self.norms[index].bias = labels[2].names[0]
         self.epsilons.append(Epsilon(node, "epsilon"))
-        self._labels[id(node.outputs[0])] = Label("zero", norm=number)
+        self._labels[id(node.outputs[0])] = Label("zero", norm=index)
 
     def _new_norm(self, scale: tuple[str, ...]) -> int:
         self.norms.append(WalkedNorm(scale))
@@ -347,7 +320,7 @@ class ChannelWalk:
 
     def _scale(self, node: ir.Node, names: tuple[str, ...]) -> tuple[str, ...]:
         if len(names) != 1 or names[0] in self._formulas:
-            raise _Misfit(f"{_place(node)} is a norm without a scale of its own")
+            raise Obstacle(Reason.at(Why.NORM_WITHOUT_SCALE, node))
         return names
 
     def _linear(self, node: ir.Node, labels: list[Label | None]) -> None:
@@ -356,14 +329,14 @@ class ChannelWalk:
         reads = inner is not None and self._context.table.find(inner) == self._hidden
         moving = [label for label in labels[:2] if label is not None and label.state != "weight"]
         if any(label.state not in ("zero", "mean") for label in moving):
-            raise _Misfit(f"{_place(node)} reads what is no stream")
+            raise Obstacle(Reason.at(Why.READS_OTHER, node))
         if reads and self.law == "means":
             self._read_means(node, labels, moving)
         if not any(self._carries(output) for output in node.outputs):
             return
         if moving and not reads:  # weights of attention times the stream, or a filter of its own for every channel
             if any(label is not None and label.state == "weight" for label in labels[:2]) and moving[0].state == "mean":
-                raise _Misfit(f"{_place(node)} filters every channel by itself")
+                raise Obstacle(Reason.at(Why.FILTERS, node))
             self._put(node, Label(moving[0].state))
             return
         self._put(node, Label(self._base))
@@ -373,7 +346,7 @@ class ChannelWalk:
         weights = [label for label in labels[:2] if label is not None and label.state == "weight"]
         tied = any(name in self._written for label in weights for name in label.names)
         if any(label.state == "mean" for label in moving) and (len(moving) > 1 or tied):
-            self._near(f"{_place(node)} multiplies the stream with what is written into it")
+            self._near(Reason.at(Why.MULTIPLIES_TIED, node))
 
     @property
     def _written(self) -> set[str]:
@@ -387,14 +360,3 @@ class ChannelWalk:
 
 def _writes(node: ir.Node, slot: int) -> bool:
     return is_sum(node) or slot_of(node, slot) is Slot.TABLE
-
-
-def _number(value: ir.Value | None) -> float | None:
-    tensor = value.const_value if value is not None else None
-    if tensor is None or tensor.size != 1 or tensor.dtype not in FLOATS:
-        return None
-    return float(tensor.numpy().reshape(-1)[0])
-
-
-def _place(node: ir.Node) -> str:
-    return f"{node.op_type} (node '{node.name}')"

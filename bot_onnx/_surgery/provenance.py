@@ -20,6 +20,7 @@ from bot_onnx._canonical.normalise import scheme_of
 from bot_onnx._resample.axes import changes
 from bot_onnx._stack.groups import regrouped
 from bot_onnx._stack.types import Axis, Law
+from bot_onnx._structure import Role
 from bot_onnx._surgery.emit import PROVENANCE
 from bot_onnx._surgery.laws import Laws
 from bot_onnx._surgery.proven import Promise
@@ -171,7 +172,7 @@ def _leaf(analysis: Analysis, dim: Dim, sizes: Mapping[str, int]) -> Axis:
 
 def _role(analysis: Analysis, dim: Dim) -> str:
     known = analysis.structure.dims.get(analysis.ids.get(dim, ""))
-    return "free" if known is None else known.role
+    return Role.FREE if known is None else known.role
 
 
 def _composite(kind: Any, parts: tuple[Axis, ...], role: str, identity: str) -> Axis:

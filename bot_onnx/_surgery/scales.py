@@ -115,7 +115,8 @@ def check_branches(analysis: Analysis, layers: Mapping[str, int], given: Mapping
             raise SpecError(
                 f"key 'layers': {what.format(first.value, first.node.op_type, _place(first.node))}, no round number: "
                 f'it may follow the number of layers. Say how in the spec, if this is right: "constants": '
-                f"{json.dumps(_shortened(analysis, odd))}; or give the number itself to keep it"
+                f"{json.dumps(_shortened(analysis, odd))}; or give the number itself to keep it",
+                node=_place(first.node),
             )
         for scalar in (scalar for scalar in _branch_factors(chain.layers[0]) if scalar.node not in chosen):
             notes.append(
@@ -174,7 +175,10 @@ def _question(analysis: Analysis, sizes: Mapping[str, int], asked: list[Scale]) 
     return DimError(
         f"head_dim goes from {old} to {new}, and the factor {first.scalar.value:g} of attention scores in "
         f"{node.op_type} (node {_place(node)!r}){more} is no known formula of it; say how it follows in the spec, if "
-        f'this is right: "constants": {shown}; or give the number itself ({number:.9g}) to keep it, or keep head_dim'
+        f'this is right: "constants": {shown}; or give the number itself ({number:.9g}) to keep it, or keep head_dim',
+        node=_place(node),
+        dim=_dim_name(analysis, first),
+        alternatives=[entries[_place(node)]],
     )
 
 
@@ -197,7 +201,9 @@ def _nodes(analysis: Analysis, name: str) -> list[ir.Node]:
     if "*" in name:
         found = [node for node in found if _slots(node)]
     if not found:
-        raise SpecError(f"constants: the graph has no node {name!r}; use a name that an error or a viewer shows")
+        raise SpecError(
+            f"constants: the graph has no node {name!r}; use a name that an error or a viewer shows", node=name
+        )
     return found
 
 
@@ -219,13 +225,17 @@ def _given(
 ) -> ConstantPatch:
     slots = _slots(node)
     if len(slots) != 1:
-        raise SpecError(f"constants: {node.op_type} (node {_place(node)!r}) has {len(slots)} scalar inputs, not one")
+        raise SpecError(
+            f"constants: {node.op_type} (node {_place(node)!r}) has {len(slots)} scalar inputs, not one",
+            node=_place(node),
+        )
     if isinstance(formula, str):
         present, explained = _value(node, slots[0]), evaluate(formula, size_names(analysis.structure))
         if not isclose(present, explained, rel_tol=_ROUNDING):
             raise SpecError(
                 f"constants: {formula!r} gives {explained:.6g} at the source's sizes, but the factor of {node.op_type} "
-                f"(node {_place(node)!r}) is {present:.6g}; correct the formula, or give a number to set it"
+                f"(node {_place(node)!r}) is {present:.6g}; correct the formula, or give a number to set it",
+                node=_place(node),
             )
     number = evaluate(formula, size_names(analysis.structure, sizes, layers))
     return _write(analysis, node, slots[0], number, f"{formula} (given)")

@@ -8,7 +8,7 @@ from math import prod
 
 from bot_onnx._stack.groups import regrouped
 from bot_onnx._stack.types import Axis, StackTask
-from bot_onnx._structure import Dim, Stack, Structure
+from bot_onnx._structure import Dim, Role, Stack, Structure
 from bot_onnx._surgery.laws import Laws
 from bot_onnx._surgery.stacked import inner_picks
 from bot_onnx._target import Picks
@@ -96,7 +96,7 @@ def _axis(structure: Structure, identity: str, sizes: Mapping[str, int]) -> Axis
         parts = tuple(
             factor
             for part in parts
-            for factor in (part.parts if part.kind == "product" and part.role == "free" else (part,))
+            for factor in (part.parts if part.kind == "product" and part.role == Role.FREE else (part,))
         )
     return regrouped(Axis(dim.kind, dim.size, sizes[identity], dim.role, parts, dim=identity))
 
@@ -108,11 +108,11 @@ def _top_axis(structure: Structure, stack: Stack, identity: str, sizes: Mapping[
     if head_dim is None:
         return axis
     if axis.kind == "product":
-        counts = [index for index, part in enumerate(axis.parts[:-1]) if part.role == "count"]
+        counts = [index for index, part in enumerate(axis.parts[:-1]) if part.role == Role.COUNT]
         if counts and counts[0] > 0:  # heads x 3 x head_dim: queries, keys and values of one head in a row
             return _scored_within(axis, counts[0], stack.score_parts, head_dim)
         axis = _unrolled(axis) if counts else axis
-    if axis.kind != "concat" or axis.role == "head_dim":
+    if axis.kind != "concat" or axis.role == Role.HEAD_DIM:
         return replace(axis, score=True, head_dim=head_dim)
     return _scored(axis, stack.score_parts, head_dim)
 
@@ -146,7 +146,7 @@ def _head_dim(structure: Structure, identity: str, sizes: Mapping[str, int]) -> 
     """(source, target) of the head_dim that lies below a dim."""
     inside = _leaves(structure, identity)
     for dim in structure.dims.values():
-        if dim.role == "head_dim" and _leaves(structure, dim.id) <= inside:
+        if dim.role == Role.HEAD_DIM and _leaves(structure, dim.id) <= inside:
             return dim.size, sizes[dim.id]
     return None
 

@@ -6,6 +6,7 @@ import json
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from bot_onnx import _html
 from bot_onnx._stack.types import StackTask
 from bot_onnx._surgery.proven import UNKNOWN, UNTRIED, Promise, Proof
 
@@ -72,7 +73,7 @@ class StackPlan:
     offsets: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Plan:
     """A whole resize, before any weight is read.
 
@@ -110,3 +111,30 @@ class Plan:
         plain = asdict(self)
         del plain["proof"]["seconds"]
         return json.dumps(plain, indent=indent)
+
+    def __repr__(self) -> str:
+        """What becomes of what, in a line."""
+        layers = (f"{layer.chain} {layer.source} -> {layer.target}" for layer in self._layers())
+        dims = (f"{dim.name} {dim.source} -> {dim.target}" for dim in self._dims())
+        before, after = self.parameters
+        changes = ", ".join((*layers, *dims)) or "nothing changes"
+        return f"<Plan for {self.source} by {self.method}: {changes}; {before:,} -> {after:,} parameters>"
+
+    def _repr_html_(self) -> str:
+        kept = {True: "kept", False: "not kept, as planned", None: "nothing is promised"}[self.promise.kept]
+        facts = {"source": self.source, "method": self.method, "align": self.align, "seed": self.seed,
+                 "proof": self.proof.status, "function": f"{kept} {self.promise.why}".strip()}  # fmt: skip
+        rows = [(f"layers: {layer.chain}", layer.source, layer.target) for layer in self._layers()]
+        rows += [(dim.name, dim.source, dim.target) for dim in self._dims()]
+        rows += [("parameters", *self.parameters), ("bytes", *self.size_bytes)]
+        return _html.block(
+            _html.facts("Plan", facts),
+            _html.table("Changes", ("what", "before", "after"), rows),
+            *(_html.facts("", {"note": note}) for note in self.notes),
+        )
+
+    def _layers(self) -> list[LayerChange]:
+        return [layer for layer in self.layers if layer.source != layer.target]
+
+    def _dims(self) -> list[DimChange]:
+        return [dim for dim in self.dims if dim.source != dim.target]

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._ops import Axes, is_layer_norm, record
+from bot_onnx._reasons import Reason, Why
 from bot_onnx._surgery.channel_labels import Epsilon, WideningLaw
 from bot_onnx._surgery.new_channels import ChannelWalk
 
@@ -27,7 +28,7 @@ class Widening:
         scales: parameters that scale the results of its norms. biases: added to them.
         kept: those of the biases whose result is a stream itself, so that its new channels hold their mean.
         epsilons: of its norms.
-        reason: why there is no law, or why the law is kept nearly; empty where the function stays.
+        reason: why there is no law, or why the law is kept nearly; None where the function stays.
         shown: outputs of the graph whose new channels hold 0 although the law is ``means``: they stand behind a norm.
     """
 
@@ -36,13 +37,13 @@ class Widening:
     biases: frozenset[str] = frozenset()
     kept: frozenset[str] = frozenset()
     epsilons: tuple[Epsilon, ...] = ()
-    reason: str = ""
+    reason: Reason | None = None
     shown: frozenset[str] = frozenset()
 
     @property
     def exact(self) -> bool:
         """Whether the function stays at any size."""
-        return not self.reason
+        return self.reason is None
 
 
 def normalised_dims(analysis: Analysis) -> frozenset[str]:
@@ -67,7 +68,7 @@ def find_widening(analysis: Analysis, identity: str) -> Widening:
     dim = analysis.structure.dims[identity]
     root = next(dim for dim, known in analysis.ids.items() if known == identity)
     if dim.kind != "leaf":
-        return Widening(None, reason="it is put together from other dims")
+        return Widening(None, reason=Reason(Why.COMPOSED))
     hidden = analysis.context.table.find(root)
     walk = ChannelWalk(analysis, hidden, "zeros")
     reason = walk.run()
@@ -81,7 +82,7 @@ def _widening(walk: ChannelWalk) -> Widening:
     if not walk.norms:
         return Widening(None)
     if not all(norm.scale for norm in walk.norms):
-        return Widening(None, reason="a norm has no scale of its own")
+        return Widening(None, reason=Reason(Why.NO_SCALE))
     kept = {norm.bias for norm in walk.norms if norm.bias is not None and norm.streams}
     return Widening(
         walk.law,
@@ -89,6 +90,6 @@ def _widening(walk: ChannelWalk) -> Widening:
         frozenset(norm.bias for norm in walk.norms if norm.bias is not None),
         frozenset(kept),
         tuple(walk.epsilons),
-        walk.nearly[0] if walk.nearly else "",
+        walk.nearly[0] if walk.nearly else None,
         frozenset(walk.shown),
     )

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from bot_onnx._structure import Dim
-from bot_onnx._target.messages import nearest, place
+from bot_onnx._structure import Dim, Role
+from bot_onnx._target.messages import nearest, nearest_sizes, place
 from bot_onnx._target.problem import Problem
-from bot_onnx.errors import DimError
+from bot_onnx.errors import DimError, said
 
 
 def hold_groups(problem: Problem) -> None:
@@ -24,7 +24,7 @@ def hold_groups(problem: Problem) -> None:
 def hold_head_dim(problem: Problem) -> None:
     """Keep head_dim and v_head_dim, or let one follow the other where the source has them equal."""
     comp = problem.comp
-    keys, values = comp.with_role("head_dim"), comp.with_role("v_head_dim")
+    keys, values = comp.with_role(Role.HEAD_DIM), comp.with_role(Role.V_HEAD_DIM)
     for dim in keys:
         if problem.unknown(dim):
             twins = [
@@ -56,13 +56,15 @@ def derive_heads(problem: Problem) -> None:
         DimError: no whole number of heads, or none that holds whole groups; the message says which hidden sizes would
             do.
     """
-    for dim in problem.comp.with_role("heads"):
+    for dim in problem.comp.with_role(Role.HEADS):
         hidden = problem.hidden_of(dim)
         if hidden is None or not (hidden.id in problem.asked or problem.sizes.changed(hidden.id)):
             continue
         if not problem.unknown(dim):
             if problem.sizes.changed(hidden.id) and not problem.sizes.changed(dim.id) and dim.frozen is not None:
-                problem.note(f"{dim.name} stays at {dim.size} (frozen: {dim.frozen}) while {hidden.name} changes.")
+                problem.note(
+                    f"{dim.name} stays at {dim.size} (frozen: {said(dim.frozen)}) while {hidden.name} changes."
+                )
             continue
         old, new = _head_dims(problem, dim)
         numerator = dim.size * problem.new(hidden) * old
@@ -75,7 +77,9 @@ def derive_heads(problem: Problem) -> None:
             raise DimError(
                 f"{hidden.name} {problem.new(hidden)} with head_dim {new} gives dim {place(dim)} "
                 f"{numerator / denominator:g} heads, which must be a whole number{whole}. Values of '{hidden.role}' "
-                f"that would do: {nearest(problem.new(hidden), step)}; or give 'heads' or 'head_dim'."
+                f"that would do: {nearest(problem.new(hidden), step)}; or give 'heads' or 'head_dim'.",
+                dim=hidden.name,
+                alternatives=nearest_sizes(problem.new(hidden), step),
             )
         size = numerator // denominator
         problem.sizes.assign(dim.id, size, f"derived from {hidden.name} {problem.new(hidden)} and head_dim {new}")
@@ -97,15 +101,15 @@ def _head_dims(problem: Problem, heads: Dim) -> tuple[int, int]:
     for product in comp.products():
         if mine & set(product.parts):
             for part in product.parts:
-                if comp.dims[part].role == "head_dim":
+                if comp.dims[part].role == Role.HEAD_DIM:
                     return comp.dims[part].size, problem.new(comp.dims[part])
-    first = next(iter(comp.with_role("head_dim")), None)
+    first = next(iter(comp.with_role(Role.HEAD_DIM)), None)
     return (first.size, problem.new(first)) if first else (1, 1)
 
 
 def hold_heads(problem: Problem) -> None:
     """Keep the number of query heads that nothing decides."""
-    for dim in problem.comp.with_role("heads"):
+    for dim in problem.comp.with_role(Role.HEADS):
         if problem.unknown(dim) and not _decided_by_parts(problem, dim):
             problem.sizes.keep(dim.id, "heads stay")
 
@@ -121,7 +125,7 @@ def derive_kv_heads(problem: Problem) -> None:
         DimError: the ratio gives no whole number, or the query heads asked for are no multiple of the kv heads.
     """
     paired = {kv.id for kv, _ in problem.comp.groups()}
-    for dim in problem.comp.with_role("kv_heads"):
+    for dim in problem.comp.with_role(Role.KV_HEADS):
         heads = _query_heads(problem, dim)
         if heads is None or dim.id in paired:
             continue
@@ -135,7 +139,9 @@ def derive_kv_heads(problem: Problem) -> None:
                 raise DimError(
                     f"{heads.name} {new} would give dim {place(dim)} {dim.size * new / heads.size:g} heads, for kv "
                     f"heads keep their ratio. Values of 'heads' that would do: {nearest(new, step)};"
-                    " or give 'kv_heads'."
+                    " or give 'kv_heads'.",
+                    dim=heads.name,
+                    alternatives=nearest_sizes(new, step),
                 )
             size = dim.size * new // heads.size
             problem.sizes.assign(dim.id, size, f"keeps its ratio to {heads.name} {new}")
@@ -145,13 +151,15 @@ def derive_kv_heads(problem: Problem) -> None:
         if new % kv and heads.size % dim.size == 0:
             raise DimError(
                 f"{heads.name} {new} is no multiple of dim {place(dim)} -> {kv}; query heads share whole kv heads: "
-                f"would do: heads {nearest(new, kv)}, or another 'kv_heads'."
+                f"would do: heads {nearest(new, kv)}, or another 'kv_heads'.",
+                dim=heads.name,
+                alternatives=nearest_sizes(new, kv),
             )
 
 
 def _query_heads(problem: Problem, kv: Dim) -> Dim | None:
     """Return the query heads on the same residual stream as these kv heads, else the first."""
-    heads = problem.comp.with_role("heads")
+    heads = problem.comp.with_role(Role.HEADS)
     hidden = problem.hidden_of(kv)
     same = [dim for dim in heads if problem.hidden_of(dim) is hidden]
     return next(iter(same or heads), None)

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 import math
 
-from bot_onnx._structure import Dim
-from bot_onnx._target.messages import listing, nearest, place
+from bot_onnx._structure import Dim, Role
+from bot_onnx._target.messages import listing, nearest, nearest_sizes, place
 from bot_onnx._target.problem import Problem, round_channels
 from bot_onnx.errors import DimError, SpecError
 
 #: Which part of a product takes up a new size, the others being kept: a number of equal parts, else the largest one.
-_CARRIERS = ("heads", "kv_heads", "conv_groups")
+_CARRIERS = (Role.HEADS, Role.KV_HEADS, Role.CONV_GROUPS)
 #: Roles that count things: no channels, so ``round_to`` is not for them.
-_COUNTED = (*_CARRIERS, "group")
+_COUNTED = (*_CARRIERS, Role.GROUP)
 #: Parts that are kept in any case.
 _KEPT = (
-    *("head_dim", "v_head_dim", "half_head_dim", "group", "state", "tokens"),
-    *("vocab", "positions", "io", "spatial", "count", "out"),
+    *(Role.HEAD_DIM, Role.V_HEAD_DIM, Role.HALF_HEAD_DIM, Role.GROUP, Role.STATE, Role.TOKENS),
+    *(Role.VOCAB, Role.POSITIONS, Role.IO, Role.SPATIAL, Role.COUNT, Role.OUT),
 )
 #: Roles that ``width`` scales.
-SCALED_ROLES = ("hidden", "heads", "kv_heads", "conv_groups", "intermediate", "free")
+SCALED_ROLES = (Role.HIDDEN, Role.HEADS, Role.KV_HEADS, Role.CONV_GROUPS, Role.INTERMEDIATE, Role.FREE)
 
 
 def hold_extents(problem: Problem) -> None:
     """Keep vocabulary and positions, with what they are made of."""
-    for dim in problem.comp.with_role("vocab", "positions"):
+    for dim in problem.comp.with_role(Role.VOCAB, Role.POSITIONS):
         if problem.unknown(dim):
             problem.keep_whole(dim, f"{dim.role} stays")
 
@@ -65,7 +65,9 @@ def _split_concat(problem: Problem, dim: Dim, unknown: list[str]) -> None:
         raise DimError(
             f"dim {place(dim)} cannot become {problem.new(dim)}: its parts "
             f"{', '.join(f'{dims[part].name} {dims[part].size}' for part in unknown)} keep their ratio. Sizes that "
-            f"would do: {nearest(problem.new(dim), step, offset)}; or give the parts under 'dims'."
+            f"would do: {nearest(problem.new(dim), step, offset)}; or give the parts under 'dims'.",
+            dim=dim.name,
+            alternatives=nearest_sizes(problem.new(dim), step, offset),
         )
     for part in unknown:
         if problem.sizes.get(part) is None:
@@ -85,7 +87,7 @@ def _carrier(parts: list[Dim], factor: float) -> Dim:
     """Return the part of a product that takes up a change of size by ``factor``; the first of equals."""
 
     def rank(dim: Dim) -> tuple[int, int]:
-        counted = dim.role in _CARRIERS and (dim.role != "conv_groups" or _is_whole(dim.size * factor))
+        counted = dim.role in _CARRIERS and (dim.role != Role.CONV_GROUPS or _is_whole(dim.size * factor))
         order = _CARRIERS.index(dim.role) if counted else len(_CARRIERS)
         return (len(_CARRIERS) + 1 if dim.role in _KEPT else order, -dim.size)
 
@@ -120,7 +122,7 @@ def _factor(problem: Problem, dim: Dim) -> float:
 
 def _scalable(problem: Problem, ident: str) -> bool:
     dim = problem.comp.dims[ident]
-    return dim.role in SCALED_ROLES and dim.frozen is None and not (dim.role == "kv_heads" and dim.size == 1)
+    return dim.role in SCALED_ROLES and dim.frozen is None and not (dim.role == Role.KV_HEADS and dim.size == 1)
 
 
 def apply_width(problem: Problem) -> None:
@@ -149,7 +151,7 @@ def apply_width(problem: Problem) -> None:
     scaled = []
     for dim in candidates:
         hidden = problem.hidden_of(dim)
-        led = dim.role in ("intermediate", "conv_groups") and hidden is not None and hidden.id in problem.asked
+        led = dim.role in (Role.INTERMEDIATE, Role.CONV_GROUPS) and hidden is not None and hidden.id in problem.asked
         if not problem.unknown(dim) or dim.id in skipped or led:
             continue
         counted = dim.role in _COUNTED
@@ -165,7 +167,7 @@ def apply_width(problem: Problem) -> None:
 def _whole_channels(problem: Problem, dim: Dim) -> int | None:
     """What a number of groups must be a multiple of for its channels to be one of ``round_to``; None for heads."""
     multiple = problem.spec.round_to
-    if multiple is None or dim.role != "conv_groups":
+    if multiple is None or dim.role != Role.CONV_GROUPS:
         return None
     per_group = [product.size // dim.size for product in problem.comp.products() if dim.id in product.parts]
     return math.lcm(*(multiple // math.gcd(multiple, channels) for channels in per_group))
@@ -174,11 +176,11 @@ def _whole_channels(problem: Problem, dim: Dim) -> int | None:
 def derive_intermediate(problem: Problem) -> None:
     """Let undecided intermediate sizes keep their ratio to hidden, rounded to ``round_to`` (else to a whole size)."""
     skipped = _bystanders(problem)
-    for dim in problem.comp.with_role("intermediate", "conv_groups"):
+    for dim in problem.comp.with_role(Role.INTERMEDIATE, Role.CONV_GROUPS):
         hidden = problem.hidden_of(dim)
         if dim.id in skipped or hidden is None or not problem.sizes.changed(hidden.id):
             continue
-        if problem.unknown(dim) and (dim.role == "intermediate" or dim.id in problem.in_layers):
+        if problem.unknown(dim) and (dim.role == Role.INTERMEDIATE or dim.id in problem.in_layers):
             size, ratio = _keep_ratio(problem, dim, hidden), dim.size / hidden.size
             problem.note(f"{dim.name}: {dim.size} -> {size}, keeps its ratio {ratio:g} to {hidden.name}.")
     split_composites(problem)
@@ -191,7 +193,7 @@ def follow_hidden(problem: Problem) -> None:
     beside the stream itself: the analysis tells it from classes, which never follow).
     """
     skipped = _bystanders(problem)
-    for dim in problem.comp.with_role("free"):
+    for dim in problem.comp.with_role(Role.FREE):
         hidden = problem.hidden_of(dim)
         if dim.parts or hidden is None or dim.id in skipped or dim.size != hidden.size:
             continue
@@ -236,7 +238,7 @@ def derive_free(problem: Problem) -> None:
     skipped = _bystanders(problem)
     staying: list[str] = []
     scaled: list[str] = []
-    for dim in problem.comp.with_role("free"):
+    for dim in problem.comp.with_role(Role.FREE):
         hidden = problem.hidden_of(dim)
         if dim.parts or hidden is None or not problem.unknown(dim) or not problem.sizes.changed(hidden.id):
             continue
@@ -268,7 +270,7 @@ def hold_rest(problem: Problem) -> None:
 def tell_outputs(problem: Problem) -> None:
     """Note which outputs change with a channel of the network that they show, where no key names that channel."""
     told = []
-    for dim in problem.comp.with_role("hidden", "free", "intermediate", "conv_groups"):
+    for dim in problem.comp.with_role(Role.HIDDEN, Role.FREE, Role.INTERMEDIATE, Role.CONV_GROUPS):
         if dim.outputs and not dim.parts and dim.id not in problem.asked and problem.sizes.changed(dim.id):
             told.append(f"{listing(dim.outputs, 4)} ({dim.name} {dim.size} -> {problem.new(dim)})")
     if told:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from bot_onnx._structure import Dim
 from bot_onnx._target.composition import Composition, combine
-from bot_onnx._target.messages import listing, nearest, place
+from bot_onnx._target.messages import listing, nearest, nearest_sizes, place
 from bot_onnx.errors import DimError
 
 
@@ -118,9 +118,12 @@ class SizeStore:
         root = rest if times == 1 else round(rest ** (1 / times))
         if root**times != rest:
             below = max(math.floor(rest ** (1 / times)), 1)
-            choices = " or ".join(str(step * n**times) for n in (below, below + 1))
+            choices = [step * n**times for n in (below, below + 1)]
             raise DimError(
-                f"dim {place(dim)} cannot become {target}: it is {step} x a {times}-th power; would do: {choices}."
+                f"dim {place(dim)} cannot become {target}: it is {step} x a {times}-th power; would do: "
+                f"{' or '.join(map(str, choices))}.",
+                dim=dim.name,
+                alternatives=choices,
             )
         return root
 
@@ -137,7 +140,9 @@ class SizeStore:
         causes = listing(self._causes((dim.id, *parts)), 6)
         return DimError(
             f"dim {place(dim)} cannot become {target.size}: it is {made}, so it must be {rule} "
-            f"[{causes}]. Sizes that would do: {nearest(target.size, step, offset)}{other}."
+            f"[{causes}]. Sizes that would do: {nearest(target.size, step, offset)}{other}.",
+            dim=dim.name,
+            alternatives=nearest_sizes(target.size, step, offset),
         )
 
     def _contradiction(self, dim: Dim, known: Fixed, other: Fixed) -> DimError:
@@ -148,5 +153,7 @@ class SizeStore:
         )
         return DimError(
             f"dim {place(dim)} would have to be {known.size} [{listing(known.causes, 6)}] and {other.size} "
-            f"[{listing(other.causes, 6)}] at once: {way}."
+            f"[{listing(other.causes, 6)}] at once: {way}.",
+            dim=dim.name,
+            alternatives=(known.size, other.size),
         )

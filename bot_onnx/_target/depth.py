@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from bot_onnx._structure import Chain, Structure
+from bot_onnx._structure import Chain, Role, Structure
 from bot_onnx._target.keep import KeptLayers
-from bot_onnx._target.messages import suggestion
+from bot_onnx._target.messages import suggested, suggestion
 from bot_onnx._target.schema import TargetSpec
-from bot_onnx.errors import SpecError
+from bot_onnx.errors import SpecError, said
 
-_ATTENTION = ("heads", "kv_heads", "head_dim")
+_ATTENTION = (Role.HEADS, Role.KV_HEADS, Role.HEAD_DIM)
 
 
 def solve_layers(structure: Structure, spec: TargetSpec, notes: list[str]) -> dict[str, int]:
@@ -71,12 +71,14 @@ def _checked(chain: Chain, count: int) -> int:
     if count != chain.count and chain.resizable is not None:
         raise SpecError(
             f"key 'layers': chain '{chain.name}' keeps its {chain.count} layers, {count} cannot be had: "
-            f"{chain.resizable}. Leave this chain out or give {chain.count}."
+            f"{said(chain.resizable)}. Leave this chain out or give {chain.count}.",
+            alternatives=(chain.count,),
         )
     if count != chain.count and chain.leading and count <= chain.leading:
         raise SpecError(
             f"key 'layers': chain '{chain.name}' cannot have {count}: its first layer is unlike the others (it lacks a "
-            f"norm) and stays, and at least one of the others must; give {chain.leading + 1} or more."
+            f"norm) and stays, and at least one of the others must; give {chain.leading + 1} or more.",
+            alternatives=(chain.leading + 1,),
         )
     return count
 
@@ -92,7 +94,8 @@ def _named(chains: tuple[Chain, ...], layers: dict[str, int | KeptLayers]) -> di
         if name not in by_name:
             raise SpecError(
                 f"key 'layers.{name}': no chain has this name{suggestion(name, by_name) or '.'} "
-                f"The graph has: {_overview(chains)}"
+                f"The graph has: {_overview(chains)}",
+                alternatives=suggested(name, by_name) or by_name,
             )
     return {name: _checked(by_name[name], number_of(count)) for name, count in layers.items()}
 
@@ -130,7 +133,8 @@ def _single(structure: Structure, count: int, notes: list[str]) -> dict[str, int
             )
     for chain in chains:
         if chain.name not in names:
-            reason = chain.resizable or f"'layers' sizes the chains that hold attention: {', '.join(sorted(names))}"
+            sized = f"'layers' sizes the chains that hold attention: {', '.join(sorted(names))}"
+            reason = sized if chain.resizable is None else said(chain.resizable)
             notes.append(f"chain {chain.name} stays at {chain.count} layers: {reason}.")
     return {chain.name: _checked(chain, count) for chain in chosen}
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from bot_onnx._structure import Chain, Structure
 from bot_onnx._target.keep import KeptLayers
 from bot_onnx._target.schema import TargetSpec
-from bot_onnx.errors import SpecError
+from bot_onnx.errors import SpecError, said
 
 Picks = Mapping[str, tuple[int, ...]]  #: per chain, the source's layer for every layer of the target
 
@@ -68,7 +68,7 @@ def _checked(chain: Chain, places: tuple[int, ...]) -> tuple[int, ...]:
     if places == tuple(range(chain.count)):
         return places
     if chain.resizable is not None:
-        raise SpecError(f"key 'layers': chain '{chain.name}' keeps its {chain.count} layers: {chain.resizable}.")
+        raise SpecError(f"key 'layers': chain '{chain.name}' keeps its {chain.count} layers: {said(chain.resizable)}.")
     first = tuple(range(chain.leading))
     if places[: chain.leading] != first or any(place < chain.leading for place in places[chain.leading :]):
         raise SpecError(

@@ -15,9 +15,14 @@ if TYPE_CHECKING:
 
 def suggestion(word: str, known: Iterable[str]) -> str:
     """Return ``; did you mean 'x'?`` for the known word closest to ``word``, or an empty string."""
+    close = suggested(word, known)
+    return f"; did you mean '{close[0]}'?" if close else ""
+
+
+def suggested(word: str, known: Iterable[str]) -> tuple[str, ...]:
+    """The known word closest to ``word``, where one is close."""
     by_lower = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.5)
-    return f"; did you mean '{by_lower[close[0]]}'?" if close else ""
+    return tuple(by_lower[near] for near in difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.5))
 
 
 def listing(names: Iterable[str], limit: int = 12) -> str:
@@ -39,9 +44,13 @@ def place(dim: Dim) -> str:
 
 def nearest(size: int, step: int, offset: int = 0) -> str:
     """Name the positive sizes of the form ``offset + n * step`` (n >= 1) around ``size``."""
+    return " or ".join(map(str, nearest_sizes(size, step, offset)))
+
+
+def nearest_sizes(size: int, step: int, offset: int = 0) -> tuple[int, ...]:
+    """The positive sizes of the form ``offset + n * step`` (n >= 1) around ``size``."""
     below = max((size - offset) // step, 0)
-    found = [offset + n * step for n in (below, below + 1) if n >= 1]
-    return " or ".join(str(value) for value in found)
+    return tuple(offset + n * step for n in (below, below + 1) if n >= 1)
 
 
 def key_path(location: Sequence[int | str]) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from functools import cached_property
 
-from bot_onnx._structure import Dim, Structure
+from bot_onnx._structure import Dim, Role, Structure
 from bot_onnx._target.composition import Composition
 from bot_onnx._target.constraints import SizeStore
 from bot_onnx._target.schema import TargetSpec
@@ -73,7 +73,7 @@ class Problem:
             if counts.get(ident):
                 best = max(counts[ident].items(), key=lambda item: item[1])[0]
                 return self.comp.dims[best]
-        return next(iter(self.comp.with_role("hidden")), None)
+        return next(iter(self.comp.with_role(Role.HIDDEN)), None)
 
     @cached_property
     def companions(self) -> dict[str, Counter[str]]:
@@ -97,7 +97,7 @@ class Problem:
             if chains_only and stack.chain is None:
                 continue
             axes = [self.comp.within(ident) for ident in stack.axes if ident is not None and ident in dims]
-            hidden = [[ident for ident in sorted(axis) if dims[ident].role == "hidden"] for axis in axes]
+            hidden = [[ident for ident in sorted(axis) if dims[ident].role == Role.HIDDEN] for axis in axes]
             pairs.append(
                 [
                     (ident, other)

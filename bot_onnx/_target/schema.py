@@ -23,7 +23,7 @@ from pydantic import (
 from bot_onnx._structure import SPEC_ROLES
 from bot_onnx._target import formula, huggingface, library
 from bot_onnx._target.keep import MAX_LAYERS, Criterion, KeptLayers, LayersBy, check_kept_layers, names_kept_layers
-from bot_onnx._target.messages import BY_CHAIN, ONE_SIZE, explain, suggestion
+from bot_onnx._target.messages import BY_CHAIN, ONE_SIZE, explain, suggested, suggestion
 from bot_onnx._target.reader import parse_object, read_text
 from bot_onnx.errors import SpecError
 
@@ -213,7 +213,8 @@ class TargetSpec(BaseModel):
             known = library.names()
             raise SpecError(
                 f"spec '{source}': no such file, and no published spec has this name"
-                f"{suggestion(str(source), known) or '.'} Published: {', '.join(known)}"
+                f"{suggestion(str(source), known) or '.'} Published: {', '.join(known)}",
+                alternatives=suggested(str(source), known),
             )
         return cls.parse(parse_object(read_text(path), str(path)), where=str(path))
 

@@ -35,7 +35,7 @@ from bot_onnx._target.messages import listing, place
 from bot_onnx._target.problem import Problem
 from bot_onnx._target.schema import MAX_SIZE, TargetSpec
 from bot_onnx._target.targets import apply_requests, ask_dims, ask_roles, fix_frozen
-from bot_onnx.errors import DimError
+from bot_onnx.errors import DimError, said
 
 _PASSES: tuple[Callable[[Problem], None], ...] = (
     fix_frozen,
@@ -117,9 +117,16 @@ def _verified(problem: Problem) -> dict[str, int]:
     for ident, dim in problem.comp.dims.items():
         size = sizes.get(ident)
         if size is None or not 0 < size <= MAX_SIZE:
-            raise DimError(f"dim {place(dim)} would become {size}, outside of 1…{MAX_SIZE}; ask for other sizes.")
+            raise DimError(
+                f"dim {place(dim)} would become {size}, outside of 1…{MAX_SIZE}; ask for other sizes.", dim=dim.name
+            )
         if dim.parts and combine(dim, sizes) != size:
-            raise DimError(f"dim {place(dim)} would become {size}, its parts {combine(dim, sizes)}: contradiction.")
+            raise DimError(
+                f"dim {place(dim)} would become {size}, its parts {combine(dim, sizes)}: contradiction.", dim=dim.name
+            )
         if dim.frozen is not None and size != dim.size:
-            raise DimError(f"dim {place(dim)} would become {size}, but is frozen: {dim.frozen}; ask for other sizes.")
+            raise DimError(
+                f"dim {place(dim)} would become {size}, but is frozen: {said(dim.frozen)}; ask for other sizes.",
+                dim=dim.name,
+            )
     return sizes

@@ -5,25 +5,25 @@ from __future__ import annotations
 import json
 import math
 
-from bot_onnx._structure import SPEC_ROLES, Dim
-from bot_onnx._target.messages import listing, nearest, place, suggestion
+from bot_onnx._structure import SPEC_ROLES, Dim, Role
+from bot_onnx._target.messages import listing, nearest, nearest_sizes, place, suggested, suggestion
 from bot_onnx._target.problem import Problem
-from bot_onnx.errors import DimError, SpecError
+from bot_onnx.errors import DimError, SpecError, said
 
 #: Extents: a second table of another length is another thing, not a scaled one.
-_EXTENTS = ("vocab", "positions")
+_EXTENTS = (Role.VOCAB, Role.POSITIONS)
 
 #: Roles of dims that are proposed where a key's own is not to be had: inner widths. What a model takes in, gives out or
 #: looks up (vocab, positions, tokens, outputs) is never what another key meant.
-_PROPOSED = ("free", "intermediate", "hidden", "state")
+_PROPOSED = (Role.FREE, Role.INTERMEDIATE, Role.HIDDEN, Role.STATE)
 
 
 def fix_frozen(problem: Problem) -> None:
     """Keep the source size of every frozen dim, of all that it is made of, and of every count."""
     # Leaves first: their own reason says more than the one of a composite around them.
     for dim in sorted(problem.comp.dims.values(), key=lambda dim: bool(dim.parts)):
-        if dim.frozen is not None or dim.role == "count":
-            reason = f"frozen: {dim.frozen}" if dim.frozen is not None else "a count, never resized"
+        if dim.frozen is not None or dim.role == Role.COUNT:
+            reason = f"frozen: {said(dim.frozen)}" if dim.frozen is not None else "a count, never resized"
             for leaf in problem.comp.leaves(dim.id):
                 problem.sizes.keep(leaf, reason)
 
@@ -43,11 +43,17 @@ def ask_dims(problem: Problem) -> None:
             hint = suggestion(name, [*by_name, *dims])
             raise DimError(
                 f"key 'dims.{name}': no dim has this name or id{hint or '.'} "
-                f"The graph has: {listing(f'{found.name} ({found.id})' for found in dims.values())}"
+                f"The graph has: {listing(f'{found.name} ({found.id})' for found in dims.values())}",
+                dim=name,
+                alternatives=suggested(name, [*by_name, *dims]),
             )
         other, first = chosen.setdefault(dim.id, (name, size))
         if first != size:
-            raise DimError(f"'dims' gives {place(dim)} two sizes, {first} as '{other}', {size} as '{name}': keep one.")
+            raise DimError(
+                f"'dims' gives {place(dim)} two sizes, {first} as '{other}', {size} as '{name}': keep one.",
+                dim=dim.name,
+                alternatives=(first, size),
+            )
         _ask(problem, dim, size, f"dims.{name}")
         problem.overridden.add(dim.id)
 
@@ -81,7 +87,7 @@ def ask_roles(problem: Problem) -> None:
                 continue
             if role in _EXTENTS and role in problem.spec.soft and dim.frozen is not None:
                 if dim.size != size:
-                    problem.note(f"{dim.name} stays at {dim.size}, not {size} as in the config: {dim.frozen}.")
+                    problem.note(f"{dim.name} stays at {dim.size}, not {size} as in the config: {said(dim.frozen)}.")
                 continue
             _ask(problem, dim, _scaled(dim, first, size, role), role)
 
@@ -92,7 +98,8 @@ def _ask_chain(problem: Problem, role: str, chain: str, size: int) -> None:
     if chain not in names:
         raise SpecError(
             f"key '{role}.{chain}': no chain of layers has this name{suggestion(chain, names) or '.'} "
-            f"The graph has: {listing(names) or 'none'}"
+            f"The graph has: {listing(names) or 'none'}",
+            alternatives=suggested(chain, names) or names,
         )
     carried = {
         leaf
@@ -115,15 +122,24 @@ def _ask_chain(problem: Problem, role: str, chain: str, size: int) -> None:
 
 def _ask(problem: Problem, dim: Dim, size: int, key: str) -> None:
     problem.asked.add(dim.id)
-    frozen = dim.frozen if dim.frozen is not None or dim.role != "count" else "it counts things and is never resized"
+    frozen = _why_kept(dim)
     if frozen is not None and size != dim.size:
         peers = [peer for peer in problem.comp.with_role(key.split(".")[0]) if peer.frozen is None]
         way = f"; or put {listing(peer.name for peer in peers)} under 'dims' instead" if peers else ""
         raise DimError(
             f"key '{key}': dim {place(dim)} cannot become {size}, it is frozen: {frozen}. Drop the key or give "
-            f"{dim.size}{way}."
+            f"{dim.size}{way}.",
+            dim=dim.name,
+            alternatives=(dim.size,),
         )
     problem.requests.append((dim, size, key))
+
+
+def _why_kept(dim: Dim) -> str | None:
+    """Why a dim cannot get another size, in words."""
+    if dim.frozen is not None:
+        return said(dim.frozen)
+    return "it counts things and is never resized" if dim.role == Role.COUNT else None
 
 
 def apply_requests(problem: Problem) -> None:
@@ -146,19 +162,21 @@ def _scaled(dim: Dim, first: Dim, size: int, role: str) -> int:
         raise DimError(
             f"key '{role}': {first.name} {first.size} -> {size} would make dim {place(dim)} "
             f"{dim.size * size / first.size:g}, for it keeps its ratio. Sizes that would do: {nearest(size, step)}; "
-            f"or give its own size under 'dims' as '{dim.name}'."
+            f"or give its own size under 'dims' as '{dim.name}'.",
+            dim=dim.name,
+            alternatives=nearest_sizes(size, step),
         )
     return dim.size * size // first.size
 
 
 def _missing(problem: Problem, role: str, size: int) -> None:
     """Refuse a key whose role no dim carries, unless it is soft or says what the graph is anyway."""
-    heads = problem.comp.with_role("heads")
+    heads = problem.comp.with_role(Role.HEADS)
     wanted = {dim.id: asked for dim, asked, _ in problem.requests}
-    if role == "kv_heads" and heads and size == wanted.get(heads[0].id, heads[0].size):
+    if role == Role.KV_HEADS and heads and size == wanted.get(heads[0].id, heads[0].size):
         problem.note(f"kv_heads {size} needs no dim of its own: every query head has its key and value head.")
         return
-    if role == "kv_heads" and size == 1 and problem.structure.single_kv_head:
+    if role == Role.KV_HEADS and size == 1 and problem.structure.single_kv_head:
         problem.note("kv_heads 1 is what the graph has: one key and value head, which all query heads share.")
         return
     if role in problem.spec.soft:
@@ -172,4 +190,8 @@ def _missing(problem: Problem, role: str, size: int) -> None:
     if free:
         example = json.dumps({"dims": {free[0].name: size}})[1:-1]
         named = f"size a dim by name, such as {example}; free are {listing(f'{d.name} ({d.size})' for d in free)}"
-    raise SpecError(f"key '{role}': no dim of this graph carries the role; {way}. Drop the key; {named}.")
+    raise SpecError(
+        f"key '{role}': no dim of this graph carries the role; {way}. Drop the key; {named}.",
+        dim=role,
+        alternatives=[d.name for d in free],
+    )

@@ -21,12 +21,13 @@ from bot_onnx._resample.axes import changes, leaves, walk
 from bot_onnx._resample.axes import reverse as _reversed
 from bot_onnx._resample.composite import leaf_matrix
 from bot_onnx._stack.types import Axis
+from bot_onnx._structure import Role
 from bot_onnx._surgery.provenance import RUNTIME, Axes, Lineage
 
 Floats = NDArray[np.float64]
 Array = NDArray[Any]
 
-_CHOSEN = "vocab"
+_CHOSEN = Role.VOCAB
 
 
 class Incomparable(Exception):
@@ -34,7 +35,15 @@ class Incomparable(Exception):
 
 
 class Mismatch(Incomparable):
-    """They cannot because one of them is not what was planned."""
+    """They cannot because one of them is not what was planned.
+
+    Attributes:
+        axes: axes whose sizes differ, where nothing else does.
+    """
+
+    def __init__(self, message: str, axes: tuple[int, ...] = ()) -> None:
+        super().__init__(message)
+        self.axes = axes
 
 
 class Carrier:

@@ -168,7 +168,8 @@ def bring(new: NDArray[Any], source: NDArray[Any], way: Way) -> Pair:
         new = comparable(new, way.axes)
         holes = None  # several may meet in one element
     if new.shape != carried.shape:
-        raise Mismatch(f"its shape is {_sizes(new)}, the source's {_sizes(source)}")
+        apart = tuple(axis for axis, (a, b) in enumerate(zip(new.shape, carried.shape, strict=True)) if a != b)
+        raise Mismatch(f"its shape is {_sizes(new)}, the source's {_sizes(source)}", apart)
     if way.factor != 1.0:
         carried = carried.astype(np.float64) * way.factor
     bad, own = _nonfinite(new)

@@ -16,8 +16,10 @@ from bot_onnx._onnxfile.atomic_output import worded
 from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._onnxfile.reader import Source, open_model
 from bot_onnx._onnxfile.scratch import Scratch
-from bot_onnx._verify.trial import compare_with, run_model
+from bot_onnx._verify.outputs import output_axes
+from bot_onnx._verify.trial import Compared, compare_with, run_model
 from bot_onnx._verify.types import OutputComparison
+from bot_onnx._verify.validity import check_validity
 from bot_onnx.errors import GraphError, OutputError
 
 #: Mean cosine similarity of an output below which the two are not taken for the same network. Dynamic 8-bit models
@@ -26,34 +28,36 @@ LEAST_COSINE = 0.9
 
 
 def check_dequantised(
-    model: ir.Model, source: Source, observed: Mapping[str, tuple[tuple[int, int], ...]], folder: Path
+    analysis: Analysis, source: Source, folder: Path
 ) -> tuple[tuple[OutputComparison, ...], tuple[str, ...]]:
-    """Run the floating-point ``model`` and the quantised ``source`` on the same inputs.
+    """Run floats and the quantised ``source`` on the same inputs.
 
     Args:
-        model: normalised, as nothing has changed it yet.
+        analysis: of the source's floating-point form, as nothing has changed it yet.
         source: the quantised file.
-        observed: sizes at which the analysis ran the model.
         folder: a scratch folder that takes the floats while they run.
 
     Returns:
-        How close every output is, and which have another shape on inputs that are made up (lengths that follow from
+        How close every output is, and which have other sizes on inputs that are made up (lengths that follow from
         values, as those of speech do, are another number after rounding).
 
     Raises:
-        GraphError: one of them does not run, or their outputs on inputs given differ by more than rounding explains.
+        GraphError: one of them does not run, their outputs on inputs given differ by more than rounding explains, or
+            an axis that is never set at run time has another size.
         OutputError: there is no room for the floats.
     """
-    with _saved(model, folder, source.given) as plain:
+    with _saved(analysis.model, folder, source.given) as plain:
+        observed = analysis.context.observed.shapes
         trial, checks = run_model(plain, str(plain.path), observed=observed, reference=source, seed=0)
         found = compare_with(source, str(source.path), trial, plain.proto.graph, {})
+        fixed = _fixed_axes(analysis, plain) if found.apart else {}
     failed = [check.detail for check in checks if check.status == "fail"]
-    failed += [reason for reason in (found.skipped, *found.faults, *found.left_out) if reason]
+    failed += [reason for reason in (found.skipped, *found.left_out) if reason]
     compared = tuple(entry for entry in found.outputs if entry.cosine is not None)
     measured = source.given is not None and bool(source.given.arrays)
-    apart = () if measured else found.faults
-    if not compared and not apart:
-        why = [*failed, "it has no output of floats"][0]
+    apart = () if measured or not _lengths_alone(found, fixed) else found.faults
+    if (found.faults or not compared) and not apart:
+        why = [*found.faults, *failed, "it has no output of floats"][0]
         raise GraphError(
             f"{source.path} was dequantised, but cannot be held against the result: {why}; "
             "resize the floating-point model, or do not compare with the source (--no-compare)"
@@ -66,6 +70,31 @@ def check_dequantised(
             "off much; resize the floating-point model, or do not compare with the source (--no-compare)"
         )
     return compared, apart
+
+
+def _lengths_alone(found: Compared, fixed: Mapping[str, set[int]]) -> bool:
+    """Whether all that is not as planned are sizes of axes that may follow from values."""
+    return len(found.apart) == len(found.faults) and not any(
+        fixed.get(name, set()).intersection(axes) for name, axes in found.apart.items()
+    )
+
+
+def _fixed_axes(analysis: Analysis, plain: Source) -> dict[str, set[int]]:
+    """Axes of every output that no value sets as the network runs: shape inference knows them, or weights have them.
+
+    That two runs saw one size proves nothing: both may have come to it by rounding.
+    """
+    _, inferred = check_validity(plain, deep_shapes=True)
+    fixed: dict[str, set[int]] = {}
+    for name, axes in output_axes(analysis).items():
+        seen = analysis.context.observed.shapes.get(name, ())
+        known = inferred.get(name, (None,) * len(seen))
+        fixed[name] = {
+            axis
+            for axis, ((first, second), size, role) in enumerate(zip(seen, known, axes.roles, strict=False))
+            if first == second and (size is not None or role is not None)
+        }
+    return fixed
 
 
 @contextmanager
@@ -121,7 +150,7 @@ def check_quantised(analysis: Analysis, source: Source, folder: Path) -> tuple[s
     """
     if scheme_of(analysis.model) is None or quantised_weight(analysis.model.graph) is not None:
         return ()
-    compared, apart = check_dequantised(analysis.model, source, analysis.context.observed.shapes, folder)
+    compared, apart = check_dequantised(analysis, source, folder)
     notes = []
     if compared:
         told = ", ".join(f"{entry.output} {entry.cosine or 0.0:.4f}" for entry in compared)

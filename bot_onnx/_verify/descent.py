@@ -9,6 +9,7 @@ import numpy as np
 
 from bot_onnx._onnxfile.reader import Source
 from bot_onnx._resample.axes import leaves
+from bot_onnx._structure import Role
 from bot_onnx._surgery.proven import Promise
 from bot_onnx._surgery.provenance import Axes, Lineage, read_lineage
 from bot_onnx._verify.carrying import Carrier
@@ -17,7 +18,7 @@ from bot_onnx._verify.feeding import Feeds, Shape
 from bot_onnx._verify.outputs import is_float
 from bot_onnx.errors import ResampleError
 
-_SCALED = "head_dim"  #: queries and keys take a factor where it changes
+_SCALED = Role.HEAD_DIM  #: queries and keys take a factor where it changes
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,14 @@ from math import prod
 
 import onnx_ir as ir
 
-from bot_onnx._structure import SPEC_ROLES, Structure
+from bot_onnx._structure import SPEC_ROLES, Role, Structure
 from bot_onnx._surgery.types import Plan
 from bot_onnx._target import TargetSpec
 from bot_onnx._target.depth import attention_chains, number_of
 from bot_onnx.errors import SpecError
 
 #: Roles that say nothing of a size which could be predicted: they never change.
-FIXED = frozenset({"count", "io", "spatial"})
+FIXED = frozenset({Role.COUNT, Role.IO, Role.SPATIAL})
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def expected_from_plan(plan: Plan) -> Expected:
     """Predict everything of the file that a plan leads to."""
     roles: dict[str, set[int]] = {}
     for dim in plan.dims:
-        if dim.role not in FIXED and (dim.kind == "leaf" or dim.role != "free"):
+        if dim.role not in FIXED and (dim.kind == "leaf" or dim.role != Role.FREE):
             roles.setdefault(dim.role, set()).add(dim.target)
     tensors = {
         name: (stack.dtype, stack.task.target_shape) for stack in plan.stacks for name in stack.targets

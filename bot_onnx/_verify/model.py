@@ -12,6 +12,7 @@ from bot_onnx._analysis.passes import Analysis, analyse
 from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._onnxfile.reader import Source, open_model
 from bot_onnx._onnxfile.tensor_protos import one_line
+from bot_onnx._progress import stage
 from bot_onnx._structure import Structure
 from bot_onnx._verify.dequantised import floating
 from bot_onnx._verify.descent import UNKNOWN, Descent, find_descent
@@ -64,8 +65,10 @@ def verify_model(
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(open_model(opened, name=path, given=given))
         original = reference = None if against is None else stack.enter_context(open_model(against))
+        stage("checking the format")
         checks, inferred = check_validity(source, deep_shapes=deep_shapes)
         checks.append(Check("weights", "skip", "NaN is allowed") if allow_nonfinite else check_weights(source))
+        stage("analysing the structure")
         analysis, found = _analysis(source)
         structure = None if analysis is None else analysis.structure
         checks.append(found)
@@ -73,6 +76,7 @@ def verify_model(
             checks += _prediction(expected, structure, source)
         observed = None if analysis is None else analysis.context.observed.shapes
         descent = UNKNOWN if reference is None else find_descent(source, reference, against_sha256)
+        stage("running it")
         trial, ran = run_model(source, opened, observed=observed, reference=reference, seed=seed, descent=descent)
         checks += ran
         compared = Compared()
@@ -117,7 +121,8 @@ def raise_unless_passed(report: VerifyReport) -> None:
         listed = "; ".join(f"{check.name}: {check.detail}" for check in failed)
         raise VerifyError(
             f"{report.path} failed {len(failed)} of {len(report.checks)} checks: {listed}. Ask for other sizes or "
-            "another method, and run `bot-onnx verify` on the source: it tells whether the fault was there before"
+            "another method, and run `bot-onnx verify` on the source: it tells whether the fault was there before",
+            report=report,
         )
 
 

@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from bot_onnx._onnxfile.reader import Source
-from bot_onnx._structure import Structure
+from bot_onnx._structure import Role, Structure
 from bot_onnx._verify.expected import FIXED, Expected
 from bot_onnx._verify.types import Check
 
 #: Roles that a dim may change between because sizes coincide or cease to: a head as wide as the vocabulary is
 #: ``vocab``, else ``out``; kv heads that equal the query heads are ``heads``.
 _KIN = (
-    frozenset({"vocab", "out", "free"}),
-    frozenset({"heads", "kv_heads"}),
-    frozenset({"head_dim", "v_head_dim", "half_head_dim"}),
+    frozenset({Role.VOCAB, Role.OUT, Role.FREE}),
+    frozenset({Role.HEADS, Role.KV_HEADS}),
+    frozenset({Role.HEAD_DIM, Role.V_HEAD_DIM, Role.HALF_HEAD_DIM}),
 )
 _SHOWN = 4
 
@@ -89,7 +89,7 @@ def _chains(chains: Iterable[tuple[str, int]]) -> str:
 def _dims(expected: Expected, structure: Structure) -> Check:
     found: dict[str, set[int]] = {}
     for dim in structure.dims.values():
-        if dim.role not in FIXED and (dim.kind == "leaf" or dim.role != "free"):
+        if dim.role not in FIXED and (dim.kind == "leaf" or dim.role != Role.FREE):
             found.setdefault(dim.role, set()).add(dim.size)
     loose = (
         any(count == 1 for _, count in expected.layers or ())
@@ -114,7 +114,7 @@ def _dims(expected: Expected, structure: Structure) -> Check:
     faults += _named(expected.dims, structure)
     if faults:
         return Check("dims", "fail", _listed(faults))
-    told = {role: sizes for role, sizes in found.items() if role in expected.roles and role != "free"}
+    told = {role: sizes for role, sizes in found.items() if role in expected.roles and role != Role.FREE}
     return Check("dims", "pass", ", ".join(f"{role} {_sizes(sizes)}" for role, sizes in told.items()) or "as predicted")
 
 

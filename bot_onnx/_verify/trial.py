@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any
 
@@ -49,12 +49,14 @@ class Compared:
         left_out: why others could not, in sentences.
         faults: what is not as planned in others, so that they could not, in sentences.
         skipped: why none could, or None.
+        apart: axes whose sizes differ, of outputs with a fault that is nothing else.
     """
 
     outputs: tuple[OutputComparison, ...] = ()
     left_out: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
     skipped: str | None = None
+    apart: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
 
 def run_model(
@@ -184,20 +186,21 @@ def compare_with(
         raise
     except Exception as error:
         return Compared(skipped=f"{reference.path.name} does not run on these inputs: {one_line(error)}")
-    made, left_out, faults = _held(trial, theirs, axes, descent)
+    made, left_out, faults, apart = _held(trial, theirs, axes, descent)
     had = {descent.partner(name) for name in trial.results[0]}
     faults += [f"{name!r}: the model has no such output" for name in theirs[0] if name not in had]
     nothing = None if made or left_out or faults else "there are no outputs"
-    return Compared(tuple(made), tuple(left_out), tuple(faults), nothing)
+    return Compared(tuple(made), tuple(left_out), tuple(faults), nothing, apart)
 
 
 def _held(
     trial: Trial, theirs: Sequence[Mapping[str, Any]], axes: Mapping[str, OutputAxes], descent: Descent
-) -> tuple[list[OutputComparison], list[str], list[str]]:
-    """Every output against the source's: comparisons, what could not be compared, what is not as planned."""
+) -> tuple[list[OutputComparison], list[str], list[str], dict[str, tuple[int, ...]]]:
+    """Every output against the source's: comparisons, what could not be compared, what is not as planned; see apart."""
     made: list[OutputComparison] = []
     left_out: list[str] = []
     faults: list[str] = []
+    apart: dict[str, tuple[int, ...]] = {}
     for name in trial.results[0]:
         partner = descent.partner(name)
         if partner is None:  # of a layer that was added
@@ -214,9 +217,11 @@ def _held(
             made.append(compare(name, ours, other, way, logits=told.logits, least_scale=told.least_scale))
         except Mismatch as why:
             faults.append(f"{name!r}: {why}")
+            if why.axes:
+                apart[name] = why.axes
         except Incomparable as why:
             left_out.append(f"{name!r}: {why}")
-    return made, left_out, faults
+    return made, left_out, faults, apart
 
 
 def run_source(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from bot_onnx import _html
 from bot_onnx._surgery.proven import Promise
 
 #: ``info``: something was seen that is neither right nor wrong, for nothing was promised of it.
@@ -55,7 +56,7 @@ class OutputComparison:
     nonfinite_alike: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class VerifyReport:
     """All checks of one model file.
 
@@ -75,3 +76,18 @@ class VerifyReport:
     def passed(self) -> bool:
         """Whether no check failed."""
         return all(check.status != "fail" for check in self.checks)
+
+    def __repr__(self) -> str:
+        """The verdict in a line."""
+        failed = [check.name for check in self.checks if check.status == "fail"]
+        verdict = f"FAILED {', '.join(failed)}" if failed else "passed"
+        return f"<VerifyReport of {self.path}: {verdict}, {len(self.checks)} checks>"
+
+    def _repr_html_(self) -> str:
+        checks = ((check.name, check.status, check.detail) for check in self.checks)
+        outputs = ((e.output, e.cosine, e.max_difference, e.scale, e.agrees) for e in self.comparisons)
+        columns = ("output", "cosine", "max diff", "scale", "as promised")
+        return _html.block(
+            _html.table(repr(self)[1:-1], ("check", "result", "seen"), checks),
+            _html.table("Compared with the source", columns, outputs) if self.comparisons else "",
+        )

@@ -11,7 +11,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "bot_onnx"
 #: Data flows down this list; an import never points back up it.
 ORDER = (
+    "_reasons",
     "errors",
+    "_names",
+    "_progress",
+    "_html",
     "_structure",
     "_ops",
     "_onnxfile",
@@ -22,6 +26,7 @@ ORDER = (
     "_analysis",
     "_stack",
     "_target",
+    "_request",
     "_align",
     "_resample",
     "_surgery",
@@ -30,6 +35,9 @@ ORDER = (
     "_checkpoint",
     "_recover",
     "_report",
+    "_origins",
+    "_engine",
+    "_model",
     "api",
     "demo",
     "_cli",

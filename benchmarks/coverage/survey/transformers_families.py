@@ -83,24 +83,11 @@ def small_config(config: Any, part: int = 1) -> dict[str, Any]:
 
 def _small(name: str, value: Any, values: Mapping[str, Any], part: int) -> Any:
     if isinstance(value, tuple | list) and value and all(isinstance(item, int) for item in value):
-        stages = range(len(value))
-        if name in _STAGE_WIDTHS:
-            return [(32 << s) // part for s in stages]
-        if name in _HEADS or name == "num_attention_heads":
-            return [(2 << s) // part for s in stages]
-        if name == "depths":
-            return [2 for _ in stages]
-        if name == "block_sizes":
-            return [1 for _ in stages]
-        if name in ("conv_dim", "tdnn_dim"):
-            return [32 // part for _ in stages]
+        return _small_stages(name, range(len(value)), part)
+    if isinstance(value, bool) or not isinstance(value, int):
         return None
-    if isinstance(value, bool) or not (isinstance(value, int) or value is None):
-        return None
-    if name in _FIXED and value is not None:
+    if name in _FIXED:
         return min(value, _FIXED[name]) if isinstance(_FIXED[name], int) else None
-    if value is None:
-        return None
     if name in _KV_HEADS:
         heads = next((values[key] for key in _HEADS if isinstance(values.get(key), int)), value)
         return max(1, (4 if value == heads else 1 if value == 1 else 2) // part)
@@ -110,8 +97,30 @@ def _small(name: str, value: Any, values: Mapping[str, Any], part: int) -> Any:
     return 16 if name in _HEAD_DIM else None
 
 
+def _small_stages(name: str, stages: range, part: int) -> list[int] | None:
+    """Small numbers for the stages of a network."""
+    if name in _STAGE_WIDTHS:
+        return [(32 << s) // part for s in stages]
+    if name in _HEADS or name == "num_attention_heads":
+        return [(2 << s) // part for s in stages]
+    alike = {"depths": 2, "block_sizes": 1, "conv_dim": 32 // part, "tdnn_dim": 32 // part}
+    return [alike[name]] * len(stages) if name in alike else None
+
+
 def input_candidates(parameters: Mapping[str, Any]) -> Iterator[dict[str, list[Any]]]:
     """Sets of inputs that a call with these parameters may take, most telling first."""
+    yield from _images(parameters)
+    if "input_ids" in parameters:
+        for given in (_TEXT, _IDS):
+            yield given
+            yield {**given, **_DECODED}
+    yield from _sounds(parameters)
+    for name in ("inputs_embeds", "hidden_states"):
+        if name in parameters:
+            yield {name: ["float", "batch", "sequence", 64]}
+
+
+def _images(parameters: Mapping[str, Any]) -> Iterator[dict[str, list[Any]]]:
     for image in (32, 64, 128, 224):
         pixels = {"pixel_values": ["float", "batch", 3, image, image]}
         if "pixel_values" in parameters and "input_ids" in parameters and image < 100:
@@ -125,10 +134,9 @@ def input_candidates(parameters: Mapping[str, Any]) -> Iterator[dict[str, list[A
     for frames in (2, 8, 16):
         if "pixel_values" in parameters:
             yield {"pixel_values": ["float", "batch", frames, 3, 32, 32]}
-    if "input_ids" in parameters:
-        for given in (_TEXT, _IDS):
-            yield given
-            yield {**given, **_DECODED}
+
+
+def _sounds(parameters: Mapping[str, Any]) -> Iterator[dict[str, list[Any]]]:
     if "input_values" in parameters:
         yield {"input_values": ["float", "batch", "samples"]}
         yield {"input_values": ["float", "batch", 1, "samples"]}
@@ -138,10 +146,6 @@ def input_candidates(parameters: Mapping[str, Any]) -> Iterator[dict[str, list[A
             for shape in (["batch", 16, 128], ["batch", "time", 16], ["batch", "time", 80], ["batch", "time", 160]):
                 yield {name: ["float", *shape]}
                 yield {name: ["float", *shape], **_DECODED}
-    if "inputs_embeds" in parameters:
-        yield {"inputs_embeds": ["float", "batch", "sequence", 64]}
-    if "hidden_states" in parameters:
-        yield {"hidden_states": ["float", "batch", "sequence", 64]}
 
 
 def representatives() -> dict[str, list[str]]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bot_onnx._axes.rules import (
+from bot_onnx._axes.rules import (  # noqa: F401  (they put their rules in)
     attention,
     elementwise,
     experts,
@@ -26,20 +26,6 @@ from bot_onnx._axes.rules.unknown import follow_unknown
 from bot_onnx._ops import op_key
 
 __all__ = ["Context", "Requirement", "apply", "hold_picked"]
-
-_FAMILIES = (
-    attention,
-    elementwise,
-    experts,
-    flow,
-    images,
-    indexed,
-    layout,
-    linear,
-    recurrent,
-    selection,
-    tables,
-)  # imported to register their rules
 
 
 def apply(context: Context, node: ir.Node) -> None:

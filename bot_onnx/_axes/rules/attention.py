@@ -13,9 +13,9 @@ import onnx_ir as ir
 from bot_onnx._axes.dims import EQUAL_PARTS, MaybeDim
 from bot_onnx._axes.rules.base import AttentionDims, Axes, Context, rule
 from bot_onnx._ops import Slot, record
+from bot_onnx._reasons import Reason, Why
 
 _Parts = tuple[int | None, int | None]
-_NOT_UNDERSTOOD = "its heads are not understood"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ def _split(context: Context, node: ir.Node, dim: MaybeDim, heads: int) -> tuple[
     size = context.table.size(dim)[0]
     pieces = context.table.split(dim, (size // heads,) * 2) if dim is not None and heads and size % heads == 0 else None
     if pieces is None:
-        context.table.freeze(dim, f"{node.op_type} (node {node.name!r}): {_NOT_UNDERSTOOD}")
+        context.table.freeze(dim, Reason.at(Why.HEADS, node))
         return None, None
     return pieces
 
@@ -67,7 +67,7 @@ def _group(context: Context, node: ir.Node, heads: MaybeDim, kv_heads: MaybeDim)
     group = table.size(heads)[0] // table.size(kv_heads)[0]
     pieces = table.split(heads, (group, group))
     if pieces is None:
-        table.freeze(heads, f"{node.op_type} (node {node.name!r}): {_NOT_UNDERSTOOD}")
+        table.freeze(heads, Reason.at(Why.HEADS, node))
     else:
         table.unify(pieces[0], kv_heads)
 
@@ -238,7 +238,7 @@ def _packed(
     bounds = [heads * size, (heads + kv_heads) * size]
     pieces = table.cut(dims[-1], bounds) if dims[-1] is not None else None
     if pieces is None or len(pieces) != 3:
-        reason = f"{node.op_type} (node {node.name!r}) packs queries, keys and values in a way that is not understood"
+        reason = Reason.at(Why.HEADS_PACKED, node)
         table.freeze(dims[-1], reason)
         for output in node.outputs:
             if output.name:
@@ -263,10 +263,10 @@ def packed_attention(context: Context, node: ir.Node) -> None:
         sizes = [total // 3] * 3
     pieces = table.cut(weight[1], [sizes[0], sizes[0] + sizes[1]]) if weight[1] is not None else None
     if pieces is None or len(pieces) != 3:
-        table.freeze(weight[1], f"Attention (node {node.name!r}): {_NOT_UNDERSTOOD}")
+        table.freeze(weight[1], Reason.at(Why.HEADS, node))
         for output in node.outputs:
             if output.name:
-                context.fresh(output, f"Attention (node {node.name!r}): {_NOT_UNDERSTOOD}")
+                context.fresh(output, Reason.at(Why.HEADS, node))
         return
     query, key, value = (_Heads(*_split(context, node, piece, heads), data) for piece in pieces)
     table.unify(query.heads, key.heads)
@@ -284,7 +284,7 @@ def packed_attention(context: Context, node: ir.Node) -> None:
         for element, piece in enumerate(pieces):
             context.need_attribute(node, "qkv_hidden_sizes", element, [piece])
     if node.attributes.get_int("do_rotary", 0):
-        table.freeze(query.head_dim, f"Attention (node {node.name!r}) rotates it by a table of its own")
+        table.freeze(query.head_dim, Reason.at(Why.OWN_ROTATION, node))
     context.put(node.outputs[0], [data[0], data[1], table.product([query.heads, value.head_dim])])
     if len(node.outputs) > 1 and node.outputs[1].name:
         length = table.leaf(context.sizes(node.outputs[1])[3])
@@ -302,7 +302,7 @@ def packed_attention(context: Context, node: ir.Node) -> None:
 
 def _half_cache(context: Context, node: ir.Node, past: Axes, key: _Heads) -> None:
     """``[2, batch, heads, length, head_dim]``."""
-    context.table.freeze(past[0], "keys and values")
+    context.table.freeze(past[0], Reason(Why.KEYS_AND_VALUES))
     context.table.unify(past[2], key.heads)
     context.table.unify(past[4], key.head_dim)
 
@@ -351,7 +351,7 @@ def _rotate(
     if 0 < rotated < size:
         pieces = table.cut(head_dim, [rotated])
         if pieces is None:
-            table.freeze(head_dim, f"{node.op_type} (node {node.name!r}) turns a part of it")
+            table.freeze(head_dim, Reason.at(Why.TURNS_PART, node))
             return
         part = pieces[0]
     if rotated:
@@ -366,11 +366,11 @@ def _rotate(
         halves = table.cut(part, [width])
         half = table.unify(*halves) if halves is not None and len(halves) == 2 else None
     if half is None:
-        table.freeze(part, f"{node.op_type} (node {node.name!r}) turns pairs of it")
+        table.freeze(part, Reason.at(Why.TURNS_PAIRS, node))
         return
     for slot in caches:
         cache = context.of(_input(node, slot))
         if cache:
             table.unify(cache[-1], half)
             if len(cache) == 2:
-                table.freeze(cache[0], f"{node.op_type} (node {node.name!r}) looks its rows up by position")
+                table.freeze(cache[0], Reason.at(Why.ROWS_BY_POSITION, node))

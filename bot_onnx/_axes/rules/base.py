@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from bot_onnx._axes.dims import Dim, DimTable, Freeze, MaybeDim, Pair
+from bot_onnx._axes.dims import Dim, DimTable, MaybeDim, Pair
 from bot_onnx._axes.shape_values import Elements, Expr, ShapeValues, SizeOf
 from bot_onnx._canonical.spelling.seen import Observation
 from bot_onnx._ops import find
+from bot_onnx._reasons import Reason, Why
 from bot_onnx._runs.probe import Alignment
 
 Axes = tuple[MaybeDim, ...]
@@ -86,7 +87,7 @@ class Context:
         """Set the axes of an output. A dim whose size is not the observed one is replaced by a frozen leaf."""
         sizes = self.sizes(value)
         if len(sizes) != len(dims):
-            self.fresh(value, "the shape of this value is not understood")
+            self.fresh(value, Reason(Why.UNKNOWN_SHAPE))
             return
         if (0, 0) in sizes:  # nothing was computed: of an empty value some kernels do not say the shape
             sizes = self.observed.shapes[value.name or ""] = tuple(self.table.size(dim) for dim in dims)
@@ -96,12 +97,12 @@ class Context:
                 checked.append(None if size == (1, 1) else dim)
                 continue
             leaf = self.table.leaf(size)
-            self.table.freeze(leaf, "its size is computed in a way that is not understood")
-            self.table.freeze(dim, "its size is computed in a way that is not understood")
+            self.table.freeze(leaf, Reason(Why.UNKNOWN_SIZE))
+            self.table.freeze(dim, Reason(Why.UNKNOWN_SIZE))
             checked.append(leaf)
         self.axes[value.name or ""] = tuple(checked)
 
-    def fresh(self, value: ir.Value, reason: Freeze | str | None = None) -> None:
+    def fresh(self, value: ir.Value, reason: Reason | None = None) -> None:
         """Give an output new leaves, frozen if a reason is given."""
         dims = tuple(self.table.leaf(size) for size in self.sizes(value))
         if reason is not None:

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from bot_onnx._axes.dims import EQUAL_PARTS, MaybeDim
 from bot_onnx._axes.rules.base import Axes, Context, rule
+from bot_onnx._reasons import Reason, Why
 
 #: Op, and the slots of its matrices, biases, and scores.
 MOE = "com.microsoft::MoE"
@@ -39,7 +40,7 @@ def experts(context: Context, node: ir.Node) -> None:
         if bias:
             table.unify(number, bias[0])
             table.unify(width, bias[1])
-    table.freeze(number, f"{node.op_type} (node {node.name!r}) picks among them by rank")
+    table.freeze(number, Reason.at(Why.RANKED, node))
     context.put(node.outputs[0], (*data[:-1], hidden))
 
 
@@ -64,5 +65,5 @@ def _packed(context: Context, node: ir.Node, made: MaybeDim, inner: MaybeDim) ->
             for half in halves:
                 table.unify(half, inner)
             return made
-    table.freeze(made, f"{node.op_type} (node {node.name!r}) packs its gate in a way that is not understood")
+    table.freeze(made, Reason.at(Why.GATE_PACKED, node))
     return made

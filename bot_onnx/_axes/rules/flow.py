@@ -8,6 +8,7 @@ from bot_onnx._axes.dims import MaybeDim
 from bot_onnx._axes.rules.base import Axes, Context, rule
 from bot_onnx._canonical.control_flow import entry_of, returned, scan_axes
 from bot_onnx._ops import MARKS
+from bot_onnx._reasons import Reason, Why
 
 
 @rule(f"{MARKS}::If")
@@ -24,9 +25,9 @@ def branches(context: Context, node: ir.Node) -> None:
         for axis, size in enumerate(sizes):
             result.append(_meet(context, [dims[axis] for dims in fitting if context.table.size(dims[axis]) == size]))
             others = [dims[axis] for dims in fitting if context.table.size(dims[axis]) != size]
-            _freeze(context, others, f"the branches of If (node {node.name!r}) give different sizes")
+            _freeze(context, others, Reason.at(Why.BRANCH_SIZES, node))
             if others:
-                _freeze(context, [result[-1]], f"the branches of If (node {node.name!r}) give different sizes")
+                _freeze(context, [result[-1]], Reason.at(Why.BRANCH_SIZES, node))
         context.put(output, result)
 
 
@@ -38,7 +39,7 @@ def _line_up(context: Context, node: ir.Node, dims: Axes, others: Axes) -> None:
         for a, b in zip(left, right, strict=True):
             table.unify(a, b)
     else:
-        _freeze(context, [*left, *right], f"the branches of If (node {node.name!r}) differ in rank")
+        _freeze(context, [*left, *right], Reason.at(Why.BRANCH_RANKS, node))
 
 
 @rule(f"{MARKS}::LoopEntry")
@@ -72,7 +73,7 @@ def scan_entry(context: Context, node: ir.Node) -> None:
     for index, (value, output) in enumerate(zip(node.inputs, node.outputs, strict=True)):
         dims = list(context.of(value))
         if index >= states:
-            _freeze(context, [dims.pop(axes[index - states] % len(dims))], f"Scan (node {node.name!r}) runs along it")
+            _freeze(context, [dims.pop(axes[index - states] % len(dims))], Reason.at(Why.SCANNED, node))
         context.put(output, dims)
 
 
@@ -92,7 +93,7 @@ def scan(context: Context, node: ir.Node) -> None:
 
 def _carry(context: Context, node: ir.Node, before: ir.Value, after: ir.Value | None, output: ir.Value) -> None:
     """One dim before an iteration, after it and at the end; a static one that changes on the way keeps its size."""
-    reason = f"{node.op_type} (node {node.name!r}) changes it from one iteration to the next"
+    reason = Reason.at(Why.CARRIED, node)
     first, last = context.of(before), context.of(after)
     if len(first) != len(last) or len(last) != len(context.sizes(output)):
         _freeze(context, [*first, *last], reason)
@@ -113,12 +114,12 @@ def _collect(context: Context, output: ir.Value, dims: Axes, axis: int) -> None:
     """Values of all iterations, stacked along a new axis."""
     sizes = context.sizes(output)
     if len(sizes) != len(dims) + 1:
-        context.fresh(output, "values collected by a loop whose shape is not understood")
+        context.fresh(output, Reason(Why.COLLECTED))
         return
     result: list[MaybeDim] = list(dims)
     place = axis % len(sizes)
     count = context.table.leaf(sizes[place])
-    _freeze(context, [count], "a number of iterations")
+    _freeze(context, [count], Reason(Why.ITERATIONS))
     result.insert(place, count)
     context.put(output, result)
 
@@ -130,7 +131,7 @@ def _meet(context: Context, dims: list[MaybeDim]) -> MaybeDim:
     return merged
 
 
-def _freeze(context: Context, dims: Axes | list[MaybeDim], reason: str) -> None:
+def _freeze(context: Context, dims: Axes | list[MaybeDim], reason: Reason) -> None:
     for dim in dims:
         if dim is not None and context.table.is_static(dim):
             context.table.freeze(dim, reason)

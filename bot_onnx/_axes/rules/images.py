@@ -8,14 +8,14 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from bot_onnx._axes.dim_store import FreezeKind
-from bot_onnx._axes.dims import EQUAL_PARTS, Dim, Freeze, MaybeDim
+from bot_onnx._axes.dims import EQUAL_PARTS, Dim, MaybeDim
 from bot_onnx._axes.rules.base import Axes, Context, rule
 from bot_onnx._ops import norm_of
 from bot_onnx._ops.nodes import behind_views
+from bot_onnx._reasons import Reason, Why
 
-KERNEL = Freeze(FreezeKind.SPATIAL, "taps of a kernel")
-SPATIAL = Freeze(FreezeKind.SPATIAL, "a spatial size, which follows from the input")
+KERNEL = Reason(Why.KERNEL)
+SPATIAL = Reason(Why.SPATIAL)
 _SIZES = 3  #: input of Resize that holds the size of every axis
 
 
@@ -64,7 +64,7 @@ def _grouped(context: Context, node: ir.Node, data: MaybeDim, weight: Axes, grou
     if not transposed and whole is not None:
         outputs = table.split(whole, (table.size(whole)[0] // group,) * 2)
     if inputs is None or outputs is None or inputs[0] is None or outputs[0] is None:
-        reason = f"grouped {node.op_type} (node {node.name!r})"
+        reason = Reason.at(Why.GROUPED, node)
         for dim in (data, *weight[:2]):
             table.freeze(dim, reason)
         channels = context.sizes(node.outputs[0])[1]
@@ -95,7 +95,7 @@ def pool(context: Context, node: ir.Node) -> None:
             if size == context.table.size(dim):
                 leading.append(dim)
                 continue
-            context.table.freeze(dim, f"{node.op_type} (node {node.name!r}) changes this axis")
+            context.table.freeze(dim, Reason.at(Why.ALTERED, node))
             leading.append(context.table.leaf(size))
             context.table.freeze(leading[-1], SPATIAL)
         context.put(output, [*leading, *spatial])
@@ -141,7 +141,7 @@ def blocks(context: Context, node: ir.Node) -> None:
     fast = channels if mode == "DCR" else pixels
     pieces = table.split(data[1], (fast, fast)) if data[1] is not None else None
     if pieces is None:
-        reason = f"{node.op_type} (node {node.name!r}) takes blocks of it"
+        reason = Reason.at(Why.BLOCKS, node)
         table.freeze(data[1], reason)
         context.fresh(output, reason)
         return
@@ -164,9 +164,7 @@ def channel_normalization(context: Context, node: ir.Node) -> None:
         context.table.freeze(channels, EQUAL_PARTS)
     if _standardises_weights(node):
         for dim in (dims[0], *dims[2:]):
-            context.table.freeze(
-                dim, f"BatchNormalization (node {node.name!r}) standardises weights along it, by its size"
-            )
+            context.table.freeze(dim, Reason.at(Why.STANDARDISED, node))
     for parameter in node.inputs[1:]:
         if parameter is not None and len(context.of(parameter)) == 1:
             context.table.unify(channels, context.of(parameter)[0])

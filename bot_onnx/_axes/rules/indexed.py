@@ -7,19 +7,15 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bot_onnx._axes.dim_store import FreezeKind
-from bot_onnx._axes.dims import Freeze, MaybeDim
+from bot_onnx._axes.dims import MaybeDim
 from bot_onnx._axes.rules.base import Axes, Context, axis_of, rule
-
-
-def _reason(node: ir.Node) -> Freeze:
-    return Freeze(FreezeKind.POSITION, f"{node.op_type} (node {node.name!r}) indexes this axis by computed positions")
+from bot_onnx._reasons import Reason, Why
 
 
 def _hold(context: Context, node: ir.Node, dims: Axes) -> None:
     for dim in dims:
         if dim is not None and context.table.is_static(dim):
-            context.table.freeze(dim, _reason(node))
+            context.table.freeze(dim, Reason.at(Why.POSITION, node))
 
 
 def _line_up(context: Context, node: ir.Node, left: Axes, right: Axes, skip: int) -> None:
@@ -70,12 +66,12 @@ def along_an_axis(context: Context, node: ir.Node) -> None:
     data = context.of(node.inputs[0])
     if node.op_type == "Compress" and "axis" not in node.attributes:
         _hold(context, node, data)
-        context.fresh(node.outputs[0], _reason(node))
+        context.fresh(node.outputs[0], Reason.at(Why.POSITION, node))
         return
     axis = axis_of(node, "axis", -1, len(data))
     _hold(context, node, data[axis : axis + 1])
     chosen: MaybeDim = context.table.leaf(context.sizes(node.outputs[0])[axis])
-    context.table.freeze(chosen, f"the number of elements that {node.op_type} (node {node.name!r}) chooses")
+    context.table.freeze(chosen, Reason.at(Why.CHOSEN, node))
     for output in node.outputs:
         if output.name:
             context.put(output, [*data[:axis], chosen, *data[axis + 1 :]])
@@ -87,4 +83,4 @@ def whole(context: Context, node: ir.Node) -> None:
     _hold(context, node, context.of(node.inputs[0]))
     for output in node.outputs:
         if output.name:
-            context.fresh(output, _reason(node))
+            context.fresh(output, Reason.at(Why.POSITION, node))

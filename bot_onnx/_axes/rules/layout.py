@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from bot_onnx._axes.dims import MaybeDim, Pair, quotient, times
 from bot_onnx._axes.rules.base import Context, axis_of, broadcast, rule
+from bot_onnx._reasons import Reason, Why
 
 _PADDED_AXES = 3  #: input of Pad that says which axes are padded, if not all
 
@@ -16,7 +17,7 @@ def transpose(context: Context, node: ir.Node) -> None:
     dims = context.of(node.inputs[0])
     perm = node.attributes["perm"].as_ints() if "perm" in node.attributes else range(len(dims))[::-1]
     if sorted(perm) != list(range(len(dims))):  # a value that has other axes than its maker is said to give
-        context.fresh(node.outputs[0], "the axes that are turned are not those that there are")
+        context.fresh(node.outputs[0], Reason(Why.TURNED))
         return
     context.put(node.outputs[0], [dims[axis] for axis in perm])
 
@@ -58,7 +59,7 @@ def reshape(context: Context, node: ir.Node) -> None:
     """Axes are joined and split in minimal blocks of equal product."""
     dims, sizes = _dims_and_sizes(context, node.inputs[0])
     output = node.outputs[0]
-    reason = f"{node.op_type} (node {node.name!r}) regroups this axis in a way that is not understood"
+    reason = Reason.at(Why.REGROUPED, node)
     context.put(output, regroup(context, dims, sizes, context.sizes(output), reason))
     if node.op_type == "Reshape":
         _need_shape(context, node, 1, zero_copies=not node.attributes.get_int("allowzero", 0))
@@ -81,7 +82,7 @@ def _need_shape(context: Context, node: ir.Node, slot: int, *, zero_copies: bool
 
 
 def regroup(
-    context: Context, dims: tuple[MaybeDim, ...], sizes: tuple[Pair, ...], target: tuple[Pair, ...], reason: str
+    context: Context, dims: tuple[MaybeDim, ...], sizes: tuple[Pair, ...], target: tuple[Pair, ...], reason: Reason
 ) -> list[MaybeDim]:
     """Dims of a reshaped value; where no mixed-radix reading exists, the axes concerned are frozen for ``reason``."""
     ours = [dim for dim, size in zip(dims, sizes, strict=True) if size != (1, 1)]
@@ -184,7 +185,7 @@ def tile(context: Context, node: ir.Node) -> None:
         if count is not None and context.elements(node.inputs[1]) is not None:
             context.need(node, 1, axis, [count])
         else:
-            context.table.freeze(count, f"repeats of Tile (node {node.name!r})")
+            context.table.freeze(count, Reason.at(Why.REPEATS, node))
         result.append(context.table.product([count, dim]))
     context.put(output, result)
 
@@ -211,7 +212,7 @@ def _part(context: Context, node: ir.Node, dim: MaybeDim) -> int:
     if dim is not None:
         return dim
     part = context.table.part(1)
-    context.table.freeze(part, f"a single element of Concat (node {node.name!r})")
+    context.table.freeze(part, Reason.at(Why.CONCAT_ELEMENT, node))
     return part
 
 
@@ -221,7 +222,7 @@ def pad(context: Context, node: ir.Node) -> None:
     value = node.inputs[0]
     dims, sizes = _dims_and_sizes(context, value)
     amounts = _pad_amounts(context, node, len(dims))
-    reason = f"Pad (node {node.name!r}) pads this axis"
+    reason = Reason.at(Why.PADDED, node)
     result: list[MaybeDim] = []
     for axis, (dim, size, padded) in enumerate(zip(dims, sizes, context.sizes(node.outputs[0]), strict=True)):
         before, after = amounts[axis] if amounts is not None else (-1, -1)

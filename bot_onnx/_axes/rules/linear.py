@@ -7,6 +7,7 @@ import onnx_ir as ir
 from bot_onnx._axes.dims import MaybeDim
 from bot_onnx._axes.rules.base import Axes, Context, broadcast, rule
 from bot_onnx._ops.einsum import subscripts
+from bot_onnx._reasons import Reason, Why
 
 
 @rule("MatMul")
@@ -65,7 +66,7 @@ def einsum(context: Context, node: ir.Node) -> None:
         for letter, dim in zip(term, dims, strict=True):
             letters[letter] = context.table.unify(letters.get(letter), dim)
     if outcome is None:
-        context.fresh(node.outputs[0], f"Einsum (node {node.name!r}) has no explicit output")
+        context.fresh(node.outputs[0], Reason.at(Why.NO_EINSUM_OUTPUT, node))
         return
     inner = [dim for letter, dim in letters.items() if letter not in outcome]
     if inner:

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bot_onnx._axes.dim_store import FreezeKind
-from bot_onnx._axes.dims import EQUAL_PARTS, Freeze, MaybeDim
+from bot_onnx._axes.dims import EQUAL_PARTS, MaybeDim
 from bot_onnx._axes.rules.base import Axes, Context, rule
 from bot_onnx._ops import keys, record
 from bot_onnx._ops.recurrent import BIAS, CELL, INPUT_WEIGHT, LENGTHS, PEEPHOLES, STATE, STATE_WEIGHT
+from bot_onnx._reasons import Reason, Why
 
 _PEEPHOLE_GATES = 3
 
@@ -39,8 +39,7 @@ def recurrent(context: Context, node: ir.Node) -> None:
             directions = table.unify(directions, dims[0])
             table.unify(dims[1], expected)
     if directions is not None:
-        detail = f"{EQUAL_PARTS.detail}: the directions of {node.op_type} (node {node.name!r})"
-        table.freeze(directions, Freeze(FreezeKind.COUNT, detail))
+        table.freeze(directions, Reason.at(Why.DIRECTIONS, node))
     batch_first = node.attributes.get_int("layout", 0) == 1
     time, batch = (data[1], data[0]) if batch_first else (data[0], data[1])
     state = [batch, directions, hidden] if batch_first else [directions, batch, hidden]

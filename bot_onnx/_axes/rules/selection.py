@@ -7,10 +7,10 @@ from itertools import accumulate
 import numpy as np
 import onnx_ir as ir
 
-from bot_onnx._axes.dim_store import FreezeKind
-from bot_onnx._axes.dims import Freeze, MaybeDim
+from bot_onnx._axes.dims import MaybeDim
 from bot_onnx._axes.rules.base import Context, axis_of, broadcast, rule
 from bot_onnx._ops import measures
+from bot_onnx._reasons import Reason, Why
 
 _HUGE = 1 << 30  #: a bound beyond this means "to the end"
 
@@ -45,7 +45,7 @@ def hold_picked(context: Context) -> None:
     """
     table = context.table
     for node, dim in context.picked:
-        reason = Freeze(FreezeKind.COUNT, f"Gather (node {node.name!r}) picks elements of it by constant indices")
+        reason = Reason.at(Why.PICKED, node)
         indices, composite = node.inputs[1], table.composite(dim)
         single = indices is not None and indices.const_value is not None and indices.const_value.size == 1
         numbers = context.numbers(indices) if single else None
@@ -134,7 +134,7 @@ def _bounds(context: Context, node: ir.Node, rank: int) -> list[tuple[int, int, 
 def _unknown_part(context: Context, node: ir.Node, dim: MaybeDim, size: tuple[int, int]) -> MaybeDim:
     leaf = context.table.leaf(size)
     if dim is not None and context.table.is_static(dim):
-        reason = f"Slice (node {node.name!r}) takes a part of it by bounds that are not understood"
+        reason = Reason.at(Why.SLICE_BOUNDS, node)
         context.table.freeze(dim, reason)
         context.table.freeze(leaf, reason)
     return leaf
@@ -149,11 +149,11 @@ def _cut(context: Context, node: ir.Node, element: int, dim: int, start: int, st
         # Every step-th element: the axis is (size / step) x step, and one index of the fast part is taken.
         pieces = table.split(dim, (step, step))
         if pieces is not None:
-            table.freeze(pieces[1], f"Slice (node {node.name!r}) takes every {step}th element")
+            table.freeze(pieces[1], Reason.at(Why.SLICE_STEP, node, number=step))
             return pieces[0]
     pieces_of = table.cut(dim, [first, last]) if step == 1 and first < last else None
     if pieces_of is None:
-        reason = f"Slice (node {node.name!r}) takes a part of it that cannot follow another size"
+        reason = Reason.at(Why.SLICE_FIXED, node)
         leaf = table.leaf((max(0, last - first + abs(step) - 1) // abs(step),) * 2)
         table.freeze(dim, reason)
         table.freeze(leaf, reason)
@@ -164,7 +164,7 @@ def _cut(context: Context, node: ir.Node, element: int, dim: int, start: int, st
     _need_bound(context, node, 2, element, stop, pieces_of, index + 1)
     piece = pieces_of[index]
     if table.size(piece) == (1, 1):
-        table.freeze(piece, f"a single element that Slice (node {node.name!r}) takes")
+        table.freeze(piece, Reason.at(Why.SLICE_ELEMENT, node))
         return None
     return piece
 
@@ -199,10 +199,10 @@ def split(context: Context, node: ir.Node) -> None:
     if dim is not None and all(first == second for first, second in sizes):
         pieces = context.table.cut(dim, list(accumulate(first for first, _ in sizes))[:-1])
     if pieces is None or len(pieces) != len(sizes):
-        context.table.freeze(dim, f"Split (node {node.name!r}) splits it in a way that is not understood")
+        context.table.freeze(dim, Reason.at(Why.SPLIT, node))
         for output, size in zip(node.outputs, sizes, strict=True):
             leaf = context.table.leaf(size)
-            context.table.freeze(leaf, f"a part that Split (node {node.name!r}) makes")
+            context.table.freeze(leaf, Reason.at(Why.SPLIT_PART, node))
             context.put(output, [*dims[:axis], leaf, *dims[axis + 1 :]])
         return
     given = len(node.inputs) > 1 and node.inputs[1] is not None

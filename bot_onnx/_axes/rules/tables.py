@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
-from bot_onnx._axes.dim_store import FreezeKind
-from bot_onnx._axes.dims import Freeze, MaybeDim
+from bot_onnx._axes.dims import MaybeDim
 from bot_onnx._axes.rules.base import Context, rule
+from bot_onnx._reasons import Reason, Why
 
 
 @rule("Shape", "Size", "NonZero")
@@ -34,7 +34,7 @@ def filled(context: Context, node: ir.Node) -> None:
     context.put(output, result)
     if shape is None:
         for dim in result:
-            context.table.freeze(dim, f"{node.op_type} (node {node.name!r}) fixes it in an attribute")
+            context.table.freeze(dim, Reason.at(Why.ATTRIBUTE, node))
         return
     for axis, dim in enumerate(result):
         if dim is not None and context.numbers(shape) is not None:
@@ -50,11 +50,11 @@ def range_(context: Context, node: ir.Node) -> None:
     if named is not None and context.table.size(named) == size:
         context.put(output, [named])
         return
-    context.fresh(output, f"Range (node {node.name!r}) counts to a fixed number" if size[0] == size[1] else None)
+    context.fresh(output, Reason.at(Why.FIXED_RANGE, node) if size[0] == size[1] else None)
 
 
 @rule("OneHot")
 def one_hot(context: Context, node: ir.Node) -> None:
     """A new axis whose size is a fixed number of classes."""
     output = node.outputs[0]
-    context.fresh(output, Freeze(FreezeKind.COUNT, f"OneHot (node {node.name!r}) has a fixed number of classes"))
+    context.fresh(output, Reason.at(Why.CLASSES, node))

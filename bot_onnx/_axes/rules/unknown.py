@@ -10,6 +10,7 @@ import onnx_ir as ir
 from bot_onnx._axes.dims import MaybeDim
 from bot_onnx._axes.rules.base import Context
 from bot_onnx._ops.nodes import node_inputs
+from bot_onnx._reasons import Reason, Why
 from bot_onnx._runs.probe import Alignment, Operand, Place, probe
 
 _BODIES = (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
@@ -21,7 +22,7 @@ def follow_unknown(context: Context, node: ir.Node, key: str) -> None:
     context.unknown.append(node)
     alignments = _probed(context, node)
     if alignments is None:
-        _freeze_around(context, node, f"no rule for op {key} (node {node.name!r})")
+        _freeze_around(context, node, Reason(Why.NO_RULE, key, node.name or ""))
         return
     outputs = [output for output in node.outputs if output.name]
     made: dict[Place, MaybeDim] = {}
@@ -29,7 +30,7 @@ def follow_unknown(context: Context, node: ir.Node, key: str) -> None:
         dims = [context.of(node.inputs[slot])[axis] for slot, axis in alignment.inputs]
         if alignment.problem is not None:
             for dim in dims:
-                _freeze(context, dim, f"op {key} (node {node.name!r}) {alignment.problem}")
+                _freeze(context, dim, Reason(alignment.problem, key, node.name or ""))
             continue
         merged: MaybeDim = None
         for dim in dims:
@@ -43,17 +44,17 @@ def follow_unknown(context: Context, node: ir.Node, key: str) -> None:
             leaf = made.get((index, axis))
             if leaf is None:
                 leaf = context.table.leaf(size)
-                _freeze(context, leaf, f"op {key} (node {node.name!r}) sets its size")
+                _freeze(context, leaf, Reason(Why.OP_SETS_SIZE, key, node.name or ""))
             result.append(leaf)
         context.put(output, result)
 
 
-def _freeze(context: Context, dim: MaybeDim, reason: str) -> None:
+def _freeze(context: Context, dim: MaybeDim, reason: Reason) -> None:
     if dim is not None and context.table.is_static(dim):
         context.table.freeze(dim, reason)
 
 
-def _freeze_around(context: Context, node: ir.Node, reason: str) -> None:
+def _freeze_around(context: Context, node: ir.Node, reason: Reason) -> None:
     """Every static size of what the node reads, in its bodies too, and of what it makes."""
     for value in node_inputs(node):
         for dim in context.of(value):

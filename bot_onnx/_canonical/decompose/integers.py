@@ -8,6 +8,7 @@ import onnx_ir as ir
 from bot_onnx._canonical.decompose.builder import Opener
 from bot_onnx._canonical.decompose.counterparts import Quantised, opens, product
 from bot_onnx._ops import Calc, Move, computes, data_slots, is_sum, passes_on, record
+from bot_onnx._ops.walk import behind, producer_chain
 
 
 @opens("MatMulInteger", "ConvInteger")
@@ -52,10 +53,8 @@ def _integer_product(state: Quantised, site: Opener) -> bool:
 
 def _rounding(value: ir.Value) -> tuple[ir.Value | None, ir.Value | None] | None:
     """Scale and zero point that a value was quantised with."""
-    node = value.producer()
-    while node is not None and record(node).alike and data_slots(node) == (0,):
-        value = node.inputs[0] or value
-        node = value.producer()
+    made = behind(value, lambda node: record(node).alike and data_slots(node) == (0,))
+    node = None if made is None else made.producer()
     if node is None or node.op_type not in ("QuantizeLinear", "DynamicQuantizeLinear"):
         return None
     if node.op_type == "DynamicQuantizeLinear":
@@ -86,9 +85,8 @@ def _keeps_bias(node: ir.Node) -> bool:
 
 def _unrounded(addend: ir.Value | None, factors: list[ir.Value]) -> ir.Value | None:
     """The bias that was divided by the scales and rounded to be added to a product of integers."""
-    node = None if addend is None else addend.producer()
-    while node is not None and _keeps_bias(node) and node.inputs[0] is not None:
-        node = node.inputs[0].producer()
+    made = behind(addend, _keeps_bias)
+    node = None if made is None else made.producer()
     if node is None or node.op_type != "Div" or node.inputs[1] is None:
         return None
     same = sorted(map(id, _leaves(node.inputs[1]))) == sorted(map(id, factors))
@@ -102,11 +100,8 @@ def _is_vector(bias: ir.Value) -> bool:
 
 def _form(site: Opener, addend: ir.Value | None, bias: ir.Value) -> ir.Value:
     """``bias`` in the form in which its rounded counterpart was added."""
-    forms = []
-    node = None if addend is None else addend.producer()
-    while node is not None and node.op_type != "Div" and node.inputs[0] is not None:
-        forms += [node] if passes_on(node, _FORMS) else []
-        node = node.inputs[0].producer()
+    way = [value.producer() for value in producer_chain(addend, lambda node: node.op_type != "Div")]
+    forms = [node for node in way if node is not None and passes_on(node, _FORMS)]
     for form in reversed(forms):
         kept = {name: attribute.value for name, attribute in form.attributes.items()}
         bias = site.op(form.op_type, bias, *form.inputs[1:], attributes=kept)

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from bot_onnx._canonical.decompose import integers, quantised_layers
+from bot_onnx._canonical.decompose import integers, quantised_layers  # noqa: F401  (they register their ops)
 from bot_onnx._canonical.decompose.builder import Attribute, Opener
 from bot_onnx._canonical.decompose.counterparts import OPENERS, Quantised, opens, plain_name
 from bot_onnx._canonical.decompose.roundings import Grid, rounded_by
 from bot_onnx._canonical.decompose.saturation import saturated
 from bot_onnx._ops import data_slots, record
 from bot_onnx._ops.nodes import names_in
-
-_FAMILIES = (integers, quantised_layers)  # imported to register their ops
 
 
 @dataclass(frozen=True, slots=True)

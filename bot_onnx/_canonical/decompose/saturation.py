@@ -13,6 +13,7 @@ import onnx_ir as ir
 
 from bot_onnx._canonical.decompose.builder import Opener
 from bot_onnx._ops import keeps_sign, operands_of, record
+from bot_onnx._ops.walk import backward
 
 _SIX = 6.0
 _FURTHEST = 64  #: values that are looked at behind one
@@ -54,22 +55,21 @@ def _integers(site: Opener, zero_point: ir.Value | None) -> tuple[int, int, int]
 
 def _never_negative(value: ir.Value) -> bool:
     """Whether no input makes a number of ``value`` negative, as far as ops say it."""
-    pending = [value]
-    for _ in range(_FURTHEST):
-        if not pending:
-            return True
-        current = pending.pop()
+    parts = backward(value, keeps_sign, lambda node: [node.inputs[slot] for slot in operands_of(node)])
+    for number, current in enumerate(parts):
         node = current.producer()
-        if node is None:
-            tensor = current.const_value
-            if tensor is None or tensor.size > _FURTHEST or (np.asarray(tensor.numpy()) < 0).any():
-                return False
-        elif keeps_sign(node):
-            pending += [v for slot in operands_of(node) if (v := node.inputs[slot]) is not None]
-        elif node.op_type == "Clip":
-            low = node.inputs[1] if len(node.inputs) > 1 else None
-            if low is None or low.const_value is None or (np.asarray(low.const_value.numpy()) < 0).any():
-                return False
-        elif not record(node).positive:
+        if number == _FURTHEST or not (_is_positive(current) if node is None else _gives_positive(node)):
             return False
-    return False
+    return True
+
+
+def _gives_positive(node: ir.Node) -> bool:
+    """Whether what a node makes is never negative, if what it reads is not."""
+    if node.op_type == "Clip":
+        return len(node.inputs) > 1 and _is_positive(node.inputs[1])
+    return keeps_sign(node) or record(node).positive
+
+
+def _is_positive(value: ir.Value | None) -> bool:
+    tensor = None if value is None else value.const_value
+    return tensor is not None and tensor.size <= _FURTHEST and not (np.asarray(tensor.numpy()) < 0).any()

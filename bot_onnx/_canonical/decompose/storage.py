@@ -17,6 +17,7 @@ from bot_onnx._canonical.decompose.builder import Opener
 from bot_onnx._canonical.decompose.packed import lazily
 from bot_onnx._ops import ONE_TO_ONE, Move, passes_on
 from bot_onnx._ops.nodes import cast_target, names_in
+from bot_onnx._ops.walk import producer_chain
 
 _STORED = "bot_onnx.stored"
 _UNCAST = ONE_TO_ONE & ~Move.CAST  #: another form in the same type
@@ -89,15 +90,11 @@ def _reshaped(tensor: ir.TensorProtocol, shape: tuple[int, ...]) -> ir.LazyTenso
 
 def _weight(value: ir.Value | None) -> ir.Value | None:
     """The float initializer that a value is a view of, if all of them serve this one use."""
-    while value is not None:
-        if len(value.uses()) != 1 or value.is_graph_output():
+    for form in producer_chain(value, lambda node: passes_on(node, _UNCAST)):
+        if len(form.uses()) != 1 or form.is_graph_output():
             return None
-        if value.const_value is not None:
-            return value if value.const_value.dtype in _FLOATS else None
-        node = value.producer()
-        if node is None or not passes_on(node, _UNCAST):
-            return None
-        value = node.inputs[0]
+        if form.const_value is not None:
+            return form if form.const_value.dtype in _FLOATS else None
     return None
 
 

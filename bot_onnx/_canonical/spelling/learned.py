@@ -7,6 +7,7 @@ from collections import defaultdict
 import onnx_ir as ir
 
 from bot_onnx._ops import Calc, computes, record
+from bot_onnx._ops.walk import behind, uses
 
 _FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 #: The number with which an op changes nothing.
@@ -59,24 +60,17 @@ def _is_nothing(node: ir.Node, held: _Held) -> bool:
 
 
 def _made_by(node: ir.Node, held: _Held) -> _Place:
-    value = node.inputs[1 - held[node][0]]
-    maker = value.producer() if value is not None else None
-    while maker is not None and _is_nothing(maker, held):
-        value = maker.inputs[1 - held[maker][0]]
-        maker = value.producer() if value is not None else None
+    def operand(of: ir.Node) -> ir.Value | None:
+        return of.inputs[1 - held[of][0]]
+
+    made = behind(operand(node), lambda maker: _is_nothing(maker, held), operand)
+    maker = None if made is None else made.producer()
     return () if maker is None else _described(maker)
 
 
 def _read_by(node: ir.Node, held: _Held) -> list[_Place]:
-    found: list[_Place] = []
-    pending = [node]
-    while pending:
-        for usage in pending.pop().outputs[0].uses():
-            if _is_nothing(usage.node, held):
-                pending.append(usage.node)
-            else:
-                found.append((*_described(usage.node), usage.idx))
-    return sorted(found, key=repr)
+    found = uses(node.outputs[0], lambda user, _: _is_nothing(user, held))
+    return sorted(((*_described(user), slot) for user, slot in found), key=repr)
 
 
 def _described(node: ir.Node) -> _Place:

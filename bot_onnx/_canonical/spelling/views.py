@@ -42,12 +42,19 @@ def _same_shape(node: ir.Node, seen: Seen) -> Found | None:
     while wanted is not None and current is not None and _regroups(current) and len(passed) < _FAR:
         passed.insert(0, current)
         value = current.inputs[0]
-        if value is None:
+        if value is None or _follows_sizes(current, seen):
             return None
         if seen.shape(value) == wanted:
             return value, _steps(passed, seen)
         current = value.producer()
     return None
+
+
+def _follows_sizes(node: ir.Node, seen: Seen) -> bool:
+    """Whether a Squeeze of whatever is 1 may find more of these at other input sizes than the two that were seen."""
+    if node.op_type != "Squeeze" or numbers(node, 1, "axes") is not None:
+        return False
+    return any(first != second for first, second in seen.shape(node.inputs[0]) or ())
 
 
 def _turned_back(node: ir.Node, seen: Seen) -> Found | None:

@@ -7,7 +7,7 @@ Every axis by itself, composite axes part by part; nothing is averaged, scaled o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from typing import Literal
 
 import numpy as np
@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from pydantic import Field
 
 from bot_onnx._resample.arrays import Array, Namespace
-from bot_onnx._resample.axes import check_axes, place_of, refuse_direction
-from bot_onnx._resample.depth import layer_map
+from bot_onnx._resample.depth import LayerAxis
+from bot_onnx._resample.layered import LayeredMethod
 from bot_onnx._resample.mapping import Selection, selection_matrix, spread_evenly
-from bot_onnx._resample.registry import AxisDirection, Method, MethodOptions
-from bot_onnx._resample.sources import SourceLayers, check_readers
+from bot_onnx._resample.registry import AxisDirection, MethodOptions
 from bot_onnx._stack.types import Axis, StackTask
 from bot_onnx.errors import ResampleError
 
@@ -34,7 +33,7 @@ class WeightSelectionOptions(MethodOptions):
     )
 
 
-class WeightSelection(Method[WeightSelectionOptions]):
+class WeightSelection(LayeredMethod[WeightSelectionOptions]):
     """Uniform element selection."""
 
     name = "ws"
@@ -43,24 +42,18 @@ class WeightSelection(Method[WeightSelectionOptions]):
     direction = "shrink"
     promises = ("exact-size", "deterministic", "values are the source's own")
     Options = WeightSelectionOptions
+    way_out = _WAY_OUT
 
-    def resample(
-        self,
-        task: StackTask,
-        source: Sequence[Callable[[], Array]],
-        options: WeightSelectionOptions,
-        *,
-        xp: Namespace,
-        seed: int,
-    ) -> Iterator[Array]:
-        """Yield the target layers; see :meth:`Method.resample`. The seed is not used."""
-        check_axes(task)
-        refuse_direction(task, "grow", self.name, _WAY_OUT)
-        check_readers(task, source)
-        rows = layer_map(options.layer_axis, *task.layers, wavelet="haar", residual=task.residual, place=place_of(task))
+    def layer_mode(self, options: WeightSelectionOptions) -> LayerAxis:
+        """As the option says."""
+        return options.layer_axis
+
+    def transform(
+        self, task: StackTask, options: WeightSelectionOptions, *, xp: Namespace, seed: int
+    ) -> Callable[[Array], Array]:
+        """Every axis by itself, composite axes part by part; nothing is drawn."""
         chosen = Selection(task, spread_evenly, split=False)
-        layers = SourceLayers(task, source, rows, xp, lambda x: chosen.apply(x, xp))
-        return (layers.mixed(k) for k in range(task.layers[1]))
+        return lambda x: chosen.apply(x, xp)
 
     def axis_operator(
         self, n_source: int, n_target: int, options: WeightSelectionOptions, *, direction: AxisDirection = "out"

@@ -1,0 +1,362 @@
+"""What the nouns of the API do: from an opened file to an analysis, a plan, a written and verified model."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import onnx_ir as ir
+
+from bot_onnx import _html
+from bot_onnx._align import Kind, find_facts, plan_alignment
+from bot_onnx._align import align as align_tensors
+from bot_onnx._align.energy import EnergyTable, halved
+from bot_onnx._align.energy import energy as measure_energy
+from bot_onnx._analysis.overview import overview_of
+from bot_onnx._analysis.passes import Analysis, analyse
+from bot_onnx._canonical.decompose import Scheme
+from bot_onnx._canonical.normalise import scheme_of
+from bot_onnx._onnxfile.atomic_output import floats_beside
+from bot_onnx._onnxfile.input_overrides import Given
+from bot_onnx._onnxfile.reader import Source, open_model
+from bot_onnx._onnxfile.scratch import sweep_beside
+from bot_onnx._onnxfile.writer import check_output, write_model
+from bot_onnx._origins import Origin
+from bot_onnx._progress import stage, step
+from bot_onnx._proof import Way, settle
+from bot_onnx._request import ResizeRequest
+from bot_onnx._resample import MethodOptions, make_options, shrinking_operators
+from bot_onnx._resample.devices import namespace
+from bot_onnx._resample.parallel import Background
+from bot_onnx._runs.sample_arrays import samples_for
+from bot_onnx._structure import Structure
+from bot_onnx._surgery import planner
+from bot_onnx._surgery.calibrated import told as told_of_scales
+from bot_onnx._surgery.execute import produce
+from bot_onnx._surgery.more_heads import with_key_heads
+from bot_onnx._surgery.planner import Prepared, check_exact, prepare, refuse_quantised
+from bot_onnx._surgery.proven import Promise
+from bot_onnx._surgery.requantise import check_requantisable
+from bot_onnx._surgery.types import Plan
+from bot_onnx._target import TargetSpec
+from bot_onnx._verify import (
+    VerifyReport,
+    check_quantised,
+    expected_from_plan,
+    expected_from_spec,
+    publish_requantised,
+    raise_unless_passed,
+    verify_model,
+)
+from bot_onnx.errors import GraphError, ResampleError
+
+Port = tuple[str, str, tuple[int | str, ...]]  #: name, data type, shape of an input or output
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Inspection:
+    """What a model file holds: the structure, and facts of the file."""
+
+    path: str
+    structure: Structure
+    opset: int
+    producer: str
+    size_bytes: int
+    inputs: tuple[Port, ...]
+    outputs: tuple[Port, ...]
+
+    def __repr__(self) -> str:
+        """The file, and its structure in a line."""
+        return f"<Inspection of {self.path}: {self.structure!r}>"
+
+    def _repr_html_(self) -> str:
+        ports = {"inputs": self.inputs, "outputs": self.outputs}
+        told = {key: "; ".join(f"{name}: {kind} {list(shape)}" for name, kind, shape in ports[key]) for key in ports}
+        facts = {"model": self.path, "bytes": f"{self.size_bytes:,}", "opset": self.opset, "producer": self.producer}
+        return _html.block(_html.facts("Model", facts | told), self.structure._repr_html_())
+
+
+@dataclass(frozen=True, slots=True, repr=False)
+class Result:
+    """A finished resize."""
+
+    plan: Plan
+    report: VerifyReport
+    output: Path
+    seconds: float
+
+    def __repr__(self) -> str:
+        """The file, and whether it passed."""
+        return f"<Result {self.output}: {self.report!r}>"
+
+    def _repr_html_(self) -> str:
+        facts = _html.facts("Result", {"output": self.output, "seconds": f"{self.seconds:.1f}"})
+        return _html.block(facts, self.plan._repr_html_(), self.report._repr_html_())
+
+
+@contextmanager
+def opened(origin: Origin, given: Given | None = None) -> Iterator[Source]:
+    """A model, open for as long as the block runs."""
+    with origin.file() as path, open_model(path, given=given) as source:
+        yield source
+
+
+def inspect_model(origin: Origin, given: Given | None) -> Inspection:
+    """Analyse a model; see :meth:`bot_onnx._model.Model.inspect`."""
+    stage(f"analysing {origin.label}")
+    with opened(origin, given) as source:
+        loaded = source.model()
+        analysis = analyse(loaded)
+        source.check_unchanged()
+        return Inspection(
+            path=origin.label,
+            structure=replace(analysis.structure, overview=overview_of(analysis)),
+            opset=loaded.opset_imports.get("", 0),
+            producer=" ".join(filter(None, (loaded.producer_name, loaded.producer_version))),
+            size_bytes=source.size_bytes,
+            inputs=tuple(map(_port, loaded.graph.inputs)),
+            outputs=tuple(map(_port, loaded.graph.outputs)),
+        )
+
+
+def _port(value: ir.Value) -> Port:
+    shape = tuple(dim if isinstance(dim, int) else str(dim.value or "?") for dim in value.shape or ())
+    return value.name or "", value.dtype.name if value.dtype else "?", shape
+
+
+def energies(origin: Origin, given: Given | None) -> tuple[EnergyTable, ...]:
+    """What halving would keep; see :meth:`bot_onnx._model.Model.energy`."""
+    stage(f"analysing {origin.label}")
+    with opened(origin, given) as source:
+        source.check_resizable()
+        loaded = source.model()
+        analysis = analyse(loaded)
+        structure, facts = analysis.structure, find_facts(analysis)
+        tensors = {n: v.const_value for n, v in loaded.graph.initializers.items() if v.const_value is not None}
+        tables: list[EnergyTable] = []
+        kinds: tuple[Kind, ...] = ("none", "permute", "rotate")
+        for kind in kinds:
+            stage(f"measuring energies, alignment {kind}")
+            try:
+                alignment = plan_alignment(kind, structure, halved(structure), facts)
+                aligned = align_tensors(alignment, tensors)
+                tables.extend(measure_energy(structure, alignment, aligned, shrinking_operators()))
+            except ResampleError:
+                if kind != "rotate":  # which is for pre-norm networks alone
+                    raise
+        source.check_unchanged()
+        return tuple(tables)
+
+
+def make_plan(origin: Origin, request: ResizeRequest, target: TargetSpec, given: Given | None) -> tuple[Plan, str]:
+    """Plan a resize; see :meth:`bot_onnx._model.Model.plan`.
+
+    Returns:
+        The plan, and the digest of the source that it is for.
+    """
+    job = _Job(origin, request, target, given)
+    stage(f"analysing {origin.label}")
+    with opened(origin, given) as source, Background() as reader:
+        source.check_resizable()
+        digest = reader.submit(source.sha256)
+        made = job.prepared(source, analyse(source.model()), digest, name=source.path.name).plan
+        source.check_unchanged()
+        return made, digest.result()
+
+
+def carry_out(
+    origin: Origin,
+    request: ResizeRequest,
+    target: TargetSpec,
+    given: Given | None,
+    out: Path,
+    *,
+    force: bool = False,
+    planned: str | None = None,
+) -> Result:
+    """Resize a model, verify what was written, and give it its name; see :meth:`bot_onnx._model.Model.resize`.
+
+    Args:
+        origin, request, target, given: what is resized, to what, run on what.
+        out: the output. force: replace an existing one.
+        planned: digest of the source that a plan was made for; None: there is no plan yet.
+
+    Raises:
+        BotError: something was refused or failed; no output was left behind.
+    """
+    started = time.perf_counter()
+    job = _Job(origin, request, target, given)
+    xp = namespace(request.device)
+    sweep_beside(out)
+    with opened(origin, given) as source, Background() as reader:
+        external = job.external(source)
+        read_only = (*source.files, *request.files())
+        check_output(out, external=external, force=force, sources=read_only)
+        source.check_resizable()
+        # Reading every byte (for NaN, for the hash) overlaps with the analysis, which reads none.
+        finite = reader.submit(lambda: source.check(allow_nonfinite=request.allow_nonfinite))
+        digest = reader.submit(source.sha256)
+        writing = _Writing(job, source, out, external, force, read_only, digest)
+        stage(f"analysing {origin.label}")
+        # Handed on, not held: verification makes an analysis of the output, and not both are there at a time.
+        plan, report = writing.run(analyse(source.model()), xp, finite, planned)
+    return Result(plan, report, out, time.perf_counter() - started)
+
+
+class _Job:
+    """What is resized, to what, and how."""
+
+    def __init__(self, origin: Origin, request: ResizeRequest, target: TargetSpec, given: Given | None) -> None:
+        self.origin, self.request, self.target, self.given = origin, request, target, given
+        self.options: MethodOptions = make_options(request.method, **dict(request.options or {}))
+
+    def external(self, source: Source) -> bool:
+        """Whether the weights go to a file beside the model."""
+        return source.uses_external_data if self.request.external is None else self.request.external
+
+    def prepared(self, source: Source, analysis: Analysis, digest: Future[str], *, name: str) -> Prepared:
+        """Settle the sizes, prove them, plan the rest."""
+        request, target = self.request, self.target
+        refuse_quantised(analysis, str(source.path))
+        analysis = with_key_heads(analysis, target)
+        stage("proving the sizes")
+        way = Way(request.method, self.options, request.seed)
+        settled = settle(analysis, target, way, unproven=request.unproven)
+        stage("planning")
+        calibration = request.calibration
+        prepared = prepare(
+            analysis,
+            target,
+            settled,
+            planner.Origin(self.origin.label, digest.result(), source.size_bytes),
+            method=request.method,
+            options=self.options,
+            seed=request.seed,
+            align=request.align,
+            samples=None if calibration is None else samples_for(analysis.model, Path(calibration)),
+            external=self.external(source),
+            name=name,
+        )
+        check_exact(prepared)
+        return prepared
+
+
+@dataclass(slots=True)
+class _Writing:
+    """One output on its way."""
+
+    job: _Job
+    source: Source
+    out: Path
+    external: bool
+    force: bool
+    read_only: tuple[Path, ...]
+    digest: Future[str]
+    report: VerifyReport | None = field(default=None, init=False)
+
+    def run(
+        self, analysis: Analysis, xp: object, finite: Future[None], planned: str | None
+    ) -> tuple[Plan, VerifyReport]:
+        """Write, verify, publish. Give what was done, and the checks."""
+        scheme = scheme_of(analysis.model)
+        if self.job.request.requantize:
+            check_requantisable(scheme, self.job.origin.label)
+        finite.result()
+        if planned is not None and self.digest.result() != planned:
+            raise GraphError(f"{self.job.origin.label} has changed since the plan was made: plan again")
+        with nullcontext(self.out.parent) if scheme is None else floats_beside(self.out) as folder:
+            prepared = self._prepare(analysis, scheme, folder)
+            del analysis
+            scratch = None if scheme is None else folder
+            if scheme is not None and self.job.request.requantize:
+                floats = folder / self.out.name
+                plan = self._requantise(scheme, prepared, self._write(prepared, floats, xp, scratch), floats)
+            else:
+                plan = self._write(prepared, self.out, xp, scratch)
+        assert self.report is not None
+        return plan, self.report
+
+    def _prepare(self, analysis: Analysis, scheme: Scheme | None, folder: Path) -> Prepared:
+        request = self.job.request
+        quantised = check_quantised(analysis, self.source, folder) if request.against else ()
+        shown = str(self.source.path), self.job.origin.label  # a private file is no name to show
+        quantised = tuple(note.replace(*shown) for note in quantised)
+        prepared = self.job.prepared(self.source, analysis, self.digest, name=self.out.name)
+        if request.requantize and scheme is not None and scheme.kind == "static":
+            quantised = (*quantised, told_of_scales(prepared.calibrated))
+        prepared.plan = replace(prepared.plan, notes=(*prepared.plan.notes, *quantised))
+        return prepared
+
+    def _write(self, prepared: Prepared, written: Path, xp: object, scratch: Path | None) -> Plan:
+        request, plan = self.job.request, prepared.plan
+
+        def check(readable: str) -> None:
+            stage(f"verifying {written.name}")
+            self.source.check_unchanged()
+            self.source.release()
+            report = verify_model(
+                written,
+                readable=readable,
+                expected=expected_from_plan(plan),
+                against=self.source.path if request.against else None,
+                against_sha256=self.digest.result(),
+                allow_nonfinite=request.allow_nonfinite,
+                given=self._loose(),
+                scratch=scratch,
+            )
+            raise_unless_passed(report)
+            self.source.check_unchanged()
+            self.report = report
+
+        stage("writing")
+        write_model(
+            prepared.proto,
+            prepared.slots,
+            produce(prepared, self.job.options, xp=xp, progress=step),
+            written,
+            external=self.external,
+            force=self.force,
+            sources=self.read_only,
+            before_publish=check,
+        )
+        return plan
+
+    def _requantise(self, scheme: Scheme, prepared: Prepared, plan: Plan, floats: Path) -> Plan:
+        stage("quantising again")
+        report, size = publish_requantised(
+            scheme,
+            floats,
+            self.out,
+            external=self.external,
+            force=self.force,
+            sources=self.read_only,
+            calibrated=prepared.calibrated,
+            allow_nonfinite=self.job.request.allow_nonfinite,
+            given=self._loose(),
+        )
+        self.report = report
+        cosines = ", ".join(f"{e.output} {e.cosine:.4f}" for e in report.comparisons if e.cosine is not None)
+        told = f"Quantised again, as the source was ({scheme.kind}): cosine with its floats {cosines}."
+        open_again = Promise(why="quantised again")  # the floats were held against the source, not what rounds them
+        return replace(plan, size_bytes=(plan.size_bytes[0], size), notes=(*plan.notes, told), promise=open_again)
+
+    def _loose(self) -> Given | None:
+        """What is given, for what is resized: it may take other sizes than its source."""
+        return None if self.job.given is None else replace(self.job.given, strict=False)
+
+
+def verify_origin(
+    origin: Origin, target: TargetSpec | None, against: Origin | None, given: Given | None
+) -> VerifyReport:
+    """Check a model; see :meth:`bot_onnx._model.Model.verify`."""
+    stage(f"verifying {origin.label}")
+    expected = None if target is None else (lambda structure: expected_from_spec(structure, target))
+    if against is None:
+        with origin.file() as path:
+            return replace(verify_model(path, expected=expected, given=given), path=origin.label)
+    with origin.file() as path, against.file() as other:
+        return replace(verify_model(path, expected=expected, against=other, given=given), path=origin.label)

@@ -1,0 +1,272 @@
+"""The nouns of the public API: a :class:`Model` that is opened, and a :class:`PlannedResize` that it makes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypeVar
+
+import onnx
+
+from bot_onnx import _engine
+from bot_onnx._align.energy import EnergyTable
+from bot_onnx._engine import Inspection, Result
+from bot_onnx._onnxfile.input_overrides import Given
+from bot_onnx._onnxfile.lost_files import surviving
+from bot_onnx._origins import ModelLike, Origin, private_folder
+from bot_onnx._progress import Progress, told
+from bot_onnx._request import InputsLike, PathOrName, ResizeRequest
+from bot_onnx._runs.read_overrides import as_given
+from bot_onnx._structure import Structure
+from bot_onnx._surgery.types import Plan
+from bot_onnx._target import TargetSpec
+from bot_onnx._verify import VerifyReport
+from bot_onnx.errors import GraphError
+
+T = TypeVar("T")
+SpecLike = TargetSpec | Mapping[str, Any] | PathOrName
+
+
+class Model:
+    """A model to look at, to plan for and to resize; nothing of it is ever written to.
+
+    Nothing stays open between two calls: a file is opened for each of them, and what lies in memory goes to a private
+    folder for its time (in memory where the system has room there), which is then gone.
+    """
+
+    def __init__(
+        self,
+        model: ModelLike,
+        *,
+        inputs: InputsLike | None = None,
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        """Take a model, without reading it yet; see :func:`open`."""
+        self._origin = Origin.of(model)
+        self._inputs, self._shapes = inputs, input_shapes
+
+    @property
+    def source(self) -> str:
+        """How messages, plans and reports call it: its path, or the kind of thing that it was given as."""
+        return self._origin.label
+
+    @cached_property
+    def structure(self) -> Structure:
+        """The dims, the chains of layers, the stacks of parameters: analysed when first asked for."""
+        return self.inspect().structure
+
+    def inspect(self, *, progress: Progress | None = None) -> Inspection:
+        """Analyse it.
+
+        Args:
+            progress: called with (what, done, in all) as it goes on; 0 of 0 where nothing is counted.
+
+        Raises:
+            GraphError: it cannot be read or run.
+        """
+        return _run(progress, lambda: _engine.inspect_model(self._origin, self._given()))
+
+    def energy(self, *, progress: Progress | None = None) -> tuple[EnergyTable, ...]:
+        """Say how much of every stack's energy halving would keep, by each method that shrinks and each alignment.
+
+        All weights are read.
+
+        Args:
+            progress: see :meth:`inspect`.
+
+        Returns:
+            A table per method for ``none``, for ``permute``, and for ``rotate`` where the network admits it.
+
+        Raises:
+            GraphError: it cannot be read or run.
+        """
+        return _run(progress, lambda: _engine.energies(self._origin, self._given()))
+
+    def plan(self, request: ResizeRequest | SpecLike, *, progress: Progress | None = None) -> PlannedResize:
+        """Say everything that a resize would do, without reading a weight.
+
+        Args:
+            request: what is asked; a spec alone (see :class:`ResizeRequest`) takes the defaults for all else.
+            progress: see :meth:`inspect`.
+
+        Raises:
+            ProofError: the sizes cannot be proven right.
+            BotError: the source cannot be understood, or the target cannot be had.
+        """
+        asked = request if isinstance(request, ResizeRequest) else ResizeRequest(request)
+
+        def make() -> PlannedResize:
+            target = asked.target()  # what is written later is what was read now
+            plan, digest = _engine.make_plan(self._origin, asked, target, self._given(asked))
+            made = PlannedResize(**{entry.name: getattr(plan, entry.name) for entry in fields(plan)})
+            made._attach(self, asked, target, digest)
+            return made
+
+        return _run(progress, make)
+
+    def resize(
+        self,
+        request: ResizeRequest | SpecLike,
+        output: PathOrName,
+        *,
+        force: bool = False,
+        progress: Progress | None = None,
+    ) -> Result:
+        """Plan, resize, and verify what was written.
+
+        The output appears under its name only when it is whole and has passed.
+
+        Args:
+            request: see :meth:`plan`.
+            output: path of the new model.
+            force: replace an existing output.
+            progress: see :meth:`inspect`; while weights are written, in bytes.
+
+        Raises:
+            BotError: something was refused or failed; no output was left behind.
+        """
+        asked = request if isinstance(request, ResizeRequest) else ResizeRequest(request)
+        return _run(progress, lambda: self._carry_out(asked, asked.target(), Path(output), force, None))
+
+    def verify(
+        self,
+        *,
+        spec: SpecLike | None = None,
+        against: Model | ModelLike | None = None,
+        progress: Progress | None = None,
+    ) -> VerifyReport:
+        """Check it: structure, runtime, analysis, and how close its outputs are to another model's.
+
+        Args:
+            spec: what its sizes should be.
+            against: a model to compare its outputs with. Where the file says that it was resized from that very model
+                and keeps its outputs, a check fails unless they agree; otherwise the comparison is for information.
+            progress: see :meth:`inspect`.
+
+        Raises:
+            GraphError: it cannot be opened at all. Failed checks are in the report.
+        """
+        wanted = None if spec is None else ResizeRequest(spec).target()
+        other = against._origin if isinstance(against, Model) else None if against is None else Origin.of(against)
+        return _run(progress, lambda: _engine.verify_origin(self._origin, wanted, other, self._given()))
+
+    def _given(self, request: ResizeRequest | None = None) -> Given | None:
+        """What it is run on: as a request says, else as it was opened."""
+        asked = None if request is None else as_given(request.inputs, request.input_shapes)
+        return as_given(self._inputs, self._shapes) if asked is None else asked
+
+    def _carry_out(
+        self, request: ResizeRequest, target: TargetSpec, output: Path, force: bool, planned: str | None
+    ) -> Result:
+        given = self._given(request)
+        return _engine.carry_out(self._origin, request, target, given, output, force=force, planned=planned)
+
+    def __repr__(self) -> str:
+        """How it is called."""
+        return f"<Model {self.source}>"
+
+    def _repr_html_(self) -> str:
+        return self.inspect()._repr_html_()
+
+
+class PlannedResize(Plan):
+    """A plan that knows its model, so that it can be carried out. It is a :class:`Plan` in all else.
+
+    The weights are read when it is carried out, and the graph is worked through again: a plan keeps no file open. A
+    source that is another one by then is refused.
+    """
+
+    __slots__ = ("_digest", "_model", "_request", "_target")
+    _model: Model
+    _request: ResizeRequest
+    _target: TargetSpec
+    _digest: str
+
+    def _attach(self, model: Model, request: ResizeRequest, target: TargetSpec, digest: str) -> None:
+        for name, value in (("_model", model), ("_request", request), ("_target", target), ("_digest", digest)):
+            object.__setattr__(self, name, value)
+
+    @property
+    def request(self) -> ResizeRequest:
+        """What was asked.
+
+        Raises:
+            GraphError: this is a copy, which has lost it.
+        """
+        try:
+            return self._request
+        except AttributeError:
+            raise GraphError("this copy of a plan does not know its model: plan again with model.plan(…)") from None
+
+    def write(self, output: PathOrName, *, force: bool = False, progress: Progress | None = None) -> Result:
+        """Resize the model and verify what was written; see :meth:`Model.resize`.
+
+        Raises:
+            GraphError: the source has changed since the plan was made.
+            BotError: something was refused or failed; no output was left behind.
+        """
+        return _run(progress, lambda: self._write(Path(output), force))
+
+    def apply(self, *, progress: Progress | None = None) -> onnx.ModelProto:
+        """Resize the model, verify the result, and give it as a message with all its weights.
+
+        It is verified as a file in a private folder (in memory where the system has room there), which is then gone.
+
+        Args:
+            progress: see :meth:`Model.inspect`.
+
+        Raises:
+            GraphError: the source has changed since the plan was made.
+            BotError: something was refused or failed.
+        """
+
+        def make() -> onnx.ModelProto:
+            with private_folder(self.size_bytes[1]) as folder:
+                return onnx.load(self._write(folder / "model.onnx", False).output)
+
+        return _run(progress, make)
+
+    def _write(self, output: Path, force: bool) -> Result:
+        request = self.request
+        return self._model._carry_out(request, self._target, output, force, self._digest)
+
+    def __eq__(self, other: object) -> bool:
+        """Whether another plan, with or without its model, says the same."""
+        if not isinstance(other, Plan):
+            return NotImplemented
+        return all(getattr(self, entry.name) == getattr(other, entry.name) for entry in fields(Plan))
+
+    __hash__ = None  # type: ignore[assignment]  # its options are a dict
+
+
+def open(
+    model: ModelLike,
+    *,
+    inputs: InputsLike | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Model:
+    """Open a model: a path, the bytes of a file, an ``onnx.ModelProto`` or an ``onnx_ir.Model``.
+
+    Args:
+        model: the model. What lies in memory holds all of its weights.
+        inputs: what to run it on, where sizes cannot be guessed: arrays by input, or an ``.npz`` file of them.
+        input_shapes: shapes by input; what is fed is made up, or repeated from ``inputs``.
+
+    Raises:
+        TypeError: it is none of them. What is wrong with a model shows when it is looked at.
+
+    Examples:
+        >>> import bot_onnx
+        >>> model = bot_onnx.open("model.onnx")  # doctest: +SKIP
+        >>> plan = model.plan(bot_onnx.ResizeRequest({"layers": 6, "hidden": 384}))  # doctest: +SKIP
+        >>> plan.write("small.onnx")  # doctest: +SKIP
+    """
+    return Model(model, inputs=inputs, input_shapes=input_shapes)
+
+
+@surviving()
+def _run(progress: Progress | None, work: Callable[[], T]) -> T:
+    with told(progress):
+        return work()
