@@ -19,6 +19,7 @@ from bot_onnx._align.energy import EnergyTable, halved
 from bot_onnx._align.energy import energy as measure_energy
 from bot_onnx._analysis.passes import Analysis, analyse
 from bot_onnx._canonical.normalise import scheme_of
+from bot_onnx._costs import Costs, sizing_of
 from bot_onnx._onnxfile.atomic_output import floats_beside
 from bot_onnx._onnxfile.lost_files import surviving
 from bot_onnx._onnxfile.reader import Source, open_model
@@ -78,6 +79,7 @@ class Inspection:
     size_bytes: int
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    costs: Costs
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +119,7 @@ def inspect(
             size_bytes=source.size_bytes,
             inputs=tuple(map(_port, loaded.graph.inputs)),
             outputs=tuple(map(_port, loaded.graph.outputs)),
+            costs=sizing_of(analysis).costs(),
         )
 
 
