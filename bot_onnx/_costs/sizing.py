@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
+from types import MappingProxyType
 
 import onnx_ir as ir
 
@@ -18,6 +19,7 @@ from bot_onnx._runs.natural_sizes import natural_shapes
 from bot_onnx._structure import Chain, Stack, Structure
 
 _NO_FLOATS = ("INT", "UINT", "BOOL")
+_AS_IT_IS: Mapping[str, str] = MappingProxyType({})
 Shape = tuple[Extent, ...] | None
 
 
@@ -75,23 +77,32 @@ class Sizing:
     outside: tuple[_Counted, ...]
     uncounted: tuple[str, ...]
 
-    def costs(self, sizes: Mapping[str, int] | None = None, layers: Mapping[str, int] | None = None) -> Costs:
+    def costs(
+        self,
+        sizes: Mapping[str, int] | None = None,
+        layers: Mapping[str, int] | None = None,
+        stored: Mapping[str, str] = _AS_IT_IS,
+    ) -> Costs:
         """What the network costs at other sizes.
 
         Args:
             sizes: of every dim, by id; None: those of the source.
             layers: depth of every chain, by name; None: those of the source.
+            stored: data type by id of the stacks whose bytes are counted as of another one than theirs.
         """
         sizes = {dim.id: dim.size for dim in self.structure.dims.values()} if sizes is None else sizes
         layers = {chain.name: chain.count for chain in self.structure.chains} if layers is None else layers
         parts = [
-            self._part(entry.chain.name, layers[entry.chain.name], entry.at(sizes, layers[entry.chain.name]), sizes)
+            self._part(name, layers[name], entry.at(sizes, layers[name]), sizes, stored)
             for entry in self.chains
+            if (name := entry.chain.name)
         ]
-        rest = self._part(None, 0, _sum(self.outside, sizes), sizes)
+        rest = self._part(None, 0, _sum(self.outside, sizes), sizes, stored)
         return Costs.of(self.inputs, (*parts, rest), self.uncounted)
 
-    def _part(self, name: str | None, layers: int, macs: int, sizes: Mapping[str, int]) -> Cost:
+    def _part(
+        self, name: str | None, layers: int, macs: int, sizes: Mapping[str, int], stored: Mapping[str, str]
+    ) -> Cost:
         parameters = weight_bytes = 0
         leading = {chain.name: chain.leading for chain in self.structure.chains}
         for stack in self.structure.stacks:
@@ -100,7 +111,7 @@ class Sizing:
             tensors = 1 if stack.shared or name is None else layers - leading[name]
             elements = tensors * elements_of(stack, sizes)
             parameters += 0 if stack.dtype.startswith(_NO_FLOATS) else elements
-            weight_bytes += bytes_of(stack.dtype, elements)
+            weight_bytes += bytes_of(stored.get(stack.id, stack.dtype), elements)
         return Cost(name or OUTSIDE, layers, parameters, weight_bytes, macs)
 
 
