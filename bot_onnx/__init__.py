@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bot_onnx._checkpoint.jobs import Transfer, export_weights, import_weights, state_dict
+    from bot_onnx._fit import Budget, Candidate, Fit, fit
     from bot_onnx._recover.jobs import Recovery, recover
     from bot_onnx._resample import operator
     from bot_onnx._surgery.types import Plan
@@ -27,6 +28,9 @@ except PackageNotFoundError:  # a source tree that is not installed
     __version__ = "0+unknown"
 
 __all__ = [
+    "Budget",
+    "Candidate",
+    "Fit",
     "Inspection",
     "Plan",
     "Recovery",
@@ -37,6 +41,7 @@ __all__ = [
     "__version__",
     "energy",
     "export_weights",
+    "fit",
     "import_weights",
     "inspect",
     "operator",
@@ -50,6 +55,7 @@ __all__ = [
 _HOMES = {
     **dict.fromkeys(("Inspection", "Result", "energy", "inspect", "plan", "resize", "verify"), "bot_onnx.api"),
     **dict.fromkeys(("Transfer", "export_weights", "import_weights", "state_dict"), "bot_onnx._checkpoint.jobs"),
+    **dict.fromkeys(("Budget", "Candidate", "Fit", "fit"), "bot_onnx._fit"),
     **dict.fromkeys(("Recovery", "recover"), "bot_onnx._recover.jobs"),
     "operator": "bot_onnx._resample",
     "TargetSpec": "bot_onnx._target",

@@ -47,13 +47,22 @@ def family_of(structure: Structure, keep: Collection[str]) -> Family:
     """
     held = _held(structure, keep)
     main = next((role for role in ("hidden", "heads") if role not in keep and _free(structure, role)), None)
-    if main is not None and (_free(structure, "heads") or _free(structure, "intermediate")):
-        levels = _levels(structure, main, keep, held)
-        if len(levels) > 1:
-            return Roles(structure, held, main, levels, _inner(structure, keep))
-    if main is None and _inner(structure, keep) is not None:
-        return Roles(structure, held, None, (), _inner(structure, keep))
-    return Width(structure, held)
+    levels = () if main is None else _levels(structure, main, keep, held)
+    roles = Roles(structure, held, main if len(levels) > 1 else None, levels, _inner(structure, keep))
+    wide = Width(structure, held)
+    if roles.main is None and roles.inner is None:
+        return wide
+    return roles if _with_role(structure, "heads") or _reaches_all(roles) else wide
+
+
+def _reaches_all(roles: Roles) -> bool:
+    """Whether every size that could change does: those of a convolutional network do not follow one stream."""
+    structure = roles.structure
+    try:
+        sizes = solve(structure, TargetSpec.parse(roles.spec(0.0))).sizes
+    except SpecError:
+        return False
+    return all(sizes[dim.id] != dim.size for dim in structure.dims.values() if _is_free(dim) and not dim.parts)
 
 
 def _held(structure: Structure, keep: Collection[str]) -> Spec:

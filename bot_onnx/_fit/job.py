@@ -16,7 +16,7 @@ from bot_onnx._fit.kept import Kept, kept_energy
 from bot_onnx._fit.refusal import refuse
 from bot_onnx._fit.search import Found, Search, depths_of
 from bot_onnx._fit.trials import Bench, Tried
-from bot_onnx._fit.types import Candidate, Fit, Original
+from bot_onnx._fit.types import ENOUGH, Candidate, Fit, Original
 from bot_onnx._onnxfile.lost_files import surviving
 from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._onnxfile.scratch import sweep_beside
@@ -30,7 +30,6 @@ from bot_onnx.errors import BotError, ProofError, SpecError
 SHOWN: Final = 4  #: candidates that are planned and timed
 _ROUNDS: Final = 4  #: plans of a candidate, each of which tells more of what the file holds beside the weights
 _AIMS: Final = 6  #: candidates that are timed to meet a latency
-_ENOUGH: Final = 0.9  #: share of a latency from which no larger network is looked for
 _MARGIN: Final = 0.97  #: what a time is aimed at, as a part of the limit: the next measurement will differ
 
 Progress = Callable[[str, int, int], None]
@@ -135,21 +134,24 @@ class _Job:
                 made.append(candidate)
         if not made:
             raise self._refusal(depths)
-        return tuple(sorted(_undominated(made), key=lambda one: -one.balance))
+        return tuple(sorted(_undominated(made), key=lambda one: one.rank, reverse=True))
 
     def _step(self, what: str) -> None:
         self.done += 1
         self.progress(what, self.done, max(self.done + 1, 2 * SHOWN + 8))
 
     def _ranked(self, depths: Sequence[Mapping[str, int]]) -> list[Mapping[str, int]]:
-        """Depths at which the budget can be met, the best balanced first."""
-        found: list[tuple[float, int]] = []
+        """Depths at which the budget can be met: those that make use of it first, of these the best balanced."""
+        found: list[tuple[bool, float, int]] = []
         for place, depth in enumerate(depths):
             self._step(f"sizing {_named(depth)}")
             best = self.search.best(depth)
             if best is not None:
-                found.append((-self._kept(best).balance, place))
-        return [depths[place] for _, place in sorted(found)]
+                used = self.budget.used(self.search.spent(best))
+                if self.search.macs is not None:
+                    used = max(used, best.costs.macs / self.search.macs)
+                found.append((used < ENOUGH, -self._kept(best).balance, place))
+        return [depths[place] for *_, place in sorted(found)]
 
     def _kept(self, found: Found) -> Kept:
         key = repr(found.spec)
@@ -237,7 +239,7 @@ class _Job:
             if candidate.seconds <= limit:
                 reached = max(reached, candidate.costs.macs)
             share = candidate.seconds / limit
-            if _ENOUGH <= share <= 1 or candidate.costs.macs * _MARGIN / share >= most:
+            if ENOUGH <= share <= 1 or candidate.costs.macs * _MARGIN / share >= most:
                 break
             self.search.macs = min(most, candidate.costs.macs * _MARGIN / share)
         else:

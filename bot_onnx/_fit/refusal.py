@@ -59,5 +59,5 @@ def _largest(search: Search, smallest: Found) -> str:
         for ident in most.axes
         if ident is not None and (dim := structure.dims[ident]).size == sizes[ident]
     ]
-    why = f", whose {' and '.join(staying)} stays" if staying else ""
+    why = f", whose {' and '.join(staying)} {'stays' if len(staying) == 1 else 'stay'}" if staying else ""
     return f"{share:.0%} of its weights are {most.name}{why}"

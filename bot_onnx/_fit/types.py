@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from bot_onnx._costs import Costs
 from bot_onnx._fit.budget import Budget
+
+ENOUGH: Final = 0.9  #: share of the budget that a network should make use of, where its sizes allow
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,11 @@ class Candidate:
     used: float
     seconds: float | None = None
 
+    @property
+    def rank(self) -> tuple[bool, float]:
+        """What candidates are ordered by: whether it makes use of the budget, then its balance."""
+        return self.used >= ENOUGH, self.balance
+
 
 @dataclass(frozen=True, slots=True)
 class Fit:
@@ -73,5 +80,5 @@ class Fit:
 
     @property
     def pick(self) -> Candidate:
-        """The candidate whose depth and widths both keep much: the one with the best balance."""
+        """The best balanced of those that make use of the budget: its depth and its widths both keep much."""
         return self.candidates[0]
