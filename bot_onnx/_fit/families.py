@@ -34,6 +34,9 @@ class Family(Protocol):
     def topped(self, spec: Spec, fits: Fits) -> Spec:
         """A spec that makes use of what one of a scale leaves over."""
 
+    def wider(self, spec: Spec) -> Spec | None:
+        """The next wider stream, with the least of all else; None where there is none."""
+
 
 def family_of(structure: Structure, keep: Collection[str]) -> Family:
     """The family that suits a network.
@@ -169,6 +172,13 @@ class Roles:
         found = largest(spec["intermediate"] // unit, size // unit, lambda n: fits({**spec, "intermediate": n * unit}))
         return {**spec, "intermediate": found * unit}
 
+    def wider(self, spec: Spec) -> Spec | None:
+        """The next level, with the smallest intermediate size."""
+        if self.main is None or self.inner is None:
+            return None
+        wide = min((level for level in self.levels if level > spec[self.main]), default=None)
+        return None if wide is None else {**spec, self.main: wide, "intermediate": self.inner[1]}
+
 
 @dataclass(frozen=True, slots=True)
 class Width:
@@ -198,6 +208,10 @@ class Width:
         for dim in sorted(changed, key=lambda one: sizes[one.id]):
             named = self._raised(named, dim, fits)
         return named
+
+    def wider(self, spec: Spec) -> Spec | None:
+        """A factor has no next one."""
+        return None
 
     def _raised(self, spec: Spec, dim: Dim, fits: Fits) -> Spec:
         """The spec with a larger size of one dim, where that fits."""

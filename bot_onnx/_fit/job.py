@@ -147,10 +147,7 @@ class _Job:
             self._step(f"sizing {_named(depth)}")
             best = self.search.best(depth)
             if best is not None:
-                used = self.budget.used(self.search.spent(best))
-                if self.search.macs is not None:
-                    used = max(used, best.costs.macs / self.search.macs)
-                found.append((used < ENOUGH, -self._kept(best).balance, place))
+                found.append((self.search.used(best) < ENOUGH, -self._kept(best).balance, place))
         return [depths[place] for *_, place in sorted(found)]
 
     def _kept(self, found: Found) -> Kept:

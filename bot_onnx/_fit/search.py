@@ -13,6 +13,7 @@ from typing import Any, Final
 from bot_onnx._costs import Costs, Sizing
 from bot_onnx._fit.budget import Budget
 from bot_onnx._fit.families import Family, Spec
+from bot_onnx._fit.types import ENOUGH
 from bot_onnx._structure import Structure
 from bot_onnx._target import Solution, TargetSpec, solve
 from bot_onnx.errors import SpecError
@@ -83,13 +84,17 @@ class Search:
         size = self.file_bytes(found.solution, found.costs)
         return {"size": size, "params": found.costs.parameters, "macs": found.costs.macs, "latency": None}
 
+    def used(self, found: Found) -> float:
+        """The largest share of a limit that is spent, that of multiply-accumulates which stands for a latency too."""
+        share = 0.0 if self.macs is None else found.costs.macs / self.macs
+        return max(share, self.budget.used(self.spent(found)))
+
     def fits(self, spec: Spec) -> bool:
         """Whether a spec can be had and is within the budget."""
         found = self.look(spec)
         if found is None:
             return False
-        within = self.macs is None or found.costs.macs <= self.macs
-        return within and self.budget.used(self.spent(found)) <= 1
+        return self.used(found) <= 1
 
     def best(self, layers: Mapping[str, int]) -> Found | None:
         """The widest network of a depth within the budget, or None."""
@@ -106,7 +111,16 @@ class Search:
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if self.fits(at(middle)) else (low, middle)
-        return self.look({**deep, **self.family.topped(at(low), self.fits)})
+        return self._fullest(at(low))
+
+    def _fullest(self, spec: Spec) -> Found | None:
+        """A spec that makes use of what is left over: at its own stream or, where that is too coarse, at the next one."""
+        found = self.look(self.family.topped(spec, self.fits))
+        wide = self.family.wider(spec)
+        if found is None or self.used(found) >= ENOUGH or wide is None or not self.fits(wide):
+            return found
+        other = self.look(self.family.topped(wide, self.fits))
+        return other if other is not None and self.used(other) > self.used(found) else found
 
     def smallest(self, depths: Collection[Mapping[str, int]]) -> Found:
         """The smallest network that the family has."""
