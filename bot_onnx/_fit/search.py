@@ -114,7 +114,7 @@ class Search:
         return self._fullest(at(low))
 
     def _fullest(self, spec: Spec) -> Found | None:
-        """A spec that makes use of what is left over: at its own stream or, where that is too coarse, at the next one."""
+        """A spec that uses what is left over: at its own stream or, where that is too coarse, at the next one."""
         found = self.look(self.family.topped(spec, self.fits))
         wide = self.family.wider(spec)
         if found is None or self.used(found) >= ENOUGH or wide is None or not self.fits(wide):
