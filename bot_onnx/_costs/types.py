@@ -17,7 +17,8 @@ class Cost:
         name: of the chain, or :data:`OUTSIDE`.
         layers: number of layers, 0 outside.
         parameters: floating-point weights, each tensor once.
-        weight_bytes: bytes of the weights as they are stored, tables of integers included.
+        weight_bytes: bytes of the weights as a resize stores them, tables of integers included: in the source's types,
+            those of a quantised one as floats.
         macs: multiply-accumulates of one run.
     """
 
@@ -30,7 +31,7 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Of a whole network.
+    """Of a whole network. Every node counts once: in a loop, and in both branches of an If.
 
     Attributes:
         inputs: shape of every input that the multiply-accumulates are counted at.

@@ -9,7 +9,7 @@ from os import PathLike
 from typing import Any, Final
 
 from bot_onnx._analysis.passes import Analysis, analyse
-from bot_onnx._costs import Sizing, sizing_of
+from bot_onnx._costs import sizing_of
 from bot_onnx._fit.budget import Budget
 from bot_onnx._fit.families import family_of
 from bot_onnx._fit.kept import Kept, kept_energy
@@ -73,11 +73,10 @@ def fit(
         timed = bench.source_seconds() if measure or budget.latency is not None else None
         search = Search(sizing, family_of(analysis.structure, keep), budget, source.size_bytes)
         costs = sizing.costs(stored=search.stored)
-        size = (
-            source.size_bytes - sizing.costs().weight_bytes + costs.weight_bytes if search.stored else source.size_bytes
-        )
+        beside = max(source.size_bytes - sizing.costs().weight_bytes, 0)  # of a packed source less than nothing
+        size = beside + costs.weight_bytes if search.stored else source.size_bytes
         original = Original(os.fspath(model), size, costs, timed)
-        job = _Job(analysis, sizing, bench, search, keep, original, progress or _silent, timed is not None)
+        job = _Job(analysis, bench, search, keep, original, progress or _silent, timed is not None)
         found = job.unchanged() or job.candidates()
         source.check_unchanged()
         return Fit(original, budget, found, tuple(job.notes), threads)
@@ -92,7 +91,6 @@ class _Job:
     """The work on one budget."""
 
     analysis: Analysis
-    sizing: Sizing
     bench: Bench
     search: Search
     keep: Collection[str]
@@ -198,23 +196,12 @@ class _Job:
 
     def _hold(self, error: ProofError) -> bool:
         """Keep the dims that a proof fails for, in all candidates from now on; whether there are any."""
-        structure = self.search.structure
-        names = set(getattr(error.fault, "dims", ()))
-        failing = {dim.id for dim in structure.dims.values() if dim.name in names and dim.frozen is None}
         self._tell(str(error))
-        if not failing:
+        names = tuple(name for name in getattr(error.fault, "dims", ()) if name not in self.keep)
+        if not names:
             return False
-        dims = {
-            i: replace(d, frozen="its change is not proven") if i in failing else d for i, d in structure.dims.items()
-        }
-        held = replace(structure, dims=dims)
-        known = self.search
-        try:
-            family = family_of(held, self.keep)
-        except SpecError:
-            return False
-        self.search = Search(replace(self.sizing, structure=held), family, known.budget, self.bench.source.size_bytes)
-        self.search.graph_bytes, self.search.macs = known.graph_bytes, known.macs
+        self.keep = (*self.keep, *names)
+        self.search.family = family_of(self.search.structure, self.keep)
         return True
 
     def _aim(self, depths: Sequence[Mapping[str, int]]) -> None:

@@ -14,7 +14,10 @@ from click.testing import CliRunner, Result
 import bot_onnx
 from bot_onnx import Budget, api
 from bot_onnx._cli import cli
-from bot_onnx.errors import SpecError
+from bot_onnx._fit.search import Found
+from bot_onnx._fit.trials import Bench, Tried
+from bot_onnx._surgery.proven import Fault
+from bot_onnx.errors import ProofError, SpecError
 from tests.graphs import GraphBuilder, save
 from tests.unit.test_fit import DIGITS, convolutions
 
@@ -112,6 +115,28 @@ def test_a_budget_that_nothing_meets_is_refused_with_the_smallest_there_is() -> 
     assert result.exit_code != 0
     assert "the smallest that can be had takes" in result.stderr
     assert "layers 1, hidden 16, intermediate 8" in result.stderr and "% of its weights" in result.stderr
+
+
+def test_what_cannot_be_proven_stays_in_all_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = Bench.plan
+
+    def doubtful(bench: Bench, found: Found) -> Tried:
+        if found.spec["intermediate"] != 256:
+            raise ProofError("no proof for intermediate", Fault("n", "Mul", "v", ("intermediate",), "no copy"))
+        return plan(bench, found)
+
+    monkeypatch.setattr(Bench, "plan", doubtful)
+    found = bot_onnx.fit(DIGITS, Budget(params=150e3), keep=("layers",), measure=False)
+    assert "no proof for intermediate" in found.notes
+    assert found.pick.spec == {"intermediate": 256, "hidden": 32}
+    assert found.pick.sizes["intermediate"] == 256 and found.pick.costs.parameters <= 150e3
+
+
+def test_a_model_within_its_budget_is_written_as_it_is(tmp_path: Path) -> None:
+    result = run(str(DIGITS), "--max-size", "2MB", "--no-latency", "-o", str(tmp_path / "same.onnx"))
+    assert result.exit_code == 0, result.stderr
+    assert "nothing to resize" in result.stdout and "is within the budget" in result.stdout
+    assert api.inspect(tmp_path / "same.onnx").costs == api.inspect(DIGITS).costs
 
 
 def test_int8_sizes_are_told_as_such() -> None:
