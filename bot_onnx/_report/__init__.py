@@ -6,6 +6,7 @@ Import from here; nothing in this folder computes a result, prints, or touches a
 
 from bot_onnx._report.demo_report import DemoRow, demo_report
 from bot_onnx._report.energy_report import energy_report
+from bot_onnx._report.fit_report import fit_json, fit_report
 from bot_onnx._report.inspect_report import inspect_report
 from bot_onnx._report.json_report import inspection_json, plain, plan_json, result_json, verify_json
 from bot_onnx._report.plan_report import plan_report
@@ -22,6 +23,8 @@ __all__ = [
     "ResultView",
     "demo_report",
     "energy_report",
+    "fit_json",
+    "fit_report",
     "inspect_report",
     "inspection_json",
     "plain",

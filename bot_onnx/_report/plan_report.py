@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from bot_onnx._report.costs_report import changes_table
 from bot_onnx._report.layout import cell, facts, plural, table
 from bot_onnx._report.units import arrow, change, count, number, size
 from bot_onnx._stack.types import Axis
@@ -19,6 +20,7 @@ def plan_report(plan: Plan) -> Group:
         _header(plan),
         "",
         changes(plan),
+        *(["", changes_table(*plan.costs)] if plan.costs is not None else []),
         *(["", _constants(plan)] if plan.constants else []),
         "",
         _stacks(plan),
@@ -90,6 +92,9 @@ def changes(plan: Plan, *, seconds: str | None = None) -> RenderableType:
     before, after = plan.parameters
     made.add_section()
     made.add_row("parameters", count(before), count(after), change(before, after))
+    if plan.costs is not None:
+        source, target = (costs.macs for costs in plan.costs)
+        made.add_row("MACs", count(source), count(target), change(source, target))
     before, after = plan.size_bytes
     made.add_row("file", size(before), size(after), change(before, after))
     if seconds is not None:

@@ -18,6 +18,7 @@ from bot_onnx._canonical.decompose import restore_casts
 from bot_onnx._canonical.folded_norms import folded_note
 from bot_onnx._canonical.spelling import restore_spelling
 from bot_onnx._canonical.still_packed import quantised_weight
+from bot_onnx._costs import sizing_of
 from bot_onnx._onnxfile.byte_layout import Layout, TensorSlot, layout
 from bot_onnx._resample import MethodOptions, get_method
 from bot_onnx._runs.sample_arrays import Samples
@@ -99,6 +100,7 @@ def prepare(
     """
     structure = analysis.structure
     solution = settled.solution
+    sizing = sizing_of(analysis)
     facts = find_facts(analysis, samples)
     served = spec.layers_by == "influence"
     alignment = plan_alignment(
@@ -172,6 +174,7 @@ def prepare(
         parameters=(structure.parameters, _parameters(stacks)),
         size_bytes=(origin.size_bytes, placed.total_bytes),
         external=placed.data_name is not None,
+        costs=(sizing.costs(), sizing.costs(solution.sizes, solution.layers)),
         proof=settled.proof,
         promise=settled.promise,
     )

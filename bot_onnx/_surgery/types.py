@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from bot_onnx import _html
+from bot_onnx._costs import Costs
 from bot_onnx._stack.types import StackTask
 from bot_onnx._surgery.proven import UNKNOWN, UNTRIED, Promise, Proof
 
@@ -85,6 +86,7 @@ class Plan:
         notes: what was derived, and why, in sentences.
         parameters: number of weights before and after.
         size_bytes: size of the file (weights included) before and after.
+        costs: parameters, bytes of weights and multiply-accumulates before and after, chain by chain.
         external: whether the weights go to a file beside the model.
         proof: that the sizes make a network of the same kind. promise: of the outputs.
     """
@@ -103,6 +105,7 @@ class Plan:
     parameters: tuple[int, int]
     size_bytes: tuple[int, int]
     external: bool
+    costs: tuple[Costs, Costs] | None = None
     proof: Proof = UNTRIED
     promise: Promise = UNKNOWN
 

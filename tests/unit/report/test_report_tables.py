@@ -49,9 +49,17 @@ def test_dims_say_what_they_are_made_of_and_why_they_are_fixed() -> None:
 
 
 def test_chains_say_whether_their_depth_can_change() -> None:
-    printed = text(inspect_report(inspected()))
+    printed = text(inspect_report(inspected())).split("Costs")[0]
     assert row(printed, "blocks").split() == ["blocks", "12", "1", "30", "yes"]
     assert "no: its layers change the shape" in row(printed, "tail")
+
+
+def test_costs_are_told_by_chain_and_by_layer() -> None:
+    printed = text(inspect_report(inspected()))
+    assert "1.23 B (1,229,000,000) at image=1x3x224x224" in row(printed, "MACs")
+    costs = printed.split("Costs")[1].split("Dims")[0]
+    assert row(costs, "blocks").split()[-4:] == ["1.20", "B", "100.0", "M"]
+    assert "417.4 k" in row(costs, "outside the layers")
 
 
 def test_stacks_say_shape_and_remarks() -> None:
