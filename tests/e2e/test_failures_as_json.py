@@ -33,6 +33,7 @@ REFUSED = {
     "export": ("export", "missing.onnx"),
     "import": ("import", "missing.onnx", "--from", "missing.safetensors"),
     "recover": ("recover", "missing.onnx", "--teacher", "none.onnx", "--data", "none.npz"),
+    "quantize": ("quantize", "missing.onnx", "--to", "int8"),
     "demo": ("demo", "--keep", "."),
 }
 

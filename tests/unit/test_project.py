@@ -32,6 +32,7 @@ ORDER = (
     "_surgery",
     "_proof",
     "_verify",
+    "_quantise",
     "_checkpoint",
     "_recover",
     "_report",
