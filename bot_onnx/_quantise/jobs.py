@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
 
@@ -73,7 +73,7 @@ def quantise(
         if beside is not None:
             files, alone = _source_alone(beside, request, folder, files)
             notes += alone
-        spent = costs(files, made.drawn.batches[0])
+        spent = costs(files, made.drawn.batches)
         report, size = publish_packed(
             made.path,
             source.files[0],
@@ -191,4 +191,4 @@ def _source_alone(
 def _sized(cost: Cost, size: int) -> Cost:
     """The output's size is that of the written file."""
     own = cost.what in ("quantised", "resized, quantised")
-    return Cost(cost.what, size if own else cost.size_bytes, cost.latency, cost.why_not)
+    return replace(cost, size_bytes=size) if own else cost

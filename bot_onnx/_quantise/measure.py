@@ -17,7 +17,7 @@ from bot_onnx._onnxfile.tensor_protos import one_line
 from bot_onnx._quantise.types import Closeness, Cost
 from bot_onnx._runs.runtime import session
 from bot_onnx._verify.feeding import Feeds
-from bot_onnx.errors import GraphError, MissingRuntimeError, VerifyError
+from bot_onnx.errors import MissingRuntimeError, VerifyError
 
 RUNS: Final = (5, 31)  #: fewest and most runs of a file that its median is of
 SECONDS: Final = 1.0  #: that a file is run for, if it takes no fewer runs than the fewest
@@ -116,31 +116,50 @@ def _told(name: str, found: _Sums) -> Closeness:
     )
 
 
-def costs(files: Mapping[str, Path], feeds: Feeds) -> tuple[Cost, ...]:
-    """Size and latency of every file: medians of runs in turn, so that all meet the same load."""
+def costs(files: Mapping[str, Path], batches: Sequence[Feeds]) -> tuple[Cost, ...]:
+    """Size, latency and agreement of every file: medians of runs in turn, so that all meet the same load.
+
+    Args:
+        files: by what they are; the first one is what the others are held against. batches: inputs; the first is timed.
+    """
     runners: dict[str, Any] = {}
     failed: dict[str, str] = {}
     for what, path in files.items():
         try:
             runners[what] = open_file(path)
-            runners[what].run(None, feeds)
-        except (VerifyError, GraphError) as error:
-            failed[what] = str(error)
+            runners[what].run(None, batches[0])
         except MissingRuntimeError:
             raise
-        except Exception as error:
-            failed[what] = f"it does not run on these inputs: {one_line(error)}"
-    times: dict[str, list[float]] = {what: [] for what in runners if what not in failed}
+        except Exception as error:  # onnxruntime's errors have no public base class
+            failed[what] = one_line(error)
+            runners.pop(what, None)
+    times: dict[str, list[float]] = {what: [] for what in runners}
     for _ in range(RUNS[1]):
         for what, taken in times.items():
             if len(taken) < RUNS[0] or sum(taken) < SECONDS:
                 started = time.perf_counter()
-                runners[what].run(None, feeds)
+                runners[what].run(None, batches[0])
                 taken.append(time.perf_counter() - started)
-    return tuple(
-        Cost(what, length(path), statistics.median(times[what]) if what in times else None, failed.get(what))
-        for what, path in files.items()
-    )
+    first = next(iter(files))
+    made = []
+    for what, path in files.items():
+        known = what in runners and what != first and first in runners
+        same = _agreement(runners[first], runners[what], batches) if known else None
+        latency = statistics.median(times[what]) if what in runners else None
+        made.append(Cost(what, length(path), latency, same, failed.get(what)))
+    return tuple(made)
+
+
+def _agreement(first: Any, other: Any, batches: Sequence[Feeds]) -> float | None:
+    """Share of rows, over all outputs of one shape, whose largest element is the same."""
+    theirs = {output.name for output in other.get_outputs()}
+    names = [output.name for output in first.get_outputs() if output.name in theirs]
+    sums = _Sums()
+    for feeds in batches if names else ():
+        for a, b in zip(first.run(names, feeds), other.run(names, feeds), strict=True):
+            if isinstance(a, np.ndarray) and a.dtype.kind == "f" and a.shape == b.shape:
+                sums.add(a, b)
+    return sums.same / sums.rows if sums.rows else None
 
 
 def length(path: Path) -> int:

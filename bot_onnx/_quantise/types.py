@@ -77,14 +77,17 @@ class Cost:
     """What one file costs.
 
     Attributes:
-        what: ``float`` or ``quantised``, ``source`` before it where the model was resized as well.
+        what: ``float`` or ``quantised``, after ``source`` or ``resized`` where the model was resized as well.
         size_bytes: of the file with its data. latency: median seconds of one run, on one thread.
+        agreement: share of rows whose largest element along the last axis is that of the first file; None for that one,
+            and where no output has the same shape.
         why_not: why it could not be had, or None.
     """
 
     what: str
     size_bytes: int | None
     latency: float | None
+    agreement: float | None = None
     why_not: str | None = None
 
 

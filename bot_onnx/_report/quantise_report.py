@@ -39,7 +39,7 @@ def quantise_report(result: Quantised) -> Group:
     close = table("beside the floats", ["output", "max diff>", "scale>", "diff / scale>", "same largest>"])
     for found in result.closeness:
         close.add_row(cell(found.output), *_closeness(found))
-    costs = table("files", ["", "size>", "latency, 1 thread>"])
+    costs = table("files", ["", "size>", "latency, 1 thread>", "same largest>"])
     for cost in result.costs:
         costs.add_row(cell(cost.what), *_cost(cost, result.costs[0]))
     notes = [cell(f"note: {note}") for note in result.notes]
@@ -68,7 +68,7 @@ def _cost(cost: Cost, first: Cost) -> list[Text]:
 
     length = "-" if cost.size_bytes is None else size(cost.size_bytes) + beside(cost.size_bytes, first.size_bytes)
     taken = "-" if cost.latency is None else seconds(cost.latency) + beside(cost.latency, first.latency)
-    return [cell(length), cell(taken)]
+    return [cell(length), cell(taken), cell("" if cost.agreement is None else percent(cost.agreement))]
 
 
 def quantise_json(result: Quantised) -> dict[str, Any]:
