@@ -28,6 +28,7 @@ COMMANDS = {
     "export": "Write a model's weights for the framework it came from.",
     "import": "Put a framework's trained weights back into a model.",
     "recover": "Train a shrunk model to answer as its source does, without labels.",
+    "quantize": "Turn a model's weights into 8, 4 or 16 bits, and measure what that costs.",
     "specs": "List and show the published target specs, and the schema of a spec file.",
     "demo": "Shrink and grow a small trained model that ships inside, and measure it.",
 }

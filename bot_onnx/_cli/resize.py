@@ -23,6 +23,7 @@ from bot_onnx._cli.parameters import (
     read_inputs,
     shown_options,
 )
+from bot_onnx._cli.quantise_option import quantise_options, resize_quantised
 from bot_onnx._cli.request_options import ASKED, request_options
 from bot_onnx._cli.target import default_output, target_options, target_spec
 from bot_onnx._request import ResizeRequest
@@ -71,6 +72,7 @@ class _Job:
     help="Also save the plan, as JSON.",
 )
 @request_options
+@quantise_options
 @input_options
 @option(SHOWN, "--dry-run", is_flag=True, help="Print the plan; read no weights, write no model.")
 @shown_options
@@ -94,6 +96,10 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
     _check_files(job, {**values, "spec": spec})
     if values["dry_run"]:
         _dry_run(job, force=values["force"], as_json=values["as_json"], quiet=values["quiet"])
+    elif values["quantize"] is not None:
+        made = resize_quantised(job.model, job.request, job.output, values)
+        with standing(job.output):
+            _save_plan(job, made.plan.to_json(), force=values["force"])
     else:
         _resize(job, values)
 

@@ -10,6 +10,7 @@ from bot_onnx._report.fit_report import fit_json, fit_report
 from bot_onnx._report.inspect_report import inspect_report
 from bot_onnx._report.json_report import inspection_json, plain, plan_json, result_json, verify_json
 from bot_onnx._report.plan_report import plan_report
+from bot_onnx._report.quantise_report import quantise_json, quantise_report
 from bot_onnx._report.recover_report import recover_json, recover_report
 from bot_onnx._report.result_report import result_report, shrinks
 from bot_onnx._report.specs_report import specs_report
@@ -30,6 +31,8 @@ __all__ = [
     "plain",
     "plan_json",
     "plan_report",
+    "quantise_json",
+    "quantise_report",
     "recover_json",
     "recover_report",
     "result_json",

@@ -34,6 +34,7 @@ ORDER = (
     "_proof",
     "_verify",
     "_fit",
+    "_quantise",
     "_checkpoint",
     "_recover",
     "_report",
