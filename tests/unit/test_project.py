@@ -33,6 +33,7 @@ ORDER = (
     "_proof",
     "_verify",
     "_checkpoint",
+    "_folders",
     "_recover",
     "_report",
     "_origins",
