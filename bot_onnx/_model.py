@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ import onnx
 from bot_onnx import _engine
 from bot_onnx._align.energy import EnergyTable
 from bot_onnx._engine import Inspection, Result
+from bot_onnx._folders import Folder, FolderOutput, find_folder, planned_notes
 from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._onnxfile.lost_files import surviving
 from bot_onnx._origins import ModelLike, Origin, private_folder
@@ -42,15 +43,26 @@ class Model:
         *,
         inputs: InputsLike | None = None,
         input_shapes: Mapping[str, Sequence[int]] | None = None,
+        file: str | None = None,
     ) -> None:
         """Take a model, without reading it yet; see :func:`open`."""
-        self._origin = Origin.of(model)
+        self._given_as, self._file = Origin.of(model), file
         self._inputs, self._shapes = inputs, input_shapes
 
     @property
     def source(self) -> str:
         """How messages, plans and reports call it: its path, or the kind of thing that it was given as."""
         return self._origin.label
+
+    @cached_property
+    def _folder(self) -> Folder | None:
+        """The folder that it was given as, if any."""
+        return find_folder(self._given_as.model, self._file)
+
+    @cached_property
+    def _origin(self) -> Origin:
+        folder = self._folder
+        return self._given_as if folder is None else Origin(folder.model, folder.shown)
 
     @cached_property
     def structure(self) -> Structure:
@@ -100,6 +112,7 @@ class Model:
         def make() -> PlannedResize:
             target = asked.target()  # what is written later is what was read now
             plan, digest = _engine.make_plan(self._origin, asked, target, self._given(asked))
+            plan = self._noted(plan)
             made = PlannedResize(**{entry.name: getattr(plan, entry.name) for entry in fields(plan)})
             made._attach(self, asked, target, digest)
             return made
@@ -149,8 +162,16 @@ class Model:
             GraphError: it cannot be opened at all. Failed checks are in the report.
         """
         wanted = None if spec is None else ResizeRequest(spec).target()
-        other = against._origin if isinstance(against, Model) else None if against is None else Origin.of(against)
+        other = against._origin if isinstance(against, Model) else None if against is None else Model(against)._origin
         return _run(progress, lambda: _engine.verify_origin(self._origin, wanted, other, self._given()))
+
+    def folder_notes(self, plan: Plan) -> tuple[str, ...]:
+        """What the folder that a plan leads to cannot say, and what does not go along, where the model is in a folder.
+
+        Raises:
+            SpecError: a config in it is none, or would tell of another network than the model's.
+        """
+        return () if self._folder is None else planned_notes(self._folder, plan)
 
     def _given(self, request: ResizeRequest | None = None) -> Given | None:
         """What it is run on: as a request says, else as it was opened."""
@@ -161,7 +182,20 @@ class Model:
         self, request: ResizeRequest, target: TargetSpec, output: Path, force: bool, planned: str | None
     ) -> Result:
         given = self._given(request)
-        return _engine.carry_out(self._origin, request, target, given, output, force=force, planned=planned)
+        if self._folder is None:
+            return _engine.carry_out(self._origin, request, target, given, output, force=force, planned=planned)
+        with FolderOutput(self._folder, output, force=force) as made:
+            result = _engine.carry_out(self._origin, request, target, given, made.model, planned=planned)
+            report = replace(result.report, path=str(output / self._folder.inner))
+            made.publish(result.plan, report)
+        return replace(result, plan=self._noted(result.plan), report=report, output=output)
+
+    def _noted(self, plan: Plan) -> Plan:
+        return replace(plan, notes=(*plan.notes, *self.folder_notes(plan)))
+
+    def _alone(self) -> Model:
+        """Its file, without the folder that it lies in."""
+        return Model(self._origin.model, inputs=self._inputs, input_shapes=self._shapes)
 
     def __repr__(self) -> str:
         """How it is called."""
@@ -223,8 +257,10 @@ class PlannedResize(Plan):
         """
 
         def make() -> onnx.ModelProto:
+            request = self.request
             with private_folder(self.size_bytes[1]) as folder:
-                return onnx.load(self._write(folder / "model.onnx", False).output)
+                model, out = self._model._alone(), folder / "model.onnx"
+                return onnx.load(model._carry_out(request, self._target, out, False, self._digest).output)
 
         return _run(progress, make)
 
@@ -246,13 +282,16 @@ def open(
     *,
     inputs: InputsLike | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    file: str | None = None,
 ) -> Model:
     """Open a model: a path, the bytes of a file, an ``onnx.ModelProto`` or an ``onnx_ir.Model``.
 
     Args:
-        model: the model. What lies in memory holds all of its weights.
+        model: the model. What lies in memory holds all of its weights. A path may be that of a folder with an .onnx
+            file and what belongs to it, or ``hf://organisation/name``: of a folder comes a folder.
         inputs: what to run it on, where sizes cannot be guessed: arrays by input, or an ``.npz`` file of them.
         input_shapes: shapes by input; what is fed is made up, or repeated from ``inputs``.
+        file: place of the model in its folder, where there are several.
 
     Raises:
         TypeError: it is none of them. What is wrong with a model shows when it is looked at.
@@ -263,7 +302,7 @@ def open(
         >>> plan = model.plan(bot_onnx.ResizeRequest({"layers": 6, "hidden": 384}))  # doctest: +SKIP
         >>> plan.write("small.onnx")  # doctest: +SKIP
     """
-    return Model(model, inputs=inputs, input_shapes=input_shapes)
+    return Model(model, inputs=inputs, input_shapes=input_shapes, file=file)
 
 
 @surviving()

@@ -36,6 +36,7 @@ ORDER = (
     "_fit",
     "_quantise",
     "_checkpoint",
+    "_folders",
     "_recover",
     "_report",
     "_origins",

@@ -271,7 +271,7 @@ def test_the_demo_fails_if_growing_changes_a_prediction(monkeypatch: pytest.Monk
 
 @pytest.mark.parametrize(
     ("name", "match"),
-    [("m.onnx", "a source of this command"), ("old.json", "--force"), ("no/plan.json", "does not exist")],
+    [("m.onnx", "a source of this command"), ("old.json", "--force"), ("old.json/plan.json", "is not a folder")],
 )
 def test_the_plan_file_never_replaces_anything(tmp_path: Path, name: str, match: str) -> None:
     for file in ("m.onnx", "old.json"):

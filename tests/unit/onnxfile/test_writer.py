@@ -22,9 +22,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bot_onnx._onnxfile import atomic_output, byte_layout, data_files
+from bot_onnx._onnxfile.atomic_output import Staging
 from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._onnxfile.scratch import Scratch
-from bot_onnx._onnxfile.writer import TensorSlot, check_output, layout, write_model
+from bot_onnx._onnxfile.writer import TensorSlot, check_output, layout, write_model, write_text
 from bot_onnx.errors import GraphError, OutputError
 
 Arrays = dict[str, np.ndarray]
@@ -455,7 +456,8 @@ def test_outputs_that_may_not_be_written(tmp_path: Path) -> None:
         ("taken.onnx.data", False, False, "exists already"),
         ("dangling.onnx", False, False, "exists already"),
         ("folder.onnx", False, True, "is a folder"),
-        ("none/out.onnx", False, False, "none does not exist"),
+        ("dangling.onnx/out.onnx", False, False, "dangling.onnx does not exist"),
+        ("taken.onnx.data/sub/out.onnx", False, False, "is not a folder"),
         ("taken.onnx.data/out.onnx", False, False, "is not a folder"),
         ("", False, True, "is a folder"),
         ("a\0b", False, False, "no file name"),
@@ -469,6 +471,17 @@ def test_outputs_that_may_not_be_written(tmp_path: Path) -> None:
     assert {file: os.lstat(file).st_ino for file in tmp_path.iterdir()} == before
     with pytest.raises(OutputError, match="no regular file"):
         check_output(os.devnull, force=True)
+
+
+def test_folders_above_are_made_and_go_again_where_nothing_comes_of_it(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "out.onnx"
+    check_output(path)
+    assert not (tmp_path / "a").exists()
+    with pytest.raises(ZeroDivisionError), Staging(path):
+        raise ZeroDivisionError
+    assert not (tmp_path / "a").exists()
+    write_text(path, "x")
+    assert path.read_text() == "x" and [*path.parent.iterdir()] == [path]
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
