@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bot_onnx._checkpoint.jobs import Transfer, export_weights, import_weights, state_dict
+    from bot_onnx._fit import Budget, Candidate, Fit, fit
     from bot_onnx._recover.jobs import Recovery, recover
     from bot_onnx._request import ResizeRequest
     from bot_onnx._resample import operator
@@ -60,9 +61,12 @@ except PackageNotFoundError:  # a source tree that is not installed
 
 __all__ = [
     "BotError",
+    "Budget",
+    "Candidate",
     "CheckpointError",
     "DataError",
     "DimError",
+    "Fit",
     "GraphError",
     "Inspection",
     "MissingRuntimeError",
@@ -85,6 +89,7 @@ __all__ = [
     "__version__",
     "energy",
     "export_weights",
+    "fit",
     "import_weights",
     "inspect",
     "open",
@@ -103,6 +108,7 @@ _IN_MODULES = {
     "bot_onnx._checkpoint.jobs": "Transfer export_weights import_weights state_dict",
     "bot_onnx.errors": "BotError CheckpointError DataError DimError GraphError MissingRuntimeError OutputError "
     "PlanError ProofError RecoverError ResampleError SpecError VerifyError",
+    "bot_onnx._fit": "Budget Candidate Fit fit",
     "bot_onnx._recover.jobs": "Recovery recover",
     "bot_onnx._request": "ResizeRequest",
     "bot_onnx._resample": "operator",

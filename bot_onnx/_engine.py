@@ -22,6 +22,7 @@ from bot_onnx._analysis.overview import overview_of
 from bot_onnx._analysis.passes import Analysis, analyse
 from bot_onnx._canonical.decompose import Scheme
 from bot_onnx._canonical.normalise import scheme_of
+from bot_onnx._costs import Costs, sizing_of
 from bot_onnx._onnxfile.atomic_output import floats_beside
 from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._onnxfile.reader import Source, open_model
@@ -71,6 +72,7 @@ class Inspection:
     size_bytes: int
     inputs: tuple[Port, ...]
     outputs: tuple[Port, ...]
+    costs: Costs
 
     def __repr__(self) -> str:
         """The file, and its structure in a line."""
@@ -123,6 +125,7 @@ def inspect_model(origin: Origin, given: Given | None) -> Inspection:
             size_bytes=source.size_bytes,
             inputs=tuple(map(_port, loaded.graph.inputs)),
             outputs=tuple(map(_port, loaded.graph.outputs)),
+            costs=sizing_of(analysis).costs(),
         )
 
 

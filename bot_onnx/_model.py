@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
-from functools import cached_property
+from dataclasses import fields, replace
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -13,11 +13,13 @@ import onnx
 from bot_onnx import _engine
 from bot_onnx._align.energy import EnergyTable
 from bot_onnx._engine import Inspection, Result
+from bot_onnx._folders import Folder, FolderOutput, find_folder, planned_notes
+from bot_onnx._names import DeviceName
 from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._onnxfile.lost_files import surviving
 from bot_onnx._origins import ModelLike, Origin, private_folder
 from bot_onnx._progress import Progress, told
-from bot_onnx._request import InputsLike, PathOrName, ResizeRequest
+from bot_onnx._request import InputsLike, LeftOpen, PathOrName, ResizeRequest
 from bot_onnx._runs.read_overrides import as_given
 from bot_onnx._structure import Structure
 from bot_onnx._surgery.types import Plan
@@ -42,15 +44,26 @@ class Model:
         *,
         inputs: InputsLike | None = None,
         input_shapes: Mapping[str, Sequence[int]] | None = None,
+        file: str | None = None,
     ) -> None:
         """Take a model, without reading it yet; see :func:`open`."""
-        self._origin = Origin.of(model)
+        self._given_as, self._file = Origin.of(model), file
         self._inputs, self._shapes = inputs, input_shapes
 
     @property
     def source(self) -> str:
         """How messages, plans and reports call it: its path, or the kind of thing that it was given as."""
         return self._origin.label
+
+    @cached_property
+    def _folder(self) -> Folder | None:
+        """The folder that it was given as, if any."""
+        return find_folder(self._given_as.model, self._file)
+
+    @cached_property
+    def _origin(self) -> Origin:
+        folder = self._folder
+        return self._given_as if folder is None else Origin(folder.model, folder.shown)
 
     @cached_property
     def structure(self) -> Structure:
@@ -127,13 +140,24 @@ class Model:
         asked = request if isinstance(request, ResizeRequest) else ResizeRequest(request)
         return _run(progress, lambda: self._carry_out(asked, asked.target(), Path(output), force, None))
 
-    def replan(self, plan: Plan, *, progress: Progress | None = None, **same: Any) -> PlannedResize:
+    def replan(
+        self,
+        plan: Plan,
+        *,
+        calibration: PathOrName | None = None,
+        external: bool | None = None,
+        unproven: bool = False,
+        inputs: InputsLike | None = None,
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+        progress: Progress | None = None,
+    ) -> PlannedResize:
         """Say everything that :meth:`replay` would do, without reading a weight; the arguments are those of it.
 
         Raises:
             PlanError: the plan is not one for this source, or was changed.
         """
-        return _run(progress, lambda: self._planned(*_asked_again(plan, self._given(), same), plan))
+        left = LeftOpen(calibration, external, unproven, inputs, input_shapes)
+        return _run(progress, lambda: self._planned(*_asked_again(plan, self._given(), left), plan))
 
     def replay(
         self,
@@ -142,8 +166,15 @@ class Model:
         *,
         plan_file: PathOrName | None = None,
         force: bool = False,
+        calibration: PathOrName | None = None,
+        external: bool | None = None,
+        unproven: bool = False,
+        inputs: InputsLike | None = None,
+        input_shapes: Mapping[str, Sequence[int]] | None = None,
+        device: DeviceName = "auto",
+        allow_nonfinite: bool = False,
+        against: bool = True,
         progress: Progress | None = None,
-        **same: Any,
     ) -> Result:
         """Carry out a saved plan: under the name of the run that made it, the output has the same bytes.
 
@@ -154,10 +185,10 @@ class Model:
             plan: from :meth:`Plan.from_json`.
             output, force, progress: see :meth:`resize`.
             plan_file: where it lies, which is never written to.
-            same: fields of a :class:`ResizeRequest` that a plan leaves open: ``calibration`` (the samples that it was
-                made with), ``external`` (None: as the plan does), ``unproven`` (take a factor or an epsilon that was
-                changed in the plan as it is; nothing is promised then), ``inputs``, ``input_shapes``, ``device``,
-                ``allow_nonfinite``, ``against``.
+            calibration: the samples that the plan was made with, where it was.
+            external: see :class:`ResizeRequest`; None: as the plan does.
+            unproven: take a factor or an epsilon that was changed in the plan as it is; nothing is promised then.
+            inputs, input_shapes, device, allow_nonfinite, against: see :class:`ResizeRequest`.
 
         Raises:
             PlanError: the source is another one, or the plan says what its request does not make of it, or the weights
@@ -165,9 +196,10 @@ class Model:
             BotError: see :meth:`resize`.
         """
         reads = () if plan_file is None else (Path(plan_file),)
+        left = LeftOpen(calibration, external, unproven, inputs, input_shapes, device, allow_nonfinite, against)
 
         def work() -> Result:
-            asked, target = _asked_again(plan, self._given(), same)
+            asked, target = _asked_again(plan, self._given(), left)
             return self._carry_out(asked, target, Path(output), force, None, plan, reads)
 
         return _run(progress, work)
@@ -191,8 +223,16 @@ class Model:
             GraphError: it cannot be opened at all. Failed checks are in the report.
         """
         wanted = None if spec is None else ResizeRequest(spec).target()
-        other = against._origin if isinstance(against, Model) else None if against is None else Origin.of(against)
+        other = against._origin if isinstance(against, Model) else None if against is None else Model(against)._origin
         return _run(progress, lambda: _engine.verify_origin(self._origin, wanted, other, self._given()))
+
+    def folder_notes(self, plan: Plan) -> tuple[str, ...]:
+        """What the folder that a plan leads to cannot say, and what does not go along, where the model is in a folder.
+
+        Raises:
+            SpecError: a config in it is none, or would tell of another network than the model's.
+        """
+        return () if self._folder is None else planned_notes(self._folder, plan)
 
     def _given(self, request: ResizeRequest | None = None) -> Given | None:
         """What it is run on: as a request says, else as it was opened."""
@@ -201,6 +241,7 @@ class Model:
 
     def _planned(self, request: ResizeRequest, target: TargetSpec, stored: Plan | None) -> PlannedResize:
         plan, digest = _engine.make_plan(self._origin, request, target, self._given(request), stored)
+        plan = self._noted(plan)
         made = PlannedResize(**{entry.name: getattr(plan, entry.name) for entry in fields(plan)})
         made._attach(self, request, target, digest, stored)
         return made
@@ -215,10 +256,24 @@ class Model:
         stored: Plan | None = None,
         reads: tuple[Path, ...] = (),
     ) -> Result:
-        given = self._given(request)
-        return _engine.carry_out(
-            self._origin, request, target, given, output, force=force, planned=planned, stored=stored, reads=reads
-        )
+        run = partial(
+            _engine.carry_out, self._origin, request, target, self._given(request), planned=planned, stored=stored,
+            reads=reads,
+        )  # fmt: skip
+        if self._folder is None:
+            return run(output, force=force)
+        with FolderOutput(self._folder, output, force=force) as made:
+            result = run(made.model)
+            report = replace(result.report, path=str(output / self._folder.inner))
+            made.publish(result.plan, report)
+        return replace(result, plan=self._noted(result.plan), report=report, output=output)
+
+    def _noted(self, plan: Plan) -> Plan:
+        return replace(plan, notes=(*plan.notes, *self.folder_notes(plan)))
+
+    def _alone(self) -> Model:
+        """Its file, without the folder that it lies in."""
+        return Model(self._origin.model, inputs=self._inputs, input_shapes=self._shapes)
 
     def __repr__(self) -> str:
         """How it is called."""
@@ -284,8 +339,11 @@ class PlannedResize(Plan):
         """
 
         def make() -> onnx.ModelProto:
+            request = self.request
             with private_folder(self.size_bytes[1]) as folder:
-                return onnx.load(self._write(folder / "model.onnx", False).output)
+                model, out = self._model._alone(), folder / "model.onnx"
+                done = model._carry_out(request, self._target, out, False, self._digest, self._stored)
+                return onnx.load(done.output)
 
         return _run(progress, make)
 
@@ -302,27 +360,19 @@ class PlannedResize(Plan):
     __hash__ = None  # type: ignore[assignment]  # its options are a dict
 
 
-def _asked_again(plan: Plan, opened_on: Given | None, same: Mapping[str, Any]) -> tuple[ResizeRequest, TargetSpec]:
+def _asked_again(plan: Plan, opened_on: Given | None, left: LeftOpen) -> tuple[ResizeRequest, TargetSpec]:
     """What a saved plan asks for, with what it leaves open."""
     asked = plan.asked
-    settled = set(same) - LEFT_OPEN
-    if settled:
-        raise TypeError(f"the plan says {', '.join(sorted(settled))}")
-    if asked.inputs and same.get("inputs") is None and (opened_on is None or not opened_on.arrays):
-        raise PlanError("the plan was made on given inputs: give --inputs as it was then")
-    left = {"unproven": False, **same}
-    left["external"] = plan.external if left.get("external") is None else left["external"]
-    left["input_shapes"] = left.get("input_shapes") or (None if opened_on else asked.input_shapes or None)
+    if asked.inputs and left.inputs is None and (opened_on is None or not opened_on.arrays):
+        raise PlanError("the plan was made on given inputs: give --inputs (in Python: inputs) as it was then")
+    shapes = left.input_shapes or (None if opened_on else asked.input_shapes or None)
+    left = replace(left, external=plan.external if left.external is None else left.external, input_shapes=shapes)
     target = TargetSpec.model_validate(asked.spec, context={"where": "the plan's request"})
     request = ResizeRequest(
         target, method=plan.method, options=plan.options, seed=plan.seed, align=asked.align,
-        requantize=asked.requantize, **left,
+        requantize=asked.requantize, **{entry.name: getattr(left, entry.name) for entry in fields(left)},
     )  # fmt: skip
     return request, target
-
-
-#: What a saved plan leaves open, of a request.
-LEFT_OPEN = frozenset("calibration external unproven inputs input_shapes device allow_nonfinite against".split())
 
 
 def open(
@@ -330,13 +380,16 @@ def open(
     *,
     inputs: InputsLike | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    file: str | None = None,
 ) -> Model:
     """Open a model: a path, the bytes of a file, an ``onnx.ModelProto`` or an ``onnx_ir.Model``.
 
     Args:
-        model: the model. What lies in memory holds all of its weights.
+        model: the model. What lies in memory holds all of its weights. A path may be that of a folder with an .onnx
+            file and what belongs to it, or ``hf://organisation/name``: of a folder comes a folder.
         inputs: what to run it on, where sizes cannot be guessed: arrays by input, or an ``.npz`` file of them.
         input_shapes: shapes by input; what is fed is made up, or repeated from ``inputs``.
+        file: place of the model in its folder, where there are several.
 
     Raises:
         TypeError: it is none of them. What is wrong with a model shows when it is looked at.
@@ -347,7 +400,7 @@ def open(
         >>> plan = model.plan(bot_onnx.ResizeRequest({"layers": 6, "hidden": 384}))  # doctest: +SKIP
         >>> plan.write("small.onnx")  # doctest: +SKIP
     """
-    return Model(model, inputs=inputs, input_shapes=input_shapes)
+    return Model(model, inputs=inputs, input_shapes=input_shapes, file=file)
 
 
 @surviving()

@@ -12,3 +12,6 @@ DeviceName = Literal["auto", "cpu", "cuda"]
 
 #: The methods that are built in; installed packages may bring others.
 MethodName = Literal["bert2bert", "bot", "front", "interleave", "net2net", "scratch", "stack", "ws"]
+
+#: What the weights of a model are quantised to.
+QuantiseKind = Literal["int8", "int4", "fp16"]

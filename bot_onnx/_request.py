@@ -34,7 +34,8 @@ class ResizeRequest:
         align: make the source's tensors resample better, without changing its function, before the method sees them;
             None: as the method likes it.
         calibration: an ``.npz`` file with an array per input of the source, samples along the first axis: alignment
-            ``rotate`` then takes its basis from the stream on them, not from the weights.
+            ``rotate`` then takes its basis from the stream on them, not from the weights; ``layers_by: influence`` and
+            ``keep: activation`` of a spec look at what the source does on them.
         external: store the weights beside the model; None: as the source does.
         unproven: go on where the sizes cannot be proven right; the plan and the file say so.
         inputs: what to run the models on: arrays by input, or an ``.npz`` file of them; None: as the model was opened.
@@ -61,7 +62,8 @@ class ResizeRequest:
         default=None,
         metadata=_cli(
             "--calibration",
-            "Samples (an array per input) on which alignment rotate finds its basis; without them it asks the weights.",
+            "Samples (an array per input): alignment rotate finds its basis on them, --layers-by influence and --keep "
+            "activation what matters.",
         ),
     )
     external: bool | None = None
@@ -110,3 +112,29 @@ class ResizeRequest:
             if entry.default is not MISSING and value != entry.default and value != {}:
                 told.append(f"{entry.name}={'…' if entry.name == 'inputs' else repr(value)}")
         return f"ResizeRequest({', '.join(told)})"
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOpen:
+    """What a saved plan leaves open, of a :class:`ResizeRequest`, whose fields these are.
+
+    Attributes:
+        calibration: the samples that the plan was made with, where it was.
+        external: None: as the plan does.
+        unproven: take a factor or an epsilon that was changed in the plan as it is; nothing is promised then.
+        inputs, input_shapes, device, allow_nonfinite, against: as of any request.
+    """
+
+    calibration: PathOrName | None = None
+    external: bool | None = None
+    unproven: bool = False
+    inputs: InputsLike | None = None
+    input_shapes: Mapping[str, Sequence[int]] | None = None
+    device: DeviceName = "auto"
+    allow_nonfinite: bool = False
+    against: bool = True
+
+    @classmethod
+    def of(cls, request: ResizeRequest) -> LeftOpen:
+        """That part of a request."""
+        return cls(**{entry.name: getattr(request, entry.name) for entry in fields(cls)})

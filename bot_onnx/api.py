@@ -132,13 +132,26 @@ def resize(
     return open(model).resize(request, output, force=force, progress=progress)
 
 
-def replan(model: ModelLike, plan: Plan, *, progress: Progress | None = None, **same: Any) -> PlannedResize:
+def replan(
+    model: ModelLike,
+    plan: Plan,
+    *,
+    calibration: PathOrName | None = None,
+    external: bool | None = None,
+    unproven: bool = False,
+    inputs: InputsLike | None = None,
+    input_shapes: Shapes | None = None,
+    progress: Progress | None = None,
+) -> PlannedResize:
     """Say everything that :func:`replay` would do, without reading a weight: :meth:`Model.replan`.
 
     Raises:
         PlanError: the plan is not one for this source, or was changed.
     """
-    return open(model).replan(plan, progress=progress, **same)
+    return open(model).replan(
+        plan, calibration=calibration, external=external, unproven=unproven, inputs=inputs, input_shapes=input_shapes,
+        progress=progress,
+    )  # fmt: skip
 
 
 def replay(
@@ -148,15 +161,27 @@ def replay(
     *,
     plan_file: PathOrName | None = None,
     force: bool = False,
+    calibration: PathOrName | None = None,
+    external: bool | None = None,
+    unproven: bool = False,
+    inputs: InputsLike | None = None,
+    input_shapes: Shapes | None = None,
+    device: DeviceName = "auto",
+    allow_nonfinite: bool = False,
+    against: bool = True,
     progress: Progress | None = None,
-    **same: Any,
 ) -> Result:
-    """Carry out a saved plan: :meth:`Model.replay`.
+    """Carry out a saved plan: :meth:`Model.replay`, whose arguments these are.
 
     Raises:
         PlanError: the plan is not one for this source, or was changed.
+        BotError: something was refused or failed; no output was left behind.
     """
-    return open(model).replay(plan, output, plan_file=plan_file, force=force, progress=progress, **same)
+    return open(model).replay(
+        plan, output, plan_file=plan_file, force=force, calibration=calibration, external=external, unproven=unproven,
+        inputs=inputs, input_shapes=input_shapes, device=device, allow_nonfinite=allow_nonfinite, against=against,
+        progress=progress,
+    )  # fmt: skip
 
 
 def verify(

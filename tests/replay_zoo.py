@@ -7,20 +7,21 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import onnx
 from onnxruntime.quantization import QuantType
 
 from benchmarks.synthetic import BertConfig, bert
 from tests.attention_graphs import Sizes, cached_decoder, decoder
-from tests.e2e.test_calibration import half_asleep, samples
-from tests.e2e.test_growth import network
-from tests.flow.bodies import branching, looping
-from tests.flow.test_recurrent_layers import stacked_model
-from tests.flow.test_spec_questions import scaled_attention
 from tests.graphs import residual_mlp_model, save
-from tests.sequence import key_heads
-from tests.sequence.graphs import shown_states
-from tests.unit.test_saturation import convolutions, quantised
+from tests.system.oracle.flow.bodies import branching, looping
+from tests.system.oracle.flow.test_recurrent_layers import stacked_model
+from tests.system.oracle.flow.test_spec_questions import scaled_attention
+from tests.system.oracle.sequence import key_heads
+from tests.system.oracle.sequence.graphs import shown_states
+from tests.system.oracle.test_calibration import half_asleep, samples
+from tests.system.oracle.test_growth import network
+from tests.unit.canonical.test_saturation import convolutions, quantised
 
 BERT = BertConfig(layers=3, hidden=16, heads=4, intermediate=24, vocab=29, positions=12, std=0.3)
 ATTENTION = Sizes(hidden=16, heads=4, kv_heads=2, head_dim=16)
@@ -60,6 +61,11 @@ def of(model: Callable[[], onnx.ModelProto]) -> Callable[[Path], Path]:
 def _asleep(folder: Path) -> Path:
     samples(folder)
     return save(half_asleep(), folder)
+
+
+def _measured(folder: Path) -> Path:
+    np.savez(folder / "samples.npz", x=np.random.default_rng(0).standard_normal((21, 4)).astype(np.float32))
+    return save(residual_mlp_model(layers=5), folder)
 
 
 def _asked(folder: Path) -> Path:
@@ -109,5 +115,14 @@ CASES: dict[str, Case] = {
     "quantised": Case(_quantised("QOperator"), ("--width", "0.5")),
     "external": Case(_outside, ("--hidden", "8", "--heads", "2")),
     "put-outside": Case(of(lambda: bert(BERT)), ("--width", "0.5", "--external", "--unproven")),
+    "layers-named": Case(of(lambda: residual_mlp_model(layers=6)), ("--layers", '{"keep": [0, 2, 5]}')),
+    "layers-repeated": Case(of(lambda: residual_mlp_model(layers=4)), ("--layers", '{"repeat": [[0, 3], [1, 4]]}',
+                                                                       "--hidden", "12")),
+    "layers-even": Case(of(lambda: bert(BERT)), ("--layers", "2", "--layers-by", "even")),
+    "layers-by-influence": Case(_measured, ("--layers", "3", "--layers-by", "influence", "--calibration",
+                                            "@samples.npz"), ("--calibration", "@samples.npz")),
+    "keep-magnitude": Case(of(lambda: bert(BERT)), ("--heads", "2", "--intermediate", "12", "--keep", "magnitude")),
+    "keep-activation": Case(_measured, ("--intermediate", "8", "--keep", "activation", "--calibration",
+                                        "@samples.npz"), ("--calibration", "@samples.npz")),
     "shapes": Case(of(residual_mlp_model), ("--hidden", "12", "--input-shape", "x=3x4")),
 }  # fmt: skip

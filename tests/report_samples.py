@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console, RenderableType
 
+from bot_onnx._costs import OUTSIDE, Cost, Costs
 from bot_onnx._reasons import Reason, Why
 from bot_onnx._stack.types import Axis, StackTask
 from bot_onnx._structure import Stack, Structure
@@ -28,6 +29,7 @@ class Inspected:
     size_bytes: int
     inputs: tuple[tuple[str, str, tuple[int | str, ...]], ...]
     outputs: tuple[tuple[str, str, tuple[int | str, ...]], ...]
+    costs: Costs
 
 
 @dataclass(frozen=True)
@@ -93,8 +95,21 @@ def inspected() -> Inspected:
     )
     image = ("image", "FLOAT", ("batch", 3, 224, 224))
     return Inspected(
-        "vit.onnx", structure, 18, "pytorch 2.8", 22_900_000, (image,), (("logits", "FLOAT", ("batch", 1000)),)
+        "vit.onnx",
+        structure,
+        18,
+        "pytorch 2.8",
+        22_900_000,
+        (image,),
+        (("logits", "FLOAT", ("batch", 1000)),),
+        costs(),
     )
+
+
+def costs() -> Costs:
+    """What twelve layers and the rest cost."""
+    parts = (Cost("blocks", 12, 5_300_000, 21_200_000, 1_200_000_000), Cost(OUTSIDE, 0, 417_416, 1_669_664, 29_000_000))
+    return Costs.of({"image": (1, 3, 224, 224)}, parts, ())
 
 
 def plan(hidden: int = 96, layers: int = 6) -> Plan:

@@ -12,16 +12,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
-import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx._align.stream import Stream
-from bot_onnx._canonical.control_flow import bodies_of, nested_protos
-from bot_onnx._runs.fed_weights import values, with_fed_weights
-from bot_onnx._runs.runtime import session
 from bot_onnx._runs.sample_arrays import Samples
-from bot_onnx.errors import BotError, DataError
+from bot_onnx._runs.watched import Watched, hidden_in_bodies
+from bot_onnx.errors import DataError
 
 Floats = NDArray[np.float64]
 BATCH = 4  #: samples at a time, where the model leaves it open
@@ -37,15 +34,11 @@ class Calibration:
 
     def __init__(self, model: ir.Model, stream: Stream, samples: Samples) -> None:
         self.samples, self._centred = samples, [norm.centred for norm in stream.norms]
-        bodies = bodies_of(model.graph)
-        makers = {value.name: node for node in model.graph for value in node.outputs}
-        inside = [norm.scale for norm in stream.norms if (node := makers.get(norm.value)) and bodies[node] is not None]
-        self.obstacle = f"norm '{inside[0]}' lies in a branch or a loop" if inside else None
-        if self.obstacle is None:
-            proto, self._weights = with_fed_weights(model, nested_protos(model.graph))
-            names = dict.fromkeys(norm.value for norm in stream.norms)
-            proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names)
-            self._proto, self._places = proto, [list(names).index(norm.value) for norm in stream.norms]
+        self._values = [norm.value for norm in stream.norms]
+        inside = hidden_in_bodies(model.graph, self._values)
+        scale = next((norm.scale for norm in stream.norms if norm.value == inside), None)
+        self.obstacle = None if scale is None else f"norm '{scale}' lies in a branch or a loop"
+        self._watched = None if inside is not None else Watched(model, samples, self._values)
 
     def moments(self, tensors: Mapping[str, Any], step: Callable[[str], None]) -> Floats:
         """S, ``[hidden, hidden]``; every norm counts alike.
@@ -59,24 +52,14 @@ class Calibration:
         Raises:
             DataError: the model does not run on the samples, or gives numbers that are not finite.
         """
-        weights = values(self._weights, tensors)
+        assert self._watched is not None
         total: Floats = np.zeros((0, 0))
-        try:
-            runner = session(self._proto.SerializeToString())
-            for feeds in self.samples.batches(BATCH):
-                streams = runner.run(None, {**feeds, **weights})
-                parts = [
-                    _directions(streams[place], centred)
-                    for place, centred in zip(self._places, self._centred, strict=True)
-                ]
-                for part in parts:
-                    found = np.asarray(part.T @ part, dtype=np.float64)
-                    total = total + found if total.size else found
-                step("running the source on the samples")
-        except BotError:
-            raise
-        except Exception as error:  # onnxruntime's errors have no public base class
-            raise DataError(f"the source does not run on these samples: {str(error).splitlines()[0][:300]}") from error
+        for streams in self._watched.runs(tensors, BATCH):
+            for name, centred in zip(self._values, self._centred, strict=True):
+                part = _directions(streams[name], centred)
+                found = np.asarray(part.T @ part, dtype=np.float64)
+                total = total + found if total.size else found
+            step("running the source on the samples")
         if not np.isfinite(total).all() or np.trace(total) == 0:
             raise DataError("the source gives no finite numbers on these samples, or there are too few of them")
         return total

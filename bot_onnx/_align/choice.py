@@ -8,6 +8,7 @@ from bot_onnx._align.calibration import Calibration
 from bot_onnx._align.gram import sum_of_squares
 from bot_onnx._align.permutable_dims import find_freedom
 from bot_onnx._align.permute import Permutation
+from bot_onnx._align.readings import Readings
 from bot_onnx._align.rotate import Rotation
 from bot_onnx._align.select import Selection
 from bot_onnx._align.stream_walk import find_stream
@@ -15,7 +16,10 @@ from bot_onnx._align.types import KINDS, Aligned, Alignment, AnyArray, Facts, Ki
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._runs.sample_arrays import Samples
 from bot_onnx._structure import Role, Structure
+from bot_onnx._target import Criterion
 from bot_onnx.errors import ResampleError
+
+_CHOOSING: tuple[Kind, ...] = ("auto", "select", "rotate")  #: kinds that choose what stays
 
 
 def find_facts(analysis: Analysis, samples: Samples | None = None) -> Facts:
@@ -27,7 +31,7 @@ def find_facts(analysis: Analysis, samples: Samples | None = None) -> Facts:
     """
     stream = find_stream(analysis)
     calibration = None if samples is None else Calibration(analysis.model, stream, samples)
-    return Facts(find_freedom(analysis), stream, calibration)
+    return Facts(find_freedom(analysis), stream, Readings(analysis, samples), calibration)
 
 
 class Unaligned(Alignment):
@@ -54,51 +58,78 @@ class _Plain(Aligned):
         return sum_of_squares(self.read(name))
 
 
-def plan_alignment(kind: Kind, structure: Structure, sizes: Mapping[str, int], facts: Facts) -> Alignment:
+def plan_alignment(
+    kind: Kind,
+    structure: Structure,
+    sizes: Mapping[str, int],
+    facts: Facts,
+    keep: Criterion | None = None,
+    *,
+    served: bool = False,
+) -> Alignment:
     """Decide on an alignment; no weight is read.
 
     Args:
         kind: ``none``; ``permute``: reorder the indices of dims that shrink so that neighbours are alike; ``select``:
-            keep heads and neurons by their norms; ``rotate``: that, and turn the residual stream into the eigenbasis of
-            what reads and writes it; ``auto``: none where no leaf shrinks, permute where hidden does not, rotate where
-            hidden shrinks and it is possible whatever the weights are, else select.
+            keep heads and neurons by what they are worth; ``rotate``: that, and turn the residual stream into the
+            eigenbasis of what reads and writes it; ``auto``: none where no leaf shrinks, rotate where hidden shrinks
+            and it is possible whatever the weights are, else select where there are heads or neurons to choose from,
+            else permute where hidden stays.
         structure: of the source.
         sizes: target size per dim id.
         facts: of the source's graph.
+        keep: by what heads, neurons and channels are chosen; None: ``energy``, where something is chosen.
+        served: the samples are of use elsewhere.
 
     Raises:
-        ResampleError: an unknown kind, a network that cannot be rotated, or samples that nothing would be done with;
-            the message says why.
+        ResampleError: an unknown kind, a network that cannot be rotated, nothing to choose from though a criterion is
+            given, or samples that nothing would be done with; the message says why.
+        DataError: a criterion needs samples.
     """
     if kind not in KINDS:
         raise ResampleError(f"no alignment '{kind}'; there are: {', '.join(KINDS)}")
-    chosen = _planned(kind, structure, sizes, facts)
-    if facts.calibration is not None and chosen.kind != "rotate":
+    if keep is not None and kind not in _CHOOSING:
+        raise ResampleError(
+            f"'keep' says by what heads, neurons and channels are chosen, and alignment '{kind}' chooses none: take "
+            f"{', '.join(_CHOOSING)}, or leave --align out"
+        )
+    chosen = _planned(kind, structure, sizes, facts, keep)
+    if keep is not None and not chosen.chooses:
+        why = f" ({chosen.notes[0]})" if chosen.notes else ""
+        raise ResampleError(f"'keep' is '{keep}', and nothing that shrinks can be chosen from{why}; drop it")
+    needed = served or keep == "activation"
+    if facts.calibration is not None and chosen.kind != "rotate" and not needed:
         why = chosen.notes[0] if kind == "auto" and chosen.notes else f"this one is '{chosen.kind}'"
         raise ResampleError(f"calibration samples serve alignment 'rotate', of a hidden size that shrinks: {why}")
     return chosen
 
 
-def _planned(kind: Kind, structure: Structure, sizes: Mapping[str, int], facts: Facts) -> Alignment:
+def _planned(
+    kind: Kind, structure: Structure, sizes: Mapping[str, int], facts: Facts, keep: Criterion | None
+) -> Alignment:
+    criterion: Criterion = keep or "energy"
     if kind == "none":
         return Unaligned(structure)
     if kind == "rotate":
-        return Rotation(structure, sizes, facts)
+        return Rotation(structure, sizes, facts, criterion)
     if kind == "select":
-        return Selection(structure, sizes, facts.freedom)
+        return Selection(structure, sizes, facts, criterion)
     if kind == "permute":
         return Permutation(structure, sizes, facts.freedom)
     shrinking = {d.id for d in structure.dims.values() if not d.parts and sizes.get(d.id, d.size) < d.size}
     if not shrinking:
         return Unaligned(structure)
     if not any(structure.dims[leaf].role == Role.HIDDEN for leaf in shrinking):
+        selection = Selection(structure, sizes, facts, criterion)
+        if keep is not None or selection.chooses:
+            return selection
         return Permutation(structure, sizes, facts.freedom)
     try:
-        return Rotation(structure, sizes, facts)
+        return Rotation(structure, sizes, facts, criterion)
     except ResampleError as refusal:
         # Reordering takes a second a layer on wide networks, and gains little more than choosing does.
         notes = (f"Not rotated: {refusal}",)
-        selection = Selection(structure, sizes, facts.freedom, notes)
+        selection = Selection(structure, sizes, facts, criterion, notes)
         return selection if selection.chooses else Unaligned(structure, notes)
 
 

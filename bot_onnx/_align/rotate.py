@@ -21,10 +21,11 @@ from bot_onnx._align.basis import Basis, find_basis, weight_moments
 from bot_onnx._align.folding import Folding, refusal
 from bot_onnx._align.following import Following, keeps_mean, outliers
 from bot_onnx._align.gram import sum_of_squares
-from bot_onnx._align.select import HeadsAndNeurons, Kept
+from bot_onnx._align.select import chooser
 from bot_onnx._align.stream import Stream
-from bot_onnx._align.types import Aligned, Alignment, AnyArray, Facts, Kind, Progress, Tensors
+from bot_onnx._align.types import Aligned, Alignment, AnyArray, Facts, Kept, Kind, Progress, Tensors
 from bot_onnx._structure import Stack, Structure
+from bot_onnx._target import Criterion
 from bot_onnx.errors import ResampleError, said
 
 
@@ -33,7 +34,9 @@ class Rotation(Alignment):
 
     kind: Kind = "rotate"
 
-    def __init__(self, structure: Structure, sizes: Mapping[str, int], facts: Facts) -> None:
+    def __init__(
+        self, structure: Structure, sizes: Mapping[str, int], facts: Facts, criterion: Criterion = "energy"
+    ) -> None:
         stream = facts.stream
         self._target = _target_size(structure, sizes, stream)
         self._source, self._stream = structure, stream
@@ -42,7 +45,7 @@ class Rotation(Alignment):
             raise refusal(self._calibration.obstacle)
         self.folding = Folding(structure, stream)
         _check_cover(structure, self.folding, stream)
-        self._inner = HeadsAndNeurons(structure, sizes, facts.freedom)
+        self._inner = chooser(structure, sizes, facts, criterion, everywhere=False)
         notes = list(self._inner.notes)
         self.structure = resized(structure, {**self._inner.sizes, stream.hidden: self._target})
         changed = _inexact(self.folding, stream)
@@ -51,6 +54,11 @@ class Rotation(Alignment):
         if self._calibration is not None:
             notes.append(f"the basis is that of the stream on {len(self._calibration.samples)} samples")
         self.notes = tuple(notes)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether there is anything to choose from beside the turn."""
+        return bool(self._inner.sizes)
 
     def align(self, tensors: Tensors, progress: Progress | None = None) -> Rotated:
         """Find the basis, and which heads and neurons stay. Memory: a few hidden x hidden matrices, and one tensor."""
@@ -105,7 +113,7 @@ class Rotated(Aligned):
                 turn = self._turn(name, axis).astype(array.dtype)
                 array = np.moveaxis(np.tensordot(array, turn, (axis, 1)), -1, axis)
         if stack.chain is not None and not stack.shared:
-            array = ordered(self._structure, stack, array, self._kept[stack.chain][layer])
+            array = ordered(self._structure, stack, array, self._kept.of(stack, layer))
         return np.ascontiguousarray(array)
 
     def _turn(self, name: str, axis: int) -> AnyArray:
@@ -127,7 +135,7 @@ class Rotated(Aligned):
     def _is_touched(self, stack: Stack, layer: int) -> bool:
         if self._folding.hidden in stack.axes or stack.tensors[layer] in self._folding.folded_biases:
             return True
-        return stack.chain is not None and not stack.shared and bool(self._kept[stack.chain][layer])
+        return stack.chain is not None and not stack.shared and bool(self._kept.of(stack, layer))
 
     def _shaped(self, vector: AnyArray, stack: Stack, name: str) -> AnyArray:
         """A vector over the turned stream, in the shape and precision of a tensor."""

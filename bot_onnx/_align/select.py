@@ -8,17 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from bot_onnx._align.axes import LeafOrder, ordered, resized
+from bot_onnx._align.axes import ordered, resized
 from bot_onnx._align.folding import Folding
 from bot_onnx._align.gram import sum_of_squares
+from bot_onnx._align.keep import ChosenUnits
 from bot_onnx._align.mobility import Mobility
 from bot_onnx._align.permutable_dims import Freedom
 from bot_onnx._align.selection import choose, chosen_leaves, find_choices
 from bot_onnx._align.stream import Stream
-from bot_onnx._align.types import Aligned, Alignment, AnyArray, Kind, Progress, Tensors
+from bot_onnx._align.types import Aligned, Alignment, AnyArray, Facts, Kept, Kind, Progress, Tensors
 from bot_onnx._structure import Structure
-
-Kept = Mapping[str, list[dict[str, LeafOrder]]]
+from bot_onnx._target import Criterion
 
 
 class HeadsAndNeurons:
@@ -50,26 +50,47 @@ class HeadsAndNeurons:
             progress: called with (what is being done, steps done, steps in all), from ``done`` on.
             done, steps: of the whole work.
         """
-        kept: dict[str, list[dict[str, LeafOrder]]] = {name: [{} for _ in range(n)] for name, n in self._layers.items()}
+        kept = Kept({name: [{} for _ in range(count)] for name, count in self._layers.items()})
         for choice in self._choices:
             for layer in range(self._layers[choice.chain]):
                 found = choose(self._structure, self._mobile, choice, layer, folding, tensors, self._sizes)
-                kept[choice.chain][layer].update(found)
+                kept.layers[choice.chain][layer].update(found)
                 done += 1
                 if progress is not None:
                     progress("choosing heads and neurons", done, steps)
         return kept
 
 
+def chooser(
+    structure: Structure, sizes: Mapping[str, int], facts: Facts, criterion: Criterion, *, everywhere: bool
+) -> HeadsAndNeurons | ChosenUnits:
+    """What chooses by a criterion.
+
+    Args:
+        structure: of the source. sizes: target size per dim id. facts: of its graph.
+        criterion: ``energy`` is worth as :mod:`bot_onnx._align.selection` has it, of heads and neurons.
+        everywhere: with another criterion, choose channels outside the layers as well.
+    """
+    if criterion == "energy":
+        return HeadsAndNeurons(structure, sizes, facts.freedom)
+    return ChosenUnits(structure, sizes, facts, criterion, everywhere=everywhere)
+
+
 class Selection(Alignment):
-    """Keep the most valuable heads and neurons."""
+    """Keep the most valuable heads and neurons; where a criterion is asked for, channels too."""
 
     kind: Kind = "select"
 
     def __init__(
-        self, structure: Structure, sizes: Mapping[str, int], freedom: Freedom, notes: tuple[str, ...] = ()
+        self,
+        structure: Structure,
+        sizes: Mapping[str, int],
+        facts: Facts,
+        criterion: Criterion = "energy",
+        notes: tuple[str, ...] = (),
     ) -> None:
-        self._source, self._inner = structure, HeadsAndNeurons(structure, sizes, freedom)
+        self._source = structure
+        self._inner = chooser(structure, sizes, facts, criterion, everywhere=True)
         self.structure = resized(structure, self._inner.sizes)
         self.notes = (*notes, *self._inner.notes)
 
@@ -95,9 +116,7 @@ class _Selected(Aligned):
         if name not in self._folding.places:
             return array
         stack, layer = self._folding.places[name]
-        if stack.chain is None or stack.shared:
-            return array
-        return ordered(self._structure, stack, array, self._kept[stack.chain][layer])
+        return ordered(self._structure, stack, array, self._kept.of(stack, layer))
 
     def whole_energy(self, name: str) -> float:
         """Sum of squares of the whole tensor."""

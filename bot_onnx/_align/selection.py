@@ -142,13 +142,26 @@ def choose(
         worth = _neuron_worth(structure, choice, layer, folding, tensors)
         return {choice.leaf: LeafOrder(_largest(worth, sizes[choice.leaf]))}
     worth = _head_worth(structure, choice, layer, folding, tensors)
-    outer = choice.leaves[0]
+    return by_worth(mobile, choice.leaves, worth.sum(axis=1), worth, sizes)
+
+
+def by_worth(
+    mobile: Mobility, leaves: tuple[str, ...], outer: Floats, inner: Floats, sizes: Mapping[str, int]
+) -> dict[str, LeafOrder]:
+    """Indices to keep, in their old order.
+
+    Args:
+        mobile: which leaves shrink.
+        leaves: one leaf, or two: of heads of keys and values, each with its group, as many stay of every group.
+        outer: worth per index of the first leaf. inner: ``[n, m]``, worth per index of both.
+        sizes: target size per leaf.
+    """
     kept: dict[str, LeafOrder] = {}
-    if mobile.shrinks(outer):
-        kept[outer] = LeafOrder(_largest(worth.sum(axis=1), sizes[outer]))
-    if len(choice.leaves) == 2 and mobile.shrinks(choice.leaves[1]):
-        inner = choice.leaves[1]
-        kept[inner] = LeafOrder(np.stack([_largest(row, sizes[inner]) for row in worth]), given=outer)
+    if mobile.shrinks(leaves[0]):
+        kept[leaves[0]] = LeafOrder(_largest(outer, sizes[leaves[0]]))
+    if len(leaves) == 2 and mobile.shrinks(leaves[1]):
+        table = np.stack([_largest(row, sizes[leaves[1]]) for row in inner])
+        kept[leaves[1]] = LeafOrder(table, given=leaves[0])
     return kept
 
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from numpy.typing import NDArray
 
+from bot_onnx._align.axes import LeafOrder
 from bot_onnx._align.calibration import Calibration
 from bot_onnx._align.permutable_dims import Freedom
+from bot_onnx._align.readings import Readings
 from bot_onnx._align.stream import Stream
-from bot_onnx._structure import Structure
+from bot_onnx._structure import Stack, Structure
 
 Kind = Literal["none", "permute", "select", "rotate", "auto"]
 KINDS: tuple[Kind, ...] = ("auto", "none", "permute", "select", "rotate")
@@ -39,7 +41,26 @@ class Facts:
 
     freedom: Freedom
     stream: Stream
+    readings: Readings
     calibration: Calibration | None = None
+
+
+@dataclass(slots=True)
+class Kept:
+    """Indices that stay, by leaf.
+
+    Attributes:
+        layers: per chain and layer, of leaves that live inside the layers.
+        common: of all others.
+    """
+
+    layers: dict[str, list[dict[str, LeafOrder]]]
+    common: dict[str, LeafOrder] = field(default_factory=dict)
+
+    def of(self, stack: Stack, layer: int) -> dict[str, LeafOrder]:
+        """Orders that may concern a tensor of a stack."""
+        inside = stack.chain is not None and not stack.shared
+        return {**self.common, **self.layers[stack.chain][layer]} if inside and stack.chain else self.common
 
 
 class Aligned(Protocol):
@@ -63,12 +84,18 @@ class Alignment(ABC):
             target size has that size here. Work orders for the resampler are built from this structure.
         notes: what was done or left, and why, in sentences.
         exact: with every size kept, the network computes what it did, outputs in their own basis.
+        chooses: heads, neurons or channels are chosen, by what they are worth.
     """
 
     kind: Kind
     structure: Structure
     notes: tuple[str, ...]
     exact: bool = True
+
+    @property
+    def chooses(self) -> bool:
+        """Whether something is chosen."""
+        return False
 
     @abstractmethod
     def align(self, tensors: Tensors, progress: Progress | None = None) -> Aligned:

@@ -23,10 +23,12 @@ from bot_onnx._cli.last_resort import crash_as_json, explain_crashes
 COMMANDS = {
     "inspect": "Show the dims, layers and stacks of a model, and what can be resized.",
     "resize": "Make a smaller or larger model out of a trained one.",
+    "fit": "Propose sizes within a budget of bytes, parameters, MACs or time.",
     "verify": "Check a model file, and compare it with its source.",
     "export": "Write a model's weights for the framework it came from.",
     "import": "Put a framework's trained weights back into a model.",
     "recover": "Train a shrunk model to answer as its source does, without labels.",
+    "quantize": "Turn a model's weights into 8, 4 or 16 bits, and measure what that costs.",
     "specs": "List and show the published target specs, and the schema of a spec file.",
     "demo": "Shrink and grow a small trained model that ships inside, and measure it.",
 }

@@ -30,11 +30,12 @@ def option(section: str, *names: str, **settings: Any) -> Callable[[F], F]:
     return click.option(*names, cls=Sectioned, section=section, **settings)
 
 
-def model_output(unnamed: str) -> Callable[[F], F]:
+def model_output(unnamed: str, *, folders: bool = False) -> Callable[[F], F]:
     """``--output``, ``--force`` and ``--external/--inline`` of a command that writes a model.
 
     Args:
         unnamed: where the model goes without ``--output``, for the help.
+        folders: the output may be a folder.
     """
 
     def add(command: F) -> F:
@@ -50,7 +51,7 @@ def model_output(unnamed: str) -> Callable[[F], F]:
                 OUTPUT,
                 "--output",
                 "-o",
-                type=click.Path(path_type=Path, dir_okay=False),
+                type=click.Path(path_type=Path, dir_okay=folders),
                 metavar="OUT",
                 help=f"The new model; without it {unnamed}.",
             ),

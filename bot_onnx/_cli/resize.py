@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ import click
 from click.core import ParameterSource
 
 from bot_onnx._cli.failures import standing
+from bot_onnx._cli.folders import default_folder, is_folder, is_within, told
 from bot_onnx._cli.output import activity, show, show_json
 from bot_onnx._cli.parameters import (
     OUTPUT,
@@ -24,12 +26,15 @@ from bot_onnx._cli.parameters import (
     read_inputs,
     shown_options,
 )
+from bot_onnx._cli.quantise_option import quantise_options, resize_quantised
 from bot_onnx._cli.request_options import ASKED, request_options
 from bot_onnx._cli.target import default_output, target_options, target_spec
-from bot_onnx._request import ResizeRequest
+from bot_onnx._request import LeftOpen, ResizeRequest
 from bot_onnx.errors import OutputError
 
 if TYPE_CHECKING:
+    from bot_onnx._engine import Result
+    from bot_onnx._model import Model, PlannedResize
     from bot_onnx._surgery.types import Plan
     from bot_onnx._target import TargetSpec
 
@@ -56,8 +61,37 @@ class _Job:
     request: ResizeRequest
     output: Path
     plan_out: Path | None
-    stored: Plan | None = None
-    stored_file: Path | None = None
+    file: str | None
+    stored: Plan | None
+    stored_file: Path | None
+
+    def opened(self) -> Model:
+        """The model, which may lie in a folder."""
+        from bot_onnx import api
+
+        return api.open(self.model, file=self.file)
+
+    def planned(self, model: Model) -> PlannedResize:
+        """What would be done: by the saved plan, where one is run again."""
+        if self.stored is None:
+            return model.plan(self.request)
+        left = LeftOpen.of(self.request)
+        return model.replan(
+            self.stored, calibration=left.calibration, external=left.external, unproven=left.unproven,
+            inputs=left.inputs, input_shapes=left.input_shapes,
+        )  # fmt: skip
+
+    def resized(self, model: Model, output: Path, *, force: bool = False) -> Result:
+        """Do it."""
+        if self.stored is None:
+            return model.resize(self.request, output, force=force)
+        left = LeftOpen.of(self.request)
+        told = {entry.name: getattr(left, entry.name) for entry in fields(left)}
+        return model.replay(self.stored, output, plan_file=self.stored_file, force=force, **told)
+
+    def read(self) -> tuple[Path, ...]:
+        """Files that it names and that no output may replace."""
+        return (*self.request.files(), *(() if self.stored_file is None else (self.stored_file,)))
 
 
 @click.command(
@@ -65,11 +99,13 @@ class _Job:
     epilog="\b\nExamples:\n"
     "  bot-onnx resize bert.onnx --spec bert-s -o small.onnx\n"
     "  bot-onnx resize model.onnx --layers 6 --hidden 384 --dry-run\n"
-    "  bot-onnx resize model.onnx --hidden 1536 --convention value --layer-axis identity",
+    "  bot-onnx resize model.onnx --hidden 1536 --convention value --layer-axis identity\n"
+    "  bot-onnx resize bert-folder --spec small.json -o small-folder",
 )
 @model_argument
+@click.option("--file", metavar="PLACE", help="Where MODEL is a folder with several: the .onnx file in it.")
 @target_options
-@model_output("MODEL-<spec or sizes>.onnx beside the source")
+@model_output("MODEL-<spec or sizes>.onnx beside the source", folders=True)
 @option(
     OUTPUT,
     "--plan-out",
@@ -85,6 +121,7 @@ class _Job:
     help="Run a saved plan again: the same bytes from the same MODEL. It says the target and how to get there.",
 )
 @request_options
+@quantise_options
 @input_options
 @option(SHOWN, "--dry-run", is_flag=True, help="Print the plan; read no weights, write no model.")
 @option(
@@ -99,7 +136,9 @@ class _Job:
 def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, **values: Any) -> None:
     """Make a smaller or larger model out of MODEL, to a spec, to sizes given as options, or both.
 
-    Sizes left out are derived. The output appears only when it is whole and verified; MODEL is never written to.
+    MODEL is an .onnx file, or a folder with one (or hf://organisation/name): of a folder comes a folder, with its
+    tokenizer, and its config at the new sizes. Sizes left out are derived. The output appears only when it is whole
+    and verified; MODEL is never written to.
     """
     from bot_onnx._cli.method_options import PREFIX, chosen_options
 
@@ -111,29 +150,37 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
         spec, flags = stored.name or None, {} if stored.name else stored.asked.spec
     target = target_spec(spec, flags) if stored is None else _target_of(stored)
     output = values["output"] or default_output(model, spec, target, flags)
+    if is_folder(model) and values["output"] is None:
+        output = default_folder(model, output)
     asked = {name: values[name] for name in ASKED} | {"external": values["external"]}
     given = read_inputs(values["inputs"], values["input_shapes"])
     request = ResizeRequest(target, method=method, options=options, **asked, **given)
-    job = _Job(model, request, output, values["plan_out"], stored, values["plan"])
+    if stored is not None:
+        request = replace(request, requantize=stored.asked.requantize)
+    job = _Job(model, request, output, values["plan_out"], values["file"], stored, values["plan"])
     _check_files(job, {**values, "spec": spec if stored is None else values["plan"]})
     if values["against_plan"] is not None and not values["dry_run"]:
         raise click.UsageError("'--against-plan' compares plans: give --dry-run with it.")
     if values["dry_run"]:
         _dry_run(job, values)
+    elif values["quantize"] is not None:
+        made = resize_quantised(job.model, job.request, job.output, values, partial(_floats, job), job.read())
+        with standing(job.output):
+            _save_plan(job, made.plan.to_json(), force=values["force"])
     else:
         _resize(job, values)
 
 
 _TARGET_KEYS = (
-    "layers", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "positions", "width", "round_to",
-    "dims", "constants",
+    "layers", "layers_by", "keep", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "positions",
+    "width", "round_to", "dims", "constants",
 )  # fmt: skip
 
 
-#: Options that may stand beside ``--plan``: where the output goes, what it is computed and checked on.
-_BESIDE_PLAN = frozenset(
-    "model plan output force external device allow_nonfinite unproven no_compare inputs input_shapes calibration "
-    "dry_run against_plan plan_out as_json quiet help".split()
+#: Parameters that may stand beside ``--plan``: what a plan leaves open, where the output goes and what becomes of it,
+#: and what is shown.
+_BESIDE_PLAN = frozenset(entry.name for entry in fields(LeftOpen)) | frozenset(
+    "model file plan output force quantize quantize_on dry_run against_plan plan_out as_json quiet help".split()
 )
 
 
@@ -160,13 +207,6 @@ def _target_of(stored: Plan) -> TargetSpec:
     return TargetSpec.model_validate(stored.asked.spec, context={"where": "the plan's request"})
 
 
-def _left_open(job: _Job) -> dict[str, Any]:
-    """What a saved plan leaves to the command."""
-    from bot_onnx._model import LEFT_OPEN
-
-    return {name: getattr(job.request, name) for name in LEFT_OPEN}
-
-
 def _check_files(job: _Job, values: dict[str, Any]) -> None:
     """Refuse, before any work, outputs that would replace what the command reads, or one another.
 
@@ -177,7 +217,7 @@ def _check_files(job: _Job, values: dict[str, Any]) -> None:
 
     named = [values["spec"], values["against_plan"], job.request.calibration]
     given = [Path(name) for name in named if name is not None and Path(name).is_file()]
-    if job.output.exists() and not values["dry_run"]:
+    if job.output.exists() and not values["dry_run"] and not is_folder(job.model):
         check_output(job.output, force=values["force"], sources=given)
     if job.plan_out is None:
         return
@@ -191,6 +231,8 @@ def _check_plan_out(job: _Job, given: Sequence[Path], force: bool) -> None:
     from bot_onnx._onnxfile.writer import check_output
 
     assert job.plan_out is not None
+    if is_within(job.plan_out, job.model):
+        raise OutputError(f"--plan-out {job.plan_out} lies in {job.model}, which is never written to: name another")
     models = [job.model, job.output]
     data = [file for path in models for file in named_files(path)]
     try:
@@ -200,23 +242,23 @@ def _check_plan_out(job: _Job, given: Sequence[Path], force: bool) -> None:
 
 
 def _dry_run(job: _Job, values: dict[str, Any]) -> None:
-    from bot_onnx import api
     from bot_onnx._report import plan_json, plan_report
     from bot_onnx._surgery.stored import load_plan
 
     as_json, quiet, against = values["as_json"], values["quiet"], values["against_plan"]
     other = None if against is None else load_plan(against)
+    model = job.opened()
     with activity(f"planning {job.model.name}", silent=quiet or as_json):
-        opened = api.open(job.model)
-        plan = opened.plan(job.request) if job.stored is None else opened.replan(job.stored, **_left_open(job))
+        plan = job.planned(model)
     _save_plan(job, plan.to_json(), force=values["force"])
     with standing(job.plan_out):
+        shown = told(model, plan, silent=quiet)
         if other is not None:
             _show_differences(other, plan, values)
         elif as_json:
             show_json(plan_json(plan))
         elif not quiet:
-            show(plan_report(plan))
+            show(plan_report(shown))
             click.echo(f"Dry run: {job.output} was not written.", err=True)
 
 
@@ -230,23 +272,24 @@ def _show_differences(saved: Plan, plan: Plan, values: dict[str, Any]) -> None:
         show(difference_report(found, values["against_plan"].name))
 
 
+def _floats(job: _Job, output: Path) -> Result:
+    """What is quantised afterwards."""
+    return job.resized(job.opened(), output)
+
+
 def _resize(job: _Job, values: dict[str, Any]) -> None:
-    from bot_onnx import api
     from bot_onnx._report import result_json, result_report
 
-    opened, force = api.open(job.model), values["force"]
+    model = job.opened()
     with activity(f"reading {job.model.name}", silent=values["quiet"] or values["as_json"]):
-        if job.stored is None:
-            result = opened.resize(job.request, job.output, force=force)
-        else:
-            left = _left_open(job)
-            result = opened.replay(job.stored, job.output, plan_file=job.stored_file, force=force, **left)
+        result = job.resized(model, job.output, force=values["force"])
     with standing(job.output):
         _save_plan(job, result.plan.to_json(), force=values["force"])
+        shown = replace(result, plan=told(model, result.plan, silent=values["quiet"]))
         if values["as_json"]:
             show_json(result_json(result))
         elif not values["quiet"]:
-            show(result_report(result))
+            show(result_report(shown))
 
 
 def _save_plan(job: _Job, text: str, *, force: bool) -> None:

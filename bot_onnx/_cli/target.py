@@ -29,7 +29,7 @@ _ROLES = {
 SIZES = ("layers", *_ROLES, "width", "dims")
 
 
-def _layers(ctx: click.Context, param: click.Parameter, value: str | None) -> int | list[int] | dict[str, int] | None:
+def _layers(ctx: click.Context, param: click.Parameter, value: str | None) -> int | list[int] | dict[str, Any] | None:
     if value is None:
         return None
     from bot_onnx._target import parse_layers
@@ -82,13 +82,28 @@ def _declarations() -> list[Callable[[F], F]]:
             "--layers",
             callback=_layers,
             metavar="N|CHAIN=N,...",
-            help="Layers: of the one chain, or by chain (encoder=6,decoder=4), or a list in graph order.",
+            help="Layers: of the one chain, or by chain (encoder=6,decoder=4), or a list in graph order; "
+            """'{"keep": [0, 2, 5]}' says which stay.""",
+        ),
+        option(
+            SECTION,
+            "--layers-by",
+            type=click.Choice(["even", "influence"]),
+            help="Which layers stay: evenly spread ones, or those of most influence on --calibration samples; "
+            "default: as the method has it.",
         ),
     ]
     for role, text in _ROLES.items():
         declared.append(option(SECTION, f"--{role.replace('_', '-')}", type=size, metavar="N", help=text))
     return [
         *declared,
+        option(
+            SECTION,
+            "--keep",
+            type=click.Choice(["energy", "magnitude", "activation"]),
+            help="By what heads, neurons and channels are chosen where some go: norms of the maps around them, of all "
+            "their weights, or what they do on --calibration samples.",
+        ),
         option(
             SECTION,
             "--width",

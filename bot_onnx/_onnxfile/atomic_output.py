@@ -20,6 +20,7 @@ from typing import Final
 from bot_onnx._onnxfile.data_files import own_data
 from bot_onnx._onnxfile.journal import ASIDE, STAGED, Journal, rename_new, settle, sync_folder
 from bot_onnx._onnxfile.locks import alone_in
+from bot_onnx._onnxfile.parents import make_parents, remove_empty
 from bot_onnx._onnxfile.scratch import Scratch, sweep
 from bot_onnx.errors import OutputError
 
@@ -107,6 +108,8 @@ class StagedFile:
 class Staging:
     """The files of one output. Leaving the block without :meth:`publish` leaves the folder as it was.
 
+    Folders above it that are missing are made, and gone again where nothing is published.
+
     Args:
         path: the file to be.
         data: whether a data file belongs to it, whose :attr:`StagedFile.target` is set when its content is known.
@@ -119,6 +122,7 @@ class Staging:
         self._other = path.with_name(f"{path.name}.data") if data else second
         self._scratch: Scratch | None = None
         self._files: list[StagedFile] = []
+        self._made: list[Path] = []
 
     def __enter__(self) -> Staging:
         """Create the files."""
@@ -127,6 +131,7 @@ class Staging:
         _ACTIVE.add(self.path)
         try:
             with worded(self.path):
+                self._made = make_parents(self.path)
                 sweep(self.path.parent)
                 anonymous = _can_be_anonymous(self.path.parent)
                 for number, target in enumerate(filter(None, (self.path, self._other))):
@@ -234,20 +239,23 @@ class Staging:
             file.close()
         if self._scratch is not None:
             self._scratch.close()
+        remove_empty(self._made)
         _ACTIVE.discard(self.path)
 
 
 @contextlib.contextmanager
 def floats_beside(out: Path) -> Iterator[Path]:
     """A folder beside the output for floats of quantised models: gone afterwards, or with the next run."""
-    scratch = Scratch(out.absolute().parent, out.name)
+    scratch, made = Scratch(out.absolute().parent, out.name), []
     try:
         with worded(out):
+            made = make_parents(out)
             floats = scratch.make() / "floats"
             floats.mkdir()
         yield floats
     finally:
         scratch.close()
+        remove_empty(made)
 
 
 @contextlib.contextmanager

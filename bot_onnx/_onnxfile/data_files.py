@@ -99,10 +99,26 @@ def is_read(data: Path, also: Path) -> bool:
 
 def locations(model: Path) -> frozenset[str]:
     """Data files that a model names; none where it cannot be read."""
+    proto = _skeleton(model)
+    if proto is None:
+        return frozenset()
+    entries = (entry for _, tensor in all_tensors(proto) for entry in tensor.external_data)
+    named = (entry.value for entry in entries if entry.key == "location")
+    return frozenset(name for name in named if isinstance(name, str) and name and "\0" not in name)
+
+
+def metadata_of(model: Path) -> dict[str, str]:
+    """The metadata of a model; empty where it cannot be read."""
+    proto = _skeleton(model)
+    return {} if proto is None else {entry.key: entry.value for entry in proto.metadata_props}
+
+
+def _skeleton(model: Path) -> onnx.ModelProto | None:
+    """A model without its weights; None where it cannot be read."""
     proto = onnx.ModelProto()
     try:
         if not model.is_file():
-            return frozenset()
+            return None
         file = WeightFile(model)
         try:
             # A tensor's values in the file itself are told apart from those elsewhere by a name that no file has.
@@ -110,10 +126,8 @@ def locations(model: Path) -> frozenset[str]:
         finally:
             file.close()
     except (GraphError, DecodeError, OSError):
-        return frozenset()
-    entries = (entry for _, tensor in all_tensors(proto) for entry in tensor.external_data)
-    named = (entry.value for entry in entries if entry.key == "location")
-    return frozenset(name for name in named if isinstance(name, str) and name and "\0" not in name)
+        return None
+    return proto
 
 
 def named_files(model: Path) -> list[Path]:

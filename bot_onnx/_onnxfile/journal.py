@@ -24,6 +24,7 @@ from bot_onnx._onnxfile.data_files import is_read
 STAGED: Final = "new"  #: folder in the scratch folder that holds the new files under their names
 ASIDE: Final = "old"  #: the second file that was there before, in the scratch folder
 _NOTE: Final = "journal"
+_SWAP: Final = "swap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,7 @@ def settle(scratch: Path) -> None:
     Args:
         scratch: the folder with the journal. No other run may change names in the folder that holds it.
     """
+    _settle_swap(scratch)
     try:
         told = json.loads((scratch / _NOTE).read_text(encoding="utf-8"))
         journal = Journal(told["model"], told["made"], tuple(told["obsolete"]), told["second"])
@@ -85,6 +87,42 @@ def settle(scratch: Path) -> None:
     sync_folder(folder)
     with contextlib.suppress(OSError):
         (scratch / _NOTE).unlink()
+
+
+def note_swap(scratch: Path, name: str) -> None:
+    """Say that a folder of that name is about to be moved aside, for another one.
+
+    Args:
+        scratch: the scratch folder that it is moved into. name: its name, and that of the other one.
+    """
+    with open(scratch / _SWAP, "w", encoding="utf-8") as stream:
+        stream.write(name)
+        stream.flush()
+        os.fsync(stream.fileno())
+    sync_folder(scratch)
+
+
+def is_swapping(scratch: Path) -> bool:
+    """Whether a folder was moved aside, and none has come in its place yet: the scratch folder holds all there is."""
+    return _aside_of(scratch) is not None
+
+
+def _settle_swap(scratch: Path) -> None:
+    target = _aside_of(scratch)
+    if target is not None:
+        os.rename(scratch / ASIDE, target)
+        sync_folder(scratch.parent)
+
+
+def _aside_of(scratch: Path) -> Path | None:
+    """Where a folder belongs that was moved aside, if no other one is there."""
+    try:
+        name = (scratch / _SWAP).read_text(encoding="utf-8")
+    except (OSError, ValueError):
+        return None
+    target = scratch.parent / name
+    lost = name and Path(name).name == name and (scratch / ASIDE).is_dir() and not os.path.lexists(target)
+    return target if lost else None
 
 
 def rename_new(old: Path, new: Path) -> None:

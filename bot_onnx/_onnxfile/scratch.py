@@ -17,7 +17,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from bot_onnx._onnxfile.journal import settle
+from bot_onnx._onnxfile.journal import is_swapping, settle
 from bot_onnx._onnxfile.locks import alone_in, try_lock
 
 _LOCK: Final = "lock"
@@ -138,6 +138,9 @@ def _clear(path: Path, descriptor: int) -> None:
     """Settle what was begun in a folder and remove it, its lock last: without one nobody could tell whose it is."""
     with contextlib.suppress(OSError), alone_in(path.parent):
         settle(path)
+    if is_swapping(path):  # it could not be moved back: the next run tries again
+        os.close(descriptor)
+        return
     with contextlib.suppress(OSError):
         for entry in path.iterdir():
             if entry.name == _LOCK:

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from bot_onnx._onnxfile.atomic_output import StagedFile, Staging
 from bot_onnx._onnxfile.byte_layout import Layout, Placement, TensorSlot, layout
 from bot_onnx._onnxfile.data_files import UNKNOWN, data_name
+from bot_onnx._onnxfile.parents import nearest
 from bot_onnx.errors import OutputError
 
 __all__ = ["Layout", "Placement", "TensorSlot", "check_output", "layout", "write_model", "write_text"]
@@ -121,8 +122,8 @@ def check_output(
     The arguments are those of :func:`write_model`.
 
     Raises:
-        OutputError: the path is a folder, a device or one of the sources; its folder is missing or read-only; or
-            it exists and ``force`` is off.
+        OutputError: the path is a folder, a device or one of the sources; its folder is none or read-only; or it
+            exists and ``force`` is off. A folder that is missing will be made.
     """
     path = Path(path)
     if "\0" in str(path) or path.name in ("", ".."):
@@ -134,14 +135,17 @@ def check_output(
     folder = path.parent
     if _is_of_the_system(folder):
         raise OutputError(f"{path} is no regular file: name a file on a disk, for example small.onnx")
-    if not folder.is_dir():
-        what = "is not a folder" if folder.exists() else "does not exist"
-        raise OutputError(f"cannot write {path}: {folder} {what}; create it or choose another")
+    there = nearest(folder)
+    if not there.is_dir():
+        what = "is not a folder" if there.exists() else "does not exist"
+        shown = folder if there == folder.absolute() else there
+        raise OutputError(f"cannot write {path}: {shown} {what}; choose another")
     _check_target(path, force, sources)
     if external:
         _check_target(folder / data_name(path.name, UNKNOWN), True, sources)  # that the name is not too long
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"cannot write {path}: no permission to create files in {folder}; choose another folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        shown = folder if folder.is_dir() else there
+        raise OutputError(f"cannot write {path}: no permission to create files in {shown}; choose another folder")
 
 
 def _is_of_the_system(folder: Path) -> bool:

@@ -19,6 +19,7 @@ from bot_onnx._ops import (  # noqa: F401  (they put their records in)
     reductions,
 )
 from bot_onnx._ops.control import MARKS
+from bot_onnx._ops.costs import Macs
 from bot_onnx._ops.queries import (
     attends,
     carries,
@@ -41,6 +42,7 @@ from bot_onnx._ops.queries import (
     keeps_sign,
     leaf_of,
     linear_of,
+    macs_of,
     measures,
     norm_of,
     norm_parameters,
@@ -86,6 +88,7 @@ __all__ = [
     "Axes",
     "Calc",
     "Linear",
+    "Macs",
     "Move",
     "Norm",
     "Op",
@@ -115,6 +118,7 @@ __all__ = [
     "keys",
     "leaf_of",
     "linear_of",
+    "macs_of",
     "measures",
     "norm_of",
     "norm_parameters",

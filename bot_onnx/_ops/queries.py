@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bot_onnx._ops.costs import Macs
 from bot_onnx._ops.record import (
     ANY_MOVE,
     IN_PLACE,
@@ -227,3 +228,8 @@ def measures(node: Node) -> bool:
     """Whether an op makes numbers of the shape of its input, and of nothing else."""
     op = record(node)
     return op.measures and not op.keeps_shape
+
+
+def macs_of(node: Node) -> Macs | None:
+    """What a run of an op costs, by the sizes of what it reads and gives; None where nothing is contracted."""
+    return record(node).macs

@@ -12,6 +12,8 @@ from enum import Enum, Flag, auto
 from types import MappingProxyType
 from typing import Literal
 
+from bot_onnx._ops.costs import Macs
+
 #: ONNX's own domain, under its longer name, too.
 ONNX = ("", "ai.onnx")
 MICROSOFT = "com.microsoft"
@@ -220,6 +222,7 @@ class Op:
         packing: see :class:`Packing`.
         shapes: integers that it computes are worth following: sizes are worked out with it.
         whole: what it computes of single whole numbers.
+        macs: what a run costs, in multiply-accumulates, by the sizes of inputs and outputs; None: nothing that counts.
     """
 
     name: str
@@ -256,6 +259,7 @@ class Op:
     packing: Packing | None = None
     shapes: bool = False
     whole: Callable[..., int] | None = None
+    macs: Macs | None = None
 
     @property
     def key(self) -> str:

@@ -34,6 +34,8 @@ def keeping(analysis: Analysis, solution: Solution, proven: Proven, way: Way) ->
     lost = _shrinks(analysis, solution)
     if lost:
         return Promise(False, why=lost), {}
+    if solution.picks:
+        return Promise(False, why=f"the spec names the layers of '{min(solution.picks)}'"), {}
     if proven.proof.left_out:
         return Promise(False, why=f"channels are shuffled between {', '.join(proven.proof.left_out)}"), {}
     if proven.miniature is None:

@@ -36,7 +36,7 @@ def planned_again(
         analysis: of the source.
         stored: the plan.
         origin: of the source, see :func:`check_source`.
-        samples: that the alignment looks at, where the plan was made with them.
+        samples: that the alignment or the choice of layers looks at, where the plan was made with them.
         unproven: take numbers that were changed in the plan as they are.
         external: weights go to a file beside the model. name: file name of the output.
 
@@ -48,7 +48,9 @@ def planned_again(
     digest = None if samples is None else samples.digest()
     if digest != request.calibration_sha256:
         wanted = "other samples" if samples and request.calibration_sha256 else "samples" if digest is None else "none"
-        raise PlanError(f"the plan was made with {wanted} for the alignment: give --calibration as it was then")
+        raise PlanError(
+            f"the plan was made with {wanted} to look at: give --calibration (in Python: calibration) as it was then"
+        )
     spec = TargetSpec.model_validate(request.spec, context={"where": "the plan's request"})
     options = make_options(stored.method, **stored.options)
     analysis = with_key_heads(analysis, spec)

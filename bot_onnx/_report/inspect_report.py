@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from bot_onnx._report.costs_report import costs_table, macs_text
 from bot_onnx._report.dims import composition, fixed_reason
 from bot_onnx._report.layout import Fitting, cell, facts, plural, table
 from bot_onnx._report.units import count, size
@@ -18,7 +19,7 @@ from bot_onnx.errors import said
 def inspect_report(inspection: InspectionView) -> Group:
     """Everything that ``inspect`` shows, as one renderable."""
     structure = inspection.structure
-    parts: list[RenderableType] = [_header(inspection), "", _chains(structure)]
+    parts: list[RenderableType] = [_header(inspection), "", _chains(structure), "", costs_table(inspection.costs)]
     parts += ["", _dims(structure), *_outputs(structure), "", _stacks(structure)]
     if structure.ties:
         parts += ["", _ties(structure)]
@@ -33,6 +34,7 @@ def _header(inspection: InspectionView) -> Table:
         {
             "model": inspection.path,
             "size": f"{size(inspection.size_bytes)}, {parameters} parameters",
+            "MACs": macs_text(inspection.costs),
             "graph": f"{plural(structure.nodes, 'node')}, opset {inspection.opset}",
             "producer": inspection.producer or "not given",
             "residual": structure.residual,

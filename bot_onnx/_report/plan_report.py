@@ -5,10 +5,12 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.table import Table
 
+from bot_onnx._report.costs_report import changes_table
 from bot_onnx._report.layout import cell, facts, plural, table
 from bot_onnx._report.units import arrow, change, count, number, size
 from bot_onnx._stack.types import Axis
 from bot_onnx._structure import Role
+from bot_onnx._surgery.edits import LayerChange
 from bot_onnx._surgery.proven import Promise, Proof
 from bot_onnx._surgery.types import Plan, StackPlan
 
@@ -19,6 +21,7 @@ def plan_report(plan: Plan) -> Group:
         _header(plan),
         "",
         changes(plan),
+        *(["", changes_table(*plan.costs)] if plan.costs is not None else []),
         *(["", _constants(plan)] if plan.constants else []),
         "",
         _stacks(plan),
@@ -82,14 +85,17 @@ def changes(plan: Plan, *, seconds: str | None = None) -> RenderableType:
     """The table of what changes: layers, dims, parameters, bytes; and the time it took, if given."""
     made = table("Changes", ["what", "before>", "after>", "change>"])
     for layer in plan.layers:
-        if layer.source != layer.target or len(plan.layers) == 1:
-            _row(made, f"layers: {layer.chain}", layer.source, layer.target)
+        if layer.source != layer.target or layer.kept or len(plan.layers) == 1:
+            _row(made, f"layers: {layer.chain}{_kept(layer)}", layer.source, layer.target)
     changed = [dim for dim in plan.dims if dim.source != dim.target]
     for dim in changed:
         _row(made, f"{dim.name} ({dim.id})", dim.source, dim.target)
     before, after = plan.parameters
     made.add_section()
     made.add_row("parameters", count(before), count(after), change(before, after))
+    if plan.costs is not None:
+        source, target = (costs.macs for costs in plan.costs)
+        made.add_row("MACs", count(source), count(target), change(source, target))
     before, after = plan.size_bytes
     made.add_row("file", size(before), size(after), change(before, after))
     if seconds is not None:
@@ -98,6 +104,18 @@ def changes(plan: Plan, *, seconds: str | None = None) -> RenderableType:
     made.caption = f"{plural(same, 'other dim')} unchanged" if same else None
     made.caption_justify = "left"
     return made
+
+
+def _kept(layer: LayerChange) -> str:
+    """Which layers stay, where that was chosen: runs of them written as ``0-3``."""
+    runs: list[list[int]] = []
+    for place in layer.kept:
+        if runs and place == runs[-1][-1] + 1:
+            runs[-1].append(place)
+        else:
+            runs.append([place])
+    told = (f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+    return f" (source's {', '.join(told)})" if runs else ""
 
 
 def _row(made: Table, what: str, before: int, after: int) -> None:

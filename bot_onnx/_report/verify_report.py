@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Group, RenderableType
 from rich.text import Text
 
+from bot_onnx._report.costs_report import costs_table, macs_text
 from bot_onnx._report.layout import cell, facts, table
 from bot_onnx._report.units import count, number, size
 from bot_onnx._verify.types import OutputComparison, VerifyReport
@@ -18,11 +19,13 @@ def verify_report(report: VerifyReport) -> Group:
         {
             "model": report.path,
             "size": f"{size(report.size_bytes)}, {count(report.parameters)} parameters",
+            "MACs": None if report.costs is None else macs_text(report.costs),
             "layers": ", ".join(f"{chain} {layers}" for chain, layers in report.layers.items()) or None,
             "dims": ", ".join(f"{name} {extent}" for name, extent in report.dims.items()) or None,
         }
     )
-    return Group(header, "", *tables(report))
+    costs = [costs_table(report.costs), ""] if report.costs is not None else []
+    return Group(header, "", *costs, *tables(report))
 
 
 def tables(report: VerifyReport) -> list[RenderableType]:

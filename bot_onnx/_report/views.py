@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from bot_onnx._costs import Costs
 from bot_onnx._structure import Structure
 from bot_onnx._surgery.types import Plan
 from bot_onnx._verify.types import VerifyReport
@@ -43,6 +44,10 @@ class InspectionView(Protocol):
     @property
     def outputs(self) -> tuple[Value, ...]:
         """Graph outputs."""
+
+    @property
+    def costs(self) -> Costs:
+        """Parameters, bytes of weights and multiply-accumulates, chain by chain."""
 
 
 class ResultView(Protocol):

@@ -7,6 +7,7 @@ Only shapes (and the values of small integer tensors) are read, and no large wei
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -77,6 +78,39 @@ def observe(model: ir.Model) -> Observation:
         f"onnxruntime cannot run this model at any input size tried: {_first_line(failure)}; say what it runs on with "
         "--input-shape NAME=1x3x64x64 or --inputs FILE.npz"
     )
+
+
+def shapes_at(model: ir.Model, inputs: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Run a model once and read the shape of every value.
+
+    Args:
+        model: an observed one.
+        inputs: shapes to run it at, by input.
+
+    Raises:
+        GraphError: it does not run at them.
+    """
+    arithmetic = shape_values(model.graph)
+    bodies = bodies_of(model.graph)
+    proto, blanks, watched = _instrumented(model, arithmetic, *_main(model.graph, bodies))
+    given = given_to(model) or Given()
+    specs = [replace(spec, shape=inputs[spec.name]) for spec in input_specs(proto.graph) if spec.name not in blanks]
+    fed = given.filled(feeds(specs, {}))
+    try:
+        found = [_run(session(proto.SerializeToString(), shapes_first=True), {**fed, **blanks}, watched, True)]
+    except BotError:
+        raise
+    except Exception as error:  # onnxruntime's errors have no public base class
+        raise GraphError(f"onnxruntime cannot run this model at other sizes: {_first_line(error)}") from error
+    for place in {(body.join, body.index): body for body in bodies.values() if body is not None}.values():
+        _look_inside(model, arithmetic, place, bodies, [fed], found)
+    shapes = {name: tuple(map(int, array.shape)) for name, array in fed.items()}
+    for name, value in model.graph.initializers.items():
+        assert value.const_value is not None
+        shapes[name] = tuple(value.const_value.shape.numpy())
+    return shapes | {
+        name: tuple(map(int, array.shape if name in arithmetic else array)) for name, array in found[0].items()
+    }
 
 
 def shape_values(graph: ir.Graph) -> set[str]:

@@ -34,7 +34,13 @@ def onnxruntime() -> Any:
 
 
 def session(
-    model: str | bytes, *, optimise: bool = False, threads: int = 0, prepack: bool = True, shapes_first: bool = False
+    model: str | bytes,
+    *,
+    optimise: bool = False,
+    threads: int = 0,
+    prepack: bool = True,
+    shapes_first: bool = False,
+    arena: bool = False,
 ) -> Any:
     """Open an ``InferenceSession`` on the CPU for a run or two: quick to open, small in memory, quiet.
 
@@ -44,6 +50,7 @@ def session(
         threads: of one operator; 0: as many as there are processors. Where the system gives no thread, the one that
             calls does the work.
         prepack: keep copies of weights in the order that the kernels like best.
+        arena: keep and plan buffers as onnxruntime does by default, for runs whose time counts.
         shapes_first: run each Shape node as soon as it can, so that a buffer which only waits for it is freed.
     """
     runtime = onnxruntime()
@@ -52,9 +59,9 @@ def session(
     options.intra_op_num_threads = threads
     # The arena would keep the largest buffers and grow by powers of two, and planning which buffers to use again takes
     # time that grows with the square of the graph; a buffer is freed after its last use in any case.
-    options.enable_cpu_mem_arena = False
-    options.enable_mem_pattern = False
-    options.enable_mem_reuse = False
+    options.enable_cpu_mem_arena = arena
+    options.enable_mem_pattern = arena
+    options.enable_mem_reuse = arena
     if shapes_first:
         options.execution_order = runtime.ExecutionOrder.PRIORITY_BASED
     if not prepack:

@@ -54,6 +54,7 @@ class StackTask:
         axes: one per tensor axis; ``source`` sizes multiply to the source tensor's shape.
         layers: (source, target) number of layers; (1, 1) outside the layers or where the layers share the tensor.
         total_layers: (source, target) depth of the chain the stack belongs to (or of the deepest chain of the model).
+        picks: where the layers are chosen: per target layer the source's; empty: the method says how they are made.
         turns: after how many layers what they read from outside is the same again (local and global masks).
         residual: the kind of the chain's residual stream, or outside of chains the model's.
         norm_position: for a norm inside a layer, ``last`` if it is the layer's last one, else ``inner``; None else.
@@ -68,6 +69,7 @@ class StackTask:
     directions: tuple[Direction, ...]
     layers: tuple[int, int] = (1, 1)
     total_layers: tuple[int, int] = (1, 1)
+    picks: tuple[int, ...] = ()
     turns: int = 1
     writes_residual: bool = False
     before_tied_head: bool = False

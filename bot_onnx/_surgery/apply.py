@@ -21,6 +21,7 @@ from bot_onnx._surgery.edits import (
     SetConstant,
     SetFactor,
     made_by,
+    picks_of,
 )
 from bot_onnx._surgery.scales import factor_of
 from bot_onnx._surgery.stacked import Depth, resize_depth
@@ -54,7 +55,8 @@ def apply(analysis: Analysis, edits: Sequence[Edit]) -> Depth:
         elif isinstance(edit, ReshapeEmpty):
             numbers.reshape_empty(edit)
     layers = {chain.name: chain.count for chain in analysis.structure.chains}
-    return resize_depth(analysis, layers | {e.chain: e.target for e in edits if isinstance(e, LayerChange)})
+    layers |= {edit.chain: edit.target for edit in edits if isinstance(edit, LayerChange)}
+    return resize_depth(analysis, layers, picks_of(edits))
 
 
 class _Numbers:

@@ -105,13 +105,15 @@ class LayerChange:
     """Depth of one chain before and after; ``leading`` of its layers are unlike the others and stay.
 
     Trailing layers go, or copies follow the last one; inputs and outputs that belong to layers go, come and are
-    renumbered with them.
+    renumbered with them. ``kept`` says which layer of the source every layer is, where that was chosen; it is empty
+    where the method says so. The graph's layers stay in their order all the same: it is weights that move.
     """
 
     chain: str
     source: int
     target: int
     leading: int = 0
+    kept: tuple[int, ...] = ()
 
 
 NumberEdit = SetConstant | SetAttribute | FixShape | SetFactor
@@ -132,6 +134,11 @@ def number_place(edit: NumberEdit) -> tuple[object, ...]:
     if isinstance(edit, FixShape):
         return "shape", edit.made, edit.slot, edit.element
     return "factor", edit.made, edit.slot
+
+
+def picks_of(edits: Iterable[Edit]) -> dict[str, tuple[int, ...]]:
+    """Per chain whose layers are chosen, the source's layer for every layer of the target."""
+    return {edit.chain: edit.kept for edit in edits if isinstance(edit, LayerChange) and edit.kept}
 
 
 def last_of_each(edits: Iterable[NumberEdit]) -> tuple[NumberEdit, ...]:

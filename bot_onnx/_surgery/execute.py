@@ -15,6 +15,7 @@ from bot_onnx._align import align
 from bot_onnx._patterns.closed_forms import compute
 from bot_onnx._resample import MethodOptions, get_method
 from bot_onnx._resample.devices import to_numpy
+from bot_onnx._surgery.picked import picked
 from bot_onnx._surgery.planner import Prepared
 from bot_onnx._surgery.types import StackPlan
 from bot_onnx.errors import PlanError
@@ -73,7 +74,8 @@ def resampled(stack: StackPlan, method: str, seed: int, options: MethodOptions, 
             yield compute(stack.closed_form, stack.task.target_shape, ir.DataType[stack.dtype].numpy())
         return
     readers = [partial(read, name) for name in stack.sources]
-    layers = get_method(method).resample(stack.task, readers, options, xp=xp, seed=seed)
+    task, chosen = picked(stack.task, readers)
+    layers = get_method(method).resample(task, chosen, options, xp=xp, seed=seed)
     # Long filters have negative weights, and the square root of what they make of variances may not exist.
     least = min(float(np.min(reader())) for reader in readers) if stack.positive else None
     for array in layers:

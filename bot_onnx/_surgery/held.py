@@ -18,9 +18,10 @@ from bot_onnx._surgery.stored import plan_record
 from bot_onnx._surgery.types import Plan
 from bot_onnx.errors import PlanError
 
-#: What decides nothing: sentences, names, what a run found out, and figures of bytes, which follow from all the rest
-#: and from the name of the output. Whether weights lie beside the model is a wish that is taken from the plan.
-_TOLD = ("source", "notes", "weights_sha256", "device", "size_bytes", "external")
+#: What decides nothing: sentences, names, what a run found out, and figures, which follow from all the rest: of bytes
+#: and from the name of the output, of costs and from the shapes that it is run on. Whether weights lie beside the model
+#: is a wish that is taken from the plan.
+_TOLD = ("source", "notes", "weights_sha256", "device", "size_bytes", "costs", "external")
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +100,10 @@ def obey(stored: Plan, decided: Edits, *, unproven: bool) -> Obeyed:
     ):
         if unproven:
             return Obeyed(found, tuple(changed))
-        raise PlanError(f"the plan was changed: {changed[0]}, which is what was proven; --unproven takes it as it is")
+        raise PlanError(
+            f"the plan was changed: {changed[0]}, which is what was proven; --unproven (in Python: unproven=True) "
+            "takes it as it is"
+        )
     _refuse_first(stored, replace(stored, constants=decided.constants, empties=decided.empties, layers=decided.layers))
     raise PlanError("the edits of the plan are not those that its request makes of the source: plan anew")
 

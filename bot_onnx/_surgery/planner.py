@@ -18,15 +18,18 @@ from bot_onnx._canonical.decompose import restore_casts
 from bot_onnx._canonical.folded_norms import folded_note
 from bot_onnx._canonical.spelling import restore_spelling
 from bot_onnx._canonical.still_packed import quantised_weight
+from bot_onnx._costs import sizing_of
 from bot_onnx._onnxfile.byte_layout import Layout, TensorSlot, layout
 from bot_onnx._resample import MethodOptions, get_method
 from bot_onnx._runs.sample_arrays import Samples
 from bot_onnx._surgery.apply import apply
 from bot_onnx._surgery.calibrated import Calibrated, going_on, holding
-from bot_onnx._surgery.edits import Edits, LayerChange, ReshapeEmpty, last_of_each
+from bot_onnx._surgery.edits import Edits, LayerChange, ReshapeEmpty, last_of_each, picks_of
 from bot_onnx._surgery.emit import initializer_order, skeleton
 from bot_onnx._surgery.held import Obeyed, obey
+from bot_onnx._surgery.kept_layers import kept_layers, moved_values
 from bot_onnx._surgery.laws import epsilon_edits
+from bot_onnx._surgery.picked import picked
 from bot_onnx._surgery.provenance import describe, tolerance_of
 from bot_onnx._surgery.scales import check_branches, scale_edits
 from bot_onnx._surgery.settled import Settled
@@ -34,7 +37,7 @@ from bot_onnx._surgery.sizes import size_edits
 from bot_onnx._surgery.tasks import build_task
 from bot_onnx._surgery.types import Asked, DimChange, Plan, StackPlan
 from bot_onnx._surgery.undo import unchanged
-from bot_onnx._target import TargetSpec
+from bot_onnx._target import Picks, TargetSpec
 from bot_onnx.errors import GraphError, ResampleError
 
 
@@ -110,7 +113,7 @@ def prepare(
         method, options, seed: of the resampling, recorded in the plan.
         external: weights go to a file beside the model.
         align: alignment of the source before; None: as the method likes it.
-        samples: that the alignment looks at the source's activations on; recorded by their hash.
+        samples: that the source's activations are looked at on; recorded by their hash.
         name: file name of the output.
         asked: what else was asked for, recorded in the plan.
         stored: a saved plan whose edits are carried out, held against those that follow from all the rest. The
@@ -121,11 +124,19 @@ def prepare(
         PlanError: the edits of the saved plan are others.
     """
     analysis = settled.over(analysis)
-    decided = decide(analysis, spec, settled)
+    tensors = _tensors(analysis)
+    alignment = plan_alignment(
+        _wanted(align, method, options, spec),
+        analysis.structure,
+        settled.solution.sizes,
+        find_facts(analysis, samples),
+        spec.keep,
+        served=spec.layers_by == "influence",
+    )
+    picks = kept_layers(analysis, settled.solution, spec.layers_by, samples, tensors)
+    decided = decide(analysis, spec, settled, picks)
     obeyed = Obeyed(decided) if stored is None else obey(stored, decided, unproven=asked.unproven)
     settled = obeyed.of(settled)
-    wanted: Kind = get_method(method).default_alignment(options) if align is None else align
-    alignment = plan_alignment(wanted, analysis.structure, settled.solution.sizes, find_facts(analysis, samples))
     asked = replace(
         asked,
         spec=spec.model_dump(mode="json", exclude_none=True),
@@ -140,7 +151,7 @@ def prepare(
         options=options.model_dump(mode="json"),
         seed=seed,
         asked=asked,
-        computed=_computed(alignment, samples),
+        computed=_computed(alignment, spec, samples),
     )
     notes = check_branches(analysis, settled.solution.layers, spec.constants or {})
     drawn = _drawn(analysis, settled, alignment, outline)
@@ -154,13 +165,19 @@ def prepare(
         size_bytes=(origin.size_bytes, placed.total_bytes),
         external=placed.data_name is not None,
     )
-    tensors = {n: v.const_value for n, v in analysis.model.graph.initializers.items() if v.const_value is not None}
-    tensors |= analysis.stored
     return Prepared(plan, drawn.proto, drawn.slots, tensors, alignment, drawn.calibrated, obeyed.changed)
+
+
+def _tensors(analysis: Analysis) -> dict[str, ir.TensorProtocol]:
+    """The source's tensors by name, unread."""
+    held = analysis.model.graph.initializers.items()
+    tensors = {name: value.const_value for name, value in held if value.const_value is not None}
+    return {**tensors, **analysis.stored}
 
 
 def _outline(analysis: Analysis, settled: Settled, origin: Origin, obeyed: Obeyed, alignment: Alignment) -> Plan:
     """What a plan says before its edits are tried: no tensors yet, no bytes, no request."""
+    sizing, solution = sizing_of(analysis), settled.solution
     return Plan(
         source=origin.path,
         name="",
@@ -168,7 +185,7 @@ def _outline(analysis: Analysis, settled: Settled, origin: Origin, obeyed: Obeye
         options={},
         seed=0,
         align=alignment.kind,
-        dims=_dim_changes(analysis, settled.solution.sizes),
+        dims=_dim_changes(analysis, solution.sizes),
         layers=obeyed.edits.layers,
         constants=obeyed.edits.constants,
         stacks=(),
@@ -180,6 +197,7 @@ def _outline(analysis: Analysis, settled: Settled, origin: Origin, obeyed: Obeye
         parameters=(0, 0),
         size_bytes=(0, 0),
         external=False,
+        costs=(sizing.costs(), sizing.costs(solution.sizes, solution.layers)),
         proof=settled.proof,
         promise=settled.promise,
         source_sha256=origin.sha256,
@@ -189,8 +207,12 @@ def _outline(analysis: Analysis, settled: Settled, origin: Origin, obeyed: Obeye
     )
 
 
-def decide(analysis: Analysis, spec: TargetSpec, settled: Settled) -> Edits:
+def decide(analysis: Analysis, spec: TargetSpec, settled: Settled, picks: Picks) -> Edits:
     """What happens to the graph at the sizes that were settled: it is looked at, and not changed.
+
+    Args:
+        analysis, spec, settled: see :func:`prepare`.
+        picks: per chain whose layers are chosen, the source's layer for every layer of the target.
 
     Raises:
         GraphError, DimError, SpecError: a number cannot be made to follow.
@@ -203,19 +225,24 @@ def decide(analysis: Analysis, spec: TargetSpec, settled: Settled) -> Edits:
     return Edits(
         last_of_each([*epsilons, *numbers, *factors]),
         tuple(edit for edit in sized if isinstance(edit, ReshapeEmpty)),
-        tuple(LayerChange(c.name, c.count, solution.layers[c.name], c.leading) for c in analysis.structure.chains),
+        tuple(
+            LayerChange(c.name, c.count, solution.layers[c.name], c.leading, picks.get(c.name, ()))
+            for c in analysis.structure.chains
+        ),
     )
 
 
 def _drawn(analysis: Analysis, settled: Settled, alignment: Alignment, plan: Plan) -> _Drawn:
     """The target without its weights: the edits of the plan are tried, and what they made is written down."""
     structure, solution = analysis.structure, settled.solution
-    held = holding(analysis, settled)
+    picks = picks_of(plan.layers)
+    moved = moved_values(analysis, picks)
+    held = [(value, grid) for value, grid in holding(analysis, settled) if value not in moved]
     tolerance = tolerance_of(analysis, (stack.dtype for stack in structure.stacks))
     with unchanged(analysis):
         depth = apply(analysis, plan.edits)
         graph = analysis.model.graph
-        stacks = _stacks(analysis, settled, alignment, depth.targets)
+        stacks = _stacks(analysis, settled, alignment, depth.targets, picks)
         written = {n for stack in structure.stacks for n in (*stack.tensors, *depth.targets[stack.id])}
         provenance = {**_begun(plan), **describe(analysis, settled, depth.partners, tolerance)}
         calibrated = going_on(analysis, held, ((stack.sources, stack.targets) for stack in stacks))
@@ -226,14 +253,14 @@ def _drawn(analysis: Analysis, settled: Settled, alignment: Alignment, plan: Pla
 
 
 def _stacks(
-    analysis: Analysis, settled: Settled, alignment: Alignment, targets: Mapping[str, tuple[str, ...]]
+    analysis: Analysis, settled: Settled, alignment: Alignment, targets: Mapping[str, tuple[str, ...]], picks: Picks
 ) -> list[StackPlan]:
     """What happens to the tensors of every stack, once the graph has its new depth."""
     solution = settled.solution
     used = set(initializer_order(analysis.model.graph))  # a table of its own may go with the layer that read it
     return [
         StackPlan(
-            build_task(alignment.structure, stack, solution.sizes, solution.layers, settled.laws),
+            build_task(alignment.structure, stack, solution.sizes, solution.layers, settled.laws, picks),
             stack.tensors,
             targets[stack.id],
             stack.dtype,
@@ -247,10 +274,11 @@ def _stacks(
     ]
 
 
-def _computed(alignment: Alignment, samples: Samples | None) -> tuple[str, ...]:
+def _computed(alignment: Alignment, spec: TargetSpec, samples: Samples | None) -> tuple[str, ...]:
     if alignment.kind == "none":
         return ()
-    where = "the source's weights" if samples is None else "the source's weights and the samples"
+    looked_at = samples is not None and (alignment.kind == "rotate" or spec.keep == "activation")
+    where = "the source's weights and the samples" if looked_at else "the source's weights"
     return (f"{alignment.kind}: the operators of every axis, from {where}",)
 
 
@@ -268,6 +296,14 @@ def _begun(plan: Plan) -> dict[str, object]:
         "proof": plan.proof.status,
         **({} if calibration is None else {"calibration_sha256": calibration}),
     }
+
+
+def _wanted(align: Kind | None, method: str, options: MethodOptions, spec: TargetSpec) -> Kind:
+    """The alignment that is asked for; where none is, the method's, or one that chooses if the spec says by what."""
+    if align is not None:
+        return align
+    own: Kind = get_method(method).default_alignment(options)
+    return "select" if spec.keep is not None and own == "none" else own
 
 
 def check_exact(prepared: Prepared) -> None:
@@ -302,7 +338,8 @@ def _refuse_early(stacks: list[StackPlan], method: str, options: MethodOptions, 
     for stack in stacks:
         if stack.closed_form is None and stack.twin_of is None:
             readers = [_unread] * len(stack.sources)
-            get_method(method).resample(stack.task, readers, options, xp=np, seed=seed)
+            task, chosen = picked(stack.task, readers)
+            get_method(method).resample(task, chosen, options, xp=np, seed=seed)
 
 
 def _unread() -> NDArray[np.generic]:

@@ -50,7 +50,7 @@ class Lineage:
         partners: name of an input or output -> its name in the source, None where the source has no such thing; those
             of the same name are left out.
         sizes: target size by id of the leaves that change, in the source's analysis.
-        layers: names of the chains whose depth changed.
+        layers: names of the chains whose depth changed, or whose layers are others.
     """
 
     source_sha256: str
@@ -123,7 +123,11 @@ def describe(
     # Where a head was given a dim, ids are not those of the source's own analysis.
     leaves = () if analysis.stored else (dim for dim in structure.dims.values() if not dim.parts)
     told["sizes"] = {dim.id: size for dim in leaves if (size := solution.sizes[dim.id]) != dim.size}
-    told["layers"] = [chain.name for chain in structure.chains if solution.layers[chain.name] != chain.count]
+    told["layers"] = [
+        chain.name
+        for chain in structure.chains
+        if solution.layers[chain.name] != chain.count or chain.name in solution.picks
+    ]
     return told
 
 

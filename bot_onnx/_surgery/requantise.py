@@ -14,7 +14,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import onnx
@@ -23,10 +23,14 @@ from numpy.typing import NDArray
 
 from bot_onnx._canonical.decompose import Scheme
 from bot_onnx._onnxfile.data_files import named_files
+from bot_onnx._onnxfile.tensor_protos import one_line
 from bot_onnx._ops import Packing, Slot, linear_of, records, slot_of
 from bot_onnx._surgery.calibrated import Calibrated
 from bot_onnx._surgery.static_pairs import put_roundings
-from bot_onnx.errors import GraphError
+from bot_onnx.errors import BotError, GraphError
+
+#: Length of a model, data files included, from which copies of it have their weights in a file of their own.
+LARGE_BYTES: Final = 1 << 30
 
 
 def check_requantisable(scheme: Scheme | None, path: str) -> None:
@@ -42,13 +46,19 @@ def check_requantisable(scheme: Scheme | None, path: str) -> None:
         raise GraphError(f"{path} is not quantised, so there is no scheme to quantise the result in: leave requantize")
 
 
-def requantise(scheme: Scheme, source: Path, target: Path, calibrated: Calibrated) -> None:
+def requantise(
+    scheme: Scheme,
+    source: Path,
+    target: Path,
+    calibrated: Calibrated,
+    failed: str = "the result cannot be quantised again: {}; resize without requantize",
+) -> None:
     """Write a quantised copy of a floating-point model; weights of large models go to ``<target>.data``.
 
     Args:
-        scheme: of the model that ``source`` was made from. source: the resized model. target: the copy; what the
-            quantisers need meanwhile lies beside it.
+        scheme: to quantise in. source: the model. target: the copy; what the quantisers need meanwhile lies beside it.
         calibrated: what of calibrated scales goes on.
+        failed: what is said of a quantiser's failure, whose words go where the braces are.
 
     Raises:
         GraphError: the quantiser fails.
@@ -59,24 +69,38 @@ def requantise(scheme: Scheme, source: Path, target: Path, calibrated: Calibrate
         "weights": _weights,
         "static": partial(_static, calibrated=calibrated),
     }
+    with quantiser(target.parent, failed):
+        writers[scheme.kind](scheme, source, target)
+
+
+@contextmanager
+def quantiser(folder: Path, failed: str) -> Iterator[None]:
+    """Run one of onnxruntime's quantisers: quiet, its own files in ``folder``, its failure in one line.
+
+    Raises:
+        GraphError: it fails; ``failed`` with its words in place of the braces.
+    """
     try:
-        with _quiet(), _temporary_files_in(target.parent):
-            writers[scheme.kind](scheme, source, target)
-    except GraphError:
+        with _quiet(), _temporary_files_in(folder):
+            yield
+    except BotError:
         raise
     except Exception as error:  # quantisers raise whatever they meet
-        raise GraphError(f"the result cannot be quantised again: {error}; resize without requantize") from error
+        raise GraphError(failed.format(one_line(error))) from error
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """The quantisers log advice for people who call them."""
-    level = logging.root.manager.disable
+    """The quantisers log advice for people who call them, and set the process' log up when they are imported."""
+    root = logging.root
+    disabled, level, handlers = root.manager.disable, root.level, list(root.handlers)
     logging.disable(logging.WARNING)
     try:
         yield
     finally:
-        logging.disable(level)
+        logging.disable(disabled)
+        root.setLevel(level)
+        root.handlers[:] = handlers
 
 
 @contextmanager
@@ -111,8 +135,9 @@ def _dynamic(scheme: Scheme, source: Path, target: Path) -> None:
         target,
         op_types_to_quantize=chosen or None,
         per_channel=scheme.per_channel,
+        reduce_range=scheme.bits == 7,
         weight_type=QuantType.QUInt8 if "UINT8" in scheme.types and "INT8" not in scheme.types else QuantType.QInt8,
-        use_external_data_format=_is_large(source),
+        use_external_data_format=is_large(source),
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT},  # behind ops that ONNX cannot infer through
     )
 
@@ -131,19 +156,20 @@ def _blocks(scheme: Scheme, source: Path, target: Path) -> None:
         op_types_to_quantize=("MatMul", "Gather") if tables else ("MatMul",),
     )
     quantiser.process()
-    quantiser.model.save_model_to_file(str(target), _is_large(source))
+    quantiser.model.save_model_to_file(str(target), is_large(source))
 
 
-def _is_large(source: Path) -> bool:
+def is_large(source: Path) -> bool:
+    """Whether the weights of a copy go to a file of their own: a message holds 2 GiB at most."""
     files = [source, *named_files(source)]
-    return sum(path.stat().st_size for path in files) > 1 << 30
+    return sum(path.stat().st_size for path in files) > LARGE_BYTES
 
 
 def _weights(scheme: Scheme, source: Path, target: Path) -> None:
     """DequantizeLinear behind every weight of a product, a convolution or an embedding."""
     model = ir.load(source)
     _pack(model, scheme, None)
-    ir.save(model, target, external_data=f"{target.name}.data" if _is_large(source) else None)
+    ir.save(model, target, external_data=f"{target.name}.data" if is_large(source) else None)
 
 
 def _static(scheme: Scheme, source: Path, target: Path, calibrated: Calibrated) -> None:
@@ -153,7 +179,7 @@ def _static(scheme: Scheme, source: Path, target: Path, calibrated: Calibrated) 
     put_roundings(model.graph, calibrated.grids)
     if any(grid.domain for grid in calibrated.grids.values()):
         model.opset_imports.setdefault("com.microsoft", 1)
-    ir.save(model, target, external_data=f"{target.name}.data" if _is_large(source) else None)
+    ir.save(model, target, external_data=f"{target.name}.data" if is_large(source) else None)
 
 
 def _pack(model: ir.Model, scheme: Scheme, names: Collection[str] | None) -> None:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._ops.nodes import fresh_name, names_in
 from bot_onnx._resample.depth import identity_layers
+from bot_onnx._structure import Chain
 from bot_onnx._surgery.depth import resize_chain, successor
+from bot_onnx._target import Picks
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,12 +29,13 @@ class Depth:
     partners: dict[str, str | None]
 
 
-def resize_depth(analysis: Analysis, layers: Mapping[str, int]) -> Depth:
+def resize_depth(analysis: Analysis, layers: Mapping[str, int], picks: Picks | None = None) -> Depth:
     """Change the depth of every chain, in place.
 
     Args:
         analysis: of the graph.
         layers: new depth by name of the chain.
+        picks: by name of the chain, the source's layer for every layer, where that is not left to the method.
 
     Raises:
         GraphError: something outside a removed layer uses its inside.
@@ -64,12 +67,19 @@ def resize_depth(analysis: Analysis, layers: Mapping[str, int]) -> Depth:
             axes.update({name: axes[origin] for name, origin in ports.origins.items() if origin in axes})
             origins |= ports.origins
             # Names before this chain may be new as well, made by the chains before it.
-            found = ports.partners(_picks(info.stacked, stacked[info.name], info.turns))
+            chosen = (picks or {}).get(info.name)
+            own = _picks(info.stacked, stacked[info.name], info.turns) if chosen is None else inner_picks(info, chosen)
+            found = ports.partners(own)
             partners |= {name: old and partners.get(old, old) for name, old in found.items()}
     return Depth(targets, origins, partners)
 
 
-def _picks(source: int, target: int, turns: int) -> list[int | None]:
+def inner_picks(chain: Chain, picks: Sequence[int]) -> list[int]:
+    """Which layer of its stacks every layer of a chain is, for layers counted with those that lead."""
+    return [layer - chain.leading for layer in picks[chain.leading :]]
+
+
+def _picks(source: int, target: int, turns: int) -> Sequence[int | None]:
     """Which layer of the source every layer is: where layers are added, they stand as ``identity_layers`` says."""
     if target <= source:
         return list(range(target))

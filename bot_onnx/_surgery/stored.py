@@ -13,13 +13,14 @@ from collections.abc import Mapping
 from dataclasses import MISSING, Field, asdict, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
-from typing import Any, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, NoReturn, Union, get_args, get_origin, get_type_hints
 
 from bot_onnx import __version__
 from bot_onnx._surgery.types import FORMAT, Plan
 from bot_onnx.errors import PlanError
 
 CHECKSUM = "checksum"
+_SAVING: Final = "--plan-out, or Plan.to_json in Python"
 
 
 def plan_record(plan: Plan) -> dict[str, Any]:
@@ -50,10 +51,10 @@ def load_plan(path: Path) -> Plan:
     """
     try:
         if not path.is_file():
-            raise PlanError(f"there is no file {path}: save a plan with --plan-out")
+            raise PlanError(f"there is no file {path}: save a plan with {_SAVING}")
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise PlanError(f"{path} is no whole plan ({error}): save one with --plan-out") from error
+        raise PlanError(f"{path} is no whole plan ({error}): save one with {_SAVING}") from error
     return read_plan(text, str(path))
 
 
@@ -71,9 +72,9 @@ def read_plan(text: str, where: str) -> Plan:
     try:
         record = json.loads(text, object_pairs_hook=_single, parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
-        raise PlanError(f"{where} is no whole plan ({error}): save one with --plan-out") from error
+        raise PlanError(f"{where} is no whole plan ({error}): save one with {_SAVING}") from error
     if not isinstance(record, dict) or "format" not in record:
-        raise PlanError(f"{where} is no plan that can be run: save one with --plan-out")
+        raise PlanError(f"{where} is no plan that can be run: save one with {_SAVING}")
     if record["format"] != FORMAT or isinstance(record["format"], bool):
         raise PlanError(
             f"{where} has the format {record['format']!r:.40}, and bot-onnx {__version__} reads {FORMAT}: plan anew"

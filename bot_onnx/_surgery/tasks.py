@@ -10,6 +10,8 @@ from bot_onnx._stack.groups import regrouped
 from bot_onnx._stack.types import Axis, StackTask
 from bot_onnx._structure import Dim, Role, Stack, Structure
 from bot_onnx._surgery.laws import Laws
+from bot_onnx._surgery.stacked import inner_picks
+from bot_onnx._target import Picks
 
 #: Every dim grows in the method's own way.
 EVEN = Laws()
@@ -23,6 +25,7 @@ def build_task(
     sizes: Mapping[str, int],
     layers: Mapping[str, int],
     laws: Laws = EVEN,
+    picks: Picks | None = None,
 ) -> StackTask:
     """The work order of one stack.
 
@@ -31,6 +34,7 @@ def build_task(
         stack: one of its stacks.
         sizes: new size per dim id. layers: new depth per chain name.
         laws: how dims grow.
+        picks: by chain name the source's layer for every layer, where that is not left to the method.
     """
     counts = {chain.name: (chain.stacked, layers[chain.name] - chain.leading) for chain in structure.chains}
     deepest = max(counts.values(), default=(1, 1))
@@ -46,6 +50,7 @@ def build_task(
         directions=stack.directions,
         layers=inside,
         total_layers=counts[stack.chain] if stack.chain is not None else deepest,
+        picks=_chosen(structure, stack, picks or {}),
         turns=max((c.turns for c in structure.chains if stack.chain in (c.name, c.follows)), default=1),
         writes_residual=stack.writes_residual,
         before_tied_head=stack.before_tied_head,
@@ -54,6 +59,14 @@ def build_task(
         offset=stack.offset,
         gain=laws.gain(stack),
     )
+
+
+def _chosen(structure: Structure, stack: Stack, picks: Picks) -> tuple[int, ...]:
+    """Per layer of the target the place in the stack of the source's layer."""
+    chain = next((chain for chain in structure.chains if chain.name == stack.chain), None)
+    if chain is None or stack.shared or chain.name not in picks:
+        return ()
+    return tuple(inner_picks(chain, picks[chain.name]))
 
 
 def build_axis(

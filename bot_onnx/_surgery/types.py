@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bot_onnx import _html
+from bot_onnx._costs import Costs
 from bot_onnx._stack.types import StackTask
 from bot_onnx._surgery.edits import Edit, LayerChange, NumberEdit, ReshapeEmpty
 from bot_onnx._surgery.proven import UNKNOWN, UNTRIED, Promise, Proof
@@ -60,7 +61,7 @@ class Asked:
     Attributes:
         spec: the target, with the keys of a spec file.
         align: the alignment that was asked for; None: as the method likes it.
-        calibration_sha256: of the samples that the alignment looks at, or None.
+        calibration_sha256: of the samples that the alignment, or the choice of layers, looks at; or None.
         unproven: go on where the proof fails.
         requantize: quantise the result as the source is.
         inputs: what the models ran on was given as arrays. input_shapes: shapes that were given, by input.
@@ -93,6 +94,7 @@ class Plan:
         notes: what was derived, and why, in sentences.
         parameters: number of weights before and after.
         size_bytes: size of the file (weights included) before and after.
+        costs: parameters, bytes of weights and multiply-accumulates before and after, chain by chain.
         external: whether the weights go to a file beside the model.
         proof: that the sizes make a network of the same kind. promise: of the outputs.
         asked: what was asked for.
@@ -120,6 +122,7 @@ class Plan:
     parameters: tuple[int, int]
     size_bytes: tuple[int, int]
     external: bool
+    costs: tuple[Costs, Costs] | None = None
     proof: Proof = UNTRIED
     promise: Promise = UNKNOWN
     asked: Asked = Asked()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bot_onnx._target import library
+from bot_onnx._target.keep import KeptLayers
 from bot_onnx._target.schema import TargetSpec
 
 
@@ -14,7 +15,7 @@ class SpecSummary:
     """One row of ``specs list``; None where the spec leaves the key to the source model."""
 
     name: str
-    layers: int | list[int] | dict[str, int] | None
+    layers: int | list[int] | KeptLayers | dict[str, int | KeptLayers] | None
     hidden: int | dict[str, int] | None
     heads: int | dict[str, int] | None
     head_dim: int | dict[str, int] | None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bot_onnx._structure import Chain, Role, Structure
+from bot_onnx._target.keep import KeptLayers
 from bot_onnx._target.messages import suggested, suggestion
 from bot_onnx._target.schema import TargetSpec
 from bot_onnx.errors import SpecError, said
@@ -39,7 +40,7 @@ def solve_layers(structure: Structure, spec: TargetSpec, notes: list[str]) -> di
     elif isinstance(spec.layers, list):
         target.update(_listed(chains, spec.layers))
     else:
-        target.update(_single(structure, spec.layers, notes))
+        target.update(_single(structure, number_of(spec.layers), notes))
     notes += [chain.beside() for chain in chains if chain.strays and target[chain.name] != chain.count]
     return _followed(chains, target)
 
@@ -82,7 +83,12 @@ def _checked(chain: Chain, count: int) -> int:
     return count
 
 
-def _named(chains: tuple[Chain, ...], layers: dict[str, int]) -> dict[str, int]:
+def number_of(layers: int | KeptLayers) -> int:
+    """How many layers an entry of a spec asks for."""
+    return len(layers.places) if isinstance(layers, KeptLayers) else layers
+
+
+def _named(chains: tuple[Chain, ...], layers: dict[str, int | KeptLayers]) -> dict[str, int]:
     by_name = {chain.name: chain for chain in chains}
     for name in layers:
         if name not in by_name:
@@ -91,7 +97,7 @@ def _named(chains: tuple[Chain, ...], layers: dict[str, int]) -> dict[str, int]:
                 f"The graph has: {_overview(chains)}",
                 alternatives=suggested(name, by_name) or by_name,
             )
-    return {name: _checked(by_name[name], count) for name, count in layers.items()}
+    return {name: _checked(by_name[name], number_of(count)) for name, count in layers.items()}
 
 
 def _listed(chains: tuple[Chain, ...], layers: list[int]) -> dict[str, int]:

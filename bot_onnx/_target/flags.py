@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
+from bot_onnx._target.reader import parse_object
 from bot_onnx.errors import SpecError
 
 
@@ -32,12 +34,14 @@ def parse_assignments(pairs: Iterable[str], flag: str) -> dict[str, str]:
     return found
 
 
-def parse_layers(text: str) -> int | list[int] | dict[str, int]:
-    """Read ``6``, ``2,2,6,2`` (in graph order) or ``encoder=6,decoder=4``.
+def parse_layers(text: str) -> int | list[int] | dict[str, Any]:
+    """Read ``6``, ``2,2,6,2`` (in graph order), ``encoder=6,decoder=4``, or an object as in a spec file.
 
     Raises:
         SpecError: none of these forms.
     """
+    if text.lstrip().startswith("{"):
+        return parse_object(text, "--layers")
     items = [item.strip() for item in text.split(",")]
     if "=" in text:
         pairs = parse_assignments(items, "--layers")

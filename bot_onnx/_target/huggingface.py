@@ -32,8 +32,8 @@ FOUR_TIMES = frozenset(
 POSITION_OFFSET = {"bart": 2, "mbart": 2, "plbart": 2, "mvp": 2, "opt": 2, "biogpt": 2, "trocr": 2}
 
 _MARKS = ("model_type", "architectures", "transformers_version", "_name_or_path")
-_TOWERS = ("text_config", "vision_config", "audio_config", "encoder", "decoder")
-_KEYS = frozenset(
+TOWERS = ("text_config", "vision_config", "audio_config", "encoder", "decoder")
+KEYS = frozenset(
     {alias for aliases in ALIASES.values() for alias in aliases}
     | {key for pairs in PAIRS.values() for pair in pairs for key in pair}
 )
@@ -47,7 +47,7 @@ def recognises(data: Mapping[str, Any], own_keys: Sequence[str]) -> bool:
     """
     if any(mark in data for mark in _MARKS):
         return True
-    return bool(data.keys() & (_KEYS - set(own_keys))) and not data.keys() & (set(own_keys) - _KEYS)
+    return bool(data.keys() & (KEYS - set(own_keys))) and not data.keys() & (set(own_keys) - KEYS)
 
 
 def convert(config: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -102,9 +102,9 @@ def _implied(config: Mapping[str, Any], found: dict[str, Any]) -> set[str]:
 
 def tower(config: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """Return the config that holds the sizes: itself, or its only sub-config."""
-    if config.keys() & _KEYS - {"vocab_size"}:
+    if config.keys() & KEYS - {"vocab_size"}:
         return config
-    towers = [key for key in _TOWERS if isinstance(config.get(key), Mapping)]
+    towers = [key for key in TOWERS if isinstance(config.get(key), Mapping)]
     if len(towers) > 1:
         raise SpecError(
             f"{where}: this config describes several towers ({', '.join(towers)}); save the one that your graph "

@@ -22,6 +22,7 @@ from pydantic import (
 
 from bot_onnx._structure import SPEC_ROLES
 from bot_onnx._target import formula, huggingface, library
+from bot_onnx._target.keep import MAX_LAYERS, Criterion, KeptLayers, LayersBy, check_kept_layers, names_kept_layers
 from bot_onnx._target.messages import BY_CHAIN, ONE_SIZE, explain, suggested, suggestion
 from bot_onnx._target.reader import parse_object, read_text
 from bot_onnx.errors import SpecError
@@ -29,11 +30,9 @@ from bot_onnx.errors import SpecError
 #: No dim of a real network is larger; the bound keeps products of sizes far from int64's end.
 MAX_SIZE = 2**31 - 1
 
-#: The deepest published networks have a thousand layers; every layer costs nodes to make, check and run.
-MAX_LAYERS = 2048
-
 Size = Annotated[int, Field(strict=True, gt=0, le=MAX_SIZE)]
 RoleKey = Literal["hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "positions"]
+Layers = Size | list[Size] | KeptLayers | dict[str, Size | KeptLayers]
 
 
 def _layer_count(value: object, place: str) -> None:
@@ -44,13 +43,22 @@ def _layer_count(value: object, place: str) -> None:
 
 
 def _check_layers(value: object) -> object:
-    """Check the three forms by hand: pydantic's union errors would name all three at once."""
+    """Check all forms by hand: pydantic's union errors would name all of them at once."""
+    if isinstance(value, KeptLayers):
+        return value
     if isinstance(value, list | dict):
         items = value.items() if isinstance(value, dict) else enumerate(value)
         if not value:
             raise ValueError("is empty; give a number, a list in graph order or an object by chain name")
+        if names_kept_layers(value):
+            check_kept_layers(value, "")
+            return value
         for key, count in items:
-            _layer_count(count, f"entry '{key}' " if isinstance(value, dict) else f"entry {key} ")
+            place = f"entry '{key}' " if isinstance(value, dict) else f"entry {key} "
+            if isinstance(value, dict) and names_kept_layers(count):
+                check_kept_layers(count, place)
+            else:
+                _layer_count(count, place)
     elif value is not None:
         if not isinstance(value, int) or isinstance(value, bool):
             raise ValueError(
@@ -119,8 +127,15 @@ class TargetSpec(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", title="bot-onnx target spec")
 
     name: Annotated[str, Field(min_length=1)] | None = Field(default=None, description="Name of the spec, for reports.")
-    layers: Annotated[Size | list[Size] | dict[str, Size] | None, BeforeValidator(_check_layers)] = Field(
-        default=None, description="Number of layers: one number, a list in graph order, or an object by chain name."
+    layers: Annotated[Layers | None, BeforeValidator(_check_layers)] = Field(
+        default=None,
+        description="Number of layers: one number, a list in graph order, or an object by chain name. In place of a "
+        'number, {"keep": [0, 2, 5]} says which layers stay, {"repeat": [[0, 8], [4, 12]]} which runs follow.',
+    )
+    layers_by: LayersBy | None = Field(
+        default=None,
+        description="How the layers that stay are chosen where 'layers' is a number: 'even', or 'influence' on "
+        "calibration samples; left out: as the method does it.",
     )
     hidden: Sizes = Field(default=None, description="Width of the residual stream.")
     heads: Sizes = Field(default=None, description="Query heads of attention.")
@@ -140,6 +155,11 @@ class TargetSpec(BaseModel):
         default_factory=dict,
         description="Value by node name, for constants that no known formula explains: a number or a formula of "
         "dim names such as '1/sqrt(head_dim*3)'.",
+    )
+    keep: Criterion | None = Field(
+        default=None,
+        description="What heads, neurons and channels are worth where some are chosen: 'energy', 'magnitude', or "
+        "'activation' on calibration samples; left out: 'energy', for heads and neurons alone.",
     )
     soft: tuple[RoleKey, ...] = Field(
         default=(),

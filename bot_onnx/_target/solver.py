@@ -14,7 +14,7 @@ through the composites (:mod:`bot_onnx._target.constraints`), so a later pass on
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bot_onnx._structure import Structure
 from bot_onnx._target.attention import derive_heads, derive_kv_heads, hold_groups, hold_head_dim, hold_heads
@@ -30,6 +30,7 @@ from bot_onnx._target.channels import (
 )
 from bot_onnx._target.composition import combine
 from bot_onnx._target.depth import solve_layers
+from bot_onnx._target.kept_layers import Picks, solve_picks
 from bot_onnx._target.messages import listing, place
 from bot_onnx._target.problem import Problem
 from bot_onnx._target.schema import MAX_SIZE, TargetSpec
@@ -67,12 +68,14 @@ class Solution:
         layers: number of layers in the target, by chain name, for every chain.
         notes: what was derived, skipped or left, and why, as sentences.
         asked: ids of the leaves whose size the spec gives, by key or under ``dims``, alone or in a composite.
+        picks: per chain whose layers the spec names, the source's layer for every layer of the target.
     """
 
     sizes: dict[str, int]
     layers: dict[str, int]
     notes: tuple[str, ...] = ()
     asked: frozenset[str] = frozenset()
+    picks: Picks = field(default_factory=dict)
 
 
 def solve(structure: Structure, spec: TargetSpec) -> Solution:
@@ -93,6 +96,7 @@ def solve(structure: Structure, spec: TargetSpec) -> Solution:
     """
     problem = Problem.of(structure, spec)
     layers = solve_layers(structure, spec, problem.notes)
+    picks = solve_picks(structure, spec, layers)
     for run in _PASSES:
         run(problem)
     sizes = _verified(problem)
@@ -104,7 +108,7 @@ def solve(structure: Structure, spec: TargetSpec) -> Solution:
             "of width, so that no method keeps the function there."
         )
     asked = frozenset(leaf for ident in problem.asked for leaf in problem.comp.leaves(ident))
-    return Solution({ident: sizes[ident] for ident in structure.dims}, layers, tuple(problem.notes), asked)
+    return Solution({ident: sizes[ident] for ident in structure.dims}, layers, tuple(problem.notes), asked, picks)
 
 
 def _verified(problem: Problem) -> dict[str, int]:

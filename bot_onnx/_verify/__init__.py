@@ -7,7 +7,7 @@ from here; the other modules are this folder's own.
 from bot_onnx._verify.dequantised import check_quantised
 from bot_onnx._verify.expected import Expected, expected_from_plan, expected_from_spec
 from bot_onnx._verify.model import raise_unless_passed, verify_model
-from bot_onnx._verify.requantised import publish_requantised
+from bot_onnx._verify.requantised import publish_packed, publish_requantised
 from bot_onnx._verify.types import Check, OutputComparison, VerifyReport
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "check_quantised",
     "expected_from_plan",
     "expected_from_spec",
+    "publish_packed",
     "publish_requantised",
     "raise_unless_passed",
     "verify_model",

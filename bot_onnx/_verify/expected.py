@@ -11,7 +11,7 @@ import onnx_ir as ir
 from bot_onnx._structure import SPEC_ROLES, Role, Structure
 from bot_onnx._surgery.types import Plan
 from bot_onnx._target import TargetSpec
-from bot_onnx._target.depth import attention_chains
+from bot_onnx._target.depth import attention_chains, number_of
 from bot_onnx.errors import SpecError
 
 #: Roles that say nothing of a size which could be predicted: they never change.
@@ -109,23 +109,25 @@ def _layers(structure: Structure, spec: TargetSpec) -> tuple[tuple[str, int], ..
     if spec.layers is None:
         return None
     if isinstance(spec.layers, dict):
-        unknown = [name for name, count in spec.layers.items() if name not in chains and count > 1]
+        asked = {name: number_of(count) for name, count in spec.layers.items()}
+        unknown = [name for name, count in asked.items() if name not in chains and count > 1]
         if unknown:
             raise SpecError(f"key 'layers.{unknown[0]}': no chain of the file has this name; it has {overview}")
-        return tuple((name, count) for name, count in spec.layers.items() if name in chains)
+        return tuple((name, count) for name, count in asked.items() if name in chains)
     if isinstance(spec.layers, list):
         # A chain of one layer leaves no trace: only the others can be told.
         counts = spec.layers if len(spec.layers) == len(chains) else [count for count in spec.layers if count > 1]
         if len(counts) != len(chains):
             raise SpecError(f"key 'layers' lists {len(spec.layers)} chains, but the file has {overview}")
         return tuple(zip(chains, counts, strict=True))
+    number = number_of(spec.layers)
     if not chains:
-        return () if spec.layers == 1 else (("layers", spec.layers),)
+        return () if number == 1 else (("layers", number),)
     names = [name for name in chains if name in attention_chains(structure)]
     if not names:
         # Without attention nothing says which chain a single number means: the one that has it will do.
-        names = [name for name, count in chains.items() if count == spec.layers][:1] or list(chains)[:1]
-    return tuple((name, spec.layers) for name in names)
+        names = [name for name, count in chains.items() if count == number][:1] or list(chains)[:1]
+    return tuple((name, number) for name in names)
 
 
 def spec_dims(structure: Structure) -> dict[str, int]:

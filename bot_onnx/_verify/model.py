@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from bot_onnx._analysis.passes import Analysis, analyse
+from bot_onnx._costs import sizing_of
 from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._onnxfile.reader import Source, open_model
 from bot_onnx._onnxfile.tensor_protos import one_line
@@ -95,7 +97,9 @@ def verify_model(
             checks.append(judge(compared, descent.promise, where))
         for read in filter(None, (source, original)):
             read.check_unchanged()
-        return _report(os.fspath(path), source, structure, checks, compared, descent)
+        costs = None if analysis is None else sizing_of(analysis).costs()
+        report = _report(os.fspath(path), source, structure, checks, compared, descent)
+        return replace(report, costs=costs)
 
 
 def _where(

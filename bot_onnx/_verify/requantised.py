@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx._analysis.passes import analyse
@@ -17,6 +18,7 @@ from bot_onnx._canonical.decompose import Scheme
 from bot_onnx._onnxfile.byte_layout import TensorSlot
 from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._onnxfile.reader import Source, open_model
+from bot_onnx._onnxfile.tensor_protos import all_tensors
 from bot_onnx._onnxfile.writer import write_model
 from bot_onnx._surgery.calibrated import Calibrated
 from bot_onnx._surgery.emit import PROVENANCE
@@ -60,6 +62,47 @@ def publish_requantised(
     """
     packed = plain.with_name(f"packed-{plain.name}")
     requantise(scheme, plain, packed, calibrated)
+    return publish_packed(
+        packed,
+        plain,
+        out,
+        why="quantised again",
+        judge=lambda readable: _check_packed(readable, out, plain.parent),
+        external=external,
+        force=force,
+        sources=sources,
+        allow_nonfinite=allow_nonfinite,
+        given=given,
+    )
+
+
+def publish_packed(
+    packed: Path,
+    plain: Path,
+    out: Path,
+    *,
+    why: str,
+    judge: Callable[[str], None],
+    external: bool,
+    force: bool,
+    sources: Sequence[StrPath],
+    allow_nonfinite: bool = False,
+    given: Given | None = None,
+) -> tuple[VerifyReport, int]:
+    """Write what a quantiser made to ``out`` once it has passed all checks.
+
+    Args:
+        packed: what it made, in a scratch folder. plain: what it made it of. out: the output.
+        why: nothing is promised of the outputs any more.
+        judge: raises, given a path that opens the finished file, where it is not what was asked for.
+        external, force, sources, allow_nonfinite, given: see :func:`publish_requantised`.
+
+    Returns:
+        The report of the file, compared with ``plain``, and its size in bytes.
+
+    Raises:
+        VerifyError: it failed a check.
+    """
     reports: list[VerifyReport] = []
 
     def check(readable: str) -> None:
@@ -72,11 +115,11 @@ def publish_requantised(
             given=given,
         )
         raise_unless_passed(report)
-        _check_packed(readable, out, plain.parent)
+        judge(readable)
         reports.append(report)
 
     with open_model(packed) as source:
-        proto, slots = _apart(source)
+        proto, slots = _apart(source, why)
         plan = write_model(
             proto,
             slots,
@@ -98,14 +141,18 @@ def _check_packed(readable: str, name: Path, folder: Path) -> None:
             raise VerifyError("no weight of the result could be quantised as the source's are: leave requantize")
 
 
-def _apart(source: Source) -> tuple[onnx.ModelProto, list[TensorSlot]]:
+def _apart(source: Source, why: str) -> tuple[onnx.ModelProto, list[TensorSlot]]:
     """The message without its large tensors, and their places; it promises nothing: what rounding costs is open."""
     proto = onnx.ModelProto()
     proto.CopyFrom(source.proto)
     for entry in proto.metadata_props:
         if entry.key == PROVENANCE:
             known = read_provenance({PROVENANCE: entry.value})
-            entry.value = json.dumps(unpromised(known, "quantised again"), sort_keys=True)
+            entry.value = json.dumps(unpromised(known, why), sort_keys=True)
+    main = {tensor.name for tensor in proto.graph.initializer}
+    for (_, tensor), (name, stored) in zip(all_tensors(proto), source.tensors.items(), strict=True):
+        if stored.file is not None and name not in main:  # of a node, or in a body: it has no place of its own
+            tensor.CopyFrom(ir.to_proto(ir.Tensor(stored.numpy(), dtype=stored.dtype, name=tensor.name)))
     kept = [tensor for tensor in proto.graph.initializer if source.tensors[tensor.name].file is None]
     slots = [
         TensorSlot(tensor.name, stored.dtype, stored.shape)

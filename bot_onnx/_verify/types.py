@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bot_onnx import _html
+from bot_onnx._costs import Costs
 from bot_onnx._surgery.proven import Promise
 
 #: ``info``: something was seen that is neither right nor wrong, for nothing was promised of it.
@@ -60,6 +61,7 @@ class OutputComparison:
 class VerifyReport:
     """All checks of one model file.
 
+    ``costs`` are None where the analysis failed.
     ``promise`` is what the file says of its outputs, where it was held against the model that it was made from.
     """
 
@@ -71,6 +73,7 @@ class VerifyReport:
     layers: dict[str, int] = field(default_factory=dict)
     dims: dict[str, int] = field(default_factory=dict)
     promise: Promise | None = None
+    costs: Costs | None = None
 
     @property
     def passed(self) -> bool:

@@ -32,7 +32,9 @@ class Scheme:
         per_channel: whether any weight has several scales.
         block: numbers that share a scale, of the first op that works in blocks; 0: none.
         symmetric: whether no packed weight has a zero point other than the middle.
-        bits: of numbers packed in bytes. accuracy: ``accuracy_level`` of the ops that have one; 0: not given.
+        bits: of numbers packed in bytes; 7: integers of 8 bits leave one free, so that no sum of products saturates on
+            processors whose instructions add them in 16 bits.
+        accuracy: ``accuracy_level`` of the ops that have one; 0: not given.
     """
 
     kind: Kind
@@ -97,9 +99,10 @@ def _in_blocks(node: ir.Node) -> bool:
 
 
 def _has_channel_scales(node: ir.Node) -> bool:
-    floats = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16)
+    """Whether scales are a vector, or the zero points are: of products of integers the scales stand behind."""
+    known = (ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.INT8, ir.DataType.UINT8)
     return any(
-        tensor.dtype in floats and len(tensor.shape) == 1 and tensor.size > 1
+        tensor.dtype in known and len(tensor.shape) == 1 and tensor.size > 1
         for value in node.inputs
         if value is not None and (tensor := value.const_value) is not None
     )

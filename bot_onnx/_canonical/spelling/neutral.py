@@ -211,5 +211,8 @@ def _free_of_sizes(node: ir.Node, place: int, rank: int | None) -> NDArray[np.ge
     if rank is None:
         return None
     if node.op_type == "Reshape":
-        return np.zeros(rank, np.int64)
+        # What is left over stays so, and an axis of one element has no size to follow: at sizes of the input at which
+        # nothing has run the node may do more than nothing, and then it does what it did.
+        wanted = numbers(node, 1)
+        return np.zeros(rank, np.int64) if wanted is None else np.where(np.isin(wanted, (-1, 1)), wanted, 0)
     return np.ones(rank, np.int64) if node.op_type == "Expand" else None

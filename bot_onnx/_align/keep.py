@@ -1,0 +1,98 @@
+"""Choosing units by a criterion that was asked for; see :mod:`bot_onnx._align.worth` for what they are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from bot_onnx._align.axes import LeafOrder
+from bot_onnx._align.folding import Folding
+from bot_onnx._align.mobility import Mobility
+from bot_onnx._align.selection import by_worth
+from bot_onnx._align.types import Facts, Kept, Progress, Tensors
+from bot_onnx._align.units import Units, find_units
+from bot_onnx._align.worth import Worth, activation, magnitude
+from bot_onnx._structure import Structure
+from bot_onnx._target import Criterion
+from bot_onnx.errors import DataError
+
+_WHAT = "choosing what stays"
+
+
+class ChosenUnits:
+    """What a resize lets choose from, and by what.
+
+    Attributes:
+        sizes: target size of every leaf that is chosen from. notes: on what is left to the resampling method.
+    """
+
+    def __init__(
+        self,
+        structure: Structure,
+        sizes: Mapping[str, int],
+        facts: Facts,
+        criterion: Criterion,
+        *,
+        everywhere: bool,
+    ) -> None:
+        """Find the units; no weight is read.
+
+        Args:
+            structure: of the source.
+            sizes: target size per dim id.
+            facts: of the source's graph.
+            criterion: ``magnitude`` or ``activation``.
+            everywhere: choose channels outside the layers as well.
+
+        Raises:
+            DataError: activations are asked for, and there are no samples.
+            ResampleError: they cannot be looked at.
+        """
+        self._structure, self._sizes = structure, sizes
+        self._mobile = Mobility(structure, sizes, facts.freedom)
+        units, notes = find_units(structure, self._mobile, everywhere=everywhere)
+        self._layers = {chain.name: chain.stacked for chain in structure.chains}
+        self._places = [(one, layer) for one in units for layer in range(self._depth(one))]
+        self.sizes = {leaf: sizes[leaf] for one in units for leaf in one.leaves if self._mobile.shrinks(leaf)}
+        names = ", ".join(dict.fromkeys(one.name for one in units))
+        self._scalings = facts.readings.scalings() if criterion == "magnitude" else {}
+        self._watched = None
+        if criterion == "activation" and units:
+            samples = facts.readings.samples
+            if samples is None:
+                raise DataError(
+                    f"{names}: activations are measured on samples of what the network will see: give them as "
+                    "--calibration FILE.npz (an array per input), or choose by 'magnitude'"
+                )
+            self._readings = {place: facts.readings.of(*place) for place in self._places}
+            self._watched = facts.readings.watch(one for found in self._readings.values() for one in found)
+            notes = [f"the activations are those on {len(samples)} samples", *notes]
+        self.notes = ((f"what stays of {names} is chosen by {criterion}",) if units else ()) + tuple(notes)
+
+    def _depth(self, units: Units) -> int:
+        return 1 if units.chain is None else self._layers[units.chain]
+
+    @property
+    def steps(self) -> int:
+        """How many times :meth:`keep` calls back."""
+        return len(self._places)
+
+    def keep(self, folding: Folding, tensors: Tensors, progress: Progress | None, done: int, steps: int) -> Kept:
+        """The indices that stay of every leaf; arguments as for :meth:`HeadsAndNeurons.keep`."""
+        kept = Kept({name: [{} for _ in range(count)] for name, count in self._layers.items()})
+        worths: Mapping[tuple[Units, int], Worth] = {}
+        if self._watched is not None:
+            worths = activation(self._structure, self._readings, self._watched, tensors)
+        for units, layer in self._places:
+            worth = worths.get((units, layer))
+            if worth is None:
+                worth = magnitude(self._structure, units, layer, folding, tensors, self._scalings)
+            self._into(kept, units, layer).update(
+                by_worth(self._mobile, units.leaves, worth.outer, worth.inner, self._sizes)
+            )
+            done += 1
+            if progress is not None:
+                progress(_WHAT, done, steps)
+        return kept
+
+    def _into(self, kept: Kept, units: Units, layer: int) -> dict[str, LeafOrder]:
+        return kept.common if units.chain is None else kept.layers[units.chain][layer]

@@ -1,0 +1,74 @@
+"""The source run on samples, with some of its inner values shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx_ir as ir
+from numpy.typing import NDArray
+
+from bot_onnx._canonical.control_flow import bodies_of, nested_protos
+from bot_onnx._runs.fed_weights import values, with_fed_weights
+from bot_onnx._runs.runtime import session
+from bot_onnx._runs.sample_arrays import Samples
+from bot_onnx.errors import BotError, DataError
+
+
+class Watched:
+    """A graph as it is now, ready to be run later: made before a resize changes it, run when weights are read.
+
+    Args:
+        model: the graph.
+        samples: what it is run on.
+        names: of the values to look at; none may lie in the body of a branch or a loop (:func:`hidden_in_bodies`).
+    """
+
+    def __init__(self, model: ir.Model, samples: Samples, names: Iterable[str]) -> None:
+        self.samples = samples
+        self._names = tuple(dict.fromkeys(names))
+        self._proto, self._weights = with_fed_weights(model, nested_protos(model.graph))
+        self._proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in self._names)
+
+    def runs(self, tensors: Mapping[str, Any], size: int) -> Iterator[dict[str, NDArray[Any]]]:
+        """The values by name, ``size`` samples at a time (or as many as the model takes).
+
+        Memory: the weights, and the values of one run.
+
+        Args:
+            tensors: the source's tensors by name, with a ``numpy()`` each.
+            size: number of samples.
+
+        Raises:
+            DataError: the model does not run on the samples.
+        """
+        weights = values(self._weights, tensors)
+        try:
+            runner = session(self._proto.SerializeToString())
+            for feeds in self.samples.batches(size):
+                yield dict(zip(self._names, runner.run(None, {**feeds, **weights}), strict=True))
+        except BotError:
+            raise
+        except Exception as error:  # onnxruntime's errors have no public base class
+            raise DataError(f"the source does not run on these samples: {str(error).splitlines()[0][:300]}") from error
+
+
+def hidden_in_bodies(graph: ir.Graph, names: Iterable[str]) -> str | None:
+    """The first of the values that a body of control flow computes, so that nobody outside can look at it."""
+    bodies = bodies_of(graph)
+    makers = {value.name: node for node in graph for value in node.outputs}
+    return next((name for name in names if (node := makers.get(name)) and bodies[node] is not None), None)
+
+
+def finite(array: NDArray[Any]) -> NDArray[np.float64]:
+    """The same numbers in double precision.
+
+    Raises:
+        DataError: some of them are not finite, or there are none.
+    """
+    wide = np.asarray(array, dtype=np.float64)
+    if not wide.size or not np.isfinite(wide).all():
+        raise DataError("the source gives no finite numbers on these samples, or there are too few of them")
+    return wide

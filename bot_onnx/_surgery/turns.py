@@ -1,0 +1,82 @@
+"""Whether a layer can stand at another's place: it must read the same from outside, and hold the same fixed numbers.
+
+Only the weights of a layer move: the graph's layers stay in their order, with the masks and tables that each of them
+reads from outside, and with numbers that are written in the graph (a factor of its own in every layer).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx_ir as ir
+
+from bot_onnx._analysis.passes import Analysis
+from bot_onnx._patterns.alternating_layers import turn_length
+from bot_onnx._patterns.layers import Layer, LayerChain
+from bot_onnx._structure import Chain
+from bot_onnx.errors import SpecError
+
+
+class Turns:
+    """Which layers of a chain may give their weights to which place of the target."""
+
+    def __init__(self, analysis: Analysis, chain: LayerChain) -> None:
+        self._layers = chain.layers
+        self._turn = turn_length(chain) or 1
+        self._moving = {name for stack in analysis.structure.stacks for name in stack.tensors}
+
+    def template(self, place: int) -> int:
+        """The layer of the source whose nodes stand at a place: added ones are copies, turn by turn, of the last."""
+        count = len(self._layers)
+        return place if place < count else count - self._turn + (place - count) % self._turn
+
+    def allow(self, layer: int, place: int) -> bool:
+        """Whether the weights of a layer mean at a place what they meant."""
+        return self.obstacle(layer, place) is None
+
+    def obstacle(self, layer: int, place: int) -> str | None:
+        """What is another there, in words."""
+        there = self.template(place)
+        if layer == there:
+            return None
+        mine, theirs = self._layers[layer], self._layers[there]
+        for own, other in zip(mine.outside, theirs.outside, strict=True):
+            if own is not other:
+                return f"reads '{own.name}' from outside, the layer at that place '{other.name}'"
+        return self._number(mine, theirs)
+
+    def _number(self, mine: Layer, theirs: Layer) -> str | None:
+        for own, other in zip(mine.nodes, theirs.nodes, strict=True):
+            for left, right in zip(own.inputs, other.inputs, strict=True):
+                if left is not None and right is not None and not self._same(left, right):
+                    return f"holds another number ('{left.name}') than the layer at that place ('{right.name}')"
+        return None
+
+    def _same(self, left: ir.Value, right: ir.Value) -> bool:
+        """Whether two inputs are alike, as far as they are numbers of the graph that do not move with the weights."""
+        if left is right or left.const_value is None or right.const_value is None or left.name in self._moving:
+            return True
+        return np.array_equal(left.const_value.numpy(), right.const_value.numpy(), equal_nan=False)
+
+
+def check_turns(analysis: Analysis, chain: LayerChain, info: Chain, picks: Sequence[int]) -> None:
+    """Refuse a choice of layers of which one would stand where another's turn is.
+
+    Args:
+        analysis: of the source.
+        chain, info: the chain.
+        picks: the source's layer for every layer of the target, leading ones included.
+
+    Raises:
+        SpecError: names the layer, its place, and which layers could stand there.
+    """
+    turns = Turns(analysis, chain)
+    for place, layer in enumerate(picks[info.leading :]):
+        why = turns.obstacle(layer - info.leading, place)
+        if why is not None:
+            fitting = [n + info.leading for n in range(len(chain.layers)) if turns.allow(n, place)]
+            raise SpecError(
+                f"key 'layers': layer {layer} of chain '{info.name}' cannot be layer {place + info.leading}: it {why}. "
+                f"There: {', '.join(map(str, fitting)) or 'none'}."
+            )

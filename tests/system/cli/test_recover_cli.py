@@ -1,0 +1,110 @@
+"""``bot-onnx recover`` as one meets it: help, reports, what is missing, signals, kills."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from bot_onnx._cli import cli
+from tests.system.cli.test_cli_process import POSIX, start
+from tests.unit.recover.samples import folder
+
+pytestmark = pytest.mark.exporter
+
+
+def arguments(output: Path, *more: str) -> list[str]:
+    here = folder()
+    given = [here / "small.onnx", "--teacher", here / "teacher.onnx", "--data", here / "digits.npz", "-o", output]
+    return ["recover", *map(str, given), "--threads", "1", "--batch", "16", *more]
+
+
+def run(*given: str) -> Result:
+    return CliRunner().invoke(cli, given)
+
+
+def test_the_help_says_how_losses_are_chosen_and_shows_examples() -> None:
+    printed = " ".join(run("recover", "--help").output.split())
+    assert "auto: divergence for logits, squares for others, and similarity with it where the widths differ" in printed
+    assert "bot-onnx recover small.onnx --teacher model.onnx --data inputs.npz --steps 2000 -o out.onnx" in printed
+    for heading in ("Data:", "Training:", "Output:", "Reporting:"):
+        assert heading in printed
+
+
+def test_a_run_reports_quality_before_and_after(tmp_path: Path) -> None:
+    result = run(*arguments(tmp_path / "out.onnx", "--steps", "3"))
+    assert result.exit_code == 0, result.output
+    for told in (
+        "before",
+        "after",
+        "same largest logit",
+        "KL divergence",
+        "squares, through a linear map",
+        "1,293 samples",
+    ):
+        assert told in result.output
+    assert (tmp_path / "out.onnx").is_file()
+
+
+@pytest.mark.parametrize("library", ["torch", "onnx2pytorch"])
+def test_without_the_extra_it_says_what_to_install(
+    library: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, library, None)
+    result = run(*arguments(tmp_path / "out.onnx"))
+    assert result.exit_code == 1
+    assert "pip install 'bot-onnx[cpu,recover]'" in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_wrong_usage_is_told_by_option(tmp_path: Path) -> None:
+    result = run(*arguments(tmp_path / "out.onnx", "--mean", "grey"))
+    assert result.exit_code == 2 and "--mean" in result.output
+    result = run("recover", "small.onnx", "--data", "x")
+    assert result.exit_code == 2 and "--teacher" in result.output
+
+
+@pytest.mark.thorough
+@POSIX
+def test_ctrl_c_keeps_what_was_learnt_and_says_how_to_go_on(tmp_path: Path) -> None:
+    output = tmp_path / "out.onnx"
+    process = start(*arguments(output, "--steps", "100000", "--save-every", "0"))
+    kept = wait_for(tmp_path / "out.onnx.recover", process.pid)
+    process.send_signal(signal.SIGINT)
+    stdout, stderr = process.communicate(timeout=60)
+    assert kept and process.returncode == 130 and stdout == ""
+    assert "of 100000, kept in" in stderr and "the same command goes on from there" in stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["out.onnx.recover"]
+
+
+@POSIX
+@pytest.mark.slow
+def test_a_killed_process_goes_on_to_the_very_same_file(tmp_path: Path) -> None:
+    given = ("--steps", "150", "--save-every", "0")
+    whole = run(*arguments(tmp_path / "whole.onnx", *given, "--quiet"))
+    assert whole.exit_code == 0, whole.output
+    process = start(*arguments(tmp_path / "out.onnx", *given))
+    assert wait_for(tmp_path / "out.onnx.recover", process.pid)
+    time.sleep(1)
+    process.kill()
+    process.communicate(timeout=60)
+    assert [path.name for path in tmp_path.glob("*out.onnx*") if path.suffix != ".partial"] == ["out.onnx.recover"]
+    data = json.loads(run(*arguments(tmp_path / "out.onnx", *given, "--json")).stdout)
+    assert 0 < data["resumed"] < 150
+    assert (tmp_path / "out.onnx").read_bytes() == (tmp_path / "whole.onnx").read_bytes()
+
+
+def wait_for(path: Path, process: int) -> bool:
+    """Whether a file appears while a process is alive."""
+    for _ in range(1200):
+        if path.exists():
+            return True
+        os.kill(process, 0)
+        time.sleep(0.1)
+    return False
