@@ -355,7 +355,7 @@ class PlannedResize(Plan):
         """Whether another plan, with or without its model, says the same."""
         if not isinstance(other, Plan):
             return NotImplemented
-        return all(getattr(self, entry.name) == getattr(other, entry.name) for entry in fields(Plan))
+        return all(getattr(self, entry.name) == getattr(other, entry.name) for entry in fields(Plan) if entry.compare)
 
     __hash__ = None  # type: ignore[assignment]  # its options are a dict
 
@@ -365,8 +365,10 @@ def _asked_again(plan: Plan, opened_on: Given | None, left: LeftOpen) -> tuple[R
     asked = plan.asked
     if asked.inputs and left.inputs is None and (opened_on is None or not opened_on.arrays):
         raise PlanError("the plan was made on given inputs: give --inputs (in Python: inputs) as it was then")
-    shapes = left.input_shapes or (None if opened_on else asked.input_shapes or None)
-    left = replace(left, external=plan.external if left.external is None else left.external, input_shapes=shapes)
+    if asked.input_shapes and not left.input_shapes and (opened_on is None or not opened_on.shapes):
+        arrays = None if opened_on is None else opened_on.arrays or None
+        left = replace(left, input_shapes=asked.input_shapes, inputs=arrays if left.inputs is None else left.inputs)
+    left = replace(left, external=plan.external if left.external is None else left.external)
     target = TargetSpec.model_validate(asked.spec, context={"where": "the plan's request"})
     request = ResizeRequest(
         target, method=plan.method, options=plan.options, seed=plan.seed, align=asked.align,

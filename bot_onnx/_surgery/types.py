@@ -75,7 +75,7 @@ class Asked:
     requantize: bool = False
     inputs: bool = False
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
-    file_name: str = "model.onnx"
+    file_name: str = field(default="model.onnx", compare=False)
 
 
 #: Of what a saved plan holds, and how it says it.
@@ -106,6 +106,8 @@ class Plan:
             alignment. They follow from the source and the plan.
         weights_sha256: of the tensors that a run made by this plan, on ``device``; None: there was none yet.
         format: of this record.
+
+    Two plans are equal where the same is done by them: what a run found out, and the name of its output, do not count.
     """
 
     source: str
@@ -131,8 +133,8 @@ class Plan:
     empties: tuple[ReshapeEmpty, ...] = ()
     two_heads: bool = False
     computed: tuple[str, ...] = ()
-    weights_sha256: str | None = None
-    device: str | None = None
+    weights_sha256: str | None = field(default=None, compare=False)
+    device: str | None = field(default=None, compare=False)
     format: int = FORMAT
 
     @property

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import onnx
 import pytest
@@ -21,10 +22,13 @@ from onnx import numpy_helper
 import bot_onnx
 from bot_onnx._analysis.passes import analyse
 from bot_onnx._cli.app import cli
+from bot_onnx._cli.method_options import PREFIX
 from bot_onnx._onnxfile.reader import open_model
+from bot_onnx._structure import SPEC_ROLES
 from bot_onnx._surgery.stored import checksum
 from bot_onnx._surgery.types import Plan
 from bot_onnx.errors import PlanError
+from tests import folders
 from tests.graphs import residual_mlp_model, save
 from tests.replay_zoo import CASES
 
@@ -282,7 +286,7 @@ def spoilt(record: Record, place: tuple[Any, ...]) -> None:
 def test_nothing_that_a_plan_says_is_ignored(folder: Path) -> None:
     """Each of a sample of values, of every kind, is obeyed or refused when it is another one."""
     saved = json.loads((folder / "plan.json").read_text())
-    told = {"source", "notes", "device", "size_bytes"}  # of the run, or for people
+    told = {"source", "notes", "device", "size_bytes", "costs"}  # of the run, or for people
     by_kind: dict[tuple[Any, ...], tuple[Any, ...]] = {}
     for place in leaves({key: value for key, value in saved.items() if key not in {*told, "checksum"}}):
         if "offsets" in place or place[-1] == "file_name":  # figures of bytes, and what they are of
@@ -295,7 +299,7 @@ def test_nothing_that_a_plan_says_is_ignored(folder: Path) -> None:
         plan = rewritten(folder / "plan.json", lambda record, place=place: spoilt(record, place))
         try:
             changed = Plan.from_json(plan.read_text())
-            assert changed != stored
+            assert changed.to_json() != stored.to_json()
             result = bot_onnx.replay(folder / "model.onnx", changed, folder / "out.onnx", force=True)
         except (bot_onnx.errors.BotError, PlanError):
             continue
@@ -397,3 +401,118 @@ def test_a_replay_that_is_killed_leaves_nothing(folder: Path) -> None:
         assert not out.exists() or out.read_bytes() == (folder / "first" / "out.onnx").read_bytes()
     done("resize", folder / "model.onnx", "--plan", folder / "plan.json", "-q", "--force", "-o", out)
     assert files(out.parent) == {"out.onnx": (folder / "first" / "out.onnx").read_bytes()}
+
+
+# -- layers and units that stay ------------------------------------------------------------------------------------
+
+
+def test_layers_that_stay_follow_from_the_request(tmp_path: Path) -> None:
+    """They are chosen again, and a plan that says others is refused, --unproven or not."""
+    case = CASES["layers-by-influence"]
+    source, plan, out = case.write(tmp_path), tmp_path / "plan.json", tmp_path / "out.onnx"
+    done("resize", source, *case.arguments(tmp_path), "-q", "--dry-run", "--plan-out", plan)
+    kept = json.loads(plan.read_text())["layers"][0]["kept"]
+    assert len(kept) == 3
+    others = [layer for layer in range(5) if layer not in kept]
+    wrong = rewritten(plan, lambda r: r["layers"][0].update(kept=sorted([*kept[:2], others[0]])))
+    for more in ((), ("--unproven",)):
+        refused("layers[0].kept[", "resize", source, "--plan", wrong, *case.repeated(tmp_path), *more, "-o", out)
+    moved = rewritten(plan, lambda r: r["stacks"][0]["task"].update(picks=[0, 1, 2]) if kept != [0, 1, 2] else None)
+    if kept != [0, 1, 2]:
+        refused("picks[", "resize", source, "--plan", moved, *case.repeated(tmp_path), "-o", out)
+
+
+@pytest.mark.parametrize("name", ["layers-by-influence", "keep-activation"])
+def test_samples_are_those_of_then(name: str, tmp_path: Path) -> None:
+    case = CASES[name]
+    source, plan, out = case.write(tmp_path), tmp_path / "plan.json", tmp_path / "out.onnx"
+    done("resize", source, *case.arguments(tmp_path), "-q", "--dry-run", "--plan-out", plan)
+    refused("made with samples to look at: give --calibration", "resize", source, "--plan", plan, "-o", out)
+    other = tmp_path / "other.npz"
+    np.savez(other, x=np.ones((21, 4), np.float32))
+    refused("made with other samples", "resize", source, "--plan", plan, "--calibration", other, "-o", out)
+    done("resize", source, "--layers", "3", "-q", "--dry-run", "--plan-out", plan, "--force")
+    refused("made with none", "resize", source, "--plan", plan, "--calibration", other, "-o", out)
+
+
+# -- beside a plan -------------------------------------------------------------------------------------------------
+
+
+def test_every_option_is_the_plans_or_stands_beside_it() -> None:
+    """So that an option that comes anew is thought of."""
+    from bot_onnx._cli.resize import _BESIDE_PLAN, command
+
+    names = {param.name for param in command.get_params(click.Context(command))}
+    assert names >= _BESIDE_PLAN - {"help"}
+    of_the_plan = {name for name in names - _BESIDE_PLAN if name and not name.startswith(PREFIX)}
+    said = {"spec", "layers", "layers_by", "keep", "width", "round_to", "dims", "constants", "method", "seed", "align"}
+    assert of_the_plan == {*said, "requantize", *(role.value for role in SPEC_ROLES)}
+
+
+def test_shapes_and_arrays_that_a_plan_was_made_on(tmp_path: Path) -> None:
+    source, plan, data = save(residual_mlp_model(), tmp_path), tmp_path / "plan.json", tmp_path / "x.npz"
+    np.savez(data, x=np.random.default_rng(0).standard_normal((3, 4)).astype(np.float32))
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    done("resize", source, "--hidden", "12", "--inputs", data, "--input-shape", "x=6x4", "-q", "--plan-out", plan, "-o",
+         tmp_path / "a" / "out.onnx")  # fmt: skip
+    saved = json.loads(plan.read_text())
+    assert saved["asked"]["inputs"] is True and saved["asked"]["input_shapes"] == {"x": [6, 4]}
+    assert saved["costs"][0]["inputs"] == {"x": [6, 4]}
+    refused("made on given inputs: give --inputs", "resize", source, "--plan", plan, "-o", tmp_path / "b" / "out.onnx")
+    done("resize", source, "--plan", plan, "--inputs", data, "-q", "--plan-out", tmp_path / "again.json", "-o",
+         tmp_path / "b" / "out.onnx")  # fmt: skip
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    assert (tmp_path / "again.json").read_text() == plan.read_text()
+    stored = Plan.from_json(plan.read_text())
+    for opened, more in ((bot_onnx.open(source, inputs=data), {}), (bot_onnx.open(source), {"inputs": data})):
+        assert opened.replan(stored, **more) == stored
+    other = bot_onnx.open(source, inputs=data, input_shapes={"x": (9, 4)}).replan(stored)
+    assert other.costs is not None and other.costs[0].inputs == {"x": (9, 4)}
+
+
+def test_a_plan_of_a_folder(tmp_path: Path) -> None:
+    source, plan = folders.bert(tmp_path / "bert"), tmp_path / "plan.json"
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    done("resize", source, "--layers", "2", "-q", "--plan-out", plan, "-o", tmp_path / "a" / "small")
+    done("resize", source, "--plan", plan, "-q", "-o", tmp_path / "b" / "small")
+    made = files(tmp_path / "b" / "small")
+    assert files(tmp_path / "a" / "small") == made and json.loads(made["config.json"])["num_hidden_layers"] == 2
+    done("resize", source / "model.onnx", "--plan", plan, "-q", "-o", tmp_path / "b" / "model.onnx")  # or of its file
+    assert (tmp_path / "b" / "model.onnx").read_bytes() == made["model.onnx"]
+    inside = tmp_path / "b" / "small" / "plan.json"
+    shutil.copy(plan, inside)
+    result = run("resize", source, "--plan", inside, "--force", "-o", tmp_path / "b" / "small")
+    assert result.exit_code == 1 and "plan.json" in result.stderr and inside.read_bytes() == plan.read_bytes()
+    done("resize", source, "--plan", plan, "--dry-run", "-o", tmp_path / "none")
+    with_model = bot_onnx.open(source).replan(Plan.from_json(plan.read_text()))
+    assert with_model.write(tmp_path / "written").report.passed
+    assert with_model.apply() == onnx.load_from_string(made["model.onnx"])
+
+
+def test_a_plan_whose_result_is_quantised(tmp_path: Path) -> None:
+    """It says how the floats come about; what becomes of them is asked beside it."""
+    source, plan = CASES["encoder"].write(tmp_path), tmp_path / "plan.json"
+    (tmp_path / "a").mkdir(), (tmp_path / "b").mkdir()
+    done("resize", source, "--layers", "2", "--quantize", "fp16", "-q", "--plan-out", plan, "-o",
+         tmp_path / "a" / "out.onnx")  # fmt: skip
+    done("resize", source, "--plan", plan, "--quantize", "fp16", "-q", "-o", tmp_path / "b" / "out.onnx")
+    assert files(tmp_path / "a") == files(tmp_path / "b")
+    wrong = rewritten(plan, lambda r: r["layers"][0].update(target=3))
+    refused("layers[0].target", "resize", source, "--plan", wrong, "--quantize", "fp16", "-o", tmp_path / "c.onnx")
+    refused("never written to", "resize", source, "--plan", plan, "--quantize", "fp16", "--force", "-o", plan)
+    packed = rewritten(plan, lambda r: r["asked"].update(requantize=True))
+    refused("choose one", "resize", source, "--plan", packed, "--quantize", "fp16", "-o", tmp_path / "c.onnx", code=2)
+
+
+def test_words_serve_python_as_well(folder: Path) -> None:
+    def asked(**changes: Any) -> Plan:
+        return Plan.from_json(rewritten(folder / "plan.json", lambda r: r["asked"].update(changes)).read_text())
+
+    with pytest.raises(PlanError, match=r"in Python: inputs\b"):
+        bot_onnx.replan(folder / "model.onnx", asked(inputs=True))
+    with pytest.raises(PlanError, match=r"in Python: calibration\b"):
+        bot_onnx.replan(folder / "model.onnx", asked(calibration_sha256="0" * 64))
+    with pytest.raises(PlanError, match=r"Plan\.to_json"):
+        Plan.from_json("{}")
+    with pytest.raises(TypeError, match="seed"):
+        bot_onnx.replay(folder / "model.onnx", asked(), folder / "out.onnx", seed=3)  # type: ignore[call-arg]
