@@ -180,7 +180,7 @@ _TARGET_KEYS = (
 #: Parameters that may stand beside ``--plan``: what a plan leaves open, where the output goes and what becomes of it,
 #: and what is shown.
 _BESIDE_PLAN = frozenset(entry.name for entry in fields(LeftOpen)) | frozenset(
-    "model file plan output force quantize quantize_on dry_run against_plan plan_out as_json quiet help".split()
+    "model file plan output force quantize quantize_on dry_run against_plan plan_out as_json quiet".split()
 )
 
 
