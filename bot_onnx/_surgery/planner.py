@@ -104,7 +104,13 @@ def prepare(
     facts = find_facts(analysis, samples)
     served = spec.layers_by == "influence"
     alignment = plan_alignment(
-        _wanted(align, method, options, spec), structure, solution.sizes, facts, spec.keep, served=served
+        _wanted(align, method, options, spec),
+        structure,
+        solution.sizes,
+        facts,
+        spec.keep,
+        served=served,
+        promised=settled.promise.kept is True,
     )
     tensors = {n: v.const_value for n, v in analysis.model.graph.initializers.items() if v.const_value is not None}
     tensors |= analysis.stored
@@ -195,7 +201,7 @@ def check_exact(prepared: Prepared) -> None:
     Raises:
         ResampleError: says what to ask for instead.
     """
-    if prepared.plan.promise.kept and not prepared.alignment.exact:
+    if prepared.plan.promise.kept and (prepared.alignment.chooses or not prepared.alignment.exact):
         raise ResampleError(
             f"these sizes keep the function, and alignment '{prepared.alignment.kind}' would not: this network follows "
             "it in part; it serves a hidden size that shrinks: leave --align out"

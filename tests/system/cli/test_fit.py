@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
-from tests.unit.test_fit import DIGITS, convolutions
+from tests.unit.fit.test_fit import DIGITS, convolutions
 
 import bot_onnx
 from bot_onnx import Budget, api

@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
-from tests.e2e.test_quantize import encoder, refused, run, told, types
+from tests.system.cli.test_quantize import encoder, refused, run, told, types
 
 import bot_onnx
 from tests.graphs import save
