@@ -8,10 +8,10 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto
-from tests.system.cli.test_quantize import encoder, refused, run, told, types
 
 import bot_onnx
 from tests.graphs import save
+from tests.system.cli.test_quantize import encoder, refused, run, told, types
 
 
 def test_the_published_file_is_the_quantised_one(tmp_path: Path) -> None:
