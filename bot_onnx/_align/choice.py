@@ -66,6 +66,7 @@ def plan_alignment(
     keep: Criterion | None = None,
     *,
     served: bool = False,
+    promised: bool = False,
 ) -> Alignment:
     """Decide on an alignment; no weight is read.
 
@@ -74,12 +75,13 @@ def plan_alignment(
             keep heads and neurons by what they are worth; ``rotate``: that, and turn the residual stream into the
             eigenbasis of what reads and writes it; ``auto``: none where no leaf shrinks, rotate where hidden shrinks
             and it is possible whatever the weights are, else select where there are heads or neurons to choose from,
-            else permute where hidden stays.
+            else permute where hidden stays or the function is promised.
         structure: of the source.
         sizes: target size per dim id.
         facts: of the source's graph.
         keep: by what heads, neurons and channels are chosen; None: ``energy``, where something is chosen.
         served: the samples are of use elsewhere.
+        promised: these sizes keep the function, which what is left out would change: ``auto`` leaves nothing out.
 
     Raises:
         ResampleError: an unknown kind, a network that cannot be rotated, nothing to choose from though a criterion is
@@ -93,7 +95,7 @@ def plan_alignment(
             f"'keep' says by what heads, neurons and channels are chosen, and alignment '{kind}' chooses none: take "
             f"{', '.join(_CHOOSING)}, or leave --align out"
         )
-    chosen = _planned(kind, structure, sizes, facts, keep)
+    chosen = _planned(kind, structure, sizes, facts, keep, promised)
     if keep is not None and not chosen.chooses:
         why = f" ({chosen.notes[0]})" if chosen.notes else ""
         raise ResampleError(f"'keep' is '{keep}', and nothing that shrinks can be chosen from{why}; drop it")
@@ -105,7 +107,12 @@ def plan_alignment(
 
 
 def _planned(
-    kind: Kind, structure: Structure, sizes: Mapping[str, int], facts: Facts, keep: Criterion | None
+    kind: Kind,
+    structure: Structure,
+    sizes: Mapping[str, int],
+    facts: Facts,
+    keep: Criterion | None,
+    promised: bool,
 ) -> Alignment:
     criterion: Criterion = keep or "energy"
     if kind == "none":
@@ -121,7 +128,7 @@ def _planned(
         return Unaligned(structure)
     if not any(structure.dims[leaf].role == Role.HIDDEN for leaf in shrinking):
         selection = Selection(structure, sizes, facts, criterion)
-        if keep is not None or selection.chooses:
+        if keep is not None or (selection.chooses and not promised):
             return selection
         return Permutation(structure, sizes, facts.freedom)
     try:

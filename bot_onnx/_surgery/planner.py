@@ -132,6 +132,7 @@ def prepare(
         find_facts(analysis, samples),
         spec.keep,
         served=spec.layers_by == "influence",
+        promised=settled.promise.kept is True,  # of the request: a number that was changed turns no tensors
     )
     picks = kept_layers(analysis, settled.solution, spec.layers_by, samples, tensors)
     decided = decide(analysis, spec, settled, picks)
@@ -312,7 +313,7 @@ def check_exact(prepared: Prepared) -> None:
     Raises:
         ResampleError: says what to ask for instead.
     """
-    if prepared.plan.promise.kept and not prepared.alignment.exact:
+    if prepared.plan.promise.kept and (prepared.alignment.chooses or not prepared.alignment.exact):
         raise ResampleError(
             f"these sizes keep the function, and alignment '{prepared.alignment.kind}' would not: this network follows "
             "it in part; it serves a hidden size that shrinks: leave --align out"

@@ -10,7 +10,6 @@ import numpy as np
 import onnx
 import pytest
 from click.testing import CliRunner, Result
-from tests.unit.test_fit import DIGITS, convolutions
 
 import bot_onnx
 from bot_onnx import Budget, api
@@ -20,6 +19,7 @@ from bot_onnx._fit.trials import Bench, Tried
 from bot_onnx._surgery.proven import Fault
 from bot_onnx.errors import ProofError, SpecError
 from tests.graphs import GraphBuilder, save
+from tests.unit.fit.test_fit import DIGITS, convolutions
 
 
 def run(*arguments: str) -> Result:
