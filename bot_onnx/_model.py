@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import onnx
 
 from bot_onnx import _engine
+from bot_onnx._again import asked_again
 from bot_onnx._align.energy import EnergyTable
 from bot_onnx._engine import Inspection, Result
 from bot_onnx._folders import Folder, FolderOutput, find_folder, planned_notes
@@ -25,7 +26,7 @@ from bot_onnx._structure import Structure
 from bot_onnx._surgery.types import Plan
 from bot_onnx._target import TargetSpec
 from bot_onnx._verify import VerifyReport
-from bot_onnx.errors import GraphError, PlanError
+from bot_onnx.errors import GraphError
 
 T = TypeVar("T")
 SpecLike = TargetSpec | Mapping[str, Any] | PathOrName
@@ -157,7 +158,7 @@ class Model:
             PlanError: the plan is not one for this source, or was changed.
         """
         left = LeftOpen(calibration, external, unproven, inputs, input_shapes)
-        return _run(progress, lambda: self._planned(*_asked_again(plan, self._given(), left), plan))
+        return _run(progress, lambda: self._planned(*asked_again(plan, self._given(), left), plan))
 
     def replay(
         self,
@@ -199,7 +200,7 @@ class Model:
         left = LeftOpen(calibration, external, unproven, inputs, input_shapes, device, allow_nonfinite, against)
 
         def work() -> Result:
-            asked, target = _asked_again(plan, self._given(), left)
+            asked, target = asked_again(plan, self._given(), left)
             return self._carry_out(asked, target, Path(output), force, None, plan, reads)
 
         return _run(progress, work)
@@ -358,23 +359,6 @@ class PlannedResize(Plan):
         return all(getattr(self, entry.name) == getattr(other, entry.name) for entry in fields(Plan) if entry.compare)
 
     __hash__ = None  # type: ignore[assignment]  # its options are a dict
-
-
-def _asked_again(plan: Plan, opened_on: Given | None, left: LeftOpen) -> tuple[ResizeRequest, TargetSpec]:
-    """What a saved plan asks for, with what it leaves open."""
-    asked = plan.asked
-    if asked.inputs and left.inputs is None and (opened_on is None or not opened_on.arrays):
-        raise PlanError("the plan was made on given inputs: give --inputs (in Python: inputs) as it was then")
-    if asked.input_shapes and not left.input_shapes and (opened_on is None or not opened_on.shapes):
-        arrays = None if opened_on is None else opened_on.arrays or None
-        left = replace(left, input_shapes=asked.input_shapes, inputs=arrays if left.inputs is None else left.inputs)
-    left = replace(left, external=plan.external if left.external is None else left.external)
-    target = TargetSpec.model_validate(asked.spec, context={"where": "the plan's request"})
-    request = ResizeRequest(
-        target, method=plan.method, options=plan.options, seed=plan.seed, align=asked.align,
-        requantize=asked.requantize, **{entry.name: getattr(left, entry.name) for entry in fields(left)},
-    )  # fmt: skip
-    return request, target
 
 
 def open(

@@ -41,6 +41,7 @@ ORDER = (
     "_report",
     "_origins",
     "_engine",
+    "_again",
     "_model",
     "api",
     "demo",
