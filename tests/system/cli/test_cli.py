@@ -124,7 +124,7 @@ def test_the_plan_of_a_dry_run_is_the_plan_that_is_executed(model: Path) -> None
     done("resize", model, *target, "--quiet", "--no-compare", "--plan-out", after)
     planned, done_so = (json.loads(path.read_text()) for path in (before, after))
     for record in (planned, done_so):
-        del record["checksum"], record["size_bytes"], record["request"]["file_name"]
+        del record["checksum"], record["size_bytes"], record["asked"]["file_name"]
         for stack in record["stacks"]:
             del stack["offsets"]  # the names of the outputs are of other lengths
     assert planned.pop("weights_sha256") is None and len(done_so.pop("weights_sha256")) == 64
