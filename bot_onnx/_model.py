@@ -112,7 +112,7 @@ class Model:
         def make() -> PlannedResize:
             target = asked.target()  # what is written later is what was read now
             plan, digest = _engine.make_plan(self._origin, asked, target, self._given(asked))
-            plan = self._noted(plan)
+            plan = replace(plan, notes=(*plan.notes, *self.folder_notes(plan)))
             made = PlannedResize(**{entry.name: getattr(plan, entry.name) for entry in fields(plan)})
             made._attach(self, asked, target, digest)
             return made
@@ -187,11 +187,9 @@ class Model:
         with FolderOutput(self._folder, output, force=force) as made:
             result = _engine.carry_out(self._origin, request, target, given, made.model, planned=planned)
             report = replace(result.report, path=str(output / self._folder.inner))
-            made.publish(result.plan, report)
-        return replace(result, plan=self._noted(result.plan), report=report, output=output)
-
-    def _noted(self, plan: Plan) -> Plan:
-        return replace(plan, notes=(*plan.notes, *self.folder_notes(plan)))
+            notes = made.publish(result.plan, report)
+        plan = replace(result.plan, notes=(*result.plan.notes, *notes))
+        return replace(result, plan=plan, report=report, output=output)
 
     def _alone(self) -> Model:
         """Its file, without the folder that it lies in."""
