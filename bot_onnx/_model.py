@@ -242,7 +242,7 @@ class Model:
 
     def _planned(self, request: ResizeRequest, target: TargetSpec, stored: Plan | None) -> PlannedResize:
         plan, digest = _engine.make_plan(self._origin, request, target, self._given(request), stored)
-        plan = self._noted(plan)
+        plan = replace(plan, notes=(*plan.notes, *self.folder_notes(plan)))
         made = PlannedResize(**{entry.name: getattr(plan, entry.name) for entry in fields(plan)})
         made._attach(self, request, target, digest, stored)
         return made
@@ -266,11 +266,9 @@ class Model:
         with FolderOutput(self._folder, output, force=force) as made:
             result = run(made.model)
             report = replace(result.report, path=str(output / self._folder.inner))
-            made.publish(result.plan, report)
-        return replace(result, plan=self._noted(result.plan), report=report, output=output)
-
-    def _noted(self, plan: Plan) -> Plan:
-        return replace(plan, notes=(*plan.notes, *self.folder_notes(plan)))
+            notes = made.publish(result.plan, report)
+        plan = replace(result.plan, notes=(*result.plan.notes, *notes))
+        return replace(result, plan=plan, report=report, output=output)
 
     def _alone(self) -> Model:
         """Its file, without the folder that it lies in."""

@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 
 from bot_onnx._align.stream import Stream
 from bot_onnx._runs.sample_arrays import Samples
-from bot_onnx._runs.watched import Watched, hidden_in_bodies
-from bot_onnx.errors import DataError
+from bot_onnx._runs.watched import Watched, finite, hidden_in_bodies, no_numbers
 
 Floats = NDArray[np.float64]
 BATCH = 4  #: samples at a time, where the model leaves it open
@@ -60,8 +59,8 @@ class Calibration:
                 found = np.asarray(part.T @ part, dtype=np.float64)
                 total = total + found if total.size else found
             step("running the source on the samples")
-        if not np.isfinite(total).all() or np.trace(total) == 0:
-            raise DataError("the source gives no finite numbers on these samples, or there are too few of them")
+        if np.trace(finite(total)) == 0:
+            raise no_numbers()
         return total
 
 

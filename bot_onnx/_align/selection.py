@@ -17,12 +17,12 @@ from bot_onnx._align.axes import Indices, LeafOrder, leaves_of, positions, range
 from bot_onnx._align.folding import Folding
 from bot_onnx._align.mobility import Mobility
 from bot_onnx._align.types import AnyArray, Tensors
+from bot_onnx._align.units import HEAD_ROLES
 from bot_onnx._structure import Role, Stack, Structure
 
 Floats = NDArray[np.float64]
-_HEAD_ROLES = (Role.HEADS, Role.KV_HEADS, Role.GROUP)
 #: Roles of what is chosen from.
-CHOSEN_ROLES = (Role.INTERMEDIATE, *_HEAD_ROLES)
+CHOSEN_ROLES = (Role.INTERMEDIATE, *HEAD_ROLES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ def _heads(structure: Structure, mobile: Mobility, leaf: str) -> HeadChoice | No
         return None
     stack, axis = outputs[0]
     dim = stack.axes[axis]
-    leaves = tuple(part for part in leaves_of(structure, dim or "") if structure.dims[part].role in _HEAD_ROLES)
+    leaves = tuple(part for part in leaves_of(structure, dim or "") if structure.dims[part].role in HEAD_ROLES)
     if len(leaves) > 2 or not all(_is_free(mobile, other) and mobile.home(other) == home for other in leaves):
         return None
     values = _value_maps(structure, mobile, leaves)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Protocol, get_args
 
 from numpy.typing import NDArray
 
@@ -14,10 +14,11 @@ from bot_onnx._align.calibration import Calibration
 from bot_onnx._align.permutable_dims import Freedom
 from bot_onnx._align.readings import Readings
 from bot_onnx._align.stream import Stream
+from bot_onnx._names import AlignKind
 from bot_onnx._structure import Stack, Structure
 
-Kind = Literal["none", "permute", "select", "rotate", "auto"]
-KINDS: tuple[Kind, ...] = ("auto", "none", "permute", "select", "rotate")
+Kind = AlignKind
+KINDS: tuple[Kind, ...] = get_args(AlignKind)
 
 #: Called with (what is being looked at, steps done, steps in all).
 Progress = Callable[[str, int, int], None]

@@ -14,8 +14,8 @@ from bot_onnx._align.mobility import Mobility
 from bot_onnx._structure import Role, Stack, Structure
 from bot_onnx.errors import said
 
-_HEADS = (Role.HEADS, Role.KV_HEADS, Role.GROUP)
-_ROLES = frozenset({Role.HIDDEN, Role.INTERMEDIATE, Role.CONV_GROUPS, Role.FREE, *_HEADS})
+HEAD_ROLES = (Role.HEADS, Role.KV_HEADS, Role.GROUP)
+_ROLES = frozenset({Role.HIDDEN, Role.INTERMEDIATE, Role.CONV_GROUPS, Role.FREE, *HEAD_ROLES})
 #: Kinds of tensors that are weights of units, or biases added to what makes them.
 WEIGHTS = frozenset({"matrix", "kernel", "embedding", "table", "bias"})
 READERS = frozenset({"matrix", "kernel"})
@@ -82,12 +82,12 @@ def _bound(mobile: Mobility, leaf: str) -> str | None:
 
 def _leaves(structure: Structure, mobile: Mobility, leaf: str) -> tuple[str, ...]:
     """The leaf, with the key and value heads that it groups or the group that they have."""
-    if structure.dims[leaf].role not in _HEADS:
+    if structure.dims[leaf].role not in HEAD_ROLES:
         return (leaf,)
     for stack in mobile.carriers.get(leaf, ()):
         for dim in stack.axes:
             inside = leaves_of(structure, dim) if dim is not None else []
-            heads = tuple(dict.fromkeys(part for part in inside if structure.dims[part].role in _HEADS))
+            heads = tuple(dict.fromkeys(part for part in inside if structure.dims[part].role in HEAD_ROLES))
             if leaf in heads and len(heads) > 1 and mobile.lies_within(heads[1], heads[0]):
                 return heads[:2]
     return (leaf,)

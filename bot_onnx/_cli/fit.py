@@ -13,9 +13,11 @@ from bot_onnx._cli.parameters import (
     INPUTS,
     OUTPUT,
     SectionedCommand,
+    arrays_option,
     model_argument,
     option,
     read_inputs,
+    shapes_option,
     shown_options,
 )
 
@@ -39,19 +41,10 @@ SECTION = "Budget"
 @option(SECTION, "--max-latency", metavar="5ms", help="Longest run in onnxruntime, on this machine's CPU.")
 @option(SECTION, "--quantize", type=click.Choice(["int8"]), help="Count sizes as of int8 weights; none are written.")
 @option(SECTION, "--keep", metavar="NAME,...", help="Sizes that stay: layers, hidden, heads, or a dim by name.")
-@option(
-    INPUTS,
-    "--inputs",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE.npz",
-    help="An array per input of the model, to run it on; without it inputs are made up.",
-)
-@option(
-    INPUTS,
+@arrays_option
+@shapes_option(
     "--input-shape",
     "--shape",
-    "input_shapes",
-    multiple=True,
     metavar="NAME=1x128",
     help="The shape to count and time an input at; may be given for several inputs.",
 )

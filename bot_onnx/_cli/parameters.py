@@ -64,22 +64,24 @@ def model_output(unnamed: str, *, folders: bool = False) -> Callable[[F], F]:
 
 def input_options(command: F) -> F:
     """Add ``--inputs`` and ``--input-shape``: what the models are run on."""
-    arrays = option(
+    told = "The shape to run an input at, where it cannot be guessed; may be given for several inputs."
+    return arrays_option(shapes_option("--input-shape", metavar="NAME=2x3x64x64", help=told)(command))
+
+
+def arrays_option(command: F) -> F:
+    """Add ``--inputs``."""
+    return option(
         INPUTS,
         "--inputs",
         type=click.Path(path_type=Path, dir_okay=False),
         metavar="FILE.npz",
         help="An array per input of the model, to run it on; without it inputs are made up.",
-    )
-    shape = option(
-        INPUTS,
-        "--input-shape",
-        "input_shapes",
-        multiple=True,
-        metavar="NAME=2x3x64x64",
-        help="The shape to run an input at, where it cannot be guessed; may be given for several inputs.",
-    )
-    return arrays(shape(command))
+    )(command)
+
+
+def shapes_option(*flags: str, metavar: str, help: str) -> Callable[[F], F]:
+    """Add the option that says shapes of inputs, for :func:`read_inputs`."""
+    return option(INPUTS, *flags, "input_shapes", multiple=True, metavar=metavar, help=help)
 
 
 def read_inputs(inputs: Path | None, shapes: tuple[str, ...]) -> dict[str, Any]:

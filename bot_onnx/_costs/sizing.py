@@ -130,8 +130,8 @@ def sizing_of(analysis: Analysis) -> Sizing:
     """How the costs of a network follow from its sizes; the graph may change afterwards.
 
     Multiply-accumulates are counted at the shapes of the inputs that were given to the analysis, else at the smallest
-    of those that it ran at, with a batch of one (see :func:`bot_onnx._runs.observe.natural_shapes`). The body of a Loop
-    counts once, and both branches of an If.
+    of those that it ran at, with a batch of one (see :func:`bot_onnx._runs.natural_sizes.natural_shapes`). The body of
+    a Loop counts once, and both branches of an If.
     """
     inputs, seen = natural_shapes(analysis.model, analysis.context.observed.shapes)
     owners = {node: place for place in _places(analysis.chains) for node in place[2]}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +16,7 @@ from bot_onnx._onnxfile.writer import write_model
 from bot_onnx._resample import MethodOptions
 from bot_onnx._runs.inputs import input_specs
 from bot_onnx._runs.runtime import session
+from bot_onnx._runs.timing import median_times
 from bot_onnx._surgery.execute import resampled
 from bot_onnx._surgery.planner import Prepared
 from bot_onnx._verify.feeding import batches, index_ranges
@@ -50,12 +49,8 @@ def median_seconds(path: Path, shapes: Mapping[str, tuple[int, ...]], threads: i
     runner = session(str(path), optimise=True, threads=threads, arena=True)
     for _ in range(_WARM):
         runner.run(None, feeds)
-    times: list[float] = []
-    while len(times) < _FEWEST or (sum(times) < _LONG and len(times) < _MOST):
-        started = time.perf_counter()
-        runner.run(None, feeds)
-        times.append(time.perf_counter() - started)
-    return statistics.median(times)
+    times = median_times({"": lambda: runner.run(None, feeds)}, fewest=_FEWEST, most=_MOST, seconds=_LONG)
+    return times[""]
 
 
 def write_random(prepared: Prepared, options: MethodOptions, path: Path) -> None:

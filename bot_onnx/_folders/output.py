@@ -73,11 +73,14 @@ class FolderOutput:
         """Where the model is to be written."""
         return self._folder / self._source.inner
 
-    def publish(self, plan: Plan, report: VerifyReport) -> None:
+    def publish(self, plan: Plan, report: VerifyReport) -> tuple[str, ...]:
         """Put what goes along beside the model, which is written, and give the folder its name.
 
         Args:
             plan: what was done. report: what was checked.
+
+        Returns:
+            What :func:`planned_notes` says.
 
         Raises:
             SpecError: see :func:`planned_notes`. OutputError: something cannot be written.
@@ -96,6 +99,7 @@ class FolderOutput:
         self._mark(lineage, plan, notes)
         self._check()
         self._staging.publish(over=self._force)
+        return tuple(notes)
 
     def _write(self, place: str, text: str) -> None:
         path = self._folder / place

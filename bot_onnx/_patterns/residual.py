@@ -24,7 +24,7 @@ from bot_onnx._ops import (
     passes_on,
     reduces,
 )
-from bot_onnx._ops.walk import producer_chain
+from bot_onnx._ops.walk import behind, producer_chain
 from bot_onnx._patterns.layers import LayerChain
 from bot_onnx._patterns.parameters import Parameter, is_parameter, parameter_behind
 from bot_onnx._structure import Residual
@@ -90,7 +90,7 @@ class _Writers:
 
     def _find(self, node: ir.Node, depth: int) -> set[str]:
         parameters = {v.name or "" for v in node.inputs if v is not None and is_parameter(v)}
-        if is_linear(node) and (weights := {v.name or "" for v in map(_weights_behind, node.inputs) if v}):
+        if is_linear(node) and (weights := _weights_of(node)):
             return weights
         if norm_of(node) is not None:
             given = [v for slot, v in enumerate(node.inputs) if slot in norm_parameters(node)]
@@ -108,11 +108,14 @@ class _Writers:
         return inner[0] if inner and (_keeps_zero(node) or _divides(node)) else set()
 
 
-def _weights_behind(value: ir.Value | None) -> ir.Value | None:
-    """The parameter of which an operand holds some or all elements: the expert that a router picks."""
-    found = parameter_behind(value)
-    node = value.producer() if found is None and value is not None else None
-    return _weights_behind(node.inputs[0]) if node is not None and passes_on(node, _PASS) else found
+def _weights_of(node: ir.Node) -> set[str]:
+    """Names of the parameters among the operands of a linear map, else of those of which it is given a part.
+
+    Such is the expert that a router picks.
+    """
+    whole = {v.name or "" for v in map(parameter_behind, node.inputs) if v is not None}
+    parts = (behind(value, lambda maker: passes_on(maker, _PASS)) for value in node.inputs)
+    return whole or {v.name or "" for v in parts if v is not None and is_parameter(v)}
 
 
 def _keeps_zero(node: ir.Node) -> bool:

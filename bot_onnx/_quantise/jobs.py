@@ -22,7 +22,7 @@ from bot_onnx._quantise.convert import check_between, convert
 from bot_onnx._quantise.inputs import Drawn, draw
 from bot_onnx._quantise.measure import closeness, costs, open_file
 from bot_onnx._quantise.tally import Tally, says_why, tally
-from bot_onnx._quantise.types import Closeness, Cost, Kind, Quantised, QuantiseRequest
+from bot_onnx._quantise.types import Closeness, Kind, Quantised, QuantiseRequest, Spent
 from bot_onnx._runs.sample_arrays import Samples, samples_for
 from bot_onnx._verify import check_quantised, publish_packed
 from bot_onnx.errors import GraphError, VerifyError
@@ -188,7 +188,7 @@ def _source_alone(
     return {**first, **{f"resized, {what}": path for what, path in files.items()}}, told
 
 
-def _sized(cost: Cost, size: int) -> Cost:
+def _sized(cost: Spent, size: int) -> Spent:
     """The output's size is that of the written file."""
     own = cost.what in ("quantised", "resized, quantised")
     return replace(cost, size_bytes=size) if own else cost

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
-import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 
 from bot_onnx._onnxfile.data_files import named_files
 from bot_onnx._onnxfile.tensor_protos import one_line
-from bot_onnx._quantise.types import Closeness, Cost
+from bot_onnx._quantise.types import Closeness, Spent
 from bot_onnx._runs.runtime import session
+from bot_onnx._runs.timing import median_times
 from bot_onnx._verify.feeding import Feeds
 from bot_onnx.errors import MissingRuntimeError, VerifyError
 
@@ -116,7 +116,7 @@ def _told(name: str, found: _Sums) -> Closeness:
     )
 
 
-def costs(files: Mapping[str, Path], batches: Sequence[Feeds]) -> tuple[Cost, ...]:
+def costs(files: Mapping[str, Path], batches: Sequence[Feeds]) -> tuple[Spent, ...]:
     """Size, latency and agreement of every file: medians of runs in turn, so that all meet the same load.
 
     Args:
@@ -133,20 +133,14 @@ def costs(files: Mapping[str, Path], batches: Sequence[Feeds]) -> tuple[Cost, ..
         except Exception as error:  # onnxruntime's errors have no public base class
             failed[what] = one_line(error)
             runners.pop(what, None)
-    times: dict[str, list[float]] = {what: [] for what in runners}
-    for _ in range(RUNS[1]):
-        for what, taken in times.items():
-            if len(taken) < RUNS[0] or sum(taken) < SECONDS:
-                started = time.perf_counter()
-                runners[what].run(None, batches[0])
-                taken.append(time.perf_counter() - started)
+    runs = {what: partial(runner.run, None, batches[0]) for what, runner in runners.items()}
+    times = median_times(runs, fewest=RUNS[0], most=RUNS[1], seconds=SECONDS)
     first = next(iter(files))
     made = []
     for what, path in files.items():
         known = what in runners and what != first and first in runners
         same = _agreement(runners[first], runners[what], batches) if known else None
-        latency = statistics.median(times[what]) if what in runners else None
-        made.append(Cost(what, length(path), latency, same, failed.get(what)))
+        made.append(Spent(what, length(path), times.get(what), same, failed.get(what)))
     return tuple(made)
 
 

@@ -73,7 +73,7 @@ class Closeness:
 
 
 @dataclass(frozen=True, slots=True)
-class Cost:
+class Spent:
     """What one file costs.
 
     Attributes:
@@ -116,7 +116,7 @@ class Quantised:
     numbers: int
     left: tuple[Left, ...]
     closeness: tuple[Closeness, ...]
-    costs: tuple[Cost, ...]
+    costs: tuple[Spent, ...]
     notes: tuple[str, ...]
     report: VerifyReport
     seconds: float

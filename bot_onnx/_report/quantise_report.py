@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.text import Text
 
 from bot_onnx._quantise.tally import says_why
-from bot_onnx._quantise.types import Closeness, Cost, Quantised
+from bot_onnx._quantise.types import Closeness, Quantised, Spent
 from bot_onnx._report.demo_report import percent
 from bot_onnx._report.json_report import plain, verify_json
 from bot_onnx._report.layout import cell, facts, plural, table
@@ -62,7 +62,7 @@ def _closeness(found: Closeness) -> list[Text]:
     return [cell(text) for text in (number(found.max_difference), number(found.scale), relative, same)]
 
 
-def _cost(cost: Cost, first: Cost) -> list[Text]:
+def _cost(cost: Spent, first: Spent) -> list[Text]:
     def beside(value: float, before: float | None) -> str:
         return "" if cost is first or not before else f" ({change(before, value)})"
 

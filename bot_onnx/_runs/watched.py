@@ -11,6 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx._canonical.control_flow import bodies_of, nested_protos
+from bot_onnx._onnxfile.tensor_protos import one_line
 from bot_onnx._runs.fed_weights import values, with_fed_weights
 from bot_onnx._runs.runtime import session
 from bot_onnx._runs.sample_arrays import Samples
@@ -52,7 +53,7 @@ class Watched:
         except BotError:
             raise
         except Exception as error:  # onnxruntime's errors have no public base class
-            raise DataError(f"the source does not run on these samples: {str(error).splitlines()[0][:300]}") from error
+            raise DataError(f"the source does not run on these samples: {one_line(error)}") from error
 
 
 def hidden_in_bodies(graph: ir.Graph, names: Iterable[str]) -> str | None:
@@ -70,5 +71,10 @@ def finite(array: NDArray[Any]) -> NDArray[np.float64]:
     """
     wide = np.asarray(array, dtype=np.float64)
     if not wide.size or not np.isfinite(wide).all():
-        raise DataError("the source gives no finite numbers on these samples, or there are too few of them")
+        raise no_numbers()
     return wide
+
+
+def no_numbers() -> DataError:
+    """The refusal of samples that show nothing."""
+    return DataError("the source gives no finite numbers on these samples, or there are too few of them")

@@ -28,12 +28,6 @@ from bot_onnx.errors import BotError, DimError, GraphError, ProofError, SpecErro
 from tests.graphs import residual_mlp_model, save, tied_attention_model
 
 REQUEST = bot_onnx.ResizeRequest({"layers": 2, "hidden": 4})
-PLACES = [Path(tempfile.gettempdir()), Path("/dev/shm")]
-
-
-def ours() -> set[Path]:
-    """What lies about in folders for temporary files and is ours."""
-    return {path for place in PLACES if place.is_dir() for path in place.glob(".bot-onnx*")}
 
 
 @pytest.fixture(scope="module")
@@ -82,17 +76,20 @@ def test_onnx_ir_gives_the_same_network(path: Path, expected: bytes) -> None:
 def test_memory_leaves_no_files(
     path: Path, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
-    temporary = tmp_path / "temporary"
-    temporary.mkdir()
+    folders = [tmp_path / name for name in ("temporary", "memory", "here")]
+    for folder in folders:
+        folder.mkdir()
+    temporary, memory, here = folders
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
-    before, here = ours(), set(Path.cwd().iterdir())
+    monkeypatch.setattr("bot_onnx._origins._MEMORY", memory)
+    monkeypatch.chdir(here)
     model = bot_onnx.open(given(path, kind))
     assert model.structure.chains[0].count == 3
     model.plan(REQUEST).apply()
     assert model.verify(against=path).passed and model.energy()
     with pytest.raises(DimError):
         model.plan({"dims": {"nothing": 3}})
-    assert ours() == before and list(temporary.iterdir()) == [] and set(Path.cwd().iterdir()) == here
+    assert [entry for folder in folders for entry in folder.iterdir()] == []
 
 
 def test_memory_goes_to_temporary_files_where_there_is_no_room(

@@ -94,7 +94,8 @@ def test_the_written_file_is_within_the_budget_and_makes_use_of_it(name: str, li
     assert json.loads((tmp_path / "small.json").read_text()) == told["pick"] == pick["spec"]
 
 
-def test_the_table_marks_the_pick_and_times_it() -> None:
+def test_the_table_marks_the_pick_and_times_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     result = run(str(DIGITS), "--max-macs", "2M", "--shape", "image=1x1x8x8", "--keep", "hidden,layers")
     assert result.exit_code == 0, result.stderr
     lines = [line for line in result.stdout.splitlines() if line.startswith("pick")]
@@ -102,6 +103,7 @@ def test_the_table_marks_the_pick_and_times_it() -> None:
     assert "at image=1x1x8x8" in result.stdout and "median in onnxruntime, 1 thread" in result.stdout
 
 
+@pytest.mark.slow
 def test_a_latency_is_met() -> None:
     source = bot_onnx.fit(DIGITS, Budget(macs=1e12))
     assert source.source.seconds is not None and "nothing to resize" in source.notes[0]
