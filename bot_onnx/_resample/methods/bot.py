@@ -151,7 +151,9 @@ class _Resampling:
         if not self.in_band:
             return x
         rng = stream(self.seed, self.task.stack, k)
-        return x + self.in_band.draw(rng, self.options.noise_scale * self._spread, dtype_name(x), self.xp)
+        noise = self.in_band.draw(rng, self.options.noise_scale * self._spread, dtype_name(x), self.xp)
+        noise += x
+        return noise
 
     @cached_property
     def _spread(self) -> float:
