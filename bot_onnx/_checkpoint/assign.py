@@ -8,13 +8,13 @@ from typing import Any
 
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._canonical.normalise import form_notes
-from bot_onnx._checkpoint.carry import carry
+from bot_onnx._checkpoint.keys_from_source import keys_from_source
 from bot_onnx._checkpoint.layers import complete_layers
 from bot_onnx._checkpoint.lost_keys import recover_keys
 from bot_onnx._checkpoint.match import Match, match
 from bot_onnx._checkpoint.overrides import give
 from bot_onnx._checkpoint.places import by_key
-from bot_onnx._checkpoint.types import Array, Assignment, Checkpoint, Draft
+from bot_onnx._checkpoint.types import Array, Assignment, Checkpoint, OpenAssignment
 from bot_onnx._surgery.emit import PROVENANCE
 from bot_onnx.errors import CheckpointError
 
@@ -50,7 +50,7 @@ def assign(analysis: Analysis, hints: Hints) -> Assignment:
         CheckpointError: a tensor's key is not certain, or the checkpoint given for comparison does not fit.
     """
     structure = analysis.structure
-    draft = recover_keys(analysis)
+    assignment = recover_keys(analysis)
     notes: list[str] = []
     if hints.source is not None:
         origin = recover_keys(hints.source)
@@ -59,28 +59,30 @@ def assign(analysis: Analysis, hints: Hints) -> Assignment:
             fresh, read = not _resized(hints.source), _reader(hints.source)
             found = match(origin, hints.source, confirming, read, compare=fresh, what="the source")
             notes += found.notes
-        carry(origin, hints.source.structure, draft, structure)
+        keys_from_source(origin, hints.source.structure, assignment, structure)
     if hints.strip:
-        _strip(draft, hints.strip)
+        _strip(assignment, hints.strip)
     if hints.names:
-        give(draft, analysis, hints.names, hints.names_from)
-        complete_layers(draft, structure)
+        give(assignment, analysis, hints.names, hints.names_from)
+        complete_layers(assignment, structure)
     result = Match((), ())
     if hints.like is not None:
-        result = match(draft, analysis, hints.like, _reader(analysis), compare=hints.compare and not _resized(analysis))
-        complete_layers(draft, structure)
-    for name in draft.idle.keys() & draft.lost.keys():
-        draft.lost.pop(name)
-        draft.left_out[name] = draft.idle[name]
-    _refuse_open_ends(draft, result, hints)
-    claimed = by_key(draft.claims)
+        result = match(
+            assignment, analysis, hints.like, _reader(analysis), compare=hints.compare and not _resized(analysis)
+        )
+        complete_layers(assignment, structure)
+    for name in assignment.idle.keys() & assignment.lost.keys():
+        assignment.lost.pop(name)
+        assignment.left_out[name] = assignment.idle[name]
+    _refuse_open_ends(assignment, result, hints)
+    homes = by_key(assignment.candidates)
     return Assignment(
-        {key: tuple(claims) for key, claims in claimed.items()},
-        dict(draft.left_out),
+        {key: tuple(candidates) for key, candidates in homes.items()},
+        dict(assignment.left_out),
         result.absent,
         () if hints.like is None else tuple(key for key in hints.like.shapes if key in hints.like.buffers),
-        tuple(dict.fromkeys([*form_notes(analysis.model), *notes, *draft.notes, *result.notes])),
-        tuple({id(fold): fold for fold in draft.folds.values()}.values()),
+        tuple(dict.fromkeys([*form_notes(analysis.model), *notes, *assignment.notes, *result.notes])),
+        tuple({id(fold): fold for fold in assignment.folds.values()}.values()),
     )
 
 
@@ -97,21 +99,24 @@ def _resized(analysis: Analysis) -> bool:
     return PROVENANCE in analysis.model.metadata_props
 
 
-def _strip(draft: Draft, beginning: str) -> None:
-    for tensor, claims in list(draft.claims.items()):
-        for claim in claims:
-            if not claim.key.startswith(beginning):
-                raise CheckpointError(f"key {claim.key!r} (tensor {tensor!r}) does not begin with {beginning!r}")
-        draft.settle(tensor, tuple(replace(claim, key=claim.key[len(beginning) :]) for claim in claims))
+def _strip(assignment: OpenAssignment, beginning: str) -> None:
+    for tensor, candidates in list(assignment.candidates.items()):
+        for candidate in candidates:
+            if not candidate.key.startswith(beginning):
+                raise CheckpointError(f"key {candidate.key!r} (tensor {tensor!r}) does not begin with {beginning!r}")
+        assignment.confirm(
+            tensor, tuple(replace(candidate, key=candidate.key[len(beginning) :]) for candidate in candidates)
+        )
 
 
-def _refuse_open_ends(draft: Draft, result: Match, hints: Hints) -> None:
-    if draft.lost:
-        name, why = next(iter(draft.lost.items()))
-        more = f" ({len(draft.lost) - 1} more)" if len(draft.lost) > 1 else ""
+def _refuse_open_ends(assignment: OpenAssignment, result: Match, hints: Hints) -> None:
+    if assignment.lost:
+        name, why = next(iter(assignment.lost.items()))
+        more = f" ({len(assignment.lost) - 1} more)" if len(assignment.lost) > 1 else ""
         raise CheckpointError(
-            f"the key of tensor {name!r} {list(draft.shapes[name])} is not known: {why}{more}; give the framework's "
-            "checkpoint with --like (of a resized model also its source with --source), or the key with --names"
+            f"the key of tensor {name!r} {list(assignment.shapes[name])} is not known: {why}{more}; give the "
+            "framework's checkpoint with --like (of a resized model also its source with --source), or the key with "
+            "--names"
         )
     if result.absent and not hints.partial and hints.like is not None:
         more = f" ({len(result.absent) - 1} more)" if len(result.absent) > 1 else ""

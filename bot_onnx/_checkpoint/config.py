@@ -86,11 +86,11 @@ def _depths(structure: Structure, assignment: Assignment) -> list[int]:
     """Number of layers by container of layers (``encoder.layer``), in order."""
     chained = {name for stack in structure.stacks if stack.chain is not None for name in stack.tensors}
     containers: dict[str, int] = {}
-    for key, claims in assignment.claims.items():
+    for key, candidates in assignment.candidates.items():
         text, numbers = pattern(key)
-        if numbers and any(claim.tensor in chained for claim in claims):
+        if numbers and any(candidate.tensor in chained for candidate in candidates):
             containers.setdefault(text.partition(".*")[0], 0)
-    for key in assignment.claims:
+    for key in assignment.candidates:
         text, numbers = pattern(key)
         container = text.partition(".*")[0]
         if numbers and container in containers:  # layers outside a chain, such as a different first one, count too

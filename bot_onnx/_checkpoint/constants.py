@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bot_onnx._checkpoint.sites import sites_of
-from bot_onnx._checkpoint.types import Array, Draft
+from bot_onnx._checkpoint.types import Array, OpenAssignment
 
 #: How the older exporter names what was a constant to it when it traced: no parameter ever is.
 _TRACED = re.compile(r"/.*Constant(_\d+)?_output_\d+(__use\d+(_\d+)?)?")
@@ -16,14 +16,14 @@ _ROUNDING = 1e-3
 _FEWEST = 16  #: numbers that are whole or half hardly by chance
 
 
-def find_shape_constants(draft: Draft, graph: ir.Graph) -> dict[str, str]:
+def find_shape_constants(assignment: OpenAssignment, graph: ir.Graph) -> dict[str, str]:
     """Lost tensors that are no parameters, and why.
 
     They are told by what they hold: tables of whole and half numbers (strides, anchors, masks), the sines and cosines
     of the same angles, and the ones and zeros of a norm whose own scale and bias follow.
     """
     found: dict[str, str] = {}
-    values = {name: _read(graph, name) for name in draft.lost}
+    values = {name: _read(graph, name) for name in assignment.lost}
     for name, array in values.items():
         if _TRACED.fullmatch(name):
             found[name] = "a constant of the computation, no parameter"
@@ -38,11 +38,11 @@ def find_shape_constants(draft: Draft, graph: ir.Graph) -> dict[str, str]:
     return found
 
 
-def idle_zeros(draft: Draft, graph: ir.Graph) -> dict[str, str]:
+def idle_zeros(assignment: OpenAssignment, graph: ir.Graph) -> dict[str, str]:
     """Lost tensors of zeros that are only added to something, and what may be said of them."""
     return {
         name: "zeros that are added: an entry of zeros whose name the exporter lost"
-        for name in draft.lost
+        for name in assignment.lost
         if not _read(graph, name).any()
         and all(site.node.op_type == "Add" for site in sites_of(graph.initializers[name]))
     }

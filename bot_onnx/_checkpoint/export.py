@@ -171,11 +171,11 @@ def entries(assignment: Assignment, arrays: Mapping[str, Array]) -> tuple[EntryR
             key,
             str(arrays[key].dtype),
             arrays[key].shape,
-            tuple(claim.tensor for claim in claims),
-            tuple(claim.how for claim in claims),
-            any(claim.perm is not None for claim in claims[:1]),
+            tuple(candidate.tensor for candidate in candidates),
+            tuple(candidate.how for candidate in candidates),
+            any(candidate.perm is not None for candidate in candidates[:1]),
         )
-        for key, claims in assignment.claims.items()
+        for key, candidates in assignment.candidates.items()
     ) + tuple(
         EntryReport(key, str(arrays[key].dtype), arrays[key].shape, fold.tensors, ("folded",), False)
         for fold in assignment.folds

@@ -16,7 +16,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bot_onnx._checkpoint.sites import join, owner
-from bot_onnx._checkpoint.types import Array, Checkpoint, Draft, Fold, Read, Shape
+from bot_onnx._checkpoint.types import Array, Checkpoint, Fold, OpenAssignment, Read, Shape
 from bot_onnx._ops import is_affine, linear_of
 from bot_onnx.errors import CheckpointError
 
@@ -178,7 +178,7 @@ def linear_ops(graph: ir.Graph) -> list[Linear]:
     return found
 
 
-def claim_folds(draft: Draft, linears: Sequence[Linear], like: Checkpoint, read: Read) -> None:
+def find_folds(assignment: OpenAssignment, linears: Sequence[Linear], like: Checkpoint, read: Read) -> None:
     """Take lost weights apart whose parameters the checkpoint proves: it holds the values that were folded."""
     norms = [
         owner(key)
@@ -186,15 +186,15 @@ def claim_folds(draft: Draft, linears: Sequence[Linear], like: Checkpoint, read:
         if key.endswith(".running_var") and join(owner(key), "running_mean") in like.shapes
     ]
     for linear in linears:
-        if linear.weight not in draft.lost:
+        if linear.weight not in assignment.lost:
             continue
-        folded = _normalised(draft, linear, like, read) or _folded(draft, linear, norms, like, read)
+        folded = _normalised(assignment, linear, like, read) or _folded(assignment, linear, norms, like, read)
         if folded is not None:
-            draft.settle_fold(folded)
+            assignment.confirm_fold(folded)
 
 
-def _normalised(draft: Draft, linear: Linear, like: Checkpoint, read: Read) -> Fold | None:
-    shape, taken = draft.shapes[linear.weight], draft.keys()
+def _normalised(assignment: OpenAssignment, linear: Linear, like: Checkpoint, read: Read) -> Fold | None:
+    shape, taken = assignment.shapes[linear.weight], assignment.keys()
     for first, second in _WEIGHT_NORM:
         for key in like.shapes:
             module = key.removesuffix(f".{second}")
@@ -208,11 +208,13 @@ def _normalised(draft: Draft, linear: Linear, like: Checkpoint, read: Read) -> F
     return None
 
 
-def _folded(draft: Draft, linear: Linear, norms: Sequence[str], like: Checkpoint, read: Read) -> Fold | None:
+def _folded(
+    assignment: OpenAssignment, linear: Linear, norms: Sequence[str], like: Checkpoint, read: Read
+) -> Fold | None:
     values = read(linear.weight)
     outward = values if linear.perm is None else values.transpose(linear.perm)
     axis = linear.axis if linear.perm is None else linear.perm.index(linear.axis)
-    taken = draft.keys()
+    taken = assignment.keys()
     for key, shape in like.shapes.items():
         if shape != outward.shape or key in taken or not key.endswith("weight"):
             continue
@@ -228,7 +230,7 @@ def _folded(draft: Draft, linear: Linear, norms: Sequence[str], like: Checkpoint
                 continue
             affine = f"{norm}.weight" in like.shapes
             fold = FoldedNorm(linear, key, bias if bias in like.shapes else None, norm, affine, epsilon)
-            shapes = {name: draft.shapes[name] for name in fold.tensors}
+            shapes = {name: assignment.shapes[name] for name in fold.tensors}
             again = fold.inward(like.read, shapes)
             if all(_close(again[name], read(name)) for name in fold.tensors):
                 return fold

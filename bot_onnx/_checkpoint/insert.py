@@ -60,12 +60,12 @@ def insert_file(
     analysis = analysed(source)
     # A checkpoint from before the training tells names by the values of the graph, or of the one it was resized from.
     before = analysis if hints.source is None and hints.like is not None else hints.source
-    settled = replace(hints, like=weights, origin=hints.like, source=before, compare=False, partial=True)
-    assignment = assign(analysis, settled)
+    confirmed = replace(hints, like=weights, origin=hints.like, source=before, compare=False, partial=True)
+    assignment = assign(analysis, confirmed)
     graph = analysis.model.graph
-    covered = {claim.tensor for claims in assignment.claims.values() for claim in claims}
+    covered = {candidate.tensor for candidates in assignment.candidates.values() for candidate in candidates}
     covered |= {name for fold in assignment.folds for name in fold.tensors}
-    keys = [*assignment.claims, *(key for fold in assignment.folds for key in fold.keys)]
+    keys = [*assignment.candidates, *(key for fold in assignment.folds for key in fold.keys)]
     slots = weight_slots(graph, covered)
     known = read_provenance(analysis.model.metadata_props)
     digest = hashlib.sha256()

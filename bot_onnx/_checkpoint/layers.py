@@ -6,49 +6,57 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from bot_onnx._analysis.numbered_names import Numbering
-from bot_onnx._checkpoint.types import Claim, Draft
+from bot_onnx._checkpoint.types import Candidate, OpenAssignment
 from bot_onnx._structure import Structure
 
 
-def complete_layers(draft: Draft, structure: Structure) -> None:
+def complete_layers(assignment: OpenAssignment, structure: Structure) -> None:
     """Give lost tensors of layers the keys that their counterparts in other layers have, with the layer's number."""
     for stack in structure.stacks:
         if stack.chain is None or stack.shared:
             continue
-        known = {index: draft.claims[name] for index, name in enumerate(stack.tensors) if name in draft.claims}
+        known = {
+            index: assignment.candidates[name]
+            for index, name in enumerate(stack.tensors)
+            if name in assignment.candidates
+        }
         for index, name in enumerate(stack.tensors):
-            if name in draft.lost and (claims := _continued(known, index, name)):
-                draft.settle(name, claims)
+            if name in assignment.lost and (candidates := _continued(known, index, name)):
+                assignment.confirm(name, candidates)
 
 
-def claim_twins(draft: Draft, structure: Structure) -> None:
+def follow_twins(assignment: OpenAssignment, structure: Structure) -> None:
     """Give a transposed copy of an embedding that has no key of its own the embedding's keys."""
     stacks = {stack.id: stack for stack in structure.stacks}
     for stack in stacks.values():
         name = stack.tensors[0]
-        if stack.twin_of is None or name not in draft.lost:
+        if stack.twin_of is None or name not in assignment.lost:
             continue
-        original = draft.claims.get(stacks[stack.twin_of].tensors[0], ())
-        whole = [claim for claim in original if claim.perm is None and claim.window is None and claim.part is None]
+        original = assignment.candidates.get(stacks[stack.twin_of].tensors[0], ())
+        whole = [
+            candidate
+            for candidate in original
+            if candidate.perm is None and candidate.window is None and candidate.part is None
+        ]
         if whole:
-            draft.settle(name, tuple(Claim(claim.key, name, "twin", (1, 0)) for claim in whole))
+            assignment.confirm(name, tuple(Candidate(candidate.key, name, "twin", (1, 0)) for candidate in whole))
 
 
-def _continued(known: Mapping[int, tuple[Claim, ...]], index: int, name: str) -> tuple[Claim, ...]:
+def _continued(known: Mapping[int, tuple[Candidate, ...]], index: int, name: str) -> tuple[Candidate, ...]:
     """Claims of layer ``index``, or none if the known layers do not say them with one voice."""
-    if not known or len({tuple(_but_key(claim) for claim in claims) for claims in known.values()}) > 1:
+    if not known or len({tuple(_but_key(candidate) for candidate in candidates) for candidates in known.values()}) > 1:
         return ()
-    claims: list[Claim] = []
+    candidates: list[Candidate] = []
     for position, model in enumerate(next(iter(known.values()))):
         key = continued_key({layer: layers[position].key for layer, layers in known.items()}, index)
         if key is None:
             return ()
-        claims.append(replace(model, key=key, tensor=name, how="layer"))
-    return tuple(claims)
+        candidates.append(replace(model, key=key, tensor=name, how="layer"))
+    return tuple(candidates)
 
 
-def _but_key(claim: Claim) -> Claim:
-    return replace(claim, key="", tensor="", how="layer")
+def _but_key(candidate: Candidate) -> Candidate:
+    return replace(candidate, key="", tensor="", how="layer")
 
 
 def continued_key(known: Mapping[int, str], index: int) -> str | None:

@@ -2,7 +2,7 @@
 
 Exporters keep the names of parameters that they write as they are, and lose those of parameters that they compute with
 (the transpose of a linear module's weight) or share (equal biases). What is lost is found again where a rule says for
-certain what the tensor is; everything else stays lost, with a reason, for a checkpoint or the user to settle.
+certain what the tensor is; everything else stays lost, with a reason, for a checkpoint or the user to confirm.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ import onnx_ir as ir
 
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._checkpoint.constants import find_shape_constants, idle_zeros
-from bot_onnx._checkpoint.layers import claim_twins, complete_layers
+from bot_onnx._checkpoint.layers import complete_layers, follow_twins
 from bot_onnx._checkpoint.places import Places, by_key
 from bot_onnx._checkpoint.scopes import Scopes, called_again
 from bot_onnx._checkpoint.signature import SOURCE_LINE, read_signature
-from bot_onnx._checkpoint.signed import claim_signed
+from bot_onnx._checkpoint.signed import find_signed
 from bot_onnx._checkpoint.sites import Site, join, module_path, named_modules_known, owner, sites_of
-from bot_onnx._checkpoint.types import Array, Claim, Draft
+from bot_onnx._checkpoint.types import Array, Candidate, OpenAssignment
 from bot_onnx._ops.nodes import FLOATS
 from bot_onnx._patterns.parameters import is_setting
 
@@ -30,15 +30,15 @@ _FOLDED = "the exporter has folded a batch norm into it; --like takes it apart, 
 _LOST = "the exporter lost its name, and its values may be computed from several parameters"
 
 
-def recover_keys(analysis: Analysis) -> Draft:
+def recover_keys(analysis: Analysis) -> OpenAssignment:
     """Find the key of every weight of an analysed graph.
 
     Returns:
-        A draft in which tensors without a certain key are lost.
+        A assignment in which tensors without a certain key are lost.
     """
     graph = analysis.model.graph
     names = _Names(graph)
-    draft = Draft({})
+    assignment = OpenAssignment({})
     rotary = {name for stack in analysis.structure.stacks if stack.closed_form for name in stack.tensors}
     for name, value in graph.initializers.items():
         tensor = value.const_value
@@ -47,33 +47,33 @@ def recover_keys(analysis: Analysis) -> Draft:
         kept = names.kept(name)
         if tensor.dtype not in FLOATS:
             if kept and "." in name:
-                draft.left_out[name] = "a buffer of whole numbers, no parameter"
+                assignment.left_out[name] = "a buffer of whole numbers, no parameter"
             continue
         if tensor.size < 2 and not (kept and names.tells_constants(name)):
             continue  # a constant of the computation
-        draft.shapes[name] = tuple(tensor.shape.numpy())
+        assignment.shapes[name] = tuple(tensor.shape.numpy())
         if name in rotary:
-            draft.left_out[name] = "a table that follows from the sizes, no parameter"
+            assignment.left_out[name] = "a table that follows from the sizes, no parameter"
         elif is_setting(value):
-            draft.left_out[name] = "scales of an op, no parameter"
+            assignment.left_out[name] = "scales of an op, no parameter"
         elif names.unsaved(name):
-            draft.left_out[name] = "a buffer that the framework does not save"
+            assignment.left_out[name] = "a buffer that the framework does not save"
         else:
-            claims, why = names.claims(value)
-            if claims:
-                draft.settle(name, claims)
+            candidates, why = names.candidates(value)
+            if candidates:
+                assignment.confirm(name, candidates)
             else:
-                draft.lose(name, why)
-    _lose_contested(draft, graph)
-    complete_layers(draft, analysis.structure)
-    claim_twins(draft, analysis.structure)
-    claim_signed(draft, graph, names.places)
-    complete_layers(draft, analysis.structure)
-    draft.left_out |= {name: why for name, why in find_shape_constants(draft, graph).items()}
-    for name in draft.left_out:
-        draft.lost.pop(name, None)
-    draft.idle |= idle_zeros(draft, graph)
-    return draft
+                assignment.lose(name, why)
+    _lose_contested(assignment, graph)
+    complete_layers(assignment, analysis.structure)
+    follow_twins(assignment, analysis.structure)
+    find_signed(assignment, graph, names.places)
+    complete_layers(assignment, analysis.structure)
+    assignment.left_out |= {name: why for name, why in find_shape_constants(assignment, graph).items()}
+    for name in assignment.left_out:
+        assignment.lost.pop(name, None)
+    assignment.idle |= idle_zeros(assignment, graph)
+    return assignment
 
 
 def _held(graph: ir.Graph) -> dict[str, dict[tuple[str, int], Array]]:
@@ -88,18 +88,18 @@ def _held(graph: ir.Graph) -> dict[str, dict[tuple[str, int], Array]]:
     return held
 
 
-def _lose_contested(draft: Draft, graph: ir.Graph) -> None:
+def _lose_contested(assignment: OpenAssignment, graph: ir.Graph) -> None:
     """Lose tensors that places give the same key though they differ: the places say too little then."""
-    for key, claims in by_key(draft.claims).items():
-        placed = [claim for claim in claims if claim.how == "scope"]
-        if len(claims) < 2 or not placed:
+    for key, candidates in by_key(assignment.candidates).items():
+        placed = [candidate for candidate in candidates if candidate.how == "scope"]
+        if len(candidates) < 2 or not placed:
             continue
-        first = claims[0].outward(_read(graph, claims[0].tensor))
-        for claim in claims[1:]:
-            other = claim.outward(_read(graph, claim.tensor))
+        first = candidates[0].outward(_read(graph, candidates[0].tensor))
+        for candidate in candidates[1:]:
+            other = candidate.outward(_read(graph, candidate.tensor))
             if other.shape != first.shape or (other != first).any():
                 for each in placed:
-                    draft.lose(each.tensor, f"its place says {key!r}, but so does that of another tensor")
+                    assignment.lose(each.tensor, f"its place says {key!r}, but so does that of another tensor")
                 break
 
 
@@ -147,7 +147,7 @@ class _Names:
         """Whether a number with this name must be a parameter: exporters that keep names give constants others."""
         return "." in name or self._named or self._scoped
 
-    def claims(self, value: ir.Value) -> tuple[tuple[Claim, ...], str]:
+    def candidates(self, value: ir.Value) -> tuple[tuple[Candidate, ...], str]:
         """What an initializer is; empty with a reason where that is not certain."""
         name = value.name or ""
         sites = sites_of(value)
@@ -164,20 +164,20 @@ class _Names:
         if clone is not None and self.kept(clone["original"]):
             placed = {self._key_of_clone(site, clone["original"]) for site in sites}
             if len(placed) == 1 and None not in placed:
-                return tuple(Claim(key, name, "scope") for key in placed if key is not None), ""
+                return tuple(Candidate(key, name, "scope") for key in placed if key is not None), ""
             return (), f"it is shared with {clone['original']!r}, and its place does not tell its name"
         return self._of_place(value, sites)
 
-    def _of_kept(self, name: str, sites: list[Site]) -> tuple[Claim, ...]:
+    def _of_kept(self, name: str, sites: list[Site]) -> tuple[Candidate, ...]:
         if name in self._shared and self._trusted:
             # Equal tensors were stored once, under the name of any of them: only its place says whose this use is.
             keys = {self._key_of_clone(site, name) or name for site in sites}
-            return tuple(Claim(key, name, "name" if key == name else "scope") for key in sorted(keys))
+            return tuple(Candidate(key, name, "name" if key == name else "scope") for key in sorted(keys))
         aliases = {key for site in sites if (key := self._alias(name, site)) is not None}
         keys_in_order = dict.fromkeys([name, *sorted(aliases)])
-        return tuple(Claim(key, name, "name" if key == name else "scope") for key in keys_in_order)
+        return tuple(Candidate(key, name, "name" if key == name else "scope") for key in keys_in_order)
 
-    def _of_place(self, value: ir.Value, sites: list[Site]) -> tuple[tuple[Claim, ...], str]:
+    def _of_place(self, value: ir.Value, sites: list[Site]) -> tuple[tuple[Candidate, ...], str]:
         name = value.name or ""
         if sites and all(site.linear and site.leaf is not None for site in sites):
             found = [self.places.linear(site, name) for site in sites]
@@ -190,8 +190,8 @@ class _Names:
         reason = next((each for each in found if isinstance(each, str)), None)
         if reason is not None:
             return (), reason
-        claims = {claim.key: claim for claim in found if isinstance(claim, Claim)}
-        return tuple(claims[key] for key in sorted(claims)), ""
+        candidates = {candidate.key: candidate for candidate in found if isinstance(candidate, Candidate)}
+        return tuple(candidates[key] for key in sorted(candidates)), ""
 
     def _alias(self, name: str, site: Site) -> str | None:
         """Second key of a tensor that is tied: another module uses it as its own parameter."""

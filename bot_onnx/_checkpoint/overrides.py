@@ -9,7 +9,7 @@ from typing import Any
 
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._checkpoint.sites import sites_of
-from bot_onnx._checkpoint.types import Claim, Draft, Part, Shape, Window
+from bot_onnx._checkpoint.types import Candidate, OpenAssignment, Part, Shape, Window
 from bot_onnx._ops.nodes import is_float
 from bot_onnx._structure import Structure
 from bot_onnx.errors import CheckpointError
@@ -21,11 +21,11 @@ _FORMS = (
 _FIELDS = {"key", "joined", "transpose", "axis", "part"}
 
 
-def give(draft: Draft, analysis: Analysis, names: Mapping[str, Any], where: str) -> None:
-    """Settle tensors as the user says.
+def give(assignment: OpenAssignment, analysis: Analysis, names: Mapping[str, Any], where: str) -> None:
+    """Confirm tensors as the user says.
 
     Args:
-        draft: changed in place.
+        assignment: changed in place.
         analysis: of the graph.
         names: value by initializer; see :data:`_FORMS`.
         where: file that they come from, for messages.
@@ -36,40 +36,41 @@ def give(draft: Draft, analysis: Analysis, names: Mapping[str, Any], where: str)
     for tensor, value in names.items():
         initializer = analysis.model.graph.initializers.get(tensor)
         if initializer is not None and is_float(initializer) and initializer.const_value is not None:
-            draft.shapes.setdefault(tensor, tuple(initializer.const_value.shape.numpy()))  # a single number, perhaps
-        if tensor not in draft.shapes:
+            shape = tuple(initializer.const_value.shape.numpy())  # of a single number, perhaps
+            assignment.shapes.setdefault(tensor, shape)
+        if tensor not in assignment.shapes:
             raise CheckpointError(
                 f"{where}: the graph has no weight {tensor!r}; those without a key are: "
-                f"{', '.join(map(repr, list(draft.lost)[:6])) or 'none'}"
+                f"{', '.join(map(repr, list(assignment.lost)[:6])) or 'none'}"
             )
         if value is None:
-            draft.claims.pop(tensor, None)
-            draft.lost.pop(tensor, None)
-            draft.left_out[tensor] = f"{where} says so"
+            assignment.candidates.pop(tensor, None)
+            assignment.lost.pop(tensor, None)
+            assignment.left_out[tensor] = f"{where} says so"
             continue
         try:
-            draft.settle(
-                tensor,
-                _claims(tensor, value, draft.shapes[tensor], analysis.structure, _turned(tensor, draft, analysis)),
+            turned = _turned(tensor, assignment, analysis)
+            assignment.confirm(
+                tensor, _candidates(tensor, value, assignment.shapes[tensor], analysis.structure, turned)
             )
         except ValueError as error:
             raise CheckpointError(f"{where}: {tensor!r}: {error}; write {_FORMS}") from error
 
 
-def _turned(tensor: str, draft: Draft, analysis: Analysis) -> bool:
+def _turned(tensor: str, assignment: OpenAssignment, analysis: Analysis) -> bool:
     """Whether a tensor's axes stand in the other order in the framework, where the user does not say it."""
-    claims = draft.claims.get(tensor)
-    if claims is not None:
-        return claims[0].perm is not None
+    candidates = assignment.candidates.get(tensor)
+    if candidates is not None:
+        return candidates[0].perm is not None
     sites = sites_of(analysis.model.graph.initializers[tensor])
     return bool(sites) and all(site.linear for site in sites)
 
 
-def _claims(tensor: str, value: object, shape: Shape, structure: Structure, turned: bool) -> tuple[Claim, ...]:
+def _candidates(tensor: str, value: object, shape: Shape, structure: Structure, turned: bool) -> tuple[Candidate, ...]:
     if isinstance(value, str):
         value = {"key": value}
     if isinstance(value, list) and value and all(isinstance(key, str) for key in value):
-        return tuple(claim for key in value for claim in _claims(tensor, key, shape, structure, turned))
+        return tuple(candidate for key in value for candidate in _candidates(tensor, key, shape, structure, turned))
     if not isinstance(value, dict) or value.keys() - _FIELDS or ("key" in value) == ("joined" in value):
         raise ValueError("this is no key")
     transpose, axis, part = value.get("transpose"), value.get("axis", 0), value.get("part")
@@ -82,7 +83,7 @@ def _claims(tensor: str, value: object, shape: Shape, structure: Structure, turn
     if "joined" not in value:
         if not isinstance(value["key"], str):
             raise ValueError("'key' is a text")
-        whole = Claim(value["key"], tensor, "given", perm)
+        whole = Candidate(value["key"], tensor, "given", perm)
         return (whole if part is None else replace(whole, part=Part(axis, part)),)
     keys = value["joined"]
     if not isinstance(keys, list) or len(keys) < 2 or not all(isinstance(key, str) for key in keys):
@@ -90,7 +91,7 @@ def _claims(tensor: str, value: object, shape: Shape, structure: Structure, turn
     own = len(shape) - 1 - axis if transpose else axis
     bounds = _bounds(structure, tensor, own, shape[own], len(keys))
     return tuple(
-        Claim(key, tensor, "given", perm, Window(own, start, stop, shape[own]))
+        Candidate(key, tensor, "given", perm, Window(own, start, stop, shape[own]))
         for key, start, stop in zip(keys, bounds, bounds[1:], strict=False)
     )
 

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from bot_onnx._checkpoint.scopes import Scopes
 from bot_onnx._checkpoint.signature import Signature
 from bot_onnx._checkpoint.sites import Site, join, module_path, owner
-from bot_onnx._checkpoint.types import Claim
+from bot_onnx._checkpoint.types import Candidate
 from bot_onnx._ops import Calc, computes, is_affine, is_layer_norm, is_statistic, is_sum, reduces
 
 _LINEAR_CALLS = ("aten.linear",)
@@ -34,22 +34,22 @@ class Places:
     kept: Callable[[str], bool]
     computes_in: frozenset[ir.DataType]
 
-    def linear(self, site: Site, name: str) -> Claim | str:
+    def linear(self, site: Site, name: str) -> Candidate | str:
         """The weight of a linear map, which the exporter has transposed; or why it is not certain."""
         given = self._given(site.node)
         if len(given) > 1 and given[1] is not None:
-            return Claim(given[1], name, "scope", (1, 0))
+            return Candidate(given[1], name, "scope", (1, 0))
         bias = _bias_beside(site)
         if bias is not None and self.kept(bias) and bias.endswith("bias") and "__use" not in bias:
-            return Claim(bias.removesuffix("bias") + "weight", name, "scope", (1, 0))
+            return Candidate(bias.removesuffix("bias") + "weight", name, "scope", (1, 0))
         module = None if site.path is None else self.scopes.module(site.path)
         if module is None or site.path is None:
             return "the exporter lost its name, and no scope of the nodes that use it tells it"
         if not self.scopes.innermost(site.path):
             return f"it is a weight that {module or 'the outermost module'!r} uses, but which module's is not known"
-        return Claim(join(module, "weight"), name, "scope", (1, 0))
+        return Candidate(join(module, "weight"), name, "scope", (1, 0))
 
-    def norm(self, site: Site, value: ir.Value) -> Claim | str | None:
+    def norm(self, site: Site, value: ir.Value) -> Candidate | str | None:
         """The scale or bias of a normalisation; why that is not certain; or None where it is none.
 
         A name is lost where the exporter computed with the parameter. A view shows in the shape. Where there is none,
@@ -64,15 +64,15 @@ class Places:
         leaf = "bias" if is_sum(node) else leaf
         if module is None or leaf is None or len(wide) != 1 or not self._normalises(node, site):
             return None
-        claim = Claim(join(module, leaf), value.name or "", "scope")
+        candidate = Candidate(join(module, leaf), value.name or "", "scope")
         if len(shape) > 1:
-            return replace(claim, perm=(wide[0],))
+            return replace(candidate, perm=(wide[0],))
         if leaf != "weight":
-            return f"it is {claim.key!r}, or was computed from it"
+            return f"it is {candidate.key!r}, or was computed from it"
         made_by_add = self.signature is None or _ADDED.fullmatch(value.name or "") is not None
         if not made_by_add or self.computes_in != {tensor.dtype}:
-            return f"it was computed from {claim.key!r}, and how is not known"
-        return replace(claim, shift=1.0)
+            return f"it was computed from {candidate.key!r}, and how is not known"
+        return replace(candidate, shift=1.0)
 
     def _given(self, node: ir.Node) -> list[str | None]:
         """The arguments of the call of a linear function that a node comes from."""
@@ -128,10 +128,10 @@ def free_keys(places: Places, taken: set[str], site: Site) -> list[str]:
     return given or inside
 
 
-def by_key(claims: Mapping[str, tuple[Claim, ...]]) -> dict[str, list[Claim]]:
+def by_key(candidates: Mapping[str, tuple[Candidate, ...]]) -> dict[str, list[Candidate]]:
     """Claims of tensors, by key."""
-    found: dict[str, list[Claim]] = {}
-    for held in claims.values():
-        for claim in held:
-            found.setdefault(claim.key, []).append(claim)
+    found: dict[str, list[Candidate]] = {}
+    for held in candidates.values():
+        for candidate in held:
+            found.setdefault(candidate.key, []).append(candidate)
     return found

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from bot_onnx._checkpoint.types import Array, Assignment, Claim, Read, Shape
+from bot_onnx._checkpoint.types import Array, Assignment, Candidate, Read, Shape
 from bot_onnx.errors import CheckpointError
 
 _WAY_OUT = "name their keys with --names, or give --like a checkpoint that holds them apart"
@@ -20,19 +20,19 @@ def gather(assignment: Assignment, read: Read) -> Iterator[tuple[str, Array]]:
         read: values of an initializer.
 
     Raises:
-        CheckpointError: two initializers claim to be the same entry and hold different values.
+        CheckpointError: two initializers candidate to be the same entry and hold different values.
     """
-    for key, claims in assignment.claims.items():
-        parts = sorted((c for c in claims if c.part is not None), key=lambda c: c.part.position if c.part else 0)
+    for key, candidates in assignment.candidates.items():
+        parts = sorted((c for c in candidates if c.part is not None), key=lambda c: c.part.position if c.part else 0)
         if parts and parts[0].part is not None:
-            yield key, np.concatenate([_outward(claim, read) for claim in parts], axis=parts[0].part.axis)
+            yield key, np.concatenate([_outward(candidate, read) for candidate in parts], axis=parts[0].part.axis)
             continue
-        values = _outward(claims[0], read)
-        for claim in claims[1:]:
-            if not _same(values, _outward(claim, read)):
+        values = _outward(candidates[0], read)
+        for candidate in candidates[1:]:
+            if not _same(values, _outward(candidate, read)):
                 raise CheckpointError(
-                    f"tensors {claims[0].tensor!r} and {claim.tensor!r} both seem to be {key!r}, but hold different "
-                    f"values; {_WAY_OUT}"
+                    f"tensors {candidates[0].tensor!r} and {candidate.tensor!r} both seem to be {key!r}, but hold "
+                    f"different values; {_WAY_OUT}"
                 )
         yield key, values
     for fold in assignment.folds:
@@ -52,51 +52,51 @@ def scatter(assignment: Assignment, read: Read, shapes: Mapping[str, Shape]) -> 
             part of an initializer is left without values.
     """
     sizes: dict[str, dict[int, int]] = {}  # key -> position -> length along the axis of its parts
-    by_tensor: dict[str, list[Claim]] = {}
-    for key, claims in assignment.claims.items():
-        for claim in claims:
-            by_tensor.setdefault(claim.tensor, []).append(claim)
-            if claim.part is not None:
-                length = claim.shape(shapes[claim.tensor])[claim.part.axis]
-                sizes.setdefault(key, {})[claim.part.position] = length
+    by_tensor: dict[str, list[Candidate]] = {}
+    for key, candidates in assignment.candidates.items():
+        for candidate in candidates:
+            by_tensor.setdefault(candidate.tensor, []).append(candidate)
+            if candidate.part is not None:
+                length = candidate.shape(shapes[candidate.tensor])[candidate.part.axis]
+                sizes.setdefault(key, {})[candidate.part.position] = length
     for tensor, held in by_tensor.items():
-        pieces = [(claim, _inward(claim, read(claim.key), shapes[tensor], sizes)) for claim in held]
+        pieces = [(candidate, _inward(candidate, read(candidate.key), shapes[tensor], sizes)) for candidate in held]
         yield tensor, _filled(tensor, shapes[tensor], pieces)
     for fold in assignment.folds:
         yield from fold.inward(read, shapes).items()
 
 
-def _outward(claim: Claim, read: Read) -> Array:
-    return claim.outward(read(claim.tensor))
+def _outward(candidate: Candidate, read: Read) -> Array:
+    return candidate.outward(read(candidate.tensor))
 
 
-def _inward(claim: Claim, values: Array, tensor: Shape, sizes: Mapping[str, Mapping[int, int]]) -> Array:
+def _inward(candidate: Candidate, values: Array, tensor: Shape, sizes: Mapping[str, Mapping[int, int]]) -> Array:
     """The part of a key's values that goes to one initializer, with its axes as there."""
-    wanted = claim.shape(tensor)
-    if claim.part is not None:
-        axis, lengths = claim.part.axis, sizes[claim.key]
+    wanted = candidate.shape(tensor)
+    if candidate.part is not None:
+        axis, lengths = candidate.part.axis, sizes[candidate.key]
         if values.ndim != len(wanted) or values.shape[axis] != sum(lengths.values()):
-            raise _misfit(claim, values, wanted)
-        start = sum(length for position, length in lengths.items() if position < claim.part.position)
+            raise _misfit(candidate, values, wanted)
+        start = sum(length for position, length in lengths.items() if position < candidate.part.position)
         values = values[(slice(None),) * axis + (slice(start, start + wanted[axis]),)]
     if values.shape != wanted:
-        raise _misfit(claim, values, wanted)
-    return claim.inward(values, tensor)
+        raise _misfit(candidate, values, wanted)
+    return candidate.inward(values, tensor)
 
 
-def _misfit(claim: Claim, values: Array, wanted: Shape) -> CheckpointError:
+def _misfit(candidate: Candidate, values: Array, wanted: Shape) -> CheckpointError:
     return CheckpointError(
-        f"{claim.key!r} has the shape {list(values.shape)}, but tensor {claim.tensor!r} needs {list(wanted)}: the "
-        "checkpoint belongs to a network of other sizes; resize the graph to its sizes first"
+        f"{candidate.key!r} has the shape {list(values.shape)}, but tensor {candidate.tensor!r} needs {list(wanted)}: "
+        "the checkpoint belongs to a network of other sizes; resize the graph to its sizes first"
     )
 
 
-def _filled(tensor: str, shape: Shape, pieces: list[tuple[Claim, Array]]) -> Array:
-    whole = [(claim, values) for claim, values in pieces if claim.window is None]
-    for claim, values in whole[1:]:
+def _filled(tensor: str, shape: Shape, pieces: list[tuple[Candidate, Array]]) -> Array:
+    whole = [(candidate, values) for candidate, values in pieces if candidate.window is None]
+    for candidate, values in whole[1:]:
         if not _same(whole[0][1], values):
             raise CheckpointError(
-                f"the graph holds {whole[0][0].key!r} and {claim.key!r} in one tensor ({tensor!r}), but in the "
+                f"the graph holds {whole[0][0].key!r} and {candidate.key!r} in one tensor ({tensor!r}), but in the "
                 "checkpoint they differ: train them tied, or export the framework's model anew"
             )
     if whole:
@@ -104,12 +104,12 @@ def _filled(tensor: str, shape: Shape, pieces: list[tuple[Claim, Array]]) -> Arr
     result = np.empty(shape, pieces[0][1].dtype)
     axis = pieces[0][0].window.axis if pieces[0][0].window is not None else 0
     filled = np.zeros(shape[axis], bool)
-    for claim, values in pieces:
-        assert claim.window is not None
-        window = slice(claim.window.start, claim.window.stop)
+    for candidate, values in pieces:
+        assert candidate.window is not None
+        window = slice(candidate.window.start, candidate.window.stop)
         result[(slice(None),) * axis + (window,)] = values
         filled[window] = True
-        for start, stop in claim.window.zeros:
+        for start, stop in candidate.window.zeros:
             result[(slice(None),) * axis + (slice(start, stop),)] = 0
             filled[start:stop] = True
     if not filled.all():

@@ -54,11 +54,12 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class Candidate:
     """One initializer (or a window of it) is one entry of the state dict (or a part of it).
 
     The framework's values are ``transpose(initializer[window], perm) - shift``, joined with those of the other parts.
-    Several claims of whole entries to one key are copies of each other; an initializer with several claims is tied.
+    Several candidates of whole entries to one key are copies of each other; an initializer with several of them is
+    tied.
 
     Attributes:
         key: in the state dict.
@@ -179,13 +180,13 @@ class Checkpoint(Protocol):
 
 
 @dataclass(slots=True)
-class Draft:
+class OpenAssignment:
     """What is known so far of the weights of a graph.
 
     Attributes:
         shapes: of every tensor that must find its home, by name, in graph order.
-        claims: by tensor name.
-        lost: tensors without a claim, and why.
+        candidates: by tensor name.
+        lost: tensors without a candidate, and why.
         left_out: tensors that are no parameters, and why.
         idle: why tensors that stay lost may be left out: nothing changes without them.
         folds: by tensor: what the exporter computed from several entries.
@@ -193,34 +194,34 @@ class Draft:
     """
 
     shapes: dict[str, Shape]
-    claims: dict[str, tuple[Claim, ...]] = field(default_factory=dict)
+    candidates: dict[str, tuple[Candidate, ...]] = field(default_factory=dict)
     lost: dict[str, str] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     idle: dict[str, str] = field(default_factory=dict)
     folds: dict[str, Fold] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
-    def settle(self, tensor: str, claims: tuple[Claim, ...]) -> None:
-        """Give a tensor its claims, which are at least one."""
-        self.claims[tensor] = claims
+    def confirm(self, tensor: str, candidates: tuple[Candidate, ...]) -> None:
+        """Give a tensor its candidates, which are at least one."""
+        self.candidates[tensor] = candidates
         self.lost.pop(tensor, None)
         self.left_out.pop(tensor, None)
 
-    def settle_fold(self, fold: Fold) -> None:
+    def confirm_fold(self, fold: Fold) -> None:
         """Take tensors apart that were computed from several entries."""
         for tensor in fold.tensors:
-            self.claims.pop(tensor, None)
+            self.candidates.pop(tensor, None)
             self.lost.pop(tensor, None)
             self.folds[tensor] = fold
 
     def keys(self) -> set[str]:
         """Every key that has a tensor."""
-        claimed = {claim.key for claims in self.claims.values() for claim in claims}
-        return claimed | {key for fold in self.folds.values() for key in fold.keys}
+        found = {candidate.key for candidates in self.candidates.values() for candidate in candidates}
+        return found | {key for fold in self.folds.values() for key in fold.keys}
 
     def lose(self, tensor: str, why: str) -> None:
-        """Take a tensor's claims from it."""
-        self.claims.pop(tensor, None)
+        """Take a tensor's candidates from it."""
+        self.candidates.pop(tensor, None)
         self.lost[tensor] = why
 
 
@@ -229,7 +230,7 @@ class Assignment:
     """Where every weight of a graph belongs.
 
     Attributes:
-        claims: by key, in graph order of the first tensor.
+        candidates: by key, in graph order of the first tensor.
         folds: tensors that were computed from several entries.
         left_out: tensors of the graph that are no entry of the state dict, and why.
         absent: keys of the checkpoint that was given for comparison which the graph has no tensor for.
@@ -237,7 +238,7 @@ class Assignment:
         notes: what was found out about prefixes and sizes, in sentences.
     """
 
-    claims: Mapping[str, tuple[Claim, ...]]
+    candidates: Mapping[str, tuple[Candidate, ...]]
     left_out: Mapping[str, str]
     absent: tuple[str, ...] = ()
     buffers: tuple[str, ...] = ()

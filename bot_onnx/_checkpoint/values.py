@@ -8,35 +8,35 @@ from dataclasses import replace
 
 import numpy as np
 
-from bot_onnx._checkpoint.types import Array, Claim, Draft, Part, Read, Shape, Window
+from bot_onnx._checkpoint.types import Array, Candidate, OpenAssignment, Part, Read, Shape, Window
 
 Fingerprint = tuple[Shape, bytes]
 _Form = tuple[str, tuple[int, ...] | None, float]  # key, order of axes, what was added
 _Candidate = tuple[str, tuple[int, ...] | None, Array]  # name, order of axes, values in that order
 
 
-def claim_by_value(draft: Draft, read: Read, absent: Mapping[str, Array]) -> None:
-    """Settle lost tensors whose values are those of keys that have no tensor yet.
+def match_by_value(assignment: OpenAssignment, read: Read, absent: Mapping[str, Array]) -> None:
+    """Confirm lost tensors whose values are those of keys that have no tensor yet.
 
     Args:
-        draft: changed in place.
+        assignment: changed in place.
         read: values of an initializer.
         absent: the keys that are still without a tensor, with their values.
     """
-    lost = {name: read(name) for name in draft.lost}
-    _claim_whole(draft, lost, absent)
-    taken = {claim.key for claims in draft.claims.values() for claim in claims}
+    lost = {name: read(name) for name in assignment.lost}
+    _match_whole(assignment, lost, absent)
+    taken = {candidate.key for candidates in assignment.candidates.values() for candidate in candidates}
     free = {key: values for key, values in absent.items() if key not in taken and not constant(values)}
-    for name in [name for name in draft.lost if not constant(lost[name])]:
-        claims = _joined(name, lost[name], free)
-        if claims:
-            draft.settle(name, claims)
-            for claim in claims:
-                del free[claim.key]
+    for name in [name for name in assignment.lost if not constant(lost[name])]:
+        candidates = _joined(name, lost[name], free)
+        if candidates:
+            assignment.confirm(name, candidates)
+            for candidate in candidates:
+                del free[candidate.key]
     for key in list(free):
-        rest = {name: lost[name] for name in draft.lost if not constant(lost[name])}
-        for claim in _split(key, free[key], rest):
-            draft.settle(claim.tensor, (claim,))
+        rest = {name: lost[name] for name in assignment.lost if not constant(lost[name])}
+        for candidate in _split(key, free[key], rest):
+            assignment.confirm(candidate.tensor, (candidate,))
 
 
 def views(tensor: Shape, shape: Shape) -> list[tuple[int, ...]]:
@@ -66,7 +66,7 @@ def fingerprint(values: Array) -> Fingerprint:
     return values.shape, hashlib.sha256(np.ascontiguousarray(values).reshape(-1).view(np.uint8).data).digest()
 
 
-def _claim_whole(draft: Draft, lost: Mapping[str, Array], absent: Mapping[str, Array]) -> None:
+def _match_whole(assignment: OpenAssignment, lost: Mapping[str, Array], absent: Mapping[str, Array]) -> None:
     prints: dict[Fingerprint, list[_Form]] = {}
     for key, values in absent.items():
         prints.setdefault(fingerprint(values), []).append((key, None, 0.0))
@@ -76,9 +76,11 @@ def _claim_whole(draft: Draft, lost: Mapping[str, Array], absent: Mapping[str, A
         found = prints.get(fingerprint(values), []) or _in_other_form(values, absent)
         alike = [other for other in lost if other != name and np.array_equal(lost[other], values)]
         if len(found) > 1 and (constant(values) or alike):
-            draft.lose(name, f"{', '.join(repr(key) for key, _, _ in found[:4])} all hold its values")
+            assignment.lose(name, f"{', '.join(repr(key) for key, _, _ in found[:4])} all hold its values")
         elif found:
-            draft.settle(name, tuple(Claim(key, name, "value", perm, shift=shift) for key, perm, shift in found))
+            assignment.confirm(
+                name, tuple(Candidate(key, name, "value", perm, shift=shift) for key, perm, shift in found)
+            )
 
 
 def _in_other_form(values: Array, absent: Mapping[str, Array]) -> list[_Form]:
@@ -92,38 +94,40 @@ def _in_other_form(values: Array, absent: Mapping[str, Array]) -> list[_Form]:
                 found.append((key, None, 1.0))
             continue
         for perm in views(values.shape, theirs.shape):
-            if np.array_equal(Claim(key, "", "value", perm).inward(theirs, values.shape), values):
+            if np.array_equal(Candidate(key, "", "value", perm).inward(theirs, values.shape), values):
                 found.append((key, perm, 0.0))
                 break
     return found
 
 
-def _joined(name: str, values: Array, keys: Mapping[str, Array]) -> tuple[Claim, ...]:
+def _joined(name: str, values: Array, keys: Mapping[str, Array]) -> tuple[Candidate, ...]:
     """Claims of several keys to one initializer, which holds them one after the other along an axis."""
     for axis in range(values.ndim):
         row = _cover(values, keys, axis, gaps=True)
         if row is not None:
-            claims, start, zeros = [], 0, []
+            candidates, start, zeros = [], 0, []
             for key, perm, piece in row:
                 stop = start + piece.shape[axis]
                 if key:
-                    claims.append(Claim(key, name, "value", perm, Window(axis, start, stop, values.shape[axis])))
+                    candidates.append(
+                        Candidate(key, name, "value", perm, Window(axis, start, stop, values.shape[axis]))
+                    )
                 else:
                     zeros.append((start, stop))
                 start = stop
-            whole = claims[0].window
+            whole = candidates[0].window
             assert whole is not None
-            return (replace(claims[0], window=replace(whole, zeros=tuple(zeros))), *claims[1:])
+            return (replace(candidates[0], window=replace(whole, zeros=tuple(zeros))), *candidates[1:])
     return ()
 
 
-def _split(key: str, values: Array, tensors: Mapping[str, Array]) -> tuple[Claim, ...]:
+def _split(key: str, values: Array, tensors: Mapping[str, Array]) -> tuple[Candidate, ...]:
     """Claims of several initializers, which one after the other along an axis make one key."""
     for axis in range(values.ndim):
         row = _cover(values, tensors, axis)
         if row is not None:
             return tuple(
-                Claim(key, name, "value", perm, part=Part(axis, place)) for place, (name, perm, _) in enumerate(row)
+                Candidate(key, name, "value", perm, part=Part(axis, place)) for place, (name, perm, _) in enumerate(row)
             )
     return ()
 

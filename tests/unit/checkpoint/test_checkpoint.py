@@ -17,7 +17,7 @@ from bot_onnx._checkpoint.files import SafetensorsFile, save
 from bot_onnx._checkpoint.layers import continued_key
 from bot_onnx._checkpoint.patterns import Prefix, find_prefix
 from bot_onnx._checkpoint.sites import module_path
-from bot_onnx._checkpoint.types import Assignment, Claim
+from bot_onnx._checkpoint.types import Assignment, Candidate
 from bot_onnx._runs.runtime import session
 from bot_onnx.errors import CheckpointError, SpecError
 
@@ -213,8 +213,8 @@ def test_a_config_that_cannot_say_the_sizes_is_refused(tmp_path: Path) -> None:
     path = save_model(residual_mlp_model(layers=3, hidden=8, inner=16), tmp_path)
     structure = bot_onnx.inspect(path).structure
     chained = next(stack for stack in structure.stacks if stack.chain is not None)
-    claims = {f"layer.{i}.w": (Claim(f"layer.{i}.w", name, "given"),) for i, name in enumerate(chained.tensors)}
-    assignment = Assignment(claims, {})
+    candidates = {f"layer.{i}.w": (Candidate(f"layer.{i}.w", name, "given"),) for i, name in enumerate(chained.tensors)}
+    assignment = Assignment(candidates, {})
     config = {
         "model_type": "mlp",
         "hidden_size": 4,

@@ -6,22 +6,24 @@ from dataclasses import replace
 from itertools import accumulate
 
 from bot_onnx._checkpoint.layers import complete_layers
-from bot_onnx._checkpoint.types import Claim, Draft, Window
+from bot_onnx._checkpoint.types import Candidate, OpenAssignment, Window
 from bot_onnx._structure import Structure
 
 
-def carry(source: Draft, source_structure: Structure, target: Draft, structure: Structure) -> None:
-    """Give the tensors of ``target`` the claims that ``source`` has for those of the same names.
+def keys_from_source(
+    source: OpenAssignment, source_structure: Structure, target: OpenAssignment, structure: Structure
+) -> None:
+    """Give the tensors of ``target`` the candidates that ``source`` has for those of the same names.
 
     A resize keeps the names of the tensors of the layers that it keeps; the layers that it adds follow from them.
     Windows of joined tensors move with the parts of their axis.
     """
     for tensor in list(target.shapes):
-        claims = source.claims.get(tensor)
-        if claims is None:
+        candidates = source.candidates.get(tensor)
+        if candidates is None:
             fold = source.folds.get(tensor)
             if fold is not None and set(fold.tensors) <= target.shapes.keys():
-                target.settle_fold(fold)
+                target.confirm_fold(fold)
             elif tensor in target.folds:
                 continue
             elif tensor in source.left_out and tensor in target.lost:
@@ -30,23 +32,25 @@ def carry(source: Draft, source_structure: Structure, target: Draft, structure: 
             elif tensor not in target.left_out:
                 target.lose(tensor, source.lost.get(tensor, "the source has no tensor of this name"))
             continue
-        moved = [_moved(claim, source_structure, structure) for claim in claims]
+        moved = [_moved(candidate, source_structure, structure) for candidate in candidates]
         if None in moved:
             target.lose(tensor, "it joins several keys, and how long each of them became is not known")
         else:
-            target.settle(tensor, tuple(replace(claim, how="source") for claim in moved if claim is not None))
+            target.confirm(
+                tensor, tuple(replace(candidate, how="source") for candidate in moved if candidate is not None)
+            )
     complete_layers(target, structure)
 
 
-def _moved(claim: Claim, source: Structure, target: Structure) -> Claim | None:
-    if claim.window is None:
-        return claim
-    before, after = (_bounds(structure, claim.tensor, claim.window.axis) for structure in (source, target))
-    places = [(claim.window.start, claim.window.stop), *claim.window.zeros]
+def _moved(candidate: Candidate, source: Structure, target: Structure) -> Candidate | None:
+    if candidate.window is None:
+        return candidate
+    before, after = (_bounds(structure, candidate.tensor, candidate.window.axis) for structure in (source, target))
+    places = [(candidate.window.start, candidate.window.stop), *candidate.window.zeros]
     if len(before) != len(after) or any(bound not in before for place in places for bound in place):
         return None
     moved = [(after[before.index(start)], after[before.index(stop)]) for start, stop in places]
-    return replace(claim, window=Window(claim.window.axis, *moved[0], after[-1], tuple(moved[1:])))
+    return replace(candidate, window=Window(candidate.window.axis, *moved[0], after[-1], tuple(moved[1:])))
 
 
 def _bounds(structure: Structure, tensor: str, axis: int) -> list[int]:
