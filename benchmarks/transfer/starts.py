@@ -158,6 +158,12 @@ def _method(name: str, directions: tuple[str, ...] = ("shrink", "grow"), **argum
     return Start(name, make, directions=directions)
 
 
+def _as_published(source: Source, size: Size, seed: int) -> StateDict:
+    """The literal method, with the wavelets that the paper found for the family."""
+    preset = "paper-gpt" if source.architecture == "gpt" else "paper"
+    return resized(source, size, seed, method="bot", options={"preset": preset})
+
+
 def _options(**options: Any) -> dict[str, Any]:
     return {"method": "bot", "options": options}
 
@@ -169,7 +175,7 @@ STARTS: dict[str, Start] = {
     start.name: start
     for start in [
         _method("bot"),
-        _method("bot, paper", **_options(preset="paper")),
+        Start("bot, paper", _as_published),
         _method("bot, not aligned", _SHRINK, **_options(), align="none"),
         Start("bot, on samples", calibrated, directions=_SHRINK),
         _method("bot, permute", _SHRINK, **_options(), align="permute"),

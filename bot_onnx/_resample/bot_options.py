@@ -16,8 +16,10 @@ from bot_onnx._resample.filters import COPIES
 from bot_onnx._resample.operators import Filters
 from bot_onnx._resample.registry import MethodOptions
 
-#: Wavelets of preset ``paper`` where the family of the network is not known: those it found for encoders.
-PAPER_SHRINKING, PAPER_GROWING = "haar", "bior6.8"
+Preset = Literal["paper", "paper-gpt"]
+
+#: Wavelets of a preset, for axes that shrink and that grow: those that the paper found for BERT and for GPT.
+PAPER: dict[Preset, tuple[str, str]] = {"paper": ("haar", "bior6.8"), "paper-gpt": ("coif3", "db2")}
 
 
 class BotOptions(MethodOptions):
@@ -28,10 +30,11 @@ class BotOptions(MethodOptions):
         description="Discrete wavelet of PyWavelets along width (and along filtered layers); by default haar; "
         "axes then grow by copies of neighbours, which is haar over powers of two and exact at any other ratio too.",
     )
-    preset: Literal["paper"] | None = Field(
+    preset: Preset | None = Field(
         None,
         description="'paper': the literal method: convention ortho, zero details, layers filtered too, wavelet haar "
-        "where an axis shrinks and bior6.8 where it grows; what is given besides wins.",
+        "where an axis shrinks and bior6.8 where it grows, as found for BERT; 'paper-gpt': coif3 and db2, as found for "
+        "GPT; what is given besides wins.",
     )
     mode: BoundaryMode = Field(
         "periodization",
@@ -97,7 +100,7 @@ class BotOptions(MethodOptions):
     @property
     def amplitudes(self) -> Convention | None:
         """The convention, the preset considered."""
-        return "ortho" if self.convention is None and self.preset == "paper" else self.convention
+        return "ortho" if self.convention is None and self.preset is not None else self.convention
 
     @property
     def detail_kind(self) -> Details:
@@ -109,12 +112,12 @@ class BotOptions(MethodOptions):
     @property
     def depth_mode(self) -> LayerAxis:
         """The layer axis' mode, the preset considered."""
-        return "wavelet" if self.preset == "paper" and self.layer_axis == "auto" else self.layer_axis
+        return "wavelet" if self.preset is not None and self.layer_axis == "auto" else self.layer_axis
 
     @property
     def filters(self) -> Filters:
         """The operators of the width axes, the preset considered."""
-        shrinking, growing = (PAPER_SHRINKING, PAPER_GROWING) if self.preset == "paper" else ("haar", "haar")
+        shrinking, growing = ("haar", "haar") if self.preset is None else PAPER[self.preset]
         growing = COPIES if self.keeps_function else self.wavelet or growing
         return Filters(self.wavelet or shrinking, growing, self.mode, self.level)
 

@@ -43,7 +43,7 @@ class Bot(Method[BotOptions]):
 
     def default_alignment(self, options: BotOptions) -> Literal["auto", "none"]:
         """Energy in the low band is what a filter keeps: align first, but for the literal method."""
-        return "none" if options.preset == "paper" else "auto"
+        return "auto" if options.preset is None else "none"
 
     def resample(
         self,

@@ -74,6 +74,9 @@ def test_preset_paper_is_ortho_with_a_wavelet_by_direction_and_filtered_layers()
     np.testing.assert_array_equal(
         operator("bot", 8, 16, preset="paper", wavelet="db2", convention="value"), operator("bot", 8, 16, wavelet="db2")
     )
+    for sizes, wavelet in (((16, 8), "coif3"), ((8, 16), "db2")):
+        literal = operator("bot", *sizes, wavelet=wavelet, convention="ortho")
+        np.testing.assert_array_equal(operator("bot", *sizes, preset="paper-gpt"), literal)
     stack = RNG.standard_normal((4, 8, 8))
     small = task("matrix", (leaf(8, 4), leaf(8, 4)), ("out", "in"), layers=(4, 2), residual="pre-norm")
     for a, b in zip(
