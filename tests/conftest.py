@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence, Set
 
 import pytest
 from hypothesis import settings
@@ -18,15 +19,25 @@ settings.load_profile("untimed")
 
 @pytest.hookimpl(tryfirst=True)  # before -m picks by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the cells of tests on exported models, and of others that say so, as thorough, but for a spread of them."""
+    """Mark as thorough what a plain run leaves to CI: nearly all tests on exported models, most cells of wide tables."""
     tables: dict[tuple[str, str], list[pytest.Function]] = defaultdict(list)
+    exported: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:
         marks = {mark.name for mark in item.iter_markers()}
-        wide = bool(marks & {"exporter", "spread"}) and "slow" not in marks
-        if isinstance(item, pytest.Function) and hasattr(item, "callspec") and wide:
-            tables[item.nodeid.partition("[")[0], item.originalname].append(item)
+        if marks & {"slow", "thorough"}:
+            continue
+        module = item.nodeid.partition("::")[0]
+        if "exporter" in marks:
+            exported[module].append(item)
+        elif "spread" in marks and isinstance(item, pytest.Function) and hasattr(item, "callspec"):
+            tables[module, item.originalname].append(item)
     for table in tables.values():
-        kept = spread([cell_of(item.callspec.params) for item in table])
-        for number, item in enumerate(table):
-            if number not in kept:
-                item.add_marker(pytest.mark.thorough)
+        _leave(table, spread([cell_of(item.callspec.params) for item in table]))
+    for number, module in enumerate(sorted(exported)):  # another place in every module: other networks, other exporters
+        _leave(exported[module], {7 * number % len(exported[module])})
+
+
+def _leave(items: Sequence[pytest.Item], kept: Set[int]) -> None:
+    for number, item in enumerate(items):
+        if number not in kept:
+            item.add_marker(pytest.mark.thorough)
