@@ -19,7 +19,7 @@ settings.load_profile("untimed")
 
 @pytest.hookimpl(tryfirst=True)  # before -m picks by marker
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark as thorough what a plain run leaves to CI: nearly all tests on exported models, most cells of wide tables."""
+    """Mark as thorough what a plain run leaves to CI: nearly all tests on exported models, and cells of wide tables."""
     tables: dict[tuple[str, str], list[pytest.Function]] = defaultdict(list)
     exported: dict[str, list[pytest.Item]] = defaultdict(list)
     for item in items:

@@ -1,8 +1,7 @@
 """A few of the cells of a large table of cases, such that every value of every parameter is among them.
 
-A test with many cells that export and run models is the table architectures x exporters x sizes. In every run its
-spread is tried: the fewest cells, taken greedily, in which every architecture, every exporter and every size occurs,
-with partners that have been taken least. The others are marked ``thorough``.
+In every run the spread of a test marked ``spread`` is tried: the fewest cells, taken greedily, in which every value of
+every parameter occurs, with partners that have been taken least. The others are marked ``thorough``.
 """
 
 from __future__ import annotations

@@ -28,6 +28,7 @@ from tests.zoo.export import CACHE_VARIABLE, EXPORTERS, cache_folder, cached, ca
 torch = pytest.importorskip("torch")
 ort = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
+pytestmark = pytest.mark.exporter
 
 
 def _build(arch: str, target: str | None = None) -> Built:
