@@ -283,6 +283,7 @@ def spoilt(record: Record, place: tuple[Any, ...]) -> None:
     record[place[-1]] = not old if isinstance(old, bool) else old + 1 if isinstance(old, int | float) else f"{old}x"
 
 
+@pytest.mark.thorough
 def test_nothing_that_a_plan_says_is_ignored(folder: Path) -> None:
     """Each of a sample of values, of every kind, is obeyed or refused when it is another one."""
     saved = json.loads((folder / "plan.json").read_text())
