@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from bot_onnx._align.stream import Reader
 from bot_onnx._axes.dims import Dim
-from bot_onnx._axes.rules import Context
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._ops import IN_ORDER, Axes, Slot, is_sum, passes_on, record, reduces, slot_of
 from bot_onnx._ops.nodes import node_inputs
 from bot_onnx._patterns.parameters import is_parameter
@@ -64,7 +64,7 @@ _L = TypeVar("_L")
 class Labels(Generic[_L]):
     """A walk over a graph that says of every value what it is, and what is known of the values along hidden."""
 
-    def __init__(self, graph: ir.Graph, context: Context, hidden: Dim) -> None:
+    def __init__(self, graph: ir.Graph, context: AxisFacts, hidden: Dim) -> None:
         self._graph, self._context, self._hidden = graph, context, hidden
         self._labels: dict[int, _L] = {}
 

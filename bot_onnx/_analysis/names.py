@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from bot_onnx._axes.dims import Dim as DimRoot
 from bot_onnx._axes.dims import MaybeDim
-from bot_onnx._axes.rules import Context
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._patterns.layers import LayerChain
 from bot_onnx._patterns.parameters import Parameter
 from bot_onnx._patterns.role_store import Roles
@@ -28,7 +28,7 @@ _GENERIC = frozenset({"layer", "layers", "h", "block", "blocks", "model", "modul
 
 
 def name_dims(
-    context: Context,
+    context: AxisFacts,
     roles: Roles,
     stacks: list[Stack],
     axes: dict[str, tuple[MaybeDim, ...]],
@@ -64,7 +64,7 @@ def name_dims(
     return dims, ids
 
 
-def _numbered(context: Context, roles: Roles, carried: list[DimRoot]) -> dict[DimRoot, str]:
+def _numbered(context: AxisFacts, roles: Roles, carried: list[DimRoot]) -> dict[DimRoot, str]:
     """Ids of the dims that weights carry, in order, and of those that are made of them."""
     table = context.table
     ids: dict[DimRoot, str] = {}
@@ -85,7 +85,7 @@ def _numbered(context: Context, roles: Roles, carried: list[DimRoot]) -> dict[Di
     return ids
 
 
-def _with_parts(context: Context, dim: DimRoot) -> Iterator[DimRoot]:
+def _with_parts(context: AxisFacts, dim: DimRoot) -> Iterator[DimRoot]:
     root = context.table.find(dim)
     yield root
     composite = context.table.composite(root)
@@ -93,7 +93,7 @@ def _with_parts(context: Context, dim: DimRoot) -> Iterator[DimRoot]:
         yield from _with_parts(context, part)
 
 
-def _role(context: Context, roles: Roles, dim: DimRoot) -> Role:
+def _role(context: AxisFacts, roles: Roles, dim: DimRoot) -> Role:
     table = context.table
     role = roles.of(dim)
     if role is not None:
@@ -105,7 +105,7 @@ def _role(context: Context, roles: Roles, dim: DimRoot) -> Role:
     return Role.FREE if reason is None else _BY_REASON.get(reason.kind, Role.FREE)
 
 
-def _unique_names(context: Context, roles: Roles, ids: dict[DimRoot, str]) -> dict[DimRoot, str]:
+def _unique_names(context: AxisFacts, roles: Roles, ids: dict[DimRoot, str]) -> dict[DimRoot, str]:
     names: dict[DimRoot, str] = {}
     taken: dict[str, int] = {}
     for root in ids:
@@ -123,7 +123,7 @@ def _unique_names(context: Context, roles: Roles, ids: dict[DimRoot, str]) -> di
     return names
 
 
-def _composite_name(context: Context, root: DimRoot, names: dict[DimRoot, str]) -> str:
+def _composite_name(context: AxisFacts, root: DimRoot, names: dict[DimRoot, str]) -> str:
     if root in names:
         return names[root]
     composite = context.table.composite(root)

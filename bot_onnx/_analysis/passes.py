@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from bot_onnx._analysis.structure import build_structure
 from bot_onnx._axes.dims import Dim, Pair
-from bot_onnx._axes.rules import Context
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._axes.walk import analyse_axes
 from bot_onnx._canonical.normalise import form_notes, normalise, tidy
 from bot_onnx._canonical.spelling import spell_seen
@@ -65,7 +65,7 @@ class Analysis:
     """
 
     model: ir.Model
-    context: Context
+    context: AxisFacts
     chains: list[LayerChain]
     structure: Structure
     ids: dict[Dim, str]
@@ -140,7 +140,7 @@ def understand(model: ir.Model) -> Analysis:
     return Analysis(model, context, chains, structure, ids, scales, repairs, attentions)
 
 
-def _align(context: Context, chain: LayerChain) -> None:
+def _align(context: AxisFacts, chain: LayerChain) -> None:
     """Merge the dims of corresponding values of all layers: a stack needs one size for all of them."""
     first = chain.layers[0]
     for layer in chain.layers[1:]:
@@ -155,7 +155,7 @@ def _align(context: Context, chain: LayerChain) -> None:
         _merge(context, chain.leading.twins)
 
 
-def _merge(context: Context, pairs: list[tuple[ir.Value, ir.Value]]) -> None:
+def _merge(context: AxisFacts, pairs: list[tuple[ir.Value, ir.Value]]) -> None:
     for a, b in pairs:
         if len(context.of(a)) != len(context.of(b)):  # one of them stands in a branch that could not be run
             continue
@@ -164,7 +164,7 @@ def _merge(context: Context, pairs: list[tuple[ir.Value, ir.Value]]) -> None:
                 context.table.unify(x, y)
 
 
-def _scales(context: Context, attentions: list[Attention]) -> list[Scale]:
+def _scales(context: AxisFacts, attentions: list[Attention]) -> list[Scale]:
     """Factors of attention scores: all but 1 and -1, explained or not."""
     scales: list[Scale] = []
     seen: set[tuple[ir.Node, int | str]] = set()
@@ -178,7 +178,7 @@ def _scales(context: Context, attentions: list[Attention]) -> list[Scale]:
     return scales
 
 
-def _stream_scales(graph: ir.Graph, context: Context, chains: list[LayerChain], hidden: set[Dim]) -> list[Scale]:
+def _stream_scales(graph: ir.Graph, context: AxisFacts, chains: list[LayerChain], hidden: set[Dim]) -> list[Scale]:
     """Factors of the embeddings and of what enters the head that are a root of hidden, or of one over hidden.
 
     Only outside the layers, and only these two formulas: there is nothing on this path that demands a factor, so one

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from bot_onnx._analysis.names import chain_names, name_dims, stack_name
 from bot_onnx._axes.dims import Dim as DimRoot
 from bot_onnx._axes.dims import MaybeDim
-from bot_onnx._axes.rules import Context
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._canonical.decompose import stored_type
 from bot_onnx._canonical.normalise import is_literal
 from bot_onnx._ops import FORM, Calc, Move, Slot, carries, computes, is_linear, slot_of
@@ -48,7 +48,7 @@ _NEVER_SLOPES = frozenset({"matrix", "kernel", "embedding", "norm_scale", "norm_
 
 def build_structure(
     graph: ir.Graph,
-    context: Context,
+    context: AxisFacts,
     chains: list[LayerChain],
     attentions: list[Attention],
     parameters: dict[str, Parameter],
@@ -108,7 +108,7 @@ def _largest(chains: list[LayerChain]) -> int:
     return max(range(len(chains)), key=lambda index: len(chains[index].layers) * len(chains[index].layers[0].nodes))
 
 
-def _merge_equal_composites(context: Context) -> None:
+def _merge_equal_composites(context: AxisFacts) -> None:
     """Composites of the same parts in the same order are one dim: by definition they index alike."""
     changed = True
     while changed:
@@ -125,7 +125,7 @@ def _merge_equal_composites(context: Context) -> None:
                     changed = True
 
 
-def _tables(graph: ir.Graph, context: Context, parameters: dict[str, Parameter]) -> dict[str, str | None]:
+def _tables(graph: ir.Graph, context: AxisFacts, parameters: dict[str, Parameter]) -> dict[str, str | None]:
     """Closed form per table that is no trained weight: rotary frequencies, and integer buffers on resizable dims.
 
     A table without a known formula keeps its dims as they are.
@@ -165,7 +165,7 @@ def _tables(graph: ir.Graph, context: Context, parameters: dict[str, Parameter])
     return tables
 
 
-def _keep(context: Context, value: ir.Value) -> None:
+def _keep(context: AxisFacts, value: ir.Value) -> None:
     """The dims of a table without a known formula stay as they are."""
     for dim in context.of(value):
         context.table.freeze(dim, Reason.of(Why.NO_FORMULA, value.name))
@@ -191,7 +191,7 @@ def _is_rotary_cache(value: ir.Value) -> bool:
     return any(slot_of(node, slot) is Slot.ROTATION for form in forms for node, slot in form.uses())
 
 
-def _scales_channels(context: Context, value: ir.Value) -> bool:
+def _scales_channels(context: AxisFacts, value: ir.Value) -> bool:
     """Whether activations are multiplied with a value channel by channel; frequencies have an axis of their own."""
     own = {context.table.find(dim) for dim in context.of(value) if dim is not None}
     others = [
@@ -210,7 +210,7 @@ class _Stacks:
     def __init__(
         self,
         graph: ir.Graph,
-        context: Context,
+        context: AxisFacts,
         chains: list[LayerChain],
         attentions: list[Attention],
         parameters: dict[str, Parameter],
@@ -380,7 +380,7 @@ class _Stacks:
         return parts
 
 
-def _shape_change(context: Context, chain: LayerChain) -> Reason | None:
+def _shape_change(context: AxisFacts, chain: LayerChain) -> Reason | None:
     """Why there cannot be more or fewer layers: each of them makes another shape of what it is given."""
     for layer in chain.layers:
         for before, after in zip(layer.start.outputs, layer.end.outputs, strict=False):
@@ -392,7 +392,7 @@ def _shape_change(context: Context, chain: LayerChain) -> Reason | None:
 
 
 def _with_ids(
-    stack: Stack, dims: tuple[MaybeDim, ...], ids: dict[DimRoot, str], context: Context, names: list[str]
+    stack: Stack, dims: tuple[MaybeDim, ...], ids: dict[DimRoot, str], context: AxisFacts, names: list[str]
 ) -> Stack:
     axes = tuple(None if dim is None else ids[context.table.find(dim)] for dim in dims)
     return replace(stack, axes=axes, chain=None if stack.chain is None else names[int(stack.chain)])

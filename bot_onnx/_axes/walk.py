@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bot_onnx._axes.dims import INPUT, DimTable
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._axes.rules import Context, apply, hold_picked
 from bot_onnx._axes.rules.layout import squeezed_axes
 from bot_onnx._axes.shape_values import ShapeValues
@@ -16,7 +17,7 @@ from bot_onnx._runs.observe import holds_sequence
 RUNTIME = "set at run time by the input"
 
 
-def analyse_axes(model: ir.Model, observed: Observation) -> Context:
+def analyse_axes(model: ir.Model, observed: Observation) -> AxisFacts:
     """Axes of every value of ``model``, and the numbers in the graph that must follow them."""
     table = DimTable()
     context = Context(table, observed, ShapeValues(table.size, observed.values), opsets=model.opset_imports)
@@ -31,7 +32,7 @@ def analyse_axes(model: ir.Model, observed: Observation) -> Context:
         apply(context, node)
         context.shapes.visit(node, context.of)
     hold_picked(context)
-    return context
+    return context.facts()
 
 
 def _foresee(context: Context, node: ir.Node) -> bool:

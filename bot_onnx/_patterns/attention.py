@@ -12,8 +12,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from bot_onnx._axes.dims import Dim, MaybeDim
-from bot_onnx._axes.rules import Context
-from bot_onnx._axes.rules.base import AttentionDims
+from bot_onnx._axes.facts import AttentionDims, AxisFacts
 from bot_onnx._ops import (
     FORM,
     Calc,
@@ -71,7 +70,7 @@ class Attention:
     scalars: list[Scalar] = field(default_factory=list)
 
 
-def find_attentions(graph: ir.Graph, context: Context) -> list[Attention]:
+def find_attentions(graph: ir.Graph, context: AxisFacts) -> list[Attention]:
     """All attentions of a graph, in graph order."""
     found: list[Attention] = []
     for node in graph:
@@ -96,7 +95,7 @@ def find_attentions(graph: ir.Graph, context: Context) -> list[Attention]:
     return found
 
 
-def _fused(context: Context, node: ir.Node, dims: AttentionDims) -> Attention:
+def _fused(context: AxisFacts, node: ir.Node, dims: AttentionDims) -> Attention:
     """The attention that one op is."""
     attention = Attention(node, context.table.find(dims.head_dim), dims.heads, value_dim=dims.value_dim)
     held = [node.inputs[slot] if slot < len(node.inputs) else None for slot in (0, 1, 2)]
@@ -114,7 +113,7 @@ def _fused(context: Context, node: ir.Node, dims: AttentionDims) -> Attention:
     return attention
 
 
-def _softmax_after(context: Context, node: ir.Node, scalars: list[Scalar]) -> ir.Node | None:
+def _softmax_after(context: AxisFacts, node: ir.Node, scalars: list[Scalar]) -> ir.Node | None:
     """The Softmax that the result of ``node`` runs into; scalar factors on the way are added to ``scalars``."""
     pending = deque([(node, scalar_factors(node))])
     seen = {node}
@@ -159,7 +158,7 @@ def _keeps_scores(node: ir.Node) -> bool:
     return passes_on(node, _MOVED) or computes(node, *_SCORED) or (is_steady(node) and is_bounded(node))
 
 
-def _adds_keys(context: Context, node: ir.Node) -> bool:
+def _adds_keys(context: AxisFacts, node: ir.Node) -> bool:
     """Whether scores of other keys are put beside those that come in (sinks, which take weight and bring no value)."""
     rank = len(context.of(node.outputs[0]))
     return node.op_type == "Concat" and node.attributes.get_int("axis", 0) in (-1, rank - 1)
@@ -183,7 +182,7 @@ def _is_scalar(value: ir.Value) -> bool:
     return tensor is not None and tensor.dtype in FLOATS and tensor.size == 1
 
 
-def heads_of(context: Context, node: ir.Node) -> MaybeDim:
+def heads_of(context: AxisFacts, node: ir.Node) -> MaybeDim:
     """Static part of the batch dim next to the two last axes of the score, or of those that an Einsum walks along."""
     dims = context.of(node.outputs[0])
     if node.op_type == "Einsum":
@@ -199,11 +198,11 @@ def heads_of(context: Context, node: ir.Node) -> MaybeDim:
     return table.find(dims[-3]) if table.is_static(dims[-3]) else None
 
 
-def _is_static(context: Context, dim: MaybeDim) -> bool:
+def _is_static(context: AxisFacts, dim: MaybeDim) -> bool:
     return dim is not None and context.table.is_static(dim)
 
 
-def _einsum_axes(context: Context, node: ir.Node, slot: int, *, both: bool) -> list[MaybeDim]:
+def _einsum_axes(context: AxisFacts, node: ir.Node, slot: int, *, both: bool) -> list[MaybeDim]:
     """Dims of an Einsum's result that both of its operands have, or the one in ``slot`` alone."""
     terms, outcome = subscripts(node, [len(context.of(value)) for value in node.inputs])
     dims = zip(outcome or (), context.of(node.outputs[0]), strict=True)
@@ -211,7 +210,7 @@ def _einsum_axes(context: Context, node: ir.Node, slot: int, *, both: bool) -> l
 
 
 def projections(
-    context: Context, value: ir.Value | None, scalars: list[Scalar], part: int | None = None
+    context: AxisFacts, value: ir.Value | None, scalars: list[Scalar], part: int | None = None
 ) -> list[tuple[ir.Value, int | None]]:
     """Parameters of the projection that a value comes from: the linear map and what is added to it.
 
@@ -244,7 +243,7 @@ def projections(
     return found
 
 
-def _selected_part(context: Context, node: ir.Node, output: ir.Value) -> int | None:
+def _selected_part(context: AxisFacts, node: ir.Node, output: ir.Value) -> int | None:
     """Index of the part taken, where ``node`` takes one of a number of equal parts."""
     if node.op_type == "Split":
         axis = node.attributes.get_int("axis", 0)
@@ -259,7 +258,7 @@ def _selected_part(context: Context, node: ir.Node, output: ir.Value) -> int | N
     return None
 
 
-def _values(context: Context, softmax: ir.Node) -> tuple[MaybeDim, ir.Value | None]:
+def _values(context: AxisFacts, softmax: ir.Node) -> tuple[MaybeDim, ir.Value | None]:
     """Last dim of the product that the attention weights enter, and what they are multiplied with."""
     pending = [usage for output in softmax.outputs for usage in output.uses()]
     for _ in range(64):

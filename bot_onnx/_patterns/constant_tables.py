@@ -13,7 +13,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bot_onnx._axes.rules import Context
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._ops import FORM, Calc, Move, computes, is_product, passes_on, record, reduces
 from bot_onnx._ops.nodes import behind_views
 from bot_onnx._ops.walk import forward
@@ -36,7 +36,7 @@ def find_constants(parameters: dict[str, Parameter]) -> frozenset[str]:
     return frozenset(name for name, parameter in parameters.items() if _is_constant(parameter))
 
 
-def freeze_constants(parameters: dict[str, Parameter], constants: frozenset[str], context: Context) -> None:
+def freeze_constants(parameters: dict[str, Parameter], constants: frozenset[str], context: AxisFacts) -> None:
     """Keep the axes of constant tables as they are."""
     for name in parameters:
         if name in constants:

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import onnx_ir as ir
 
 from bot_onnx._axes.dims import Dim, MaybeDim
-from bot_onnx._axes.rules import Context
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._ops import record
 from bot_onnx._ops.recurrent import STATE_WEIGHT
 from bot_onnx._patterns.attention import Attention
@@ -24,7 +24,7 @@ _FEWEST_GATES = 3  #: of a gated cell
 
 def release_inputs(
     graph: ir.Graph,
-    context: Context,
+    context: AxisFacts,
     chains: list[LayerChain],
     attentions: list[Attention],
     parameters: dict[str, Parameter],
@@ -61,7 +61,7 @@ def release_inputs(
     context.table.release((inside | (looked_at & whole) - streams) & carried)
 
 
-def _states(graph: ir.Graph, context: Context, parameters: dict[str, Parameter]) -> set[Dim]:
+def _states(graph: ir.Graph, context: AxisFacts, parameters: dict[str, Parameter]) -> set[Dim]:
     """Sizes of states: of recurrent ops, and of cells that are written out.
 
     A cell shows by a matrix that leads from the state to several gates of its size, and a graph output that carries it.
@@ -87,7 +87,7 @@ def _states(graph: ir.Graph, context: Context, parameters: dict[str, Parameter])
     return found
 
 
-def _contracted(context: Context, chain: LayerChain, parameters: dict[str, Parameter]) -> set[Dim]:
+def _contracted(context: AxisFacts, chain: LayerChain, parameters: dict[str, Parameter]) -> set[Dim]:
     """Leaves that weights of every layer contract."""
     layers: list[set[Dim]] = []
     for layer in chain.layers:
@@ -106,5 +106,5 @@ def _contracted(context: Context, chain: LayerChain, parameters: dict[str, Param
     return set.intersection(*layers)
 
 
-def _leaves(context: Context, dims: Iterable[MaybeDim]) -> set[Dim]:
+def _leaves(context: AxisFacts, dims: Iterable[MaybeDim]) -> set[Dim]:
     return {leaf for dim in dims if dim is not None for leaf in context.table.leaves(dim)}

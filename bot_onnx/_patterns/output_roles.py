@@ -6,7 +6,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bot_onnx._axes.dims import Dim
-from bot_onnx._axes.rules import Context
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._ops import VIEW, passes_on
 from bot_onnx._ops.nodes import behind_views
 from bot_onnx._ops.walk import forward
@@ -18,7 +18,7 @@ from bot_onnx._structure import Role
 
 
 def give_outputs(
-    graph: ir.Graph, context: Context, roles: Roles, parameters: dict[str, Parameter], interface: Interface
+    graph: ir.Graph, context: AxisFacts, roles: Roles, parameters: dict[str, Parameter], interface: Interface
 ) -> None:
     """Give ``out`` to what outputs show and no trained weight reads: the user's interface, which keeps its size.
 
@@ -42,7 +42,7 @@ def give_outputs(
 
 def _is_pooled(
     graph: ir.Graph,
-    context: Context,
+    context: AxisFacts,
     roles: Roles,
     parameters: dict[str, Parameter],
     interface: Interface,
@@ -78,7 +78,7 @@ def decides_output(node: ir.Node) -> bool:
     return any(value.is_graph_output() for value in forward(node.outputs, lambda user, _: passes_on(user, VIEW)))
 
 
-def give_alphabets(graph: ir.Graph, context: Context, roles: Roles) -> None:
+def give_alphabets(graph: ir.Graph, context: AxisFacts, roles: Roles) -> None:
     """Give ``vocab`` to what an integer input is compared with, number by number: a one-hot code, written out."""
     for node in graph:
         if node.op_type != "Equal":

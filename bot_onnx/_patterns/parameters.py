@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import onnx_ir as ir
 
 from bot_onnx._axes.dims import Dim, MaybeDim
-from bot_onnx._axes.rules import Context
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._ops import (
     IN_ORDER,
     VIEW,
@@ -69,7 +69,7 @@ class Parameter:
         return self.value.name or ""
 
 
-def find_parameters(graph: ir.Graph, context: Context) -> dict[str, Parameter]:
+def find_parameters(graph: ir.Graph, context: AxisFacts) -> dict[str, Parameter]:
     """Every float initializer with more than one element, by name, in graph order of first use."""
     found: dict[str, Parameter] = {}
     for node in graph:
@@ -83,7 +83,7 @@ def find_parameters(graph: ir.Graph, context: Context) -> dict[str, Parameter]:
     return found
 
 
-def _freeze_features(parameters: dict[str, Parameter], context: Context) -> None:
+def _freeze_features(parameters: dict[str, Parameter], context: AxisFacts) -> None:
     """Freeze what only a constant operand brings along: the features of a table, such as its two coordinates."""
     table = context.table
     features: dict[Dim, str] = {}
@@ -178,7 +178,7 @@ def _is_fixed(value: ir.Value | None) -> bool:
     return all(map(_is_fixed, node.inputs))
 
 
-def _describe(parameter: Parameter, context: Context) -> None:
+def _describe(parameter: Parameter, context: AxisFacts) -> None:
     kinds = [_kind(parameter, node, slot) for node, slot in parameter.uses]
     order: tuple[TensorKind, ...] = (
         "embedding", "kernel", "matrix", "norm_scale", "norm_bias", "table", "bias", "scale", "other",
@@ -224,14 +224,14 @@ def _recurrent_directions(parameter: Parameter, rank: int) -> tuple[Direction, .
     return tuple(directions)
 
 
-def _looked_up(parameter: Parameter, context: Context) -> int:
+def _looked_up(parameter: Parameter, context: AxisFacts) -> int:
     """The axis of an embedding that indices address."""
     rows = table_rows(parameter, context)
     dims = [None if dim is None else context.table.find(dim) for dim in context.of(parameter.value)]
     return dims.index(context.table.find(rows)) if rows is not None and context.table.find(rows) in dims else 0
 
 
-def table_rows(parameter: Parameter, context: Context) -> MaybeDim:
+def table_rows(parameter: Parameter, context: AxisFacts) -> MaybeDim:
     """The dim that indices address in an embedding, whatever form of it is looked up."""
     node = next(node for node, slot in parameter.uses if node.op_type == "Gather" and slot == 0)
     return context.of(node.inputs[0])[node.attributes.get_int("axis", 0)]
@@ -242,7 +242,7 @@ def _is_experts(parameter: Parameter) -> bool:
     return any(record(node).experts is not None and slot_of(node, slot) is Slot.WEIGHT for node, slot in parameter.uses)
 
 
-def _contracted_axes(parameter: Parameter, context: Context) -> list[int]:
+def _contracted_axes(parameter: Parameter, context: AxisFacts) -> list[int]:
     dims = context.of(parameter.value)
     if _is_experts(parameter):
         return [len(dims) - 1]

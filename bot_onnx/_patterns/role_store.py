@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from bot_onnx._axes.dims import Dim, MaybeDim
-from bot_onnx._axes.rules import Context
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._structure import Role
 
 
 class Roles:
     """Role per dim; the first one given stays."""
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: AxisFacts) -> None:
         self._context = context
         self._roles: dict[Dim, Role] = {}
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bot_onnx._axes.dims import Dim, MaybeDim
-from bot_onnx._axes.rules import Context
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._axes.rules.elementwise import reduced_axes
 from bot_onnx._ops import Move, carries, is_product, passes_on, record, reduces
 from bot_onnx._ops.recurrent import STATE_WEIGHT
@@ -24,7 +24,7 @@ _CUTTING = Move.CUT | Move.REPEATED | Move.PADDED | Move.RESHAPED
 
 def assign_roles(
     graph: ir.Graph,
-    context: Context,
+    context: AxisFacts,
     chains: list[LayerChain],
     attentions: list[Attention],
     parameters: dict[str, Parameter],
@@ -62,7 +62,7 @@ def assign_roles(
     return roles
 
 
-def _attention_roles(context: Context, roles: Roles, attention: Attention) -> None:
+def _attention_roles(context: AxisFacts, roles: Roles, attention: Attention) -> None:
     table = context.table
     roles.give(attention.head_dim, Role.HEAD_DIM)
     if table.composite(attention.head_dim) is not None:
@@ -81,7 +81,7 @@ def _attention_roles(context: Context, roles: Roles, attention: Attention) -> No
     roles.give(attention.value_dim, Role.V_HEAD_DIM)
 
 
-def _leaves_of_part(context: Context, value: ir.Value, part: int | None, heads: set[Dim]) -> set[Dim]:
+def _leaves_of_part(context: AxisFacts, value: ir.Value, part: int | None, heads: set[Dim]) -> set[Dim]:
     """Leaves of a parameter's axes; of an axis that packs queries, keys and values, those of the keys."""
     leaves: set[Dim] = set()
     for dim in context.of(value):
@@ -96,7 +96,7 @@ def _leaves_of_part(context: Context, value: ir.Value, part: int | None, heads: 
     return leaves
 
 
-def _of_queries_alone(context: Context, dim: Dim, heads: set[Dim]) -> set[Dim]:
+def _of_queries_alone(context: AxisFacts, dim: Dim, heads: set[Dim]) -> set[Dim]:
     """Leaves of the query heads that only some of the parts have that an axis packs: keys have what all have.
 
     Queries, keys and values in a row are kv heads x group, kv heads, kv heads; in one row a kv head they are group,
@@ -116,7 +116,7 @@ def _of_queries_alone(context: Context, dim: Dim, heads: set[Dim]) -> set[Dim]:
     return found
 
 
-def _give_stream(context: Context, roles: Roles, joint: ir.Node) -> None:
+def _give_stream(context: AxisFacts, roles: Roles, joint: ir.Node) -> None:
     """Hidden: the last static axis of the residual stream, one that can change before one that cannot.
 
     Where it is made of hidden already (the two directions of a recurrent layer) it needs no other name.
@@ -129,7 +129,7 @@ def _give_stream(context: Context, roles: Roles, joint: ir.Node) -> None:
         roles.give(dim, Role.HIDDEN)
 
 
-def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: list[Parameter]) -> None:
+def _table_roles(graph: ir.Graph, context: AxisFacts, roles: Roles, embeddings: list[Parameter]) -> None:
     """Vocab and positions among the looked-up tables; the rows of all others are fixed by who addresses them."""
     table = context.table
     width = {*map(table.find, roles.dims(Role.HIDDEN))} | _token_widths(context, embeddings)
@@ -160,7 +160,7 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
     _follow_positions(graph, context, roles)
 
 
-def _hold_picked(context: Context, embeddings: list[Parameter]) -> None:
+def _hold_picked(context: AxisFacts, embeddings: list[Parameter]) -> None:
     """Keep what computed indices pick from: they count in sizes, their own and those of what they pick from."""
     table = context.table
     tables = {node for parameter in embeddings for node, _ in parameter.uses}
@@ -175,7 +175,7 @@ def _hold_picked(context: Context, embeddings: list[Parameter]) -> None:
                     table.freeze(leaf, Reason.at(Why.PICKED_AT_RUN_TIME, node))
 
 
-def _fixed_row_roles(graph: ir.Graph, context: Context, roles: Roles, parameters: dict[str, Parameter]) -> None:
+def _fixed_row_roles(graph: ir.Graph, context: AxisFacts, roles: Roles, parameters: dict[str, Parameter]) -> None:
     """What constant indices pick from (relative positions) is a number of things, unless it is channels of a weight."""
     table = context.table
     channels = {
@@ -196,7 +196,7 @@ def _fixed_row_roles(graph: ir.Graph, context: Context, roles: Roles, parameters
                 roles.give(leaf, Role.COUNT)
 
 
-def _token_widths(context: Context, embeddings: list[Parameter]) -> set[Dim]:
+def _token_widths(context: AxisFacts, embeddings: list[Parameter]) -> set[Dim]:
     """Last dims of the tables that inputs look up: where they are not hidden yet, a projection follows."""
     return {
         context.table.find(last)
@@ -207,7 +207,7 @@ def _token_widths(context: Context, embeddings: list[Parameter]) -> set[Dim]:
     }
 
 
-def _follow_positions(graph: ir.Graph, context: Context, roles: Roles) -> None:
+def _follow_positions(graph: ir.Graph, context: AxisFacts, roles: Roles) -> None:
     """Integer buffers that are cut to the runtime length (position ids) must be as long as the position table."""
     positions = roles.dims(Role.POSITIONS)
     if not positions:
@@ -224,7 +224,7 @@ def _follow_positions(graph: ir.Graph, context: Context, roles: Roles) -> None:
 
 
 def _state_roles(
-    context: Context,
+    context: AxisFacts,
     roles: Roles,
     chains: list[LayerChain],
     parameters: dict[str, Parameter],
@@ -255,7 +255,7 @@ def _state_roles(
 
 
 def _intermediate_roles(
-    context: Context, roles: Roles, chains: list[LayerChain], parameters: dict[str, Parameter]
+    context: AxisFacts, roles: Roles, chains: list[LayerChain], parameters: dict[str, Parameter]
 ) -> None:
     """Leaves made by one matrix and contracted by the next, inside a layer."""
     for chain in chains:
@@ -279,7 +279,9 @@ def _intermediate_roles(
                 roles.give(leaf, Role.INTERMEDIATE)
 
 
-def _token_roles(context: Context, roles: Roles, parameters: dict[str, Parameter], attentions: list[Attention]) -> None:
+def _token_roles(
+    context: AxisFacts, roles: Roles, parameters: dict[str, Parameter], attentions: list[Attention]
+) -> None:
     """What only tables have that are added or joined to activations: a number of learned tokens, of queries.
 
     No weight makes or reads these indices, so they are no channels; ``width`` leaves their number alone. Where one does
@@ -313,7 +315,7 @@ def _token_roles(context: Context, roles: Roles, parameters: dict[str, Parameter
             roles.give(leaf, Role.TOKENS if table.frozen(leaf) is None else Role.COUNT)
 
 
-def _contracted(context: Context, parameters: dict[str, Parameter]) -> set[Dim]:
+def _contracted(context: AxisFacts, parameters: dict[str, Parameter]) -> set[Dim]:
     """Leaves that some parameter reads: it sums over them or is looked up along them."""
     return {
         leaf
@@ -324,7 +326,7 @@ def _contracted(context: Context, parameters: dict[str, Parameter]) -> set[Dim]:
     }
 
 
-def _expert_roles(graph: ir.Graph, context: Context, roles: Roles, contracted: set[Dim]) -> None:
+def _expert_roles(graph: ir.Graph, context: AxisFacts, roles: Roles, contracted: set[Dim]) -> None:
     """What a router scores to choose from: made by a matrix, ranked by TopK, and read by no matrix afterwards.
 
     Channels that TopK makes sparse are read by one, and are channels that cannot change, not a number of experts.
@@ -340,7 +342,7 @@ def _expert_roles(graph: ir.Graph, context: Context, roles: Roles, contracted: s
                     roles.give(leaf, Role.EXPERTS)
 
 
-def _addressed_roles(context: Context, roles: Roles, parameters: dict[str, Parameter], contracted: set[Dim]) -> None:
+def _addressed_roles(context: AxisFacts, roles: Roles, parameters: dict[str, Parameter], contracted: set[Dim]) -> None:
     """What else of a weight is addressed by computed positions, and read by no weight: distances, buckets."""
     table = context.table
     made = {

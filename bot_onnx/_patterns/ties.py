@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from bot_onnx._axes.rules import Context
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._patterns.parameters import Parameter
 
 
-def find_twins(parameters: dict[str, Parameter], context: Context) -> dict[str, str]:
+def find_twins(parameters: dict[str, Parameter], context: AxisFacts) -> dict[str, str]:
     """Matrices that are the transpose of an embedding, by name.
 
     Constant folding turns ``hidden @ embedding.T`` into a second, transposed tensor. Shapes only propose a pair; the

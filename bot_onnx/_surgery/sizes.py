@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._axes.dims import Dim, Pair
-from bot_onnx._axes.rules import Requirement
+from bot_onnx._axes.facts import Requirement
 from bot_onnx._axes.shape_values import Const, constants_of, evaluate
 from bot_onnx._surgery.edits import FixShape, NumberEdit, ReshapeEmpty, SetAttribute, SetConstant, last_of_each, made_by
 from bot_onnx.errors import GraphError

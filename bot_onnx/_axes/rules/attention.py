@@ -6,7 +6,7 @@ which attribute follows which dim, and leaves for :mod:`bot_onnx._patterns.atten
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -183,8 +183,8 @@ def multi_head_attention(context: Context, node: ir.Node) -> None:
     added = _input(node, 3)
     if added is not None and node in context.attentions:
         found = context.attentions[node]
-        found.queries += ((added, 0),)
-        found.keys += ((added, 1),)
+        queries, keys = (*found.queries, (added, 0)), (*found.keys, (added, 1))
+        context.attentions[node] = replace(found, queries=queries, keys=keys)
 
 
 @rule("com.microsoft::GroupQueryAttention")

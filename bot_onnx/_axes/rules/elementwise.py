@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from bot_onnx._axes.facts import ValueAxes
 from bot_onnx._axes.rules.base import Context, axis_of, broadcast, rule
 from bot_onnx._ops import Axes, keys, record
 
@@ -54,7 +55,7 @@ def global_pool(context: Context, node: ir.Node) -> None:
     context.put(node.outputs[0], [*dims[:2], *(None for _ in dims[2:])])
 
 
-def reduced_axes(context: Context, node: ir.Node, rank: int) -> set[int]:
+def reduced_axes(context: ValueAxes, node: ir.Node, rank: int) -> set[int]:
     """Axes that a reduction makes 1, or drops."""
     if (chosen := record(node).chooses) is not None:
         return {axis_of(node, "axis", chosen, rank)}
