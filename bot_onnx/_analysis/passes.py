@@ -15,9 +15,10 @@ from bot_onnx._analysis.structure import build_structure
 from bot_onnx._axes.dims import Dim, Pair
 from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._axes.walk import analyse_axes
-from bot_onnx._canonical.normalise import form_notes, normalise, tidy
+from bot_onnx._canonical.form import Form
+from bot_onnx._canonical.normalise import normalise
 from bot_onnx._canonical.spelling import spell_seen
-from bot_onnx._onnxfile.reader import REPAIRS
+from bot_onnx._canonical.tidy import tidy
 from bot_onnx._patterns.attention import Attention, Scalar, find_attentions, scalar_factors
 from bot_onnx._patterns.closed_forms import match_scale
 from bot_onnx._patterns.constant_tables import find_constants, freeze_constants
@@ -48,12 +49,13 @@ class Scale:
     stream: bool = False
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Analysis:
     """What is known of a graph. ``structure`` is the plain part; the rest is for the surgery.
 
     Attributes:
         model: the normalised model.
+        form: what it was before.
         context: axes of every value and the numbers that must follow them.
         chains: layers, in the order of ``structure.chains``.
         structure: dims, chains and stacks as plain values.
@@ -65,6 +67,7 @@ class Analysis:
     """
 
     model: ir.Model
+    form: Form
     context: AxisFacts
     chains: list[LayerChain]
     structure: Structure
@@ -99,12 +102,11 @@ def analyse(model: ir.Model) -> Analysis:
     Raises:
         GraphError: it does not run in onnxruntime.
     """
-    normalise(model)
-    return understand(model)
+    return understand(model, normalise(model))
 
 
-def understand(model: ir.Model) -> Analysis:
-    """Understand a model that is normalised already; see :func:`analyse`."""
+def understand(model: ir.Model, form: Form) -> Analysis:
+    """Understand a model that is normalised already, and had ``form`` before; see :func:`analyse`."""
     graph = model.graph
     observed = observe(model)
     if spell_seen(graph, observed):
@@ -131,13 +133,13 @@ def understand(model: ir.Model) -> Analysis:
     beside = [chain.beside() for chain in structure.chains if chain.strays]
     structure = replace(
         structure,
-        notes=(*structure.notes, *form_notes(model), *beside, *declared),
+        notes=(*structure.notes, *form.notes(graph), *beside, *declared),
         single_kv_head=bool(shared_heads(context, attentions)),
     )
     hidden = {dim for dim, identity in ids.items() if structure.dims[identity].role == Role.HIDDEN}
     scales = [*_scales(context, attentions), *_stream_scales(graph, context, chains, hidden)]
-    repairs = (*model.meta.get(REPAIRS, ()), *declared)
-    return Analysis(model, context, chains, structure, ids, scales, repairs, attentions)
+    repairs = (*form.repairs, *declared)
+    return Analysis(model, form, context, chains, structure, ids, scales, repairs, attentions)
 
 
 def _align(context: AxisFacts, chain: LayerChain) -> None:

@@ -13,8 +13,8 @@ from bot_onnx._analysis.names import chain_names, name_dims, stack_name
 from bot_onnx._axes.dims import Dim as DimRoot
 from bot_onnx._axes.dims import MaybeDim
 from bot_onnx._axes.facts import AxisFacts
+from bot_onnx._canonical.constants import is_literal
 from bot_onnx._canonical.decompose import stored_type
-from bot_onnx._canonical.normalise import is_literal
 from bot_onnx._ops import FORM, Calc, Move, Slot, carries, computes, is_linear, slot_of
 from bot_onnx._ops.walk import forward
 from bot_onnx._patterns.alibi import recognise_slopes

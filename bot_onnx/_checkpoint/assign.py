@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bot_onnx._analysis.passes import Analysis
-from bot_onnx._canonical.normalise import form_notes
 from bot_onnx._checkpoint.carry import carry
 from bot_onnx._checkpoint.layers import complete_layers
 from bot_onnx._checkpoint.lost_keys import recover_keys
@@ -79,7 +78,7 @@ def assign(analysis: Analysis, hints: Hints) -> Assignment:
         dict(draft.left_out),
         result.absent,
         () if hints.like is None else tuple(key for key in hints.like.shapes if key in hints.like.buffers),
-        tuple(dict.fromkeys([*form_notes(analysis.model), *notes, *draft.notes, *result.notes])),
+        tuple(dict.fromkeys([*analysis.form.notes(analysis.model.graph), *notes, *draft.notes, *result.notes])),
         tuple({id(fold): fold for fold in draft.folds.values()}.values()),
     )
 

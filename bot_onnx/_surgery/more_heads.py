@@ -79,12 +79,14 @@ def _with_dim(analysis: Analysis, shared: list[SharedHead]) -> Analysis:
             _hold(value, partial(_twice, value.const_value, label), _grown(value, label))
         elif value.is_graph_input() or value.is_graph_output():
             value.shape = ir.Shape(_grown(value, label)) if value.shape is not None else None
-    found = understand(analysis.model)
+    found = understand(analysis.model, analysis.form)
     names = {name for stack in source.stacks for name in stack.tensors}
-    found.stored = {name: stored[name] for name in names if name in stored}
-    found.structure = _with_one_head(found, source, len(shared))
-    found.repairs = analysis.repairs
-    return found
+    return replace(
+        found,
+        stored={name: stored[name] for name in names if name in stored},
+        structure=_with_one_head(found, source, len(shared)),
+        repairs=analysis.repairs,
+    )
 
 
 def _more_query_heads(analysis: Analysis, shared: list[SharedHead]) -> dict[str, int]:

@@ -32,13 +32,18 @@ def _opens(*ops: str) -> Callable[[Open], Open]:
 
 def open_fused(graph: ir.Graph) -> dict[str, int]:
     """Write fused ops of ``graph`` out, in place; returns which and how many there were."""
-    fused = [node for node in graph if op_key(node) in _OPENERS and _openable(graph, node)]
+    fused = fused_nodes(graph)
     taken = names_in(graph) if fused else set()
     counts: dict[str, int] = {}
     for node in fused:
         counts[node.op_type] = counts.get(node.op_type, 0) + 1
         _OPENERS[op_key(node)](Opener(graph, node, taken))
     return counts
+
+
+def fused_nodes(graph: ir.Graph) -> list[ir.Node]:
+    """The nodes of ``graph`` that would be written out."""
+    return [node for node in graph if op_key(node) in _OPENERS and _openable(graph, node)]
 
 
 def _openable(graph: ir.Graph, node: ir.Node) -> bool:
