@@ -30,8 +30,8 @@ _GENERIC = frozenset({"layer", "layers", "h", "block", "blocks", "model", "modul
 def name_dims(
     context: AxisFacts,
     roles: Roles,
-    stacks: list[Stack],
-    axes: dict[str, tuple[MaybeDim, ...]],
+    stacks: Sequence[Stack],
+    axes: Mapping[str, tuple[MaybeDim, ...]],
     shown: Mapping[DimRoot, tuple[str, ...]],
 ) -> tuple[dict[str, Dim], dict[DimRoot, str]]:
     """Plain dims by id, and the id of every dim of the algebra, in order of first occurrence in the stacks.
@@ -146,7 +146,7 @@ def stack_name(names: tuple[str, ...], members: Sequence[Parameter]) -> str:
     return f"{prefix}*{suffix}" if len(prefix) + len(suffix) < min(map(len, names)) else names[0]
 
 
-def chain_names(chains: list[LayerChain]) -> list[str]:
+def chain_names(chains: Sequence[LayerChain]) -> list[str]:
     """A chain's name: the last part of the scope that its parameters share, else ``layers``; unique.
 
     Where several have the same (``text_model.encoder``, ``vision_model.encoder``), it is what tells them apart.

@@ -7,6 +7,7 @@ a resize must not touch (a number of bins, of frequencies), so their axes stay.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,12 +32,12 @@ _FAR = 32  #: values between frequencies and their sines, at most
 _LEAKAGE = 2  #: how far, in bins, a window spreads a wave
 
 
-def find_constants(parameters: dict[str, Parameter]) -> frozenset[str]:
+def find_constants(parameters: Mapping[str, Parameter]) -> frozenset[str]:
     """Names of the parameters that are constant tables."""
     return frozenset(name for name, parameter in parameters.items() if _is_constant(parameter))
 
 
-def freeze_constants(parameters: dict[str, Parameter], constants: frozenset[str], context: AxisFacts) -> None:
+def freeze_constants(parameters: Mapping[str, Parameter], constants: frozenset[str], context: AxisFacts) -> None:
     """Keep the axes of constant tables as they are."""
     for name in parameters:
         if name in constants:

@@ -7,7 +7,7 @@ what a decoder attends to has the width of the encoder before it, and the state 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import onnx_ir as ir
 
@@ -25,9 +25,9 @@ _FEWEST_GATES = 3  #: of a gated cell
 def release_inputs(
     graph: ir.Graph,
     context: AxisFacts,
-    chains: list[LayerChain],
-    attentions: list[Attention],
-    parameters: dict[str, Parameter],
+    chains: Sequence[LayerChain],
+    attentions: Sequence[Attention],
+    parameters: Mapping[str, Parameter],
 ) -> None:
     """Unfreeze axes of graph inputs that follow from sizes inside, as far as weights carry them.
 
@@ -61,7 +61,7 @@ def release_inputs(
     context.table.release((inside | (looked_at & whole) - streams) & carried)
 
 
-def _states(graph: ir.Graph, context: AxisFacts, parameters: dict[str, Parameter]) -> set[Dim]:
+def _states(graph: ir.Graph, context: AxisFacts, parameters: Mapping[str, Parameter]) -> set[Dim]:
     """Sizes of states: of recurrent ops, and of cells that are written out.
 
     A cell shows by a matrix that leads from the state to several gates of its size, and a graph output that carries it.
@@ -87,7 +87,7 @@ def _states(graph: ir.Graph, context: AxisFacts, parameters: dict[str, Parameter
     return found
 
 
-def _contracted(context: AxisFacts, chain: LayerChain, parameters: dict[str, Parameter]) -> set[Dim]:
+def _contracted(context: AxisFacts, chain: LayerChain, parameters: Mapping[str, Parameter]) -> set[Dim]:
     """Leaves that weights of every layer contract."""
     layers: list[set[Dim]] = []
     for layer in chain.layers:

@@ -37,7 +37,7 @@ class Interface:
 
 
 def find_interface(
-    graph: ir.Graph, context: AxisFacts, parameters: dict[str, Parameter], constants: frozenset[str]
+    graph: ir.Graph, context: AxisFacts, parameters: Mapping[str, Parameter], constants: frozenset[str]
 ) -> Interface:
     """Walk back from the outputs of a graph."""
     live = _live(graph)
@@ -104,7 +104,7 @@ def _decided_over(context: AxisFacts, node: ir.Node, live: frozenset[str]) -> li
 
 
 def _read(
-    context: AxisFacts, parameters: dict[str, Parameter], constants: frozenset[str], live: frozenset[str]
+    context: AxisFacts, parameters: Mapping[str, Parameter], constants: frozenset[str], live: frozenset[str]
 ) -> frozenset[Dim]:
     found: set[Dim] = set()
     for name, parameter in parameters.items():

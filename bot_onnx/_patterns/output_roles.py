@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx_ir as ir
 
@@ -18,7 +20,7 @@ from bot_onnx._structure import Role
 
 
 def give_outputs(
-    graph: ir.Graph, context: AxisFacts, roles: Roles, parameters: dict[str, Parameter], interface: Interface
+    graph: ir.Graph, context: AxisFacts, roles: Roles, parameters: Mapping[str, Parameter], interface: Interface
 ) -> None:
     """Give ``out`` to what outputs show and no trained weight reads: the user's interface, which keeps its size.
 
@@ -44,7 +46,7 @@ def _is_pooled(
     graph: ir.Graph,
     context: AxisFacts,
     roles: Roles,
-    parameters: dict[str, Parameter],
+    parameters: Mapping[str, Parameter],
     interface: Interface,
     dim: Dim,
 ) -> bool:

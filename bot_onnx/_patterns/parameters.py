@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import onnx_ir as ir
@@ -83,7 +84,7 @@ def find_parameters(graph: ir.Graph, context: AxisFacts) -> dict[str, Parameter]
     return found
 
 
-def _freeze_features(parameters: dict[str, Parameter], context: AxisFacts) -> None:
+def _freeze_features(parameters: Mapping[str, Parameter], context: AxisFacts) -> None:
     """Freeze what only a constant operand brings along: the features of a table, such as its two coordinates."""
     table = context.table
     features: dict[Dim, str] = {}

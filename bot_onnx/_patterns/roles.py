@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import onnx_ir as ir
 
 from bot_onnx._axes.dims import Dim, MaybeDim
@@ -25,9 +27,9 @@ _CUTTING = Move.CUT | Move.REPEATED | Move.PADDED | Move.RESHAPED
 def assign_roles(
     graph: ir.Graph,
     context: AxisFacts,
-    chains: list[LayerChain],
-    attentions: list[Attention],
-    parameters: dict[str, Parameter],
+    chains: Sequence[LayerChain],
+    attentions: Sequence[Attention],
+    parameters: Mapping[str, Parameter],
     interface: Interface,
 ) -> Roles:
     """Find hidden, heads, head_dim, vocab, positions, intermediate; freeze tables that nothing can resize."""
@@ -175,7 +177,7 @@ def _hold_picked(context: AxisFacts, embeddings: list[Parameter]) -> None:
                     table.freeze(leaf, Reason.at(Why.PICKED_AT_RUN_TIME, node))
 
 
-def _fixed_row_roles(graph: ir.Graph, context: AxisFacts, roles: Roles, parameters: dict[str, Parameter]) -> None:
+def _fixed_row_roles(graph: ir.Graph, context: AxisFacts, roles: Roles, parameters: Mapping[str, Parameter]) -> None:
     """What constant indices pick from (relative positions) is a number of things, unless it is channels of a weight."""
     table = context.table
     channels = {
@@ -226,8 +228,8 @@ def _follow_positions(graph: ir.Graph, context: AxisFacts, roles: Roles) -> None
 def _state_roles(
     context: AxisFacts,
     roles: Roles,
-    chains: list[LayerChain],
-    parameters: dict[str, Parameter],
+    chains: Sequence[LayerChain],
+    parameters: Mapping[str, Parameter],
     contracted: set[Dim],
 ) -> None:
     """What two activations of a layer contract, be it no attention score, or what is summed over without weights.
@@ -255,7 +257,7 @@ def _state_roles(
 
 
 def _intermediate_roles(
-    context: AxisFacts, roles: Roles, chains: list[LayerChain], parameters: dict[str, Parameter]
+    context: AxisFacts, roles: Roles, chains: Sequence[LayerChain], parameters: Mapping[str, Parameter]
 ) -> None:
     """Leaves made by one matrix and contracted by the next, inside a layer."""
     for chain in chains:
@@ -280,7 +282,7 @@ def _intermediate_roles(
 
 
 def _token_roles(
-    context: AxisFacts, roles: Roles, parameters: dict[str, Parameter], attentions: list[Attention]
+    context: AxisFacts, roles: Roles, parameters: Mapping[str, Parameter], attentions: Sequence[Attention]
 ) -> None:
     """What only tables have that are added or joined to activations: a number of learned tokens, of queries.
 
@@ -315,7 +317,7 @@ def _token_roles(
             roles.give(leaf, Role.TOKENS if table.frozen(leaf) is None else Role.COUNT)
 
 
-def _contracted(context: AxisFacts, parameters: dict[str, Parameter]) -> set[Dim]:
+def _contracted(context: AxisFacts, parameters: Mapping[str, Parameter]) -> set[Dim]:
     """Leaves that some parameter reads: it sums over them or is looked up along them."""
     return {
         leaf
@@ -342,7 +344,9 @@ def _expert_roles(graph: ir.Graph, context: AxisFacts, roles: Roles, contracted:
                     roles.give(leaf, Role.EXPERTS)
 
 
-def _addressed_roles(context: AxisFacts, roles: Roles, parameters: dict[str, Parameter], contracted: set[Dim]) -> None:
+def _addressed_roles(
+    context: AxisFacts, roles: Roles, parameters: Mapping[str, Parameter], contracted: set[Dim]
+) -> None:
     """What else of a weight is addressed by computed positions, and read by no weight: distances, buckets."""
     table = context.table
     made = {

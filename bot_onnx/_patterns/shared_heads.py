@@ -6,7 +6,7 @@ wide; in a matrix for all three it is what holds no query heads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -49,7 +49,7 @@ class SharedHead:
     shares: tuple[Share, ...]
 
 
-def shared_heads(context: AxisFacts, attentions: list[Attention]) -> list[SharedHead]:
+def shared_heads(context: AxisFacts, attentions: Sequence[Attention]) -> list[SharedHead]:
     """The attentions of a graph with one key and value head, in graph order."""
     found: list[SharedHead] = []
     table = context.table

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx_ir as ir
 
@@ -9,7 +11,7 @@ from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._patterns.parameters import Parameter
 
 
-def find_twins(parameters: dict[str, Parameter], context: AxisFacts) -> dict[str, str]:
+def find_twins(parameters: Mapping[str, Parameter], context: AxisFacts) -> dict[str, str]:
     """Matrices that are the transpose of an embedding, by name.
 
     Constant folding turns ``hidden @ embedding.T`` into a second, transposed tensor. Shapes only propose a pair; the
@@ -30,7 +32,7 @@ def find_twins(parameters: dict[str, Parameter], context: AxisFacts) -> dict[str
     return twins
 
 
-def tied_places(parameters: dict[str, Parameter], twins: dict[str, str]) -> tuple[tuple[str, ...], ...]:
+def tied_places(parameters: Mapping[str, Parameter], twins: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
     """Groups of places that share one set of numbers, in words: ``tensor <- node``."""
     groups: list[tuple[str, ...]] = []
     copies = {original: name for name, original in twins.items()}
