@@ -7,7 +7,7 @@ the weights found walking back carry queries and keys, and the scalars on the wa
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import onnx_ir as ir
 
@@ -46,7 +46,7 @@ class Scalar:
     value: float
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Attention:
     """One attention.
 
@@ -62,12 +62,12 @@ class Attention:
     score: ir.Node
     head_dim: Dim
     heads: MaybeDim
-    queries: list[tuple[ir.Value, int | None]] = field(default_factory=list)
-    keys: list[tuple[ir.Value, int | None]] = field(default_factory=list)
+    queries: tuple[tuple[ir.Value, int | None], ...] = ()
+    keys: tuple[tuple[ir.Value, int | None], ...] = ()
     value_dim: MaybeDim = None
     key_operand: ir.Value | None = None
     value_operand: ir.Value | None = None
-    scalars: list[Scalar] = field(default_factory=list)
+    scalars: tuple[Scalar, ...] = ()
 
 
 def find_attentions(graph: ir.Graph, context: AxisFacts) -> list[Attention]:
@@ -86,31 +86,39 @@ def find_attentions(graph: ir.Graph, context: AxisFacts) -> list[Attention]:
         softmax = _softmax_after(context, node, scalars)
         if softmax is None:
             continue
-        attention = Attention(node, context.table.find(inner), heads_of(context, node), scalars=scalars)
-        attention.queries = projections(context, node.inputs[0], scalars)
-        attention.keys = projections(context, node.inputs[1], scalars)
-        attention.key_operand = node.inputs[1]
-        attention.value_dim, attention.value_operand = _values(context, softmax)
-        found.append(attention)
+        inner, heads = context.table.find(inner), heads_of(context, node)
+        queries, keys = (tuple(projections(context, side, scalars)) for side in node.inputs)
+        value_dim, value = _values(context, softmax)
+        found.append(
+            Attention(node, inner, heads, queries, keys, value_dim, node.inputs[1], value, scalars=tuple(scalars))
+        )
     return found
 
 
 def _fused(context: AxisFacts, node: ir.Node, dims: AttentionDims) -> Attention:
     """The attention that one op is."""
-    attention = Attention(node, context.table.find(dims.head_dim), dims.heads, value_dim=dims.value_dim)
     held = [node.inputs[slot] if slot < len(node.inputs) else None for slot in (0, 1, 2)]
-    attention.key_operand, attention.value_operand = held[1] or held[0], held[2] or held[0]
     scale = node.attributes.get_float("scale", 0.0)
-    if scale:
-        attention.scalars.append(Scalar(node, "scale", scale))
-    sides = ((dims.queries, attention.queries), (dims.keys, attention.keys))
-    for values, found in sides:
+    scalars = [Scalar(node, "scale", scale)] if scale else []
+    queries: list[tuple[ir.Value, int | None]] = []
+    keys: list[tuple[ir.Value, int | None]] = []
+    for values, found in ((dims.queries, queries), (dims.keys, keys)):
         for value, part in values:
             if is_parameter(value):
                 found.append((value, part))
             else:
-                found.extend(projections(context, value, attention.scalars, part))
-    return attention
+                found.extend(projections(context, value, scalars, part))
+    return Attention(
+        node,
+        context.table.find(dims.head_dim),
+        dims.heads,
+        tuple(queries),
+        tuple(keys),
+        dims.value_dim,
+        key_operand=held[1] or held[0],
+        value_operand=held[2] or held[0],
+        scalars=tuple(scalars),
+    )
 
 
 def _softmax_after(context: AxisFacts, node: ir.Node, scalars: list[Scalar]) -> ir.Node | None:

@@ -1,4 +1,4 @@
-"""Roles at the two ends of a network: what its outputs show, and the alphabets that its inputs are coded in."""
+"""RoleStore at the two ends of a network: what its outputs show, and the alphabets that its inputs are coded in."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bot_onnx._ops.walk import forward
 from bot_onnx._patterns.integer_inputs import from_integer_input
 from bot_onnx._patterns.interface import Interface
 from bot_onnx._patterns.parameters import Parameter
-from bot_onnx._patterns.role_store import Roles
+from bot_onnx._patterns.role_store import RoleStore
 from bot_onnx._structure import Role
 
 
 def give_outputs(
-    graph: ir.Graph, context: AxisFacts, roles: Roles, parameters: Mapping[str, Parameter], interface: Interface
+    graph: ir.Graph, context: AxisFacts, roles: RoleStore, parameters: Mapping[str, Parameter], interface: Interface
 ) -> None:
     """Give ``out`` to what outputs show and no trained weight reads: the user's interface, which keeps its size.
 
@@ -45,7 +45,7 @@ def give_outputs(
 def _is_pooled(
     graph: ir.Graph,
     context: AxisFacts,
-    roles: Roles,
+    roles: RoleStore,
     parameters: Mapping[str, Parameter],
     interface: Interface,
     dim: Dim,
@@ -80,7 +80,7 @@ def decides_output(node: ir.Node) -> bool:
     return any(value.is_graph_output() for value in forward(node.outputs, lambda user, _: passes_on(user, VIEW)))
 
 
-def give_alphabets(graph: ir.Graph, context: AxisFacts, roles: Roles) -> None:
+def give_alphabets(graph: ir.Graph, context: AxisFacts, roles: RoleStore) -> None:
     """Give ``vocab`` to what an integer input is compared with, number by number: a one-hot code, written out."""
     for node in graph:
         if node.op_type != "Equal":

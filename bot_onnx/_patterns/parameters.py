@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -48,7 +48,7 @@ _OF_SPREADS = (
 )  # fmt: skip
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Parameter:
     """One float initializer and how it is used.
 
@@ -59,10 +59,9 @@ class Parameter:
     """
 
     value: ir.Value
-    uses: list[tuple[ir.Node, int]]
+    uses: tuple[tuple[ir.Node, int], ...]
     kind: TensorKind = "other"
     directions: tuple[Direction, ...] = ()
-    contracted: list[int] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -77,8 +76,7 @@ def find_parameters(graph: ir.Graph, context: AxisFacts) -> dict[str, Parameter]
         for value in node.inputs:
             if value is None or value.name in found or not is_parameter(value):
                 continue
-            parameter = Parameter(value, _uses(value))
-            _describe(parameter, context)
+            parameter = _described(Parameter(value, tuple(_uses(value))), context)
             found[parameter.name] = parameter
     _freeze_features(found, context)
     return found
@@ -179,48 +177,46 @@ def _is_fixed(value: ir.Value | None) -> bool:
     return all(map(_is_fixed, node.inputs))
 
 
-def _describe(parameter: Parameter, context: AxisFacts) -> None:
+def _described(parameter: Parameter, context: AxisFacts) -> Parameter:
+    """The parameter with what it is for."""
     kinds = [_kind(parameter, node, slot) for node, slot in parameter.uses]
     order: tuple[TensorKind, ...] = (
         "embedding", "kernel", "matrix", "norm_scale", "norm_bias", "table", "bias", "scale", "other",
     )  # fmt: skip
-    parameter.kind = min(kinds, key=order.index, default="other")
+    kind: TensorKind = min(kinds, key=order.index, default="other")
     dims = context.of(parameter.value)
     if any(record(node).gates for node, _ in parameter.uses):
-        parameter.directions = _recurrent_directions(parameter, len(dims))
-        return
-    if parameter.kind in ("matrix", "embedding", "other"):
-        parameter.contracted = _contracted_axes(parameter, context)
-    if parameter.kind == "other" and parameter.contracted:
-        parameter.kind = "matrix"  # of an op that was seen to sum over it
+        return replace(parameter, kind=kind, directions=_recurrent_directions(kind, len(dims)))
+    contracted = _contracted_axes(parameter, context) if kind in ("matrix", "embedding", "other") else []
+    if kind == "other" and contracted:
+        kind = "matrix"  # of an op that was seen to sum over it
     directions: list[Direction] = ["out"] * len(dims)
-    if parameter.kind == "matrix":
-        for axis in parameter.contracted:
+    if kind == "matrix":
+        for axis in contracted:
             directions[axis] = "in"
         if _is_experts(parameter):
             directions[0] = "none"
         for usage in parameter.value.uses():
             if _picks_matrices(usage.node, usage.idx):
                 directions[usage.node.attributes.get_int("axis", 0)] = "none"
-    elif parameter.kind == "kernel":
+    elif kind == "kernel":
         node = parameter.uses[0][0]
         transposed = (found := linear_of(node)) is not None and found.contracted == 0
         # Where every channel is a group of its own, no channel is summed over.
         alone = transposed and context.sizes(parameter.value)[0][0] == node.attributes.get_int("group", 1)
         directions[0 if transposed else 1] = "out" if alone else "in"
         directions[2:] = ["none"] * (len(dims) - 2)
-    elif parameter.kind == "embedding" and directions:
+    elif kind == "embedding" and directions:
         directions[_looked_up(parameter, context)] = "index"
-    parameter.directions = tuple(directions)
+    return replace(parameter, kind=kind, directions=tuple(directions))
 
 
-def _recurrent_directions(parameter: Parameter, rank: int) -> tuple[Direction, ...]:
+def _recurrent_directions(kind: TensorKind, rank: int) -> tuple[Direction, ...]:
     """[directions, gates * hidden, in] for a matrix, [directions, …, gates * hidden] for all else."""
     directions: list[Direction] = ["none"] * rank
     if rank:
         directions[-1] = "out"
-    if parameter.kind == "matrix" and rank > 1:
-        parameter.contracted = [rank - 1]
+    if kind == "matrix" and rank > 1:
         directions[-2:] = ["out", "in"]
     return tuple(directions)
 

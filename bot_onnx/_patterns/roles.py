@@ -1,4 +1,4 @@
-"""Roles of dims, from structure alone: what an axis is for follows from the ops it passes, never from a name."""
+"""RoleStore of dims, from structure alone: what an axis is for follows from the ops it passes, never from a name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from bot_onnx._patterns.interface import Interface
 from bot_onnx._patterns.layers import LayerChain
 from bot_onnx._patterns.output_roles import decides_output, give_alphabets, give_outputs
 from bot_onnx._patterns.parameters import Parameter, table_rows
-from bot_onnx._patterns.role_store import Roles
+from bot_onnx._patterns.role_store import Roles, RoleStore
 from bot_onnx._reasons import Reason, Why
 from bot_onnx._structure import Role
 
@@ -33,7 +33,7 @@ def assign_roles(
     interface: Interface,
 ) -> Roles:
     """Find hidden, heads, head_dim, vocab, positions, intermediate; freeze tables that nothing can resize."""
-    roles = Roles(context)
+    roles = RoleStore(context.table)
     for attention in attentions:
         _attention_roles(context, roles, attention)
     recurrent = [node for node in graph if record(node).gates] if not attentions else []
@@ -61,10 +61,10 @@ def assign_roles(
     _addressed_roles(context, roles, parameters, contracted)
     _token_roles(context, roles, parameters, attentions)
     give_outputs(graph, context, roles, parameters, interface)
-    return roles
+    return roles.facts()
 
 
-def _attention_roles(context: AxisFacts, roles: Roles, attention: Attention) -> None:
+def _attention_roles(context: AxisFacts, roles: RoleStore, attention: Attention) -> None:
     table = context.table
     roles.give(attention.head_dim, Role.HEAD_DIM)
     if table.composite(attention.head_dim) is not None:
@@ -118,7 +118,7 @@ def _of_queries_alone(context: AxisFacts, dim: Dim, heads: set[Dim]) -> set[Dim]
     return found
 
 
-def _give_stream(context: AxisFacts, roles: Roles, joint: ir.Node) -> None:
+def _give_stream(context: AxisFacts, roles: RoleStore, joint: ir.Node) -> None:
     """Hidden: the last static axis of the residual stream, one that can change before one that cannot.
 
     Where it is made of hidden already (the two directions of a recurrent layer) it needs no other name.
@@ -131,7 +131,7 @@ def _give_stream(context: AxisFacts, roles: Roles, joint: ir.Node) -> None:
         roles.give(dim, Role.HIDDEN)
 
 
-def _table_roles(graph: ir.Graph, context: AxisFacts, roles: Roles, embeddings: list[Parameter]) -> None:
+def _table_roles(graph: ir.Graph, context: AxisFacts, roles: RoleStore, embeddings: list[Parameter]) -> None:
     """Vocab and positions among the looked-up tables; the rows of all others are fixed by who addresses them."""
     table = context.table
     width = {*map(table.find, roles.dims(Role.HIDDEN))} | _token_widths(context, embeddings)
@@ -177,7 +177,9 @@ def _hold_picked(context: AxisFacts, embeddings: list[Parameter]) -> None:
                     table.freeze(leaf, Reason.at(Why.PICKED_AT_RUN_TIME, node))
 
 
-def _fixed_row_roles(graph: ir.Graph, context: AxisFacts, roles: Roles, parameters: Mapping[str, Parameter]) -> None:
+def _fixed_row_roles(
+    graph: ir.Graph, context: AxisFacts, roles: RoleStore, parameters: Mapping[str, Parameter]
+) -> None:
     """What constant indices pick from (relative positions) is a number of things, unless it is channels of a weight."""
     table = context.table
     channels = {
@@ -209,7 +211,7 @@ def _token_widths(context: AxisFacts, embeddings: list[Parameter]) -> set[Dim]:
     }
 
 
-def _follow_positions(graph: ir.Graph, context: AxisFacts, roles: Roles) -> None:
+def _follow_positions(graph: ir.Graph, context: AxisFacts, roles: RoleStore) -> None:
     """Integer buffers that are cut to the runtime length (position ids) must be as long as the position table."""
     positions = roles.dims(Role.POSITIONS)
     if not positions:
@@ -227,7 +229,7 @@ def _follow_positions(graph: ir.Graph, context: AxisFacts, roles: Roles) -> None
 
 def _state_roles(
     context: AxisFacts,
-    roles: Roles,
+    roles: RoleStore,
     chains: Sequence[LayerChain],
     parameters: Mapping[str, Parameter],
     contracted: set[Dim],
@@ -257,7 +259,7 @@ def _state_roles(
 
 
 def _intermediate_roles(
-    context: AxisFacts, roles: Roles, chains: Sequence[LayerChain], parameters: Mapping[str, Parameter]
+    context: AxisFacts, roles: RoleStore, chains: Sequence[LayerChain], parameters: Mapping[str, Parameter]
 ) -> None:
     """Leaves made by one matrix and contracted by the next, inside a layer."""
     for chain in chains:
@@ -282,7 +284,7 @@ def _intermediate_roles(
 
 
 def _token_roles(
-    context: AxisFacts, roles: Roles, parameters: Mapping[str, Parameter], attentions: Sequence[Attention]
+    context: AxisFacts, roles: RoleStore, parameters: Mapping[str, Parameter], attentions: Sequence[Attention]
 ) -> None:
     """What only tables have that are added or joined to activations: a number of learned tokens, of queries.
 
@@ -328,7 +330,7 @@ def _contracted(context: AxisFacts, parameters: Mapping[str, Parameter]) -> set[
     }
 
 
-def _expert_roles(graph: ir.Graph, context: AxisFacts, roles: Roles, contracted: set[Dim]) -> None:
+def _expert_roles(graph: ir.Graph, context: AxisFacts, roles: RoleStore, contracted: set[Dim]) -> None:
     """What a router scores to choose from: made by a matrix, ranked by TopK, and read by no matrix afterwards.
 
     Channels that TopK makes sparse are read by one, and are channels that cannot change, not a number of experts.
@@ -345,7 +347,7 @@ def _expert_roles(graph: ir.Graph, context: AxisFacts, roles: Roles, contracted:
 
 
 def _addressed_roles(
-    context: AxisFacts, roles: Roles, parameters: Mapping[str, Parameter], contracted: set[Dim]
+    context: AxisFacts, roles: RoleStore, parameters: Mapping[str, Parameter], contracted: set[Dim]
 ) -> None:
     """What else of a weight is addressed by computed positions, and read by no weight: distances, buckets."""
     table = context.table

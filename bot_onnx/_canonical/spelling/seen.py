@@ -18,7 +18,7 @@ Pair = tuple[int, int]
 _ONNX = ("", "ai.onnx")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Observation:
     """What two runs showed.
 
