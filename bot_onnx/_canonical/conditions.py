@@ -1,4 +1,4 @@
-"""What is true of a graph after certain steps of the canonical form; looked for in tests (see ``normalise``)."""
+"""What is true of a graph after certain rewrites to the canonical form; looked for in tests (see ``normalise``)."""
 
 from __future__ import annotations
 

@@ -50,7 +50,7 @@ from bot_onnx._onnxfile.reader import REPAIRS
 
 @dataclass(slots=True)
 class Draft:
-    """What the steps found so far; the fields are those of :class:`Form`."""
+    """What the rewrites found so far; the fields are those of :class:`Form`."""
 
     scheme: Scheme | None = None
     opened: Opened = field(default_factory=Opened)
@@ -59,8 +59,8 @@ class Draft:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One step towards the canonical form.
+class Rewrite:
+    """One pass towards the canonical form.
 
     Attributes:
         run: changes a model in place, and notes in the draft what others will ask for.
@@ -73,34 +73,34 @@ class Step:
 
 
 class CanonicalPass(ir.passes.InPlacePass):
-    """A step as a pass of onnx-ir, which looks whether its conditions hold when it is called."""
+    """A rewrite as a pass of onnx-ir, which looks whether its conditions hold when it is called."""
 
-    def __init__(self, step: Step, draft: Draft) -> None:
-        self.step, self._draft = step, draft
+    def __init__(self, rewrite: Rewrite, draft: Draft) -> None:
+        self.rewrite, self._draft = rewrite, draft
 
     def call(self, model: ir.Model) -> ir.passes.PassResult:
-        """Take the step, without a look at the conditions."""
-        self.step.run(model, self._draft)
+        """Change the model, without a look at the conditions."""
+        self.rewrite.run(model, self._draft)
         return ir.passes.PassResult(model, modified=True)
 
     def requires(self, model: ir.Model) -> None:
-        """Look whether the step may be taken."""
-        for condition in self.step.requires:
+        """Look whether the rewrite may run."""
+        for condition in self.rewrite.requires:
             condition.check(model)
 
     def ensures(self, model: ir.Model) -> None:
-        """Look whether the step did what it is for."""
-        for condition in self.step.ensures:
+        """Look whether the rewrite did what it is for."""
+        for condition in self.rewrite.ensures:
             condition.check(model)
 
 
 def _on(run: Callable[[ir.Graph], object]) -> Callable[[ir.Model, Draft], None]:
-    """A step that changes the graph, and finds nothing that others ask for."""
+    """A rewrite that changes the graph, and finds nothing that others ask for."""
 
-    def step(model: ir.Model, _: Draft) -> None:
+    def rewrite(model: ir.Model, _: Draft) -> None:
         run(model.graph)
 
-    return step
+    return rewrite
 
 
 def _inline(model: ir.Model, _: Draft) -> None:
@@ -144,48 +144,48 @@ def _share_copies(model: ir.Model, draft: Draft) -> None:
     draft.copies = share_copies(model.graph)
 
 
-#: All steps, in order.
-STEPS: tuple[Step, ...] = (
-    Step(_inline, ensures=(NO_CALLS,)),
-    Step(_on(lay_open), requires=(NO_CALLS,), ensures=(ONE_GRAPH,)),
-    Step(_lift_constants, requires=(ONE_GRAPH,), ensures=(NO_CONSTANTS,)),
-    Step(_on(drop_identities), requires=(NO_CONSTANTS,), ensures=(NO_IDENTITIES,)),
-    Step(_on(spell_early), requires=(NO_CONSTANTS, NO_IDENTITIES)),
-    Step(_on(write_out_sums), requires=(NO_CONSTANTS,), ensures=(SUMS_OF_TWO,)),
-    Step(_on(gather_rows), requires=(NO_CONSTANTS,)),
-    Step(_on(name_dequantisation), requires=(NO_CONSTANTS, NO_IDENTITIES)),
-    Step(_read_scheme, requires=(ONE_GRAPH, NO_CONSTANTS)),
-    Step(_on(fold_reshapes), requires=(NO_CONSTANTS, NO_IDENTITIES)),
-    Step(_on(fold_casts), requires=(NO_CONSTANTS, NO_IDENTITIES)),
-    Step(_open_quantised, requires=(ONE_GRAPH, NO_CONSTANTS)),
-    Step(_open_fused, requires=(ONE_GRAPH, NO_CONSTANTS), ensures=(NOTHING_FUSED,)),
-    Step(_on(drop_zero_states), requires=(NO_CONSTANTS,)),  # those of layers that were quantised as well
-    Step(_keep_weights_inside, ensures=(WEIGHTS_INSIDE,)),
-    Step(_tidy, requires=(ONE_GRAPH,), ensures=(ALL_READ, IN_ORDER)),
-    Step(_name_weights, requires=(ALL_READ,)),
-    Step(_share_copies, requires=(SUMS_OF_TWO, ALL_READ, IN_ORDER)),
-    Step(_on(hold_small), requires=(NO_CONSTANTS,)),
-    Step(_on(clone_shared_constants), requires=(ONE_GRAPH, NO_CONSTANTS), ensures=(OWN_CONSTANTS,)),
+#: All of them, in order.
+REWRITES: tuple[Rewrite, ...] = (
+    Rewrite(_inline, ensures=(NO_CALLS,)),
+    Rewrite(_on(lay_open), requires=(NO_CALLS,), ensures=(ONE_GRAPH,)),
+    Rewrite(_lift_constants, requires=(ONE_GRAPH,), ensures=(NO_CONSTANTS,)),
+    Rewrite(_on(drop_identities), requires=(NO_CONSTANTS,), ensures=(NO_IDENTITIES,)),
+    Rewrite(_on(spell_early), requires=(NO_CONSTANTS, NO_IDENTITIES)),
+    Rewrite(_on(write_out_sums), requires=(NO_CONSTANTS,), ensures=(SUMS_OF_TWO,)),
+    Rewrite(_on(gather_rows), requires=(NO_CONSTANTS,)),
+    Rewrite(_on(name_dequantisation), requires=(NO_CONSTANTS, NO_IDENTITIES)),
+    Rewrite(_read_scheme, requires=(ONE_GRAPH, NO_CONSTANTS)),
+    Rewrite(_on(fold_reshapes), requires=(NO_CONSTANTS, NO_IDENTITIES)),
+    Rewrite(_on(fold_casts), requires=(NO_CONSTANTS, NO_IDENTITIES)),
+    Rewrite(_open_quantised, requires=(ONE_GRAPH, NO_CONSTANTS)),
+    Rewrite(_open_fused, requires=(ONE_GRAPH, NO_CONSTANTS), ensures=(NOTHING_FUSED,)),
+    Rewrite(_on(drop_zero_states), requires=(NO_CONSTANTS,)),  # those of layers that were quantised as well
+    Rewrite(_keep_weights_inside, ensures=(WEIGHTS_INSIDE,)),
+    Rewrite(_tidy, requires=(ONE_GRAPH,), ensures=(ALL_READ, IN_ORDER)),
+    Rewrite(_name_weights, requires=(ALL_READ,)),
+    Rewrite(_share_copies, requires=(SUMS_OF_TWO, ALL_READ, IN_ORDER)),
+    Rewrite(_on(hold_small), requires=(NO_CONSTANTS,)),
+    Rewrite(_on(clone_shared_constants), requires=(ONE_GRAPH, NO_CONSTANTS), ensures=(OWN_CONSTANTS,)),
 )
 
 
 def canonical_passes(draft: Draft) -> tuple[CanonicalPass, ...]:
-    """The steps as passes that share a draft, for ``ir.passes.Sequential`` to run with their conditions."""
-    return tuple(CanonicalPass(step, draft) for step in STEPS)
+    """The rewrites as passes that share a draft, for ``ir.passes.Sequential`` to run with their conditions."""
+    return tuple(CanonicalPass(rewrite, draft) for rewrite in REWRITES)
 
 
 def normalise(model: ir.Model) -> Form:
     """Normalise ``model`` in place; say what form it had.
 
-    Afterwards what the steps ensure is true, and: no nodes that change nothing by what the file says, no initial states
-    that are zero anyway, no second copies of a weight, and no quantised ops but those that cannot be followed.
+    Afterwards what the rewrites ensure is true, and: no nodes that change nothing by what the file says, no initial
+    states that are zero anyway, no second copies of a weight, and no quantised ops but those that cannot be followed.
 
-    The conditions are not looked at here: that would take as long as the steps, and tests do it.
+    The conditions are not looked at here: that would take as long as the rewrites, and tests do it.
 
     Raises:
         GraphError: functions that do not suit their calls, bodies that cannot be followed.
     """
     draft = Draft()
-    for step in STEPS:
-        step.run(model, draft)
+    for rewrite in REWRITES:
+        rewrite.run(model, draft)
     return Form(draft.scheme, draft.opened, draft.fused, draft.copies, tuple(model.meta.get(REPAIRS, ())))

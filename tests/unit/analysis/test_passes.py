@@ -6,6 +6,7 @@ import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 import onnx_ir as ir
 import pytest
@@ -114,6 +115,19 @@ def test_no_pass_may_stand_before_what_it_needs() -> None:
             in_order((Normalised,), *others[:needed], one, *others[needed:])
 
 
+def row(one: Pass) -> str:
+    """The pass as the page about the engine has it."""
+    needs = ", ".join(kind.__name__ for kind in one.requires)
+    needs += "; after " + ", ".join(kind.__name__ for kind in one.after) if one.after else ""
+    return f"| `{one.name}` | {needs} | {one.provides.__name__} | {', '.join(sorted(one.effects))} |"
+
+
+def test_the_page_shows_the_passes() -> None:
+    page = (Path(__file__).resolve().parents[3] / "docs" / "engine.md").read_text()
+    head = "| pass | requires | provides | changes |\n|---|---|---|---|\n"
+    assert head + "\n".join(map(row, PASSES)) + "\n\n" in page
+
+
 @cache
 def model_of(name: str) -> ir.Model:
     model = tied_attention_model() if name == "tied" else SEEDS[name].build()
@@ -149,7 +163,11 @@ def test_every_order_that_the_declarations_admit_finds_the_same(name: str) -> No
         assert run_passes(other_order(seed), normalised(name))[Structure] == expected
 
 
-def dims_of(facts: Facts) -> tuple[list[int], dict[int, Reason | None]]:
+#: The class of every dim, and why it is frozen.
+Dims = tuple[list[int], dict[int, Reason | None]]
+
+
+def dims_of(facts: Facts) -> Dims:
     """The classes of all dims so far, and what is frozen."""
     try:
         table = facts[AxisFacts].table
@@ -163,9 +181,7 @@ def count(table: DimTable) -> int:
     return len(table._parent)
 
 
-def changes(
-    before: tuple[list[int], dict[int, Reason | None]], after: tuple[list[int], dict[int, Reason | None]]
-) -> set[str]:
+def changes(before: Dims, after: Dims) -> set[str]:
     """What happened to the dims that there were before."""
     found: set[str] = set()
     if any(old != new for old, new in zip(before[0], after[0], strict=False)):

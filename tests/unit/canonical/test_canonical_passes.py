@@ -1,4 +1,4 @@
-"""The steps to the canonical form, as passes of onnx-ir: what they require and ensure, on graphs of all forms."""
+"""The rewrites to the canonical form, as passes of onnx-ir: what they require and ensure, on graphs of all forms."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from onnx import helper, numpy_helper
 
 from bot_onnx._canonical import conditions
 from bot_onnx._canonical.conditions import Condition
-from bot_onnx._canonical.normalise import STEPS, Draft, Step, canonical_passes, normalise
+from bot_onnx._canonical.normalise import REWRITES, Draft, Rewrite, canonical_passes, normalise
 from tests.graphs import GraphBuilder, residual_mlp
 from tests.system.fuzz.seeds import SEEDS
 
@@ -20,7 +20,7 @@ ALL = {name: value for name, value in vars(conditions).items() if isinstance(val
 
 
 def untidy() -> onnx.ModelProto:
-    """Everything that the steps are for and that the seeds lack, in one graph."""
+    """Everything that the rewrites are for and that the seeds lack, in one graph."""
     b = residual_mlp(hidden=8)
     x = b.nodes[-1].output[0]
     held = numpy_helper.from_array(np.full(8, 0.5, np.float32), "held")
@@ -71,20 +71,20 @@ def broken(*names: str) -> ir.Model:
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_every_step_does_what_it_ensures_and_gets_what_it_requires(form: str) -> None:
-    """All conditions of all steps, in order; and what was once ensured is still true in the end."""
+def test_every_rewrite_does_what_it_ensures_and_gets_what_it_requires(form: str) -> None:
+    """All conditions of all rewrites, in order; and what was once ensured is still true in the end."""
     model = ir.from_proto(FORMS[form]())
     ir.passes.Sequential(*canonical_passes(Draft()))(model)
-    for step in STEPS:
-        for condition in step.ensures:
+    for rewrite in REWRITES:
+        for condition in rewrite.ensures:
             condition.check(model)
 
 
-def test_what_a_step_requires_an_earlier_one_ensures() -> None:
+def test_what_a_rewrite_requires_an_earlier_one_ensures() -> None:
     ensured: set[str] = set()
-    for step in STEPS:
-        assert {condition.text for condition in step.requires} <= ensured
-        ensured |= {condition.text for condition in step.ensures}
+    for rewrite in REWRITES:
+        assert {condition.text for condition in rewrite.requires} <= ensured
+        ensured |= {condition.text for condition in rewrite.ensures}
     assert ensured == {condition.text for condition in ALL.values()}
 
 
@@ -95,15 +95,15 @@ def test_every_condition_can_fail(name: str) -> None:
         ALL[name].check(broken(name))
 
 
-def test_a_step_in_the_wrong_place_is_found() -> None:
+def test_a_rewrite_in_the_wrong_place_is_found() -> None:
     """Spelling before constants are lifted: in tests the condition says so."""
-    spelling = next(one for one in canonical_passes(Draft()) if len(one.step.requires) == 2)
+    spelling = next(one for one in canonical_passes(Draft()) if len(one.rewrite.requires) == 2)
     with pytest.raises(ir.passes.PreconditionError):
         spelling(broken("NO_CONSTANTS"))
 
 
-def test_a_step_that_leaves_its_work_undone_is_found() -> None:
-    idle = Step(lambda model, draft: None, ensures=(conditions.NO_IDENTITIES,))
+def test_a_rewrite_that_leaves_its_work_undone_is_found() -> None:
+    idle = Rewrite(lambda model, draft: None, ensures=(conditions.NO_IDENTITIES,))
     with pytest.raises(ir.passes.PostconditionError):
         type(canonical_passes(Draft())[0])(idle, Draft())(broken("NO_IDENTITIES"))
 
