@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
-from bot_onnx._axes.dims import Dim as DimRoot
+from bot_onnx._axes.dims import Dim as DimId
 from bot_onnx._axes.dims import MaybeDim
 from bot_onnx._canonical.form import Form
 from bot_onnx._patterns.attention import Attention, Scalar
@@ -33,7 +33,7 @@ class Scale:
     """
 
     scalar: Scalar
-    dim: DimRoot
+    dim: DimId
     formula: str | None
     stream: bool = False
 
@@ -140,7 +140,7 @@ class Named:
     """Plain dims by id, and the id of every dim of the algebra that has one."""
 
     dims: Mapping[str, Dim]
-    ids: Mapping[DimRoot, str]
+    ids: Mapping[DimId, str]
 
 
 @dataclass(frozen=True, slots=True)
