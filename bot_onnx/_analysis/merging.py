@@ -26,9 +26,9 @@ def align_layers(context: AxisFacts, chain: LayerChain) -> None:
 
 def _merge(context: AxisFacts, pairs: list[tuple[ir.Value, ir.Value]]) -> None:
     for a, b in pairs:
-        if len(context.of(a)) != len(context.of(b)):  # one of them stands in a branch that could not be run
+        if len(context.axes_of(a)) != len(context.axes_of(b)):  # one of them stands in a branch that could not be run
             continue
-        for x, y in zip(context.of(a), context.of(b), strict=True):
+        for x, y in zip(context.axes_of(a), context.axes_of(b), strict=True):
             if context.table.size(x) == context.table.size(y):
                 context.table.unify(x, y)
 

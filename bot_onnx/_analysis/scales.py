@@ -38,7 +38,7 @@ def stream_scales(graph: ir.Graph, context: AxisFacts, chains: Sequence[LayerCha
     inside |= {node for chain in chains if chain.leading is not None for node in chain.leading.nodes}
     scales: list[Scale] = []
     for node in graph:
-        dims = context.of(node.outputs[0]) if node not in inside else ()
+        dims = context.axes_of(node.outputs[0]) if node not in inside else ()
         last = context.table.find(dims[-1]) if dims and dims[-1] is not None else None
         if last not in hidden:
             continue

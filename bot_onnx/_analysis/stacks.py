@@ -118,7 +118,7 @@ class StackBuilder:
         tensor = value.const_value
         assert tensor is not None
         parameter = self._parameters.get(names[0])
-        dims = self._context.of(value)
+        dims = self._context.axes_of(value)
         self._axes[identity] = dims
         shared = chain is not None and len(set(names)) == 1
         untouched: Direction = "none"
@@ -182,7 +182,7 @@ class StackBuilder:
         for attention in attentions:
             leaves = set(table.leaves(attention.head_dim))
             for value, selected in [*attention.queries, *attention.keys]:
-                for dim in self._context.of(value):
+                for dim in self._context.axes_of(value):
                     if dim is None or not leaves.intersection(table.leaves(dim)):
                         continue
                     composite = table.composite(dim)

@@ -38,7 +38,11 @@ def find_tables(graph: ir.Graph, context: AxisFacts, parameters: Mapping[str, Pa
     """
     tables: dict[str, str | None] = {}
     weight_leaves = {
-        leaf for p in parameters.values() for dim in context.of(p.value) if dim for leaf in context.table.leaves(dim)
+        leaf
+        for p in parameters.values()
+        for dim in context.axes_of(p.value)
+        if dim
+        for leaf in context.table.leaves(dim)
     }
     for name, value in graph.initializers.items():
         tensor = value.const_value
@@ -47,7 +51,7 @@ def find_tables(graph: ir.Graph, context: AxisFacts, parameters: Mapping[str, Pa
         if _is_rotary_cache(value):
             tables[name] = recognise_cache(tensor.numpy())
             if tables[name] is None:
-                context.table.freeze(context.of(value)[-1], Reason.of(Why.NO_FORMULA, name))
+                context.table.freeze(context.axes_of(value)[-1], Reason.of(Why.NO_FORMULA, name))
             continue
         if name in parameters:
             if not feeds_rotary(value) or _scales_channels(context, value):
@@ -59,7 +63,10 @@ def find_tables(graph: ir.Graph, context: AxisFacts, parameters: Mapping[str, Pa
                     _keep(context, value)
                 continue
         elif not any(
-            leaf in weight_leaves for dim in context.of(value) if dim is not None for leaf in context.table.leaves(dim)
+            leaf in weight_leaves
+            for dim in context.axes_of(value)
+            if dim is not None
+            for leaf in context.table.leaves(dim)
         ):
             continue
         form = recognise(tensor.numpy(), rotary=name in parameters)
@@ -73,7 +80,7 @@ def find_tables(graph: ir.Graph, context: AxisFacts, parameters: Mapping[str, Pa
 
 def _keep(context: AxisFacts, value: ir.Value) -> None:
     """The dims of a table without a known formula stay as they are."""
-    for dim in context.of(value):
+    for dim in context.axes_of(value):
         context.table.freeze(dim, Reason.of(Why.NO_FORMULA, value.name))
 
 
@@ -99,7 +106,7 @@ def _is_rotary_cache(value: ir.Value) -> bool:
 
 def _scales_channels(context: AxisFacts, value: ir.Value) -> bool:
     """Whether activations are multiplied with a value channel by channel; frequencies have an axis of their own."""
-    own = {context.table.find(dim) for dim in context.of(value) if dim is not None}
+    own = {context.table.find(dim) for dim in context.axes_of(value) if dim is not None}
     others = [
         other
         for usage in value.uses()
@@ -107,4 +114,4 @@ def _scales_channels(context: AxisFacts, value: ir.Value) -> bool:
         for other in usage.node.inputs
         if other is not None and other is not value and other.const_value is None
     ]
-    return any(dim is not None and context.table.find(dim) in own for other in others for dim in context.of(other))
+    return any(dim is not None and context.table.find(dim) in own for other in others for dim in context.axes_of(other))

@@ -69,7 +69,7 @@ class ValueAxes:
         """Observed size pairs per axis."""
         return self.observed.shapes.get(value.name or "", ())
 
-    def of(self, value: ir.Value | None) -> Axes:
+    def axes_of(self, value: ir.Value | None) -> Axes:
         """Dims per axis of a value; new leaves the first time an input or initializer is met."""
         if value is None:
             return ()

@@ -22,7 +22,7 @@ def analyse_axes(model: ir.Model, observed: Observation) -> AxisFacts:
     table = DimTable()
     context = Context(table, observed, ShapeValues(table.size, observed.values), opsets=model.opset_imports)
     for value in model.graph.inputs:
-        for dim in context.of(value):
+        for dim in context.axes_of(value):
             table.freeze(dim, INPUT)
     for node in model.graph:
         unseen = any(output.name and output.name not in observed.shapes for output in node.outputs)
@@ -30,7 +30,7 @@ def analyse_axes(model: ir.Model, observed: Observation) -> AxisFacts:
             _pass_over(context, node)
             continue
         apply(context, node)
-        context.shapes.visit(node, context.of)
+        context.shapes.visit(node, context.axes_of)
     hold_picked(context)
     return context.facts()
 
@@ -52,6 +52,6 @@ def _pass_over(context: Context, node: ir.Node) -> None:
     sequences = any(map(holds_sequence, node.outputs))
     reason = Reason.at(Why.SEQUENCE if sequences else Why.UNRUN, node)
     for value in node_inputs(node):
-        for dim in context.of(value):
+        for dim in context.axes_of(value):
             if dim is not None and context.table.is_static(dim):
                 context.table.freeze(dim, reason)

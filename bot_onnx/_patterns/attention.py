@@ -168,7 +168,7 @@ def _keeps_scores(node: ir.Node) -> bool:
 
 def _adds_keys(context: AxisFacts, node: ir.Node) -> bool:
     """Whether scores of other keys are put beside those that come in (sinks, which take weight and bring no value)."""
-    rank = len(context.of(node.outputs[0]))
+    rank = len(context.axes_of(node.outputs[0]))
     return node.op_type == "Concat" and node.attributes.get_int("axis", 0) in (-1, rank - 1)
 
 
@@ -192,7 +192,7 @@ def _is_scalar(value: ir.Value) -> bool:
 
 def heads_of(context: AxisFacts, node: ir.Node) -> MaybeDim:
     """Static part of the batch dim next to the two last axes of the score, or of those that an Einsum walks along."""
-    dims = context.of(node.outputs[0])
+    dims = context.axes_of(node.outputs[0])
     if node.op_type == "Einsum":
         return context.table.product(
             [dim for dim in _einsum_axes(context, node, 0, both=True) if _is_static(context, dim)]
@@ -212,8 +212,8 @@ def _is_static(context: AxisFacts, dim: MaybeDim) -> bool:
 
 def _einsum_axes(context: AxisFacts, node: ir.Node, slot: int, *, both: bool) -> list[MaybeDim]:
     """Dims of an Einsum's result that both of its operands have, or the one in ``slot`` alone."""
-    terms, outcome = subscripts(node, [len(context.of(value)) for value in node.inputs])
-    dims = zip(outcome or (), context.of(node.outputs[0]), strict=True)
+    terms, outcome = subscripts(node, [len(context.axes_of(value)) for value in node.inputs])
+    dims = zip(outcome or (), context.axes_of(node.outputs[0]), strict=True)
     return [dim for letter, dim in dims if letter in terms[slot] and (letter in terms[1 - slot]) == both]
 
 
@@ -255,7 +255,7 @@ def _selected_part(context: AxisFacts, node: ir.Node, output: ir.Value) -> int |
     """Index of the part taken, where ``node`` takes one of a number of equal parts."""
     if node.op_type == "Split":
         axis = node.attributes.get_int("axis", 0)
-        return output.index() if context.of(output)[axis] is None else None
+        return output.index() if context.axes_of(output)[axis] is None else None
     if node.op_type == "Gather" and node.inputs[1] is not None and node.inputs[1].const_value is not None:
         content = node.inputs[1].const_value.numpy().reshape(-1)
         return int(content[0]) if content.size == 1 else None
@@ -275,7 +275,7 @@ def _values(context: AxisFacts, softmax: ir.Node) -> tuple[MaybeDim, ir.Value | 
         usage = pending.pop(0)
         node = usage.node
         if is_product(node):
-            dims = context.of(node.outputs[0])[-1:]
+            dims = context.axes_of(node.outputs[0])[-1:]
             if node.op_type == "Einsum":
                 dims = tuple(
                     d for d in _einsum_axes(context, node, 1 - usage.idx, both=False) if _is_static(context, d)

@@ -41,7 +41,7 @@ def freeze_constants(parameters: Mapping[str, Parameter], constants: frozenset[s
     """Keep the axes of constant tables as they are."""
     for name in parameters:
         if name in constants:
-            for dim in context.of(parameters[name].value):
+            for dim in context.axes_of(parameters[name].value):
                 context.table.freeze(dim, Reason.of(Why.CONSTANT, name))
 
 

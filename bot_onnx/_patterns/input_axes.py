@@ -36,17 +36,17 @@ def release_inputs(
     that every layer of a chain contracts with weights of its own, without it being part of the stream (what cross
     attention looks at).
     """
-    carried = _leaves(context, (dim for p in parameters.values() for dim in context.of(p.value)))
+    carried = _leaves(context, (dim for p in parameters.values() for dim in context.axes_of(p.value)))
     inside = _leaves(
         context,
         (dim for a in attentions for dim in (a.head_dim, a.heads, a.value_dim)),
     )
     inside |= _states(graph, context, parameters)
-    given = [_leaves(context, [dim]) for value in graph.inputs for dim in context.of(value)]
+    given = [_leaves(context, [dim]) for value in graph.inputs for dim in context.axes_of(value)]
     streams: set[Dim] = set()
     looked_at: set[Dim] = set()
     for chain in chains:
-        joint = context.of(chain.layers[0].start.outputs[0])
+        joint = context.axes_of(chain.layers[0].start.outputs[0])
         streams |= _leaves(context, joint)
         stream = _leaves(context, joint[-1:])
         if any(stream <= axis for axis in given):
@@ -55,7 +55,7 @@ def release_inputs(
     whole = {
         context.table.find(dim)
         for value in graph.inputs
-        for dim in context.of(value)
+        for dim in context.axes_of(value)
         if dim is not None and context.table.composite(dim) is None
     }
     context.table.release((inside | (looked_at & whole) - streams) & carried)
@@ -71,12 +71,12 @@ def _states(graph: ir.Graph, context: AxisFacts, parameters: Mapping[str, Parame
         leaf
         for node in graph
         if record(node).gates
-        for leaf in _leaves(context, context.of(node.inputs[STATE_WEIGHT])[-1:])
+        for leaf in _leaves(context, context.axes_of(node.inputs[STATE_WEIGHT])[-1:])
     }
-    carried = _leaves(context, (dim for output in graph.outputs for dim in context.of(output)))
+    carried = _leaves(context, (dim for output in graph.outputs for dim in context.axes_of(output)))
     for parameter in parameters.values():
         ends: dict[str, list[Dim]] = {"in": [], "out": []}
-        for dim, direction in zip(context.of(parameter.value), parameter.directions, strict=True):
+        for dim, direction in zip(context.axes_of(parameter.value), parameter.directions, strict=True):
             if dim is not None and direction in ends:
                 ends[direction].append(dim)
         if parameter.kind == "matrix" and len(ends["in"]) == len(ends["out"]) == 1:
@@ -98,7 +98,7 @@ def _contracted(context: AxisFacts, chain: LayerChain, parameters: Mapping[str, 
                 (
                     dim
                     for parameter in used
-                    for dim, direction in zip(context.of(parameter.value), parameter.directions, strict=True)
+                    for dim, direction in zip(context.axes_of(parameter.value), parameter.directions, strict=True)
                     if direction == "in"
                 ),
             )

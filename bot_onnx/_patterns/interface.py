@@ -59,7 +59,7 @@ def _live(graph: ir.Graph) -> frozenset[str]:
 
 def _behind(context: AxisFacts, output: ir.Value, constants: frozenset[str], live: frozenset[str]) -> dict[Dim, None]:
     """Leaves that an output shows."""
-    found = dict.fromkeys(_static_leaves(context, context.of(output)))
+    found = dict.fromkeys(_static_leaves(context, context.axes_of(output)))
 
     def shows(node: ir.Node) -> bool:
         return not record(node).gates and not _ends(node, constants, live)
@@ -91,7 +91,7 @@ def _factors(node: ir.Node) -> list[ir.Value]:
 
 def _decided_over(context: AxisFacts, node: ir.Node, live: frozenset[str]) -> list[MaybeDim]:
     """Dims that a node on the way to an output takes away: it chooses among them, or sums with constants."""
-    dims = context.of(node.inputs[0]) if node.inputs else ()
+    dims = context.axes_of(node.inputs[0]) if node.inputs else ()
     if not dims:
         return []
     if (chosen := record(node).chooses) is not None:
@@ -110,7 +110,7 @@ def _read(
     for name, parameter in parameters.items():
         if name in constants or not any(_reads_activations(node, live) for node, _ in parameter.uses):
             continue
-        for dim, direction in zip(context.of(parameter.value), parameter.directions, strict=True):
+        for dim, direction in zip(context.axes_of(parameter.value), parameter.directions, strict=True):
             if direction in ("in", "index"):
                 found.update(_static_leaves(context, [dim]))
     return frozenset(found)

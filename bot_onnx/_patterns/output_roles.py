@@ -30,7 +30,7 @@ def give_outputs(
     table = context.table
     vocab = {table.size(dim) for dim in roles.dims(Role.VOCAB)}
     for output in graph.outputs:
-        for dim in context.of(output):
+        for dim in context.axes_of(output):
             if dim is None or not table.is_static(dim) or roles.of(dim) is not None:
                 continue
             leaves = table.leaves(dim)
@@ -67,7 +67,7 @@ def _is_pooled(
     if not streams or not makers or any(node.op_type != "Tanh" for node in makers):
         return False
     axes = [
-        [None if axis is None else table.find(axis) for axis in context.of(parameter.value)]
+        [None if axis is None else table.find(axis) for axis in context.axes_of(parameter.value)]
         for parameter in parameters.values()
         if parameter.kind == "matrix"
     ]
@@ -92,5 +92,5 @@ def give_alphabets(graph: ir.Graph, context: AxisFacts, roles: RoleStore) -> Non
                 continue
             values = tensor.numpy().reshape(-1)
             if np.issubdtype(values.dtype, np.number) and np.array_equal(values, np.arange(values.size)):
-                for dim in context.of(mine):
+                for dim in context.axes_of(mine):
                     roles.give(dim, Role.VOCAB)

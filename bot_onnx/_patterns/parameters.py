@@ -89,7 +89,7 @@ def _freeze_features(parameters: Mapping[str, Parameter], context: AxisFacts) ->
     elsewhere: set[Dim] = set()
     for parameter in parameters.values():
         operand = any(_is_operand(node, slot) for node, slot in parameter.uses if is_linear(node))
-        for dim, direction in zip(context.of(parameter.value), parameter.directions, strict=True):
+        for dim, direction in zip(context.axes_of(parameter.value), parameter.directions, strict=True):
             for leaf in table.leaves(dim) if dim is not None else ():
                 if operand:
                     features.setdefault(leaf, parameter.name)
@@ -184,7 +184,7 @@ def _described(parameter: Parameter, context: AxisFacts) -> Parameter:
         "embedding", "kernel", "matrix", "norm_scale", "norm_bias", "table", "bias", "scale", "other",
     )  # fmt: skip
     kind: TensorKind = min(kinds, key=order.index, default="other")
-    dims = context.of(parameter.value)
+    dims = context.axes_of(parameter.value)
     if any(record(node).gates for node, _ in parameter.uses):
         return replace(parameter, kind=kind, directions=_recurrent_directions(kind, len(dims)))
     contracted = _contracted_axes(parameter, context) if kind in ("matrix", "embedding", "other") else []
@@ -224,14 +224,14 @@ def _recurrent_directions(kind: TensorKind, rank: int) -> tuple[Direction, ...]:
 def _looked_up(parameter: Parameter, context: AxisFacts) -> int:
     """The axis of an embedding that indices address."""
     rows = table_rows(parameter, context)
-    dims = [None if dim is None else context.table.find(dim) for dim in context.of(parameter.value)]
+    dims = [None if dim is None else context.table.find(dim) for dim in context.axes_of(parameter.value)]
     return dims.index(context.table.find(rows)) if rows is not None and context.table.find(rows) in dims else 0
 
 
 def table_rows(parameter: Parameter, context: AxisFacts) -> MaybeDim:
     """The dim that indices address in an embedding, whatever form of it is looked up."""
     node = next(node for node, slot in parameter.uses if node.op_type == "Gather" and slot == 0)
-    return context.of(node.inputs[0])[node.attributes.get_int("axis", 0)]
+    return context.axes_of(node.inputs[0])[node.attributes.get_int("axis", 0)]
 
 
 def _is_experts(parameter: Parameter) -> bool:
@@ -240,7 +240,7 @@ def _is_experts(parameter: Parameter) -> bool:
 
 
 def _contracted_axes(parameter: Parameter, context: AxisFacts) -> list[int]:
-    dims = context.of(parameter.value)
+    dims = context.axes_of(parameter.value)
     if _is_experts(parameter):
         return [len(dims) - 1]
     inner = {
@@ -250,7 +250,7 @@ def _contracted_axes(parameter: Parameter, context: AxisFacts) -> list[int]:
     }  # fmt: skip
     for node, slot in parameter.uses:
         if node.op_type == "Einsum" and node.inputs[slot] is parameter.value:
-            return summed_axes(node, slot, [len(context.of(value)) for value in node.inputs])
+            return summed_axes(node, slot, [len(context.axes_of(value)) for value in node.inputs])
         if node.op_type == "Einsum" and (whole := context.contracted.get(node)) is not None:
             inner.update(context.table.leaves(whole))
     axes = [axis for axis, dim in enumerate(dims) if dim is not None and context.table.find(dim) in inner]

@@ -38,13 +38,13 @@ def assign_roles(
         _attention_roles(context, roles, attention)
     recurrent = [node for node in graph if record(node).gates] if not attentions else []
     for node in recurrent:  # the state is what runs through such a network
-        roles.give(context.of(node.inputs[STATE_WEIGHT])[-1], Role.HIDDEN)
+        roles.give(context.axes_of(node.inputs[STATE_WEIGHT])[-1], Role.HIDDEN)
     for chain in chains:
         _give_stream(context, roles, chain.layers[0].start)
     embeddings = [p for p in parameters.values() if p.kind == "embedding"]
     if not chains and not recurrent:
         for embedding in embeddings:
-            width, rows = context.of(embedding.value)[-1], table_rows(embedding, context)
+            width, rows = context.axes_of(embedding.value)[-1], table_rows(embedding, context)
             if width is not None and rows is not None and context.table.find(width) != context.table.find(rows):
                 roles.give(width, Role.HIDDEN)
     _table_roles(graph, context, roles, embeddings)
@@ -86,7 +86,7 @@ def _attention_roles(context: AxisFacts, roles: RoleStore, attention: Attention)
 def _leaves_of_part(context: AxisFacts, value: ir.Value, part: int | None, heads: set[Dim]) -> set[Dim]:
     """Leaves of a parameter's axes; of an axis that packs queries, keys and values, those of the keys."""
     leaves: set[Dim] = set()
-    for dim in context.of(value):
+    for dim in context.axes_of(value):
         if dim is None:
             continue
         composite = context.table.composite(dim)
@@ -123,7 +123,9 @@ def _give_stream(context: AxisFacts, roles: RoleStore, joint: ir.Node) -> None:
 
     Where it is made of hidden already (the two directions of a recurrent layer) it needs no other name.
     """
-    static = [dim for dim in reversed(context.of(joint.outputs[0])) if dim is not None and context.table.is_static(dim)]
+    static = [
+        dim for dim in reversed(context.axes_of(joint.outputs[0])) if dim is not None and context.table.is_static(dim)
+    ]
     if static and any(roles.of(leaf) == Role.HIDDEN for leaf in context.table.leaves(static[0])):
         return
     free = [dim for dim in static if context.table.frozen(dim) is None]
@@ -143,7 +145,7 @@ def _table_roles(graph: ir.Graph, context: AxisFacts, roles: RoleStore, embeddin
         row = (table.size(rows)[0], rows, parameter.name)
         if any(from_integer_input(node.inputs[1]) for node in lookups):
             given.append(row)
-        elif any(dim is not None and table.find(dim) in width for dim in context.of(parameter.value)):
+        elif any(dim is not None and table.find(dim) in width for dim in context.axes_of(parameter.value)):
             computed.append(row)
         else:
             table.freeze(rows, Reason.of(Why.LOOKED_UP, parameter.name))
@@ -169,9 +171,9 @@ def _hold_picked(context: AxisFacts, embeddings: list[Parameter]) -> None:
     for node in context.gathers:
         if node in tables:
             continue
-        data = context.of(node.inputs[0])
+        data = context.axes_of(node.inputs[0])
         picked = data[node.attributes.get_int("axis", 0)]
-        for dim in (picked, *context.of(node.inputs[1])):  # batch x channels: all of them stay
+        for dim in (picked, *context.axes_of(node.inputs[1])):  # batch x channels: all of them stay
             for leaf in table.leaves(dim) if dim is not None else ():
                 if table.is_static(leaf):
                     table.freeze(leaf, Reason.at(Why.PICKED_AT_RUN_TIME, node))
@@ -186,14 +188,14 @@ def _fixed_row_roles(
         leaf
         for parameter in parameters.values()
         if parameter.kind not in ("embedding", "table")
-        for dim in context.of(parameter.value)
+        for dim in context.axes_of(parameter.value)
         if dim is not None
         for leaf in table.leaves(dim)
     }
     for node in graph:
         if node.op_type != "Gather" or node.inputs[1] is None or node.inputs[1].const_value is None:
             continue
-        dims = context.of(node.inputs[0])
+        dims = context.axes_of(node.inputs[0])
         picked = dims[node.attributes.get_int("axis", 0)] if dims else None
         for leaf in table.leaves(picked) if picked is not None else ():
             if leaf not in channels and table.frozen(leaf) is not None:
@@ -207,7 +209,7 @@ def _token_widths(context: AxisFacts, embeddings: list[Parameter]) -> set[Dim]:
         for parameter in embeddings
         for node, slot in parameter.uses
         if node.op_type == "Gather" and slot == 0 and from_integer_input(node.inputs[1])
-        if (last := context.of(node.inputs[0])[-1]) is not None
+        if (last := context.axes_of(node.inputs[0])[-1]) is not None
     }
 
 
@@ -222,7 +224,7 @@ def _follow_positions(graph: ir.Graph, context: AxisFacts, roles: RoleStore) -> 
         if tensor is None or not (tensor.dtype.is_integer() or tensor.dtype == ir.DataType.BOOL):
             continue
         sliced = any(carries(usage.node, usage.idx, Move.CUT | Move.PICKED) for usage in value.uses())
-        for dim in context.of(value) if sliced else ():
+        for dim in context.axes_of(value) if sliced else ():
             if dim is not None and context.table.size(dim) == size and context.table.frozen(dim) is None:
                 context.table.unify(positions[0], dim)
 
@@ -250,7 +252,7 @@ def _state_roles(
                 roles.give(inner, Role.STATE)
                 roles.give(heads, Role.HEADS)
     for node in (node for chain in chains for node in chain.layers[0].nodes if reduces(node, "sum")):
-        dims = context.of(node.inputs[0])
+        dims = context.axes_of(node.inputs[0])
         for axis in reduced_axes(context, node, len(dims)):
             leaves = context.table.leaves(dim) if (dim := dims[axis]) is not None else []
             for leaf in set(leaves) - contracted if len(leaves) == 1 else ():
@@ -270,7 +272,7 @@ def _intermediate_roles(
         for parameter in parameters.values():
             if parameter.kind not in ("matrix", "kernel") or not any(node in nodes for node, _ in parameter.uses):
                 continue
-            for dim, direction in zip(context.of(parameter.value), parameter.directions, strict=True):
+            for dim, direction in zip(context.axes_of(parameter.value), parameter.directions, strict=True):
                 if dim is None or roles.of(dim) is not None:
                     continue
                 for leaf in context.table.leaves(dim):
@@ -295,14 +297,14 @@ def _token_roles(
     attended = {
         leaf
         for attention in attentions
-        for dim in context.of(attention.score.outputs[0])[-2:]
+        for dim in context.axes_of(attention.score.outputs[0])[-2:]
         if dim is not None
         for leaf in table.leaves(dim)
     }
     rows: dict[Dim, None] = {}
     channels: set[Dim] = set()
     for parameter in parameters.values():
-        dims = [dim for dim in context.of(parameter.value) if dim is not None]
+        dims = [dim for dim in context.axes_of(parameter.value) if dim is not None]
         leaves = [leaf for dim in dims for leaf in table.leaves(dim)]
         if parameter.kind == "table" and len(dims) > 1:
             rows.update(dict.fromkeys(leaves))
@@ -324,7 +326,7 @@ def _contracted(context: AxisFacts, parameters: Mapping[str, Parameter]) -> set[
     return {
         leaf
         for parameter in parameters.values()
-        for dim, direction in zip(context.of(parameter.value), parameter.directions, strict=True)
+        for dim, direction in zip(context.axes_of(parameter.value), parameter.directions, strict=True)
         if dim is not None and direction in ("in", "index")
         for leaf in context.table.leaves(dim)
     }
@@ -338,8 +340,8 @@ def _expert_roles(graph: ir.Graph, context: AxisFacts, roles: RoleStore, contrac
     table = context.table
     for node in graph:
         if (scores := record(node).experts) is not None:
-            roles.give(context.of(node.inputs[scores])[-1], Role.EXPERTS)
-        if node.op_type == "TopK" and not decides_output(node) and (dims := context.of(node.inputs[0])):
+            roles.give(context.axes_of(node.inputs[scores])[-1], Role.EXPERTS)
+        if node.op_type == "TopK" and not decides_output(node) and (dims := context.axes_of(node.inputs[0])):
             ranked = dims[node.attributes.get_int("axis", -1)]
             for leaf in table.leaves(ranked) if ranked is not None else ():
                 if leaf not in contracted:
@@ -354,7 +356,7 @@ def _addressed_roles(
     made = {
         leaf: None
         for parameter in parameters.values()
-        for dim in context.of(parameter.value)
+        for dim in context.axes_of(parameter.value)
         if dim is not None
         for leaf in table.leaves(dim)
     }

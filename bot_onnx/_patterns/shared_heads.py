@@ -78,7 +78,7 @@ def _shares(context: AxisFacts, attention: Attention, operand: ir.Value | None, 
     for weight in dict.fromkeys(value for value, _ in projections(context, operand, [])):
         if not any(is_linear(node) for node in _readers(weight)):
             continue
-        for axis, dim in enumerate(context.of(weight)):
+        for axis, dim in enumerate(context.axes_of(weight)):
             parts = [] if dim is None else list(_parts(context, dim, widths, context.table.find(heads)))
             if any(one for _, one in parts) and dim is not None:
                 yield Share(weight, axis, tuple(parts))

@@ -24,9 +24,9 @@ def find_twins(parameters: Mapping[str, Parameter], context: AxisFacts) -> dict[
             continue
         for embedding in embeddings:
             if _shape(matrix) == _shape(embedding)[::-1] and _is_transpose(matrix.value, embedding.value):
-                rows, columns = context.of(embedding.value)
-                context.table.unify(context.of(matrix.value)[0], columns)
-                context.table.unify(context.of(matrix.value)[1], rows)
+                rows, columns = context.axes_of(embedding.value)
+                context.table.unify(context.axes_of(matrix.value)[0], columns)
+                context.table.unify(context.axes_of(matrix.value)[1], rows)
                 twins[matrix.name] = embedding.name
                 break
     return twins

@@ -97,7 +97,7 @@ class Miniature:
             first: how many of the values, without what only later ones need; None: all.
         """
         growth = self.growth(self.sizes.large(ratios))
-        of = self.analysis.context.of
+        of = self.analysis.context.axes_of
         growing = {name for name, port in self._ports.items() if growth.changes(of(port)) and port.dtype in FLOATS}
         quiet = frozenset(growing) if repairs.quiet else frozenset[str]()
         small = self.values(repairs.formulas, quiet, first)

@@ -47,7 +47,7 @@ def holding(analysis: Analysis, settled: Settled) -> list[tuple[ir.Value, Grid]]
 def _changes(analysis: Analysis, value: ir.Value, sizes: dict[str, int]) -> bool:
     return any(
         dim is not None and analysis.new_size(dim, sizes) != analysis.context.table.size(dim)
-        for dim in analysis.context.of(value)
+        for dim in analysis.context.axes_of(value)
     )
 
 

@@ -137,7 +137,7 @@ def value_axes(analysis: Analysis, value: ir.Value, sizes: Mapping[str, int]) ->
         analysis: of the source. value: of its graph.
         sizes: target size by dim id; leaves that are left out stay.
     """
-    axes = (_axis(analysis, dim, sizes) for dim in analysis.context.of(value))
+    axes = (_axis(analysis, dim, sizes) for dim in analysis.context.axes_of(value))
     return tuple(axis if axis is not None and changes(axis) else None for axis in axes)
 
 

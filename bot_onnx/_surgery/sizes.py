@@ -63,7 +63,7 @@ class _Sizes:
             tensor = value.const_value
             if tensor is None or tensor.size or not tensor.dtype.is_floating_point():
                 continue
-            old, dims = tensor.shape.numpy(), self._analysis.context.of(value)
+            old, dims = tensor.shape.numpy(), self._analysis.context.axes_of(value)
             shape = tuple(n if dim is None else self._size(dim)[0] for n, dim in zip(old, dims, strict=True))
             if shape != tuple(old):
                 yield ReshapeEmpty(name, shape)

@@ -56,11 +56,11 @@ class Context(ValueAxes):
             attentions=MappingProxyType(dict(self.attentions)),
         )
 
-    def put(self, value: ir.Value, dims: Sequence[MaybeDim]) -> None:
+    def set_axes(self, value: ir.Value, dims: Sequence[MaybeDim]) -> None:
         """Set the axes of an output. A dim whose size is not the observed one is replaced by a frozen leaf."""
         sizes = self.sizes(value)
         if len(sizes) != len(dims):
-            self.fresh(value, Reason(Why.UNKNOWN_SHAPE))
+            self.new_axes(value, Reason(Why.UNKNOWN_SHAPE))
             return
         if (0, 0) in sizes:  # nothing was computed: of an empty value some kernels do not say the shape
             sizes = self.observed.shapes[value.name or ""] = tuple(self.table.size(dim) for dim in dims)
@@ -75,7 +75,7 @@ class Context(ValueAxes):
             checked.append(leaf)
         self.axes[value.name or ""] = tuple(checked)
 
-    def fresh(self, value: ir.Value, reason: Reason | None = None) -> None:
+    def new_axes(self, value: ir.Value, reason: Reason | None = None) -> None:
         """Give an output new leaves, frozen if a reason is given."""
         dims = tuple(self.table.leaf(size) for size in self.sizes(value))
         if reason is not None:
@@ -83,7 +83,7 @@ class Context(ValueAxes):
                 self.table.freeze(dim, reason)
         self.axes[value.name or ""] = dims
 
-    def need(
+    def require(
         self, node: ir.Node, slot: int | str, element: int, dims: Sequence[Dim], *, sign: int = 1, offset: int = 0
     ) -> None:
         """Record that an element of an integer input (or attribute, by name) must follow the sizes of ``dims``."""
@@ -91,7 +91,7 @@ class Context(ValueAxes):
         expr = elements[element] if elements is not None and element < len(elements) else None
         self.requirements.append(Requirement(node, slot, element, tuple(dims), expr, sign, offset))
 
-    def need_attribute(self, node: ir.Node, name: str, element: int, dims: Sequence[Dim]) -> None:
+    def require_attribute(self, node: ir.Node, name: str, element: int, dims: Sequence[Dim]) -> None:
         """Record that an element of an integer attribute must follow the sizes of ``dims``."""
         self.requirements.append(Requirement(node, name, element, tuple(dims)))
 
