@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from bot_onnx._canonical.decompose import Opened, Scheme
+from bot_onnx._canonical.decompose import Decomposed, Scheme
 from bot_onnx._canonical.folded_norms import folded_note
 
 
@@ -17,14 +17,14 @@ class Form:
 
     Attributes:
         scheme: how it was quantised; None where it was not.
-        opened: which of its weights and activations were quantised.
+        decomposed: which of its weights and activations were quantised.
         fused: ops that were written out, and how many there were.
         copies: number of tensors that were copies of others.
         repairs: what was wrong in the file and is right in what is written, in sentences.
     """
 
     scheme: Scheme | None = None
-    opened: Opened = field(default_factory=Opened)
+    decomposed: Decomposed = field(default_factory=Decomposed)
     fused: Mapping[str, int] = field(default_factory=dict)
     copies: int = 0
     repairs: tuple[str, ...] = ()

@@ -26,15 +26,15 @@ from bot_onnx._canonical.conditions import (
     Condition,
 )
 from bot_onnx._canonical.constants import clone_shared_constants, hold_small, lift_tensor_constants
-from bot_onnx._canonical.control_flow import lay_open
+from bot_onnx._canonical.control_flow import inline_bodies
 from bot_onnx._canonical.decompose import (
-    Opened,
+    Decomposed,
     Scheme,
+    decompose_fused,
+    decompose_quantised,
     fold_casts,
     fold_reshapes,
     name_dequantisation,
-    open_fused,
-    open_quantised,
     read_scheme,
 )
 from bot_onnx._canonical.deduplicate import share_copies
@@ -53,7 +53,7 @@ class Draft:
     """What the rewrites found so far; the fields are those of :class:`Form`."""
 
     scheme: Scheme | None = None
-    opened: Opened = field(default_factory=Opened)
+    decomposed: Decomposed = field(default_factory=Decomposed)
     fused: Mapping[str, int] = field(default_factory=dict)
     copies: int = 0
 
@@ -116,12 +116,12 @@ def _read_scheme(model: ir.Model, draft: Draft) -> None:
     draft.scheme = read_scheme(model.graph)
 
 
-def _open_quantised(model: ir.Model, draft: Draft) -> None:
-    draft.opened = open_quantised(model.graph)
+def _decompose_quantised(model: ir.Model, draft: Draft) -> None:
+    draft.decomposed = decompose_quantised(model.graph)
 
 
-def _open_fused(model: ir.Model, draft: Draft) -> None:
-    draft.fused = open_fused(model.graph)
+def _decompose_fused(model: ir.Model, draft: Draft) -> None:
+    draft.fused = decompose_fused(model.graph)
 
 
 def _keep_weights_inside(model: ir.Model, _: Draft) -> None:
@@ -134,7 +134,7 @@ def _tidy(model: ir.Model, _: Draft) -> None:
 
 def _name_weights(model: ir.Model, draft: Draft) -> None:
     """Give weights in floating point the names that the packed ones had, which are gone now."""
-    for value, name in draft.opened.weights:
+    for value, name in draft.decomposed.weights:
         if value.is_initializer() and name not in model.graph.initializers:
             value.name = name
     model.graph.doc_string = None
@@ -147,7 +147,7 @@ def _share_copies(model: ir.Model, draft: Draft) -> None:
 #: All of them, in order.
 REWRITES: tuple[Rewrite, ...] = (
     Rewrite(_inline, ensures=(NO_CALLS,)),
-    Rewrite(_on(lay_open), requires=(NO_CALLS,), ensures=(ONE_GRAPH,)),
+    Rewrite(_on(inline_bodies), requires=(NO_CALLS,), ensures=(ONE_GRAPH,)),
     Rewrite(_lift_constants, requires=(ONE_GRAPH,), ensures=(NO_CONSTANTS,)),
     Rewrite(_on(drop_identities), requires=(NO_CONSTANTS,), ensures=(NO_IDENTITIES,)),
     Rewrite(_on(spell_early), requires=(NO_CONSTANTS, NO_IDENTITIES)),
@@ -157,8 +157,8 @@ REWRITES: tuple[Rewrite, ...] = (
     Rewrite(_read_scheme, requires=(ONE_GRAPH, NO_CONSTANTS)),
     Rewrite(_on(fold_reshapes), requires=(NO_CONSTANTS, NO_IDENTITIES)),
     Rewrite(_on(fold_casts), requires=(NO_CONSTANTS, NO_IDENTITIES)),
-    Rewrite(_open_quantised, requires=(ONE_GRAPH, NO_CONSTANTS)),
-    Rewrite(_open_fused, requires=(ONE_GRAPH, NO_CONSTANTS), ensures=(NOTHING_FUSED,)),
+    Rewrite(_decompose_quantised, requires=(ONE_GRAPH, NO_CONSTANTS)),
+    Rewrite(_decompose_fused, requires=(ONE_GRAPH, NO_CONSTANTS), ensures=(NOTHING_FUSED,)),
     Rewrite(_on(drop_zero_states), requires=(NO_CONSTANTS,)),  # those of layers that were quantised as well
     Rewrite(_keep_weights_inside, ensures=(WEIGHTS_INSIDE,)),
     Rewrite(_tidy, requires=(ONE_GRAPH,), ensures=(ALL_READ, IN_ORDER)),
@@ -188,4 +188,4 @@ def normalise(model: ir.Model) -> Form:
     draft = Draft()
     for rewrite in REWRITES:
         rewrite.run(model, draft)
-    return Form(draft.scheme, draft.opened, draft.fused, draft.copies, tuple(model.meta.get(REPAIRS, ())))
+    return Form(draft.scheme, draft.decomposed, draft.fused, draft.copies, tuple(model.meta.get(REPAIRS, ())))

@@ -39,7 +39,7 @@ def holding(analysis: Analysis, settled: Settled) -> list[tuple[ir.Value, Grid]]
     copies = whole and not (settled.laws.widened or settled.gains)
     return [
         (value, grid)
-        for value, grid in analysis.form.opened.roundings
+        for value, grid in analysis.form.decomposed.roundings
         if copies or not _changes(analysis, value, settled.solution.sizes)
     ]
 
@@ -62,17 +62,17 @@ def going_on(
         renamed: per stack, names of its tensors in the source and in the target; what is added is like the last one.
     """
     graph = analysis.model.graph
-    opened = analysis.form.opened
+    decomposed = analysis.form.decomposed
     present = {value for node in graph for value in node.outputs} | set(graph.inputs)
     grids = {value.name or "": grid for value, grid in held if value in present}
-    packed = {value.name or "" for value, _ in opened.weights}
+    packed = {value.name or "" for value, _ in decomposed.weights}
     weights = {
         name
         for sources, targets in renamed
         for index, name in enumerate(targets)
         if sources[min(index, len(sources) - 1)] in packed
     }
-    return Calibrated(grids, len(grids), len(opened.roundings) - len(grids), frozenset(weights))
+    return Calibrated(grids, len(grids), len(decomposed.roundings) - len(grids), frozenset(weights))
 
 
 def told(calibrated: Calibrated) -> str:

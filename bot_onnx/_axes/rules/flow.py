@@ -1,4 +1,4 @@
-"""If, Loop and Scan, their bodies laid open: what goes in and comes out of a body lines up with what is outside."""
+"""If, Loop and Scan, their bodies inlined: what goes in and comes out of a body lines up with what is outside."""
 
 from __future__ import annotations
 

@@ -114,4 +114,4 @@ def test_the_form_says_what_was_done() -> None:
     assert form.fused == {"SkipLayerNormalization": 1} and form.scheme is None and not form.copies
     assert form.notes(model.graph) == ("Fused ops are written out: SkipLayerNormalization x 1.",)
     quantised = normalise(ir.from_proto(SEEDS["quantised"].build()))
-    assert quantised.scheme is not None and quantised.opened.weights
+    assert quantised.scheme is not None and quantised.decomposed.weights
