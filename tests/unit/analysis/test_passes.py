@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import onnx
 import onnx_ir as ir
 import pytest
 
@@ -19,6 +20,7 @@ from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._canonical.normalise import normalise
 from bot_onnx._reasons import Reason
 from bot_onnx._structure import Structure
+from tests.attention_graphs import Sizes, cached_decoder
 from tests.graphs import tied_attention_model
 from tests.system.fuzz.seeds import SEEDS
 
@@ -128,18 +130,23 @@ def test_the_page_shows_the_passes() -> None:
     assert head + "\n".join(map(row, PASSES)) + "\n\n" in page
 
 
+#: Graphs of all kinds: tied weights, caches that may follow, and the seeds.
+BUILDERS: dict[str, Callable[[], onnx.ModelProto]] = {
+    "tied": tied_attention_model,
+    "cached": lambda: cached_decoder(Sizes(hidden=64, kv_heads=2, head_dim=16, layers=2)),
+    **{name: seed.build for name, seed in SEEDS.items()},
+}
+NAMES = tuple(BUILDERS)
+
+
 @cache
 def model_of(name: str) -> ir.Model:
-    model = tied_attention_model() if name == "tied" else SEEDS[name].build()
-    return ir.from_proto(model)
+    return ir.from_proto(BUILDERS[name]())
 
 
 def normalised(name: str) -> Normalised:
     model = model_of(name).clone()
     return Normalised(model, normalise(model))
-
-
-NAMES = ("tied", *SEEDS)
 
 
 def other_order(seed: int) -> tuple[Pass, ...]:
