@@ -21,7 +21,6 @@ from bot_onnx._align.energy import energy as measure_energy
 from bot_onnx._analysis.overview import overview_of
 from bot_onnx._analysis.passes import Analysis, analyse
 from bot_onnx._canonical.decompose import Scheme
-from bot_onnx._canonical.normalise import scheme_of
 from bot_onnx._costs import Costs, sizing_of
 from bot_onnx._onnxfile.atomic_output import floats_beside
 from bot_onnx._onnxfile.input_overrides import Given
@@ -300,7 +299,7 @@ class _Writing:
         self, analysis: Analysis, xp: object, finite: Future[None], planned: str | None
     ) -> tuple[Plan, VerifyReport]:
         """Write, verify, publish. Give what was done, and the checks."""
-        scheme = scheme_of(analysis.model)
+        scheme = analysis.form.scheme
         if self.job.request.requantize:
             check_requantisable(scheme, self.job.origin.label)
         finite.result()

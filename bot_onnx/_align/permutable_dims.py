@@ -67,7 +67,7 @@ def _leaves(analysis: Analysis, values: Iterable[ir.Value | None]) -> set[str]:
     roots = {
         leaf
         for value in values
-        for dim in analysis.context.of(value)
+        for dim in analysis.context.axes_of(value)
         if dim is not None
         for leaf in table.leaves(dim)
     }  # fmt: skip

@@ -87,7 +87,7 @@ class Readings:
         """Axes of a value that the units lie along, each with the dim there."""
         table, structure = self._analysis.context.table, self._analysis.structure
         found: list[tuple[int, str]] = []
-        for axis, dim in enumerate(self._analysis.context.of(value)):
+        for axis, dim in enumerate(self._analysis.context.axes_of(value)):
             ident = None if dim is None else self._analysis.ids.get(table.find(dim))
             if ident is not None and set(units.leaves) <= set(leaves_of(structure, ident)):
                 found.append((axis, ident))

@@ -10,7 +10,7 @@ import onnx_ir as ir
 
 from bot_onnx._align.stream import Reader
 from bot_onnx._axes.dims import Dim
-from bot_onnx._axes.rules import Context
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._ops import IN_ORDER, Axes, Slot, is_sum, passes_on, record, reduces, slot_of
 from bot_onnx._ops.nodes import node_inputs
 from bot_onnx._patterns.parameters import is_parameter
@@ -64,7 +64,7 @@ _L = TypeVar("_L")
 class Labels(Generic[_L]):
     """A walk over a graph that says of every value what it is, and what is known of the values along hidden."""
 
-    def __init__(self, graph: ir.Graph, context: Context, hidden: Dim) -> None:
+    def __init__(self, graph: ir.Graph, context: AxisFacts, hidden: Dim) -> None:
         self._graph, self._context, self._hidden = graph, context, hidden
         self._labels: dict[int, _L] = {}
 
@@ -98,7 +98,7 @@ class Labels(Generic[_L]):
             Obstacle: it is only a part of one.
         """
         table = self._context.table
-        dims = [dim for dim in self._context.of(value) if dim is not None]
+        dims = [dim for dim in self._context.axes_of(value) if dim is not None]
         if any(table.find(dim) == self._hidden for dim in dims):
             return True
         if any(self._hidden in table.leaves(dim) for dim in dims):
@@ -107,7 +107,7 @@ class Labels(Generic[_L]):
 
     def _hidden_axes(self, value: ir.Value) -> list[int]:
         find = self._context.table.find
-        dims = self._context.of(value)
+        dims = self._context.axes_of(value)
         return [axis for axis, dim in enumerate(dims) if dim is not None and find(dim) == self._hidden]
 
     def _label(self, value: ir.Value | None) -> _L | None:
@@ -116,8 +116,10 @@ class Labels(Generic[_L]):
     def _gone(self, node: ir.Node) -> Literal["", "hidden", "others"]:
         """Which axes a reduction takes away: not hidden, hidden alone, or hidden and others."""
         find = self._context.table.find
-        after = {find(dim) for dim in self._context.of(node.outputs[0]) if dim is not None}
-        gone = [find(dim) for dim in self._context.of(node.inputs[0]) if dim is not None and find(dim) not in after]
+        after = {find(dim) for dim in self._context.axes_of(node.outputs[0]) if dim is not None}
+        gone = [
+            find(dim) for dim in self._context.axes_of(node.inputs[0]) if dim is not None and find(dim) not in after
+        ]
         if self._hidden not in gone:
             return ""
         return "hidden" if len(gone) == 1 else "others"

@@ -310,7 +310,7 @@ class _Walk(Labels[Label]):
 
     def _norm(self, node: ir.Node, labels: list[Label | None]) -> None:
         value = node.inputs[0]
-        rank = len(self._context.of(value))
+        rank = len(self._context.axes_of(value))
         axis = node.attributes.get_int("axis", -1) % max(rank, 1)
         if labels[0] is None or labels[0].state not in TRUNK or value is None:
             raise Obstacle(Reason.at(Why.NORM_OF_OTHER, node))

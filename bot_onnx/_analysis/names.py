@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 
-from bot_onnx._axes.dims import Dim as DimRoot
+from bot_onnx._axes.dims import Dim as DimId
 from bot_onnx._axes.dims import MaybeDim
-from bot_onnx._axes.rules import Context
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._patterns.layers import LayerChain
 from bot_onnx._patterns.parameters import Parameter
 from bot_onnx._patterns.role_store import Roles
@@ -28,18 +28,18 @@ _GENERIC = frozenset({"layer", "layers", "h", "block", "blocks", "model", "modul
 
 
 def name_dims(
-    context: Context,
+    context: AxisFacts,
     roles: Roles,
-    stacks: list[Stack],
-    axes: dict[str, tuple[MaybeDim, ...]],
-    shown: Mapping[DimRoot, tuple[str, ...]],
-) -> tuple[dict[str, Dim], dict[DimRoot, str]]:
+    stacks: Sequence[Stack],
+    axes: Mapping[str, tuple[MaybeDim, ...]],
+    shown: Mapping[DimId, tuple[str, ...]],
+) -> tuple[dict[str, Dim], dict[DimId, str]]:
     """Plain dims by id, and the id of every dim of the algebra, in order of first occurrence in the stacks.
 
     ``shown`` gives the outputs that a leaf is shown by.
     """
     table = context.table
-    occurrences: dict[DimRoot, list[tuple[str, int]]] = {}
+    occurrences: dict[DimId, list[tuple[str, int]]] = {}
     for stack in stacks:
         for axis, dim in enumerate(axes[stack.id]):
             if dim is not None:
@@ -64,12 +64,12 @@ def name_dims(
     return dims, ids
 
 
-def _numbered(context: Context, roles: Roles, carried: list[DimRoot]) -> dict[DimRoot, str]:
+def _numbered(context: AxisFacts, roles: Roles, carried: list[DimId]) -> dict[DimId, str]:
     """Ids of the dims that weights carry, in order, and of those that are made of them."""
     table = context.table
-    ids: dict[DimRoot, str] = {}
+    ids: dict[DimId, str] = {}
 
-    def number(dim: DimRoot) -> None:
+    def number(dim: DimId) -> None:
         for found in _with_parts(context, dim):
             ids.setdefault(found, f"d{len(ids)}")
 
@@ -85,7 +85,7 @@ def _numbered(context: Context, roles: Roles, carried: list[DimRoot]) -> dict[Di
     return ids
 
 
-def _with_parts(context: Context, dim: DimRoot) -> Iterator[DimRoot]:
+def _with_parts(context: AxisFacts, dim: DimId) -> Iterator[DimId]:
     root = context.table.find(dim)
     yield root
     composite = context.table.composite(root)
@@ -93,7 +93,7 @@ def _with_parts(context: Context, dim: DimRoot) -> Iterator[DimRoot]:
         yield from _with_parts(context, part)
 
 
-def _role(context: Context, roles: Roles, dim: DimRoot) -> Role:
+def _role(context: AxisFacts, roles: Roles, dim: DimId) -> Role:
     table = context.table
     role = roles.of(dim)
     if role is not None:
@@ -105,8 +105,8 @@ def _role(context: Context, roles: Roles, dim: DimRoot) -> Role:
     return Role.FREE if reason is None else _BY_REASON.get(reason.kind, Role.FREE)
 
 
-def _unique_names(context: Context, roles: Roles, ids: dict[DimRoot, str]) -> dict[DimRoot, str]:
-    names: dict[DimRoot, str] = {}
+def _unique_names(context: AxisFacts, roles: Roles, ids: dict[DimId, str]) -> dict[DimId, str]:
+    names: dict[DimId, str] = {}
     taken: dict[str, int] = {}
     for root in ids:
         composite = context.table.composite(root)
@@ -123,7 +123,7 @@ def _unique_names(context: Context, roles: Roles, ids: dict[DimRoot, str]) -> di
     return names
 
 
-def _composite_name(context: Context, root: DimRoot, names: dict[DimRoot, str]) -> str:
+def _composite_name(context: AxisFacts, root: DimId, names: dict[DimId, str]) -> str:
     if root in names:
         return names[root]
     composite = context.table.composite(root)
@@ -146,7 +146,7 @@ def stack_name(names: tuple[str, ...], members: Sequence[Parameter]) -> str:
     return f"{prefix}*{suffix}" if len(prefix) + len(suffix) < min(map(len, names)) else names[0]
 
 
-def chain_names(chains: list[LayerChain]) -> list[str]:
+def chain_names(chains: Sequence[LayerChain]) -> list[str]:
     """A chain's name: the last part of the scope that its parameters share, else ``layers``; unique.
 
     Where several have the same (``text_model.encoder``, ``vision_model.encoder``), it is what tells them apart.

@@ -1,4 +1,4 @@
-"""The analysis of a graph, whole: axes, layers, roles, stacks. ``analyse`` is the only entry.
+"""The analysis of a graph, whole: one tuple of passes, from a normalised model to its structure.
 
 The weights themselves are not read, but for tiny tables (rotary frequencies) and the pairs that may be copies of each
 other.
@@ -7,53 +7,236 @@ other.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import onnx_ir as ir
 
-from bot_onnx._analysis.structure import build_structure
+from bot_onnx._analysis.facts import (
+    Aligned,
+    Attentions,
+    Constants,
+    Layers,
+    Merged,
+    Named,
+    Normalised,
+    Parameters,
+    Released,
+    Scale,
+    Scales,
+    Spelled,
+    Stacks,
+    Tables,
+    Twins,
+)
+from bot_onnx._analysis.merging import align_layers, merge_equal_composites
+from bot_onnx._analysis.names import chain_names, name_dims
+from bot_onnx._analysis.pipeline import analysis_pass, in_order, run_passes
+from bot_onnx._analysis.scales import score_scales, stream_scales
+from bot_onnx._analysis.stacks import StackBuilder
+from bot_onnx._analysis.structure import assemble
+from bot_onnx._analysis.tables import find_tables
 from bot_onnx._axes.dims import Dim, Pair
-from bot_onnx._axes.rules import Context
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._axes.walk import analyse_axes
-from bot_onnx._canonical.normalise import form_notes, normalise, tidy
+from bot_onnx._canonical.form import Form
+from bot_onnx._canonical.normalise import normalise
 from bot_onnx._canonical.spelling import spell_seen
-from bot_onnx._onnxfile.reader import REPAIRS
-from bot_onnx._patterns.attention import Attention, Scalar, find_attentions, scalar_factors
-from bot_onnx._patterns.closed_forms import match_scale
+from bot_onnx._canonical.spelling.seen import Observation
+from bot_onnx._canonical.tidy import tidy
+from bot_onnx._patterns.attention import Attention, find_attentions
 from bot_onnx._patterns.constant_tables import find_constants, freeze_constants
 from bot_onnx._patterns.input_axes import release_inputs
+from bot_onnx._patterns.interface import Interface, find_interface
 from bot_onnx._patterns.layers import LayerChain, find_chains
 from bot_onnx._patterns.parameters import find_parameters
+from bot_onnx._patterns.role_store import Roles
 from bot_onnx._patterns.roles import assign_roles
 from bot_onnx._patterns.shared_heads import shared_heads
+from bot_onnx._patterns.ties import find_twins
 from bot_onnx._runs.declared_shapes import correct_outputs
 from bot_onnx._runs.observe import observe, shape_values
 from bot_onnx._structure import Role, Structure
 
 
+@analysis_pass()
+def run_twice(source: Normalised) -> Observation:
+    """Shapes and small values of all values, in two runs."""
+    return observe(source.model)
+
+
+@analysis_pass("graph")
+def spell(source: Normalised, observed: Observation) -> Spelled:
+    """Drop what is neutral by the shapes of the runs; correct the shapes that outputs declare."""
+    if spell_seen(source.graph, observed):
+        tidy(source.model)
+    return Spelled(tuple(correct_outputs(source.graph, observed)))
+
+
+@analysis_pass("merges", "freezes", after=(Spelled,))
+def walk_axes(source: Normalised, observed: Observation) -> AxisFacts:
+    """A dim for every axis of every value, and the numbers that must follow them."""
+    return analyse_axes(source.model, observed)
+
+
+@analysis_pass(after=(Spelled,))
+def find_layers(source: Normalised, observed: Observation) -> Layers:
+    """Chains of structurally equal layers."""
+    chains = find_chains(source.graph, shape_values(source.graph), observed.shapes)
+    return Layers(tuple(chains), tuple(chain_names(chains)))
+
+
+@analysis_pass("merges", "freezes")
+def align(axes: AxisFacts, layers: Layers) -> Aligned:
+    """One dim for corresponding axes of all layers of a chain."""
+    for chain in layers.chains:
+        align_layers(axes, chain)
+    return Aligned()
+
+
+@analysis_pass("freezes", after=(Aligned,))
+def describe_parameters(source: Normalised, axes: AxisFacts) -> Parameters:
+    """What every parameter is for; what only constant operands bring along keeps its size."""
+    return Parameters(find_parameters(source.graph, axes))
+
+
+@analysis_pass("freezes")
+def set_constants_apart(axes: AxisFacts, parameters: Parameters) -> Constants:
+    """Which parameters are constant tables; they keep their axes."""
+    names = find_constants(parameters.by_name)
+    freeze_constants(parameters.by_name, names, axes)
+    return Constants(names)
+
+
+@analysis_pass(after=(Aligned,))
+def recognise_attentions(source: Normalised, axes: AxisFacts) -> Attentions:
+    """Attentions, with what makes their queries, keys and values."""
+    return Attentions(tuple(find_attentions(source.graph, axes)))
+
+
+@analysis_pass("releases", after=(Constants,))
+def release(
+    source: Normalised, axes: AxisFacts, layers: Layers, attentions: Attentions, parameters: Parameters
+) -> Released:
+    """Axes of graph inputs that belong to the inside may change."""
+    release_inputs(source.graph, axes, layers.chains, attentions.found, parameters.by_name)
+    return Released()
+
+
+@analysis_pass("merges", "freezes", after=(Released,))
+def tie(axes: AxisFacts, parameters: Parameters) -> Twins:
+    """Matrices that are the transpose of an embedding have its dims."""
+    return Twins(find_twins(parameters.by_name, axes))
+
+
+@analysis_pass("merges", "freezes", after=(Twins,))
+def merge_composites(axes: AxisFacts) -> Merged:
+    """Composites of the same parts are one."""
+    merge_equal_composites(axes)
+    return Merged()
+
+
+@analysis_pass(after=(Merged,))
+def look_at_outputs(source: Normalised, axes: AxisFacts, parameters: Parameters, constants: Constants) -> Interface:
+    """Which dims outputs show, and which weights read."""
+    return find_interface(source.graph, axes, parameters.by_name, constants.names)
+
+
+@analysis_pass("merges", "freezes")
+def give_roles(
+    source: Normalised,
+    axes: AxisFacts,
+    layers: Layers,
+    attentions: Attentions,
+    parameters: Parameters,
+    interface: Interface,
+) -> Roles:
+    """What every dim is for; rows that only other numbers address keep their count."""
+    return assign_roles(source.graph, axes, layers.chains, attentions.found, parameters.by_name, interface)
+
+
+@analysis_pass("freezes", after=(Roles,))
+def recognise_tables(source: Normalised, axes: AxisFacts, parameters: Parameters) -> Tables:
+    """Formulas of tables; those without one keep their axes."""
+    return Tables(find_tables(source.graph, axes, parameters.by_name))
+
+
+@analysis_pass()
+def group_stacks(
+    source: Normalised,
+    axes: AxisFacts,
+    layers: Layers,
+    attentions: Attentions,
+    parameters: Parameters,
+    twins: Twins,
+    tables: Tables,
+) -> Stacks:
+    """What stands in the same place of all layers, as one."""
+    return StackBuilder(
+        source.graph, axes, layers, attentions.found, parameters.by_name, twins.originals, tables.forms
+    ).build()
+
+
+@analysis_pass()
+def name(axes: AxisFacts, roles: Roles, stacks: Stacks, interface: Interface) -> Named:
+    """Ids and names of the dims that weights carry."""
+    return Named(*name_dims(axes, roles, stacks.stacks, stacks.axes, interface.outputs))
+
+
+@analysis_pass()
+def describe(
+    source: Normalised,
+    spelled: Spelled,
+    axes: AxisFacts,
+    layers: Layers,
+    attentions: Attentions,
+    parameters: Parameters,
+    twins: Twins,
+    stacks: Stacks,
+    named: Named,
+) -> Structure:
+    """All of it as plain values."""
+    single = bool(shared_heads(axes, attentions.found))
+    return assemble(source, spelled, axes, layers, parameters, twins, stacks, named, single)
+
+
+@analysis_pass()
+def explain_scales(source: Normalised, axes: AxisFacts, layers: Layers, attentions: Attentions, named: Named) -> Scales:
+    """Factors of attention scores and of the stream, with their formulas."""
+    hidden = {dim for dim, identity in named.ids.items() if named.dims[identity].role == Role.HIDDEN}
+    return Scales((*score_scales(axes, attentions.found), *stream_scales(source.graph, axes, layers.chains, hidden)))
+
+
+#: All passes, in order.
+PASSES = in_order(
+    (Normalised,),
+    run_twice,
+    spell,
+    walk_axes,
+    find_layers,
+    align,
+    describe_parameters,
+    set_constants_apart,
+    recognise_attentions,
+    release,
+    tie,
+    merge_composites,
+    look_at_outputs,
+    give_roles,
+    recognise_tables,
+    group_stacks,
+    name,
+    describe,
+    explain_scales,
+)
+
+
 @dataclass(frozen=True, slots=True)
-class Scale:
-    """A scalar factor that follows the size of a dim.
-
-    Attributes:
-        scalar: where it stands.
-        dim: head_dim on the path of attention scores, hidden on the residual stream outside the layers.
-        formula: of the dim's size; None for a factor of attention scores that no formula explains.
-        stream: it stands on the residual stream, where no weight makes up for it.
-    """
-
-    scalar: Scalar
-    dim: Dim
-    formula: str | None
-    stream: bool = False
-
-
-@dataclass(slots=True)
 class Analysis:
     """What is known of a graph. ``structure`` is the plain part; the rest is for the surgery.
 
     Attributes:
         model: the normalised model.
+        form: what it was before.
         context: axes of every value and the numbers that must follow them.
         chains: layers, in the order of ``structure.chains``.
         structure: dims, chains and stacks as plain values.
@@ -65,13 +248,14 @@ class Analysis:
     """
 
     model: ir.Model
-    context: Context
-    chains: list[LayerChain]
+    form: Form
+    context: AxisFacts
+    chains: tuple[LayerChain, ...]
     structure: Structure
-    ids: dict[Dim, str]
-    scales: list[Scale]
+    ids: Mapping[Dim, str]
+    scales: tuple[Scale, ...]
     repairs: tuple[str, ...] = ()
-    attentions: list[Attention] = field(default_factory=list)
+    attentions: tuple[Attention, ...] = ()
     stored: Mapping[str, ir.TensorProtocol] = field(default_factory=dict)
 
     def size(self, dim: Dim) -> Pair:
@@ -99,101 +283,20 @@ def analyse(model: ir.Model) -> Analysis:
     Raises:
         GraphError: it does not run in onnxruntime.
     """
-    normalise(model)
-    return understand(model)
+    return understand(model, normalise(model))
 
 
-def understand(model: ir.Model) -> Analysis:
-    """Understand a model that is normalised already; see :func:`analyse`."""
-    graph = model.graph
-    observed = observe(model)
-    if spell_seen(graph, observed):
-        tidy(model)
-    declared = correct_outputs(graph, observed)
-    context = analyse_axes(model, observed)
-    chains = find_chains(graph, shape_values(graph), observed.shapes)
-    for chain in chains:
-        _align(context, chain)
-    parameters = find_parameters(graph, context)
-    constants = find_constants(parameters)
-    freeze_constants(parameters, constants, context)
-    attentions = find_attentions(graph, context)
-    release_inputs(graph, context, chains, attentions, parameters)
-    structure, ids = build_structure(
-        graph,
-        context,
-        chains,
-        attentions,
-        parameters,
-        lambda interface: assign_roles(graph, context, chains, attentions, parameters, interface),
-        constants,
+def understand(model: ir.Model, form: Form) -> Analysis:
+    """Understand a model that is normalised already, and had ``form`` before; see :func:`analyse`."""
+    facts = run_passes(PASSES, Normalised(model, form))
+    return Analysis(
+        model,
+        form,
+        facts[AxisFacts],
+        facts[Layers].chains,
+        facts[Structure],
+        facts[Named].ids,
+        facts[Scales].found,
+        (*form.repairs, *facts[Spelled].notes),
+        facts[Attentions].found,
     )
-    beside = [chain.beside() for chain in structure.chains if chain.strays]
-    structure = replace(
-        structure,
-        notes=(*structure.notes, *form_notes(model), *beside, *declared),
-        single_kv_head=bool(shared_heads(context, attentions)),
-    )
-    hidden = {dim for dim, identity in ids.items() if structure.dims[identity].role == Role.HIDDEN}
-    scales = [*_scales(context, attentions), *_stream_scales(graph, context, chains, hidden)]
-    repairs = (*model.meta.get(REPAIRS, ()), *declared)
-    return Analysis(model, context, chains, structure, ids, scales, repairs, attentions)
-
-
-def _align(context: Context, chain: LayerChain) -> None:
-    """Merge the dims of corresponding values of all layers: a stack needs one size for all of them."""
-    first = chain.layers[0]
-    for layer in chain.layers[1:]:
-        pairs = [
-            (a, b)
-            for left, right in zip(first.nodes, layer.nodes, strict=True)
-            for a, b in zip(left.outputs, right.outputs, strict=True)
-        ]
-        pairs += list(zip(first.parameters, layer.parameters, strict=True))
-        _merge(context, pairs)
-    if chain.leading is not None:
-        _merge(context, chain.leading.twins)
-
-
-def _merge(context: Context, pairs: list[tuple[ir.Value, ir.Value]]) -> None:
-    for a, b in pairs:
-        if len(context.of(a)) != len(context.of(b)):  # one of them stands in a branch that could not be run
-            continue
-        for x, y in zip(context.of(a), context.of(b), strict=True):
-            if context.table.size(x) == context.table.size(y):
-                context.table.unify(x, y)
-
-
-def _scales(context: Context, attentions: list[Attention]) -> list[Scale]:
-    """Factors of attention scores: all but 1 and -1, explained or not."""
-    scales: list[Scale] = []
-    seen: set[tuple[ir.Node, int | str]] = set()
-    for attention in attentions:
-        size = context.table.size(attention.head_dim)[0]
-        for scalar in attention.scalars:
-            if (scalar.node, scalar.slot) in seen or scalar.value in (1.0, 0.0, -1.0):
-                continue
-            seen.add((scalar.node, scalar.slot))
-            scales.append(Scale(scalar, context.table.find(attention.head_dim), match_scale(scalar.value, size)))
-    return scales
-
-
-def _stream_scales(graph: ir.Graph, context: Context, chains: list[LayerChain], hidden: set[Dim]) -> list[Scale]:
-    """Factors of the embeddings and of what enters the head that are a root of hidden, or of one over hidden.
-
-    Only outside the layers, and only these two formulas: there is nothing on this path that demands a factor, so one
-    that no formula explains is taken for a constant.
-    """
-    inside = {node for chain in chains for layer in chain.layers for node in layer.nodes}
-    inside |= {node for chain in chains if chain.leading is not None for node in chain.leading.nodes}
-    scales: list[Scale] = []
-    for node in graph:
-        dims = context.of(node.outputs[0]) if node not in inside else ()
-        last = context.table.find(dims[-1]) if dims and dims[-1] is not None else None
-        if last not in hidden:
-            continue
-        for scalar in scalar_factors(node):
-            formula = match_scale(scalar.value, context.table.size(last)[0], ("sqrt(n)", "1/sqrt(n)"))
-            if formula is not None and last is not None:
-                scales.append(Scale(scalar, last, formula, stream=True))
-    return scales

@@ -46,7 +46,12 @@ def quotient(size: Pair, divisor: Pair) -> Pair | None:
 
 
 class DimStore:
-    """All dims of a graph. Dims are small integers; :meth:`find` gives the representative of a class."""
+    """All dims of a graph. Dims are small integers; :meth:`find` gives the representative of a class.
+
+    The one thing that passes of the analysis change together, each by what its declaration allows it. Merging is
+    monotone: what is one dim stays one, a leaf may become a composite but never a leaf again, what is frozen stays so
+    with the first reason, and only :data:`INPUT` is ever taken back.
+    """
 
     def __init__(self) -> None:
         self._parent: list[int] = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bot_onnx._axes.dims import INPUT, DimTable
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._axes.rules import Context, apply, hold_picked
 from bot_onnx._axes.rules.layout import squeezed_axes
 from bot_onnx._axes.shape_values import ShapeValues
@@ -16,12 +17,12 @@ from bot_onnx._runs.observe import holds_sequence
 RUNTIME = "set at run time by the input"
 
 
-def analyse_axes(model: ir.Model, observed: Observation) -> Context:
+def analyse_axes(model: ir.Model, observed: Observation) -> AxisFacts:
     """Axes of every value of ``model``, and the numbers in the graph that must follow them."""
     table = DimTable()
     context = Context(table, observed, ShapeValues(table.size, observed.values), opsets=model.opset_imports)
     for value in model.graph.inputs:
-        for dim in context.of(value):
+        for dim in context.axes_of(value):
             table.freeze(dim, INPUT)
     for node in model.graph:
         unseen = any(output.name and output.name not in observed.shapes for output in node.outputs)
@@ -29,9 +30,9 @@ def analyse_axes(model: ir.Model, observed: Observation) -> Context:
             _pass_over(context, node)
             continue
         apply(context, node)
-        context.shapes.visit(node, context.of)
+        context.shapes.visit(node, context.axes_of)
     hold_picked(context)
-    return context
+    return context.facts()
 
 
 def _foresee(context: Context, node: ir.Node) -> bool:
@@ -51,6 +52,6 @@ def _pass_over(context: Context, node: ir.Node) -> None:
     sequences = any(map(holds_sequence, node.outputs))
     reason = Reason.at(Why.SEQUENCE if sequences else Why.UNRUN, node)
     for value in node_inputs(node):
-        for dim in context.of(value):
+        for dim in context.axes_of(value):
             if dim is not None and context.table.is_static(dim):
                 context.table.freeze(dim, reason)

@@ -1,4 +1,4 @@
-"""Bodies of If, Loop and Scan, laid open in the main graph for the analysis and put back when a graph is written.
+"""Bodies of If, Loop and Scan, inlined in the main graph for the analysis and put back when a graph is written.
 
 The analysis reads one flat graph. So the nodes of a body move up into the graph around it, and two kinds of marks say
 where they belong: an *entry* makes what the body of a Loop or Scan is given, a *join* takes what a body (or both
@@ -56,34 +56,34 @@ def returned(join: ir.Node, index: int) -> list[ir.Value | None]:
     return list(join.inputs[1:])
 
 
-# -- laying open -------------------------------------------------------------------------------------------------------
+# -- inlining ----------------------------------------------------------------------------------------------------------
 
 
-def lay_open(graph: ir.Graph) -> None:
+def inline_bodies(graph: ir.Graph) -> None:
     """Move the bodies of all If, Loop and Scan nodes into ``graph``, in place. Names become unique throughout."""
     if not any(_is_flow(node) for node in graph):
         return
-    _Opener(graph, names_in(graph)).open(graph)
+    _Inliner(graph, names_in(graph)).inline(graph)
 
 
 def _is_flow(node: ir.Node) -> bool:
     return bool(record(node).bodies) and node.domain in ("", "ai.onnx")
 
 
-class _Opener:
+class _Inliner:
     def __init__(self, main: ir.Graph, taken: set[str]) -> None:
         self._main = main
         self._taken = taken
 
-    def open(self, graph: ir.Graph) -> None:
-        """Open every control-flow node of ``graph``, the innermost first."""
+    def inline(self, graph: ir.Graph) -> None:
+        """Inline every control-flow node of ``graph``, the innermost first."""
         for node in list(graph):
             if not _is_flow(node):
                 continue
             bodies = [node.attributes[name].as_graph() for name in record(node).bodies]
             for body in bodies:
                 self._rename(body)
-                self.open(body)
+                self.inline(body)
             self._replace(graph, _without_constants(graph, node), bodies)
 
     def _rename(self, body: ir.Graph) -> None:
@@ -186,7 +186,7 @@ def _through_identity(value: ir.Value) -> ir.Value:
 def _mark(kind: str, node: ir.Node, inputs: list[ir.Value | None], outputs: int) -> ir.Node:
     plain = [a for a in node.attributes.values() if a.type != ir.AttributeType.GRAPH]
     mark = ir.Node(MARKS, kind, inputs, plain, num_outputs=outputs, name=node.name)
-    mark.meta[_BODY] = None  # where the op itself stands: set when its own surroundings are laid open
+    mark.meta[_BODY] = None  # where the op itself stands: set when its own surroundings are inlined
     return mark
 
 
@@ -251,32 +251,32 @@ def settle_copies(copies: dict[ir.Node, ir.Node]) -> None:
 # -- putting back ------------------------------------------------------------------------------------------------------
 
 
-def nested_protos(nodes: Iterable[ir.Node], opened: Iterable[Body] = ()) -> list[onnx.NodeProto]:
+def nested_protos(nodes: Iterable[ir.Node], inlined: Iterable[Body] = ()) -> list[onnx.NodeProto]:
     """Messages of the nodes with all bodies put back.
 
     Args:
-        nodes: in topological order, bodies laid open.
-        opened: bodies whose nodes stay in the main graph, run once as their first iteration is; their joins are left
+        nodes: in topological order, bodies inlined.
+        inlined: bodies whose nodes stay in the main graph, run once as their first iteration is; their joins are left
             out, and so must be what reads them.
     """
     ordered = list(nodes)
     if not any(node.domain == MARKS for node in ordered):
         return [ir.serde.serialize_node(node) for node in ordered]
-    writer = _Writer(ordered, [(body.join, body.index) for body in opened])
+    writer = _Writer(ordered, [(body.join, body.index) for body in inlined])
     return writer.write(writer.members[None])
 
 
 class _Writer:
-    def __init__(self, nodes: list[ir.Node], opened: list[tuple[ir.Node, int]]) -> None:
-        self._opened = opened
-        self._joins = {join for join, _ in opened}
+    def __init__(self, nodes: list[ir.Node], inlined: list[tuple[ir.Node, int]]) -> None:
+        self._inlined = inlined
+        self._joins = {join for join, _ in inlined}
         self._entries = {entry_of(join) for join in self._joins}
         self._taken = {value.name or "" for node in nodes for value in node.outputs}
         self.members: dict[tuple[ir.Node, int] | None, list[ir.Node]] = {None: []}
         bodies = bodies_of(nodes)
         for node in nodes:
             body = bodies[node]
-            place = None if body is None or (body.join, body.index) in opened else (body.join, body.index)
+            place = None if body is None or (body.join, body.index) in inlined else (body.join, body.index)
             self.members.setdefault(place, []).append(node)
 
     def write(self, nodes: list[ir.Node]) -> list[onnx.NodeProto]:

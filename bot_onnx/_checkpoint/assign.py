@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from bot_onnx._analysis.passes import Analysis
-from bot_onnx._canonical.normalise import form_notes
 from bot_onnx._checkpoint.keys_from_source import keys_from_source
 from bot_onnx._checkpoint.layers import complete_layers
 from bot_onnx._checkpoint.lost_keys import recover_keys
@@ -81,7 +80,7 @@ def assign(analysis: Analysis, hints: Hints) -> Assignment:
         dict(assignment.left_out),
         result.absent,
         () if hints.like is None else tuple(key for key in hints.like.shapes if key in hints.like.buffers),
-        tuple(dict.fromkeys([*form_notes(analysis.model), *notes, *assignment.notes, *result.notes])),
+        tuple(dict.fromkeys([*analysis.form.notes(analysis.model.graph), *notes, *assignment.notes, *result.notes])),
         tuple({id(fold): fold for fold in assignment.folds.values()}.values()),
     )
 

@@ -178,7 +178,7 @@ def _places(chains: Sequence[LayerChain]) -> Iterable[tuple[int, int, Sequence[i
 def _shape(analysis: Analysis, seen: Mapping[str, tuple[int, ...]], value: ir.Value | None) -> Shape:
     """Extents of a value; None where it is left out, or was not seen."""
     shape = None if value is None else seen.get(value.name or "")
-    dims = analysis.context.of(value)
+    dims = analysis.context.axes_of(value)
     if shape is None or len(dims) != len(shape):
         return None
     return tuple(Extent(size, form_of(analysis, dim)) for size, dim in zip(shape, dims, strict=True))

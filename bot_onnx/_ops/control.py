@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bot_onnx._ops.registry import register
 
-#: Domain of the entries and joins that stand for control flow whose bodies lie open.
+#: Domain of the entries and joins that stand for control flow whose bodies are inlined.
 MARKS = "bot_onnx.flow"
 
 register("If", domains=("", MARKS), bodies=("then_branch", "else_branch"))

@@ -44,7 +44,7 @@ register("DeformConv", slots={1: Slot.WEIGHT, 3: Slot.BIAS}, macs=costs.kernel()
 _EXPERTS = {2: Slot.WEIGHT, 3: Slot.BIAS, 4: Slot.WEIGHT, 5: Slot.BIAS, 6: Slot.WEIGHT, 7: Slot.BIAS}
 register("MoE", domains=(MICROSOFT,), slots=_EXPERTS, experts=1, macs=costs.experts)
 
-# Opened before anything is recognised, or run alone to see what they do.
+# Decomposed before anything is recognised, or run alone to see what they do.
 register("FusedGemm GemmFastGelu", domains=(MICROSOFT,), slots=_BIASED, macs=costs.product("transA"))
 register("FusedConv", domains=(MICROSOFT,), slots=_BIASED, macs=costs.kernel())
 register("FusedMatMulActivation NhwcConv NhwcFusedConv SparseToDenseMatMul GemmFloat8", domains=(MICROSOFT,))

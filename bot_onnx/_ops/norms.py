@@ -28,7 +28,7 @@ register(
 )
 register("GroupNorm", domains=(MICROSOFT,), norm=Norm("groups", groups="groups"), slots=_PARAMETERS)
 
-# A sum first: opened before anything is recognised.
+# A sum first: decomposed before anything is recognised.
 register("SkipLayerNormalization", domains=(MICROSOFT,), slots={2: Slot.SCALE, 3: Slot.SHIFT, 4: Slot.BIAS})
 register("SkipSimplifiedLayerNormalization", domains=(MICROSOFT,), slots={2: Slot.SCALE, 3: Slot.BIAS})
 register("EmbedLayerNormalization", domains=(MICROSOFT,), slots={5: Slot.SCALE, 6: Slot.SHIFT})

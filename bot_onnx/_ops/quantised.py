@@ -1,4 +1,4 @@
-"""Ops on quantised numbers. They are opened before anything is recognised: what stays of them is not understood."""
+"""Ops on quantised numbers. They are decomposed before anything is recognised: what stays of them is not understood."""
 
 from __future__ import annotations
 

@@ -218,7 +218,7 @@ class Op:
         slots: what inputs are for. leaves: frameworks keep what is in them under names of their own.
         gates: how many gates a recurrence packs along one axis. attention: it is a whole attention.
         experts: the input whose last axis counts the experts that it picks among, by rank.
-        bodies: attributes with graphs that may lie open. sequences: it makes sequences of tensors, or optional ones.
+        bodies: attributes with graphs that may be inlined. sequences: it makes sequences of tensors, or optional ones.
         packing: see :class:`Packing`.
         shapes: integers that it computes are worth following: sizes are worked out with it.
         whole: what it computes of single whole numbers.

@@ -7,13 +7,12 @@ the weights found walking back carry queries and keys, and the scalars on the wa
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from bot_onnx._axes.dims import Dim, MaybeDim
-from bot_onnx._axes.rules import Context
-from bot_onnx._axes.rules.base import AttentionDims
+from bot_onnx._axes.facts import AttentionDims, AxisFacts
 from bot_onnx._ops import (
     FORM,
     Calc,
@@ -47,7 +46,7 @@ class Scalar:
     value: float
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Attention:
     """One attention.
 
@@ -63,15 +62,15 @@ class Attention:
     score: ir.Node
     head_dim: Dim
     heads: MaybeDim
-    queries: list[tuple[ir.Value, int | None]] = field(default_factory=list)
-    keys: list[tuple[ir.Value, int | None]] = field(default_factory=list)
+    queries: tuple[tuple[ir.Value, int | None], ...] = ()
+    keys: tuple[tuple[ir.Value, int | None], ...] = ()
     value_dim: MaybeDim = None
     key_operand: ir.Value | None = None
     value_operand: ir.Value | None = None
-    scalars: list[Scalar] = field(default_factory=list)
+    scalars: tuple[Scalar, ...] = ()
 
 
-def find_attentions(graph: ir.Graph, context: Context) -> list[Attention]:
+def find_attentions(graph: ir.Graph, context: AxisFacts) -> list[Attention]:
     """All attentions of a graph, in graph order."""
     found: list[Attention] = []
     for node in graph:
@@ -87,34 +86,42 @@ def find_attentions(graph: ir.Graph, context: Context) -> list[Attention]:
         softmax = _softmax_after(context, node, scalars)
         if softmax is None:
             continue
-        attention = Attention(node, context.table.find(inner), heads_of(context, node), scalars=scalars)
-        attention.queries = projections(context, node.inputs[0], scalars)
-        attention.keys = projections(context, node.inputs[1], scalars)
-        attention.key_operand = node.inputs[1]
-        attention.value_dim, attention.value_operand = _values(context, softmax)
-        found.append(attention)
+        inner, heads = context.table.find(inner), heads_of(context, node)
+        queries, keys = (tuple(projections(context, side, scalars)) for side in node.inputs)
+        value_dim, value = _values(context, softmax)
+        found.append(
+            Attention(node, inner, heads, queries, keys, value_dim, node.inputs[1], value, scalars=tuple(scalars))
+        )
     return found
 
 
-def _fused(context: Context, node: ir.Node, dims: AttentionDims) -> Attention:
+def _fused(context: AxisFacts, node: ir.Node, dims: AttentionDims) -> Attention:
     """The attention that one op is."""
-    attention = Attention(node, context.table.find(dims.head_dim), dims.heads, value_dim=dims.value_dim)
     held = [node.inputs[slot] if slot < len(node.inputs) else None for slot in (0, 1, 2)]
-    attention.key_operand, attention.value_operand = held[1] or held[0], held[2] or held[0]
     scale = node.attributes.get_float("scale", 0.0)
-    if scale:
-        attention.scalars.append(Scalar(node, "scale", scale))
-    sides = ((dims.queries, attention.queries), (dims.keys, attention.keys))
-    for values, found in sides:
+    scalars = [Scalar(node, "scale", scale)] if scale else []
+    queries: list[tuple[ir.Value, int | None]] = []
+    keys: list[tuple[ir.Value, int | None]] = []
+    for values, found in ((dims.queries, queries), (dims.keys, keys)):
         for value, part in values:
             if is_parameter(value):
                 found.append((value, part))
             else:
-                found.extend(projections(context, value, attention.scalars, part))
-    return attention
+                found.extend(projections(context, value, scalars, part))
+    return Attention(
+        node,
+        context.table.find(dims.head_dim),
+        dims.heads,
+        tuple(queries),
+        tuple(keys),
+        dims.value_dim,
+        key_operand=held[1] or held[0],
+        value_operand=held[2] or held[0],
+        scalars=tuple(scalars),
+    )
 
 
-def _softmax_after(context: Context, node: ir.Node, scalars: list[Scalar]) -> ir.Node | None:
+def _softmax_after(context: AxisFacts, node: ir.Node, scalars: list[Scalar]) -> ir.Node | None:
     """The Softmax that the result of ``node`` runs into; scalar factors on the way are added to ``scalars``."""
     pending = deque([(node, scalar_factors(node))])
     seen = {node}
@@ -159,9 +166,9 @@ def _keeps_scores(node: ir.Node) -> bool:
     return passes_on(node, _MOVED) or computes(node, *_SCORED) or (is_steady(node) and is_bounded(node))
 
 
-def _adds_keys(context: Context, node: ir.Node) -> bool:
+def _adds_keys(context: AxisFacts, node: ir.Node) -> bool:
     """Whether scores of other keys are put beside those that come in (sinks, which take weight and bring no value)."""
-    rank = len(context.of(node.outputs[0]))
+    rank = len(context.axes_of(node.outputs[0]))
     return node.op_type == "Concat" and node.attributes.get_int("axis", 0) in (-1, rank - 1)
 
 
@@ -183,9 +190,9 @@ def _is_scalar(value: ir.Value) -> bool:
     return tensor is not None and tensor.dtype in FLOATS and tensor.size == 1
 
 
-def heads_of(context: Context, node: ir.Node) -> MaybeDim:
+def heads_of(context: AxisFacts, node: ir.Node) -> MaybeDim:
     """Static part of the batch dim next to the two last axes of the score, or of those that an Einsum walks along."""
-    dims = context.of(node.outputs[0])
+    dims = context.axes_of(node.outputs[0])
     if node.op_type == "Einsum":
         return context.table.product(
             [dim for dim in _einsum_axes(context, node, 0, both=True) if _is_static(context, dim)]
@@ -199,19 +206,19 @@ def heads_of(context: Context, node: ir.Node) -> MaybeDim:
     return table.find(dims[-3]) if table.is_static(dims[-3]) else None
 
 
-def _is_static(context: Context, dim: MaybeDim) -> bool:
+def _is_static(context: AxisFacts, dim: MaybeDim) -> bool:
     return dim is not None and context.table.is_static(dim)
 
 
-def _einsum_axes(context: Context, node: ir.Node, slot: int, *, both: bool) -> list[MaybeDim]:
+def _einsum_axes(context: AxisFacts, node: ir.Node, slot: int, *, both: bool) -> list[MaybeDim]:
     """Dims of an Einsum's result that both of its operands have, or the one in ``slot`` alone."""
-    terms, outcome = subscripts(node, [len(context.of(value)) for value in node.inputs])
-    dims = zip(outcome or (), context.of(node.outputs[0]), strict=True)
+    terms, outcome = subscripts(node, [len(context.axes_of(value)) for value in node.inputs])
+    dims = zip(outcome or (), context.axes_of(node.outputs[0]), strict=True)
     return [dim for letter, dim in dims if letter in terms[slot] and (letter in terms[1 - slot]) == both]
 
 
 def projections(
-    context: Context, value: ir.Value | None, scalars: list[Scalar], part: int | None = None
+    context: AxisFacts, value: ir.Value | None, scalars: list[Scalar], part: int | None = None
 ) -> list[tuple[ir.Value, int | None]]:
     """Parameters of the projection that a value comes from: the linear map and what is added to it.
 
@@ -244,11 +251,11 @@ def projections(
     return found
 
 
-def _selected_part(context: Context, node: ir.Node, output: ir.Value) -> int | None:
+def _selected_part(context: AxisFacts, node: ir.Node, output: ir.Value) -> int | None:
     """Index of the part taken, where ``node`` takes one of a number of equal parts."""
     if node.op_type == "Split":
         axis = node.attributes.get_int("axis", 0)
-        return output.index() if context.of(output)[axis] is None else None
+        return output.index() if context.axes_of(output)[axis] is None else None
     if node.op_type == "Gather" and node.inputs[1] is not None and node.inputs[1].const_value is not None:
         content = node.inputs[1].const_value.numpy().reshape(-1)
         return int(content[0]) if content.size == 1 else None
@@ -259,7 +266,7 @@ def _selected_part(context: Context, node: ir.Node, output: ir.Value) -> int | N
     return None
 
 
-def _values(context: Context, softmax: ir.Node) -> tuple[MaybeDim, ir.Value | None]:
+def _values(context: AxisFacts, softmax: ir.Node) -> tuple[MaybeDim, ir.Value | None]:
     """Last dim of the product that the attention weights enter, and what they are multiplied with."""
     pending = [usage for output in softmax.outputs for usage in output.uses()]
     for _ in range(64):
@@ -268,7 +275,7 @@ def _values(context: Context, softmax: ir.Node) -> tuple[MaybeDim, ir.Value | No
         usage = pending.pop(0)
         node = usage.node
         if is_product(node):
-            dims = context.of(node.outputs[0])[-1:]
+            dims = context.axes_of(node.outputs[0])[-1:]
             if node.op_type == "Einsum":
                 dims = tuple(
                     d for d in _einsum_axes(context, node, 1 - usage.idx, both=False) if _is_static(context, d)

@@ -7,13 +7,14 @@ a resize must not touch (a number of bins, of frequencies), so their axes stay.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bot_onnx._axes.rules import Context
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._ops import FORM, Calc, Move, computes, is_product, passes_on, record, reduces
 from bot_onnx._ops.nodes import behind_views
 from bot_onnx._ops.walk import forward
@@ -31,16 +32,16 @@ _FAR = 32  #: values between frequencies and their sines, at most
 _LEAKAGE = 2  #: how far, in bins, a window spreads a wave
 
 
-def find_constants(parameters: dict[str, Parameter]) -> frozenset[str]:
+def find_constants(parameters: Mapping[str, Parameter]) -> frozenset[str]:
     """Names of the parameters that are constant tables."""
     return frozenset(name for name, parameter in parameters.items() if _is_constant(parameter))
 
 
-def freeze_constants(parameters: dict[str, Parameter], constants: frozenset[str], context: Context) -> None:
+def freeze_constants(parameters: Mapping[str, Parameter], constants: frozenset[str], context: AxisFacts) -> None:
     """Keep the axes of constant tables as they are."""
     for name in parameters:
         if name in constants:
-            for dim in context.of(parameters[name].value):
+            for dim in context.axes_of(parameters[name].value):
                 context.table.freeze(dim, Reason.of(Why.CONSTANT, name))
 
 

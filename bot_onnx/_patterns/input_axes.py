@@ -7,12 +7,12 @@ what a decoder attends to has the width of the encoder before it, and the state 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 
 import onnx_ir as ir
 
 from bot_onnx._axes.dims import Dim, MaybeDim
-from bot_onnx._axes.rules import Context
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._ops import record
 from bot_onnx._ops.recurrent import STATE_WEIGHT
 from bot_onnx._patterns.attention import Attention
@@ -24,10 +24,10 @@ _FEWEST_GATES = 3  #: of a gated cell
 
 def release_inputs(
     graph: ir.Graph,
-    context: Context,
-    chains: list[LayerChain],
-    attentions: list[Attention],
-    parameters: dict[str, Parameter],
+    context: AxisFacts,
+    chains: Sequence[LayerChain],
+    attentions: Sequence[Attention],
+    parameters: Mapping[str, Parameter],
 ) -> None:
     """Unfreeze axes of graph inputs that follow from sizes inside, as far as weights carry them.
 
@@ -36,17 +36,17 @@ def release_inputs(
     that every layer of a chain contracts with weights of its own, without it being part of the stream (what cross
     attention looks at).
     """
-    carried = _leaves(context, (dim for p in parameters.values() for dim in context.of(p.value)))
+    carried = _leaves(context, (dim for p in parameters.values() for dim in context.axes_of(p.value)))
     inside = _leaves(
         context,
         (dim for a in attentions for dim in (a.head_dim, a.heads, a.value_dim)),
     )
     inside |= _states(graph, context, parameters)
-    given = [_leaves(context, [dim]) for value in graph.inputs for dim in context.of(value)]
+    given = [_leaves(context, [dim]) for value in graph.inputs for dim in context.axes_of(value)]
     streams: set[Dim] = set()
     looked_at: set[Dim] = set()
     for chain in chains:
-        joint = context.of(chain.layers[0].start.outputs[0])
+        joint = context.axes_of(chain.layers[0].start.outputs[0])
         streams |= _leaves(context, joint)
         stream = _leaves(context, joint[-1:])
         if any(stream <= axis for axis in given):
@@ -55,13 +55,13 @@ def release_inputs(
     whole = {
         context.table.find(dim)
         for value in graph.inputs
-        for dim in context.of(value)
+        for dim in context.axes_of(value)
         if dim is not None and context.table.composite(dim) is None
     }
     context.table.release((inside | (looked_at & whole) - streams) & carried)
 
 
-def _states(graph: ir.Graph, context: Context, parameters: dict[str, Parameter]) -> set[Dim]:
+def _states(graph: ir.Graph, context: AxisFacts, parameters: Mapping[str, Parameter]) -> set[Dim]:
     """Sizes of states: of recurrent ops, and of cells that are written out.
 
     A cell shows by a matrix that leads from the state to several gates of its size, and a graph output that carries it.
@@ -71,12 +71,12 @@ def _states(graph: ir.Graph, context: Context, parameters: dict[str, Parameter])
         leaf
         for node in graph
         if record(node).gates
-        for leaf in _leaves(context, context.of(node.inputs[STATE_WEIGHT])[-1:])
+        for leaf in _leaves(context, context.axes_of(node.inputs[STATE_WEIGHT])[-1:])
     }
-    carried = _leaves(context, (dim for output in graph.outputs for dim in context.of(output)))
+    carried = _leaves(context, (dim for output in graph.outputs for dim in context.axes_of(output)))
     for parameter in parameters.values():
         ends: dict[str, list[Dim]] = {"in": [], "out": []}
-        for dim, direction in zip(context.of(parameter.value), parameter.directions, strict=True):
+        for dim, direction in zip(context.axes_of(parameter.value), parameter.directions, strict=True):
             if dim is not None and direction in ends:
                 ends[direction].append(dim)
         if parameter.kind == "matrix" and len(ends["in"]) == len(ends["out"]) == 1:
@@ -87,7 +87,7 @@ def _states(graph: ir.Graph, context: Context, parameters: dict[str, Parameter])
     return found
 
 
-def _contracted(context: Context, chain: LayerChain, parameters: dict[str, Parameter]) -> set[Dim]:
+def _contracted(context: AxisFacts, chain: LayerChain, parameters: Mapping[str, Parameter]) -> set[Dim]:
     """Leaves that weights of every layer contract."""
     layers: list[set[Dim]] = []
     for layer in chain.layers:
@@ -98,7 +98,7 @@ def _contracted(context: Context, chain: LayerChain, parameters: dict[str, Param
                 (
                     dim
                     for parameter in used
-                    for dim, direction in zip(context.of(parameter.value), parameter.directions, strict=True)
+                    for dim, direction in zip(context.axes_of(parameter.value), parameter.directions, strict=True)
                     if direction == "in"
                 ),
             )
@@ -106,5 +106,5 @@ def _contracted(context: Context, chain: LayerChain, parameters: dict[str, Param
     return set.intersection(*layers)
 
 
-def _leaves(context: Context, dims: Iterable[MaybeDim]) -> set[Dim]:
+def _leaves(context: AxisFacts, dims: Iterable[MaybeDim]) -> set[Dim]:
     return {leaf for dim in dims if dim is not None for leaf in context.table.leaves(dim)}

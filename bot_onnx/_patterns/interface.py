@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from bot_onnx._axes.dims import Dim, MaybeDim
-from bot_onnx._axes.rules import Context
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._axes.rules.elementwise import reduced_axes
 from bot_onnx._ops import Axes, is_linear, linear_of, measures, record, reduces
 from bot_onnx._ops.nodes import behind_views
@@ -37,7 +37,7 @@ class Interface:
 
 
 def find_interface(
-    graph: ir.Graph, context: Context, parameters: dict[str, Parameter], constants: frozenset[str]
+    graph: ir.Graph, context: AxisFacts, parameters: Mapping[str, Parameter], constants: frozenset[str]
 ) -> Interface:
     """Walk back from the outputs of a graph."""
     live = _live(graph)
@@ -57,9 +57,9 @@ def _live(graph: ir.Graph) -> frozenset[str]:
     return frozenset(live)
 
 
-def _behind(context: Context, output: ir.Value, constants: frozenset[str], live: frozenset[str]) -> dict[Dim, None]:
+def _behind(context: AxisFacts, output: ir.Value, constants: frozenset[str], live: frozenset[str]) -> dict[Dim, None]:
     """Leaves that an output shows."""
-    found = dict.fromkeys(_static_leaves(context, context.of(output)))
+    found = dict.fromkeys(_static_leaves(context, context.axes_of(output)))
 
     def shows(node: ir.Node) -> bool:
         return not record(node).gates and not _ends(node, constants, live)
@@ -89,9 +89,9 @@ def _factors(node: ir.Node) -> list[ir.Value]:
     return [value for value in factors if value is not None]
 
 
-def _decided_over(context: Context, node: ir.Node, live: frozenset[str]) -> list[MaybeDim]:
+def _decided_over(context: AxisFacts, node: ir.Node, live: frozenset[str]) -> list[MaybeDim]:
     """Dims that a node on the way to an output takes away: it chooses among them, or sums with constants."""
-    dims = context.of(node.inputs[0]) if node.inputs else ()
+    dims = context.axes_of(node.inputs[0]) if node.inputs else ()
     if not dims:
         return []
     if (chosen := record(node).chooses) is not None:
@@ -104,13 +104,13 @@ def _decided_over(context: Context, node: ir.Node, live: frozenset[str]) -> list
 
 
 def _read(
-    context: Context, parameters: dict[str, Parameter], constants: frozenset[str], live: frozenset[str]
+    context: AxisFacts, parameters: Mapping[str, Parameter], constants: frozenset[str], live: frozenset[str]
 ) -> frozenset[Dim]:
     found: set[Dim] = set()
     for name, parameter in parameters.items():
         if name in constants or not any(_reads_activations(node, live) for node, _ in parameter.uses):
             continue
-        for dim, direction in zip(context.of(parameter.value), parameter.directions, strict=True):
+        for dim, direction in zip(context.axes_of(parameter.value), parameter.directions, strict=True):
             if direction in ("in", "index"):
                 found.update(_static_leaves(context, [dim]))
     return frozenset(found)
@@ -120,7 +120,7 @@ def _reads_activations(node: ir.Node, live: frozenset[str]) -> bool:
     return any(value is not None and value.name in live for value in node.inputs)
 
 
-def _static_leaves(context: Context, dims: Iterable[MaybeDim]) -> list[Dim]:
+def _static_leaves(context: AxisFacts, dims: Iterable[MaybeDim]) -> list[Dim]:
     table = context.table
     return [
         leaf for dim in dims if dim is not None for leaf in table.leaves(dim) if table.is_static(leaf)

@@ -27,7 +27,7 @@ from bot_onnx._patterns.partial_first_layer import LeadingLayer, leading_layer
 _FEWEST_JOINTS = 2  #: a path needs more joints than these to have two segments
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Segment:
     """The nodes between two joints.
 
@@ -62,7 +62,7 @@ class _Known:
     parameters: dict[ir.Value, tuple[object, ...]] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Layer:
     """One layer: ``period`` segments in a row, with their joints in order."""
 
@@ -74,7 +74,7 @@ class Layer:
     outside: list[ir.Value]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class LayerChain:
     """Structurally equal layers in a row; entries of ``nodes``, ``parameters`` and ``outside`` correspond."""
 

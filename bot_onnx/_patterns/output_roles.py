@@ -1,24 +1,26 @@
-"""Roles at the two ends of a network: what its outputs show, and the alphabets that its inputs are coded in."""
+"""RoleStore at the two ends of a network: what its outputs show, and the alphabets that its inputs are coded in."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping
 
 import numpy as np
 import onnx_ir as ir
 
 from bot_onnx._axes.dims import Dim
-from bot_onnx._axes.rules import Context
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._ops import VIEW, passes_on
 from bot_onnx._ops.nodes import behind_views
 from bot_onnx._ops.walk import forward
 from bot_onnx._patterns.integer_inputs import from_integer_input
 from bot_onnx._patterns.interface import Interface
 from bot_onnx._patterns.parameters import Parameter
-from bot_onnx._patterns.role_store import Roles
+from bot_onnx._patterns.role_store import RoleStore
 from bot_onnx._structure import Role
 
 
 def give_outputs(
-    graph: ir.Graph, context: Context, roles: Roles, parameters: dict[str, Parameter], interface: Interface
+    graph: ir.Graph, context: AxisFacts, roles: RoleStore, parameters: Mapping[str, Parameter], interface: Interface
 ) -> None:
     """Give ``out`` to what outputs show and no trained weight reads: the user's interface, which keeps its size.
 
@@ -28,7 +30,7 @@ def give_outputs(
     table = context.table
     vocab = {table.size(dim) for dim in roles.dims(Role.VOCAB)}
     for output in graph.outputs:
-        for dim in context.of(output):
+        for dim in context.axes_of(output):
             if dim is None or not table.is_static(dim) or roles.of(dim) is not None:
                 continue
             leaves = table.leaves(dim)
@@ -42,9 +44,9 @@ def give_outputs(
 
 def _is_pooled(
     graph: ir.Graph,
-    context: Context,
-    roles: Roles,
-    parameters: dict[str, Parameter],
+    context: AxisFacts,
+    roles: RoleStore,
+    parameters: Mapping[str, Parameter],
     interface: Interface,
     dim: Dim,
 ) -> bool:
@@ -65,7 +67,7 @@ def _is_pooled(
     if not streams or not makers or any(node.op_type != "Tanh" for node in makers):
         return False
     axes = [
-        [None if axis is None else table.find(axis) for axis in context.of(parameter.value)]
+        [None if axis is None else table.find(axis) for axis in context.axes_of(parameter.value)]
         for parameter in parameters.values()
         if parameter.kind == "matrix"
     ]
@@ -78,7 +80,7 @@ def decides_output(node: ir.Node) -> bool:
     return any(value.is_graph_output() for value in forward(node.outputs, lambda user, _: passes_on(user, VIEW)))
 
 
-def give_alphabets(graph: ir.Graph, context: Context, roles: Roles) -> None:
+def give_alphabets(graph: ir.Graph, context: AxisFacts, roles: RoleStore) -> None:
     """Give ``vocab`` to what an integer input is compared with, number by number: a one-hot code, written out."""
     for node in graph:
         if node.op_type != "Equal":
@@ -90,5 +92,5 @@ def give_alphabets(graph: ir.Graph, context: Context, roles: Roles) -> None:
                 continue
             values = tensor.numpy().reshape(-1)
             if np.issubdtype(values.dtype, np.number) and np.array_equal(values, np.arange(values.size)):
-                for dim in context.of(mine):
+                for dim in context.axes_of(mine):
                     roles.give(dim, Role.VOCAB)

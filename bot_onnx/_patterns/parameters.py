@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
 from bot_onnx._axes.dims import Dim, MaybeDim
-from bot_onnx._axes.rules import Context
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._ops import (
     IN_ORDER,
     VIEW,
@@ -47,7 +48,7 @@ _OF_SPREADS = (
 )  # fmt: skip
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Parameter:
     """One float initializer and how it is used.
 
@@ -58,10 +59,9 @@ class Parameter:
     """
 
     value: ir.Value
-    uses: list[tuple[ir.Node, int]]
+    uses: tuple[tuple[ir.Node, int], ...]
     kind: TensorKind = "other"
     directions: tuple[Direction, ...] = ()
-    contracted: list[int] = field(default_factory=list)
 
     @property
     def name(self) -> str:
@@ -69,28 +69,27 @@ class Parameter:
         return self.value.name or ""
 
 
-def find_parameters(graph: ir.Graph, context: Context) -> dict[str, Parameter]:
+def find_parameters(graph: ir.Graph, context: AxisFacts) -> dict[str, Parameter]:
     """Every float initializer with more than one element, by name, in graph order of first use."""
     found: dict[str, Parameter] = {}
     for node in graph:
         for value in node.inputs:
             if value is None or value.name in found or not is_parameter(value):
                 continue
-            parameter = Parameter(value, _uses(value))
-            _describe(parameter, context)
+            parameter = _described(Parameter(value, tuple(_uses(value))), context)
             found[parameter.name] = parameter
     _freeze_features(found, context)
     return found
 
 
-def _freeze_features(parameters: dict[str, Parameter], context: Context) -> None:
+def _freeze_features(parameters: Mapping[str, Parameter], context: AxisFacts) -> None:
     """Freeze what only a constant operand brings along: the features of a table, such as its two coordinates."""
     table = context.table
     features: dict[Dim, str] = {}
     elsewhere: set[Dim] = set()
     for parameter in parameters.values():
         operand = any(_is_operand(node, slot) for node, slot in parameter.uses if is_linear(node))
-        for dim, direction in zip(context.of(parameter.value), parameter.directions, strict=True):
+        for dim, direction in zip(context.axes_of(parameter.value), parameter.directions, strict=True):
             for leaf in table.leaves(dim) if dim is not None else ():
                 if operand:
                     features.setdefault(leaf, parameter.name)
@@ -178,63 +177,61 @@ def _is_fixed(value: ir.Value | None) -> bool:
     return all(map(_is_fixed, node.inputs))
 
 
-def _describe(parameter: Parameter, context: Context) -> None:
+def _described(parameter: Parameter, context: AxisFacts) -> Parameter:
+    """The parameter with what it is for."""
     kinds = [_kind(parameter, node, slot) for node, slot in parameter.uses]
     order: tuple[TensorKind, ...] = (
         "embedding", "kernel", "matrix", "norm_scale", "norm_bias", "table", "bias", "scale", "other",
     )  # fmt: skip
-    parameter.kind = min(kinds, key=order.index, default="other")
-    dims = context.of(parameter.value)
+    kind: TensorKind = min(kinds, key=order.index, default="other")
+    dims = context.axes_of(parameter.value)
     if any(record(node).gates for node, _ in parameter.uses):
-        parameter.directions = _recurrent_directions(parameter, len(dims))
-        return
-    if parameter.kind in ("matrix", "embedding", "other"):
-        parameter.contracted = _contracted_axes(parameter, context)
-    if parameter.kind == "other" and parameter.contracted:
-        parameter.kind = "matrix"  # of an op that was seen to sum over it
+        return replace(parameter, kind=kind, directions=_recurrent_directions(kind, len(dims)))
+    contracted = _contracted_axes(parameter, context) if kind in ("matrix", "embedding", "other") else []
+    if kind == "other" and contracted:
+        kind = "matrix"  # of an op that was seen to sum over it
     directions: list[Direction] = ["out"] * len(dims)
-    if parameter.kind == "matrix":
-        for axis in parameter.contracted:
+    if kind == "matrix":
+        for axis in contracted:
             directions[axis] = "in"
         if _is_experts(parameter):
             directions[0] = "none"
         for usage in parameter.value.uses():
             if _picks_matrices(usage.node, usage.idx):
                 directions[usage.node.attributes.get_int("axis", 0)] = "none"
-    elif parameter.kind == "kernel":
+    elif kind == "kernel":
         node = parameter.uses[0][0]
         transposed = (found := linear_of(node)) is not None and found.contracted == 0
         # Where every channel is a group of its own, no channel is summed over.
         alone = transposed and context.sizes(parameter.value)[0][0] == node.attributes.get_int("group", 1)
         directions[0 if transposed else 1] = "out" if alone else "in"
         directions[2:] = ["none"] * (len(dims) - 2)
-    elif parameter.kind == "embedding" and directions:
+    elif kind == "embedding" and directions:
         directions[_looked_up(parameter, context)] = "index"
-    parameter.directions = tuple(directions)
+    return replace(parameter, kind=kind, directions=tuple(directions))
 
 
-def _recurrent_directions(parameter: Parameter, rank: int) -> tuple[Direction, ...]:
+def _recurrent_directions(kind: TensorKind, rank: int) -> tuple[Direction, ...]:
     """[directions, gates * hidden, in] for a matrix, [directions, …, gates * hidden] for all else."""
     directions: list[Direction] = ["none"] * rank
     if rank:
         directions[-1] = "out"
-    if parameter.kind == "matrix" and rank > 1:
-        parameter.contracted = [rank - 1]
+    if kind == "matrix" and rank > 1:
         directions[-2:] = ["out", "in"]
     return tuple(directions)
 
 
-def _looked_up(parameter: Parameter, context: Context) -> int:
+def _looked_up(parameter: Parameter, context: AxisFacts) -> int:
     """The axis of an embedding that indices address."""
     rows = table_rows(parameter, context)
-    dims = [None if dim is None else context.table.find(dim) for dim in context.of(parameter.value)]
+    dims = [None if dim is None else context.table.find(dim) for dim in context.axes_of(parameter.value)]
     return dims.index(context.table.find(rows)) if rows is not None and context.table.find(rows) in dims else 0
 
 
-def table_rows(parameter: Parameter, context: Context) -> MaybeDim:
+def table_rows(parameter: Parameter, context: AxisFacts) -> MaybeDim:
     """The dim that indices address in an embedding, whatever form of it is looked up."""
     node = next(node for node, slot in parameter.uses if node.op_type == "Gather" and slot == 0)
-    return context.of(node.inputs[0])[node.attributes.get_int("axis", 0)]
+    return context.axes_of(node.inputs[0])[node.attributes.get_int("axis", 0)]
 
 
 def _is_experts(parameter: Parameter) -> bool:
@@ -242,8 +239,8 @@ def _is_experts(parameter: Parameter) -> bool:
     return any(record(node).experts is not None and slot_of(node, slot) is Slot.WEIGHT for node, slot in parameter.uses)
 
 
-def _contracted_axes(parameter: Parameter, context: Context) -> list[int]:
-    dims = context.of(parameter.value)
+def _contracted_axes(parameter: Parameter, context: AxisFacts) -> list[int]:
+    dims = context.axes_of(parameter.value)
     if _is_experts(parameter):
         return [len(dims) - 1]
     inner = {
@@ -253,7 +250,7 @@ def _contracted_axes(parameter: Parameter, context: Context) -> list[int]:
     }  # fmt: skip
     for node, slot in parameter.uses:
         if node.op_type == "Einsum" and node.inputs[slot] is parameter.value:
-            return summed_axes(node, slot, [len(context.of(value)) for value in node.inputs])
+            return summed_axes(node, slot, [len(context.axes_of(value)) for value in node.inputs])
         if node.op_type == "Einsum" and (whole := context.contracted.get(node)) is not None:
             inner.update(context.table.leaves(whole))
     axes = [axis for axis, dim in enumerate(dims) if dim is not None and context.table.find(dim) in inner]

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 MISSING = 12  #: nodes that may be missing: a norm that is written out has nine
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class LeadingLayer:
     """A first layer apart.
 

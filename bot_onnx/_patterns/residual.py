@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import pairwise
 
 import onnx_ir as ir
@@ -184,7 +185,7 @@ def _is_norm(node: ir.Node) -> bool:
     return is_statistic(node)
 
 
-def last_norm(chain: LayerChain, parameters: dict[str, Parameter], order: dict[ir.Node, int]) -> set[str]:
+def last_norm(chain: LayerChain, parameters: Mapping[str, Parameter], order: dict[ir.Node, int]) -> set[str]:
     """Names of the scale and bias of every layer's last norm."""
     names: set[str] = set()
     for layer in chain.layers:

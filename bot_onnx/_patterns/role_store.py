@@ -1,28 +1,42 @@
-"""Where the passes that find roles put them."""
+"""Roles of dims: what is known in the end, and where the rules that find roles put them."""
 
 from __future__ import annotations
 
-from bot_onnx._axes.dims import Dim, MaybeDim
-from bot_onnx._axes.rules import Context
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+
+from bot_onnx._axes.dims import Dim, DimTable, MaybeDim
 from bot_onnx._structure import Role
 
 
+@dataclass(frozen=True, slots=True)
 class Roles:
-    """Role per dim; the first one given stays."""
+    """Role per dim, in the order in which they were given."""
 
-    def __init__(self, context: Context) -> None:
-        self._context = context
-        self._roles: dict[Dim, Role] = {}
-
-    def give(self, dim: MaybeDim, role: Role) -> None:
-        """Give a static dim a role unless it has one."""
-        if dim is not None and self._context.table.is_static(dim):
-            self._roles.setdefault(self._context.table.find(dim), role)
+    table: DimTable
+    given: Mapping[Dim, Role]
 
     def of(self, dim: Dim) -> Role | None:
         """Role of a dim, or None."""
-        return self._roles.get(self._context.table.find(dim))
+        return self.given.get(self.table.find(dim))
 
     def dims(self, role: Role) -> list[Dim]:
         """Dims of a role, in the order in which it was given."""
-        return [dim for dim, given in self._roles.items() if given == role]
+        return [dim for dim, given in self.given.items() if given == role]
+
+
+@dataclass(frozen=True, slots=True)
+class RoleStore(Roles):
+    """Roles while they are found; the first one given stays."""
+
+    given: dict[Dim, Role] = field(default_factory=dict)
+
+    def give(self, dim: MaybeDim, role: Role) -> None:
+        """Give a static dim a role unless it has one."""
+        if dim is not None and self.table.is_static(dim):
+            self.given.setdefault(self.table.find(dim), role)
+
+    def facts(self) -> Roles:
+        """The roles as they are now."""
+        return Roles(self.table, MappingProxyType(dict(self.given)))

@@ -1,11 +1,13 @@
-"""Roles of dims, from structure alone: what an axis is for follows from the ops it passes, never from a name."""
+"""RoleStore of dims, from structure alone: what an axis is for follows from the ops it passes, never from a name."""
 
 from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
 
 import onnx_ir as ir
 
 from bot_onnx._axes.dims import Dim, MaybeDim
-from bot_onnx._axes.rules import Context
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._axes.rules.elementwise import reduced_axes
 from bot_onnx._ops import Move, carries, is_product, passes_on, record, reduces
 from bot_onnx._ops.recurrent import STATE_WEIGHT
@@ -15,7 +17,7 @@ from bot_onnx._patterns.interface import Interface
 from bot_onnx._patterns.layers import LayerChain
 from bot_onnx._patterns.output_roles import decides_output, give_alphabets, give_outputs
 from bot_onnx._patterns.parameters import Parameter, table_rows
-from bot_onnx._patterns.role_store import Roles
+from bot_onnx._patterns.role_store import Roles, RoleStore
 from bot_onnx._reasons import Reason, Why
 from bot_onnx._structure import Role
 
@@ -24,25 +26,25 @@ _CUTTING = Move.CUT | Move.REPEATED | Move.PADDED | Move.RESHAPED
 
 def assign_roles(
     graph: ir.Graph,
-    context: Context,
-    chains: list[LayerChain],
-    attentions: list[Attention],
-    parameters: dict[str, Parameter],
+    context: AxisFacts,
+    chains: Sequence[LayerChain],
+    attentions: Sequence[Attention],
+    parameters: Mapping[str, Parameter],
     interface: Interface,
 ) -> Roles:
     """Find hidden, heads, head_dim, vocab, positions, intermediate; freeze tables that nothing can resize."""
-    roles = Roles(context)
+    roles = RoleStore(context.table)
     for attention in attentions:
         _attention_roles(context, roles, attention)
     recurrent = [node for node in graph if record(node).gates] if not attentions else []
     for node in recurrent:  # the state is what runs through such a network
-        roles.give(context.of(node.inputs[STATE_WEIGHT])[-1], Role.HIDDEN)
+        roles.give(context.axes_of(node.inputs[STATE_WEIGHT])[-1], Role.HIDDEN)
     for chain in chains:
         _give_stream(context, roles, chain.layers[0].start)
     embeddings = [p for p in parameters.values() if p.kind == "embedding"]
     if not chains and not recurrent:
         for embedding in embeddings:
-            width, rows = context.of(embedding.value)[-1], table_rows(embedding, context)
+            width, rows = context.axes_of(embedding.value)[-1], table_rows(embedding, context)
             if width is not None and rows is not None and context.table.find(width) != context.table.find(rows):
                 roles.give(width, Role.HIDDEN)
     _table_roles(graph, context, roles, embeddings)
@@ -59,10 +61,10 @@ def assign_roles(
     _addressed_roles(context, roles, parameters, contracted)
     _token_roles(context, roles, parameters, attentions)
     give_outputs(graph, context, roles, parameters, interface)
-    return roles
+    return roles.facts()
 
 
-def _attention_roles(context: Context, roles: Roles, attention: Attention) -> None:
+def _attention_roles(context: AxisFacts, roles: RoleStore, attention: Attention) -> None:
     table = context.table
     roles.give(attention.head_dim, Role.HEAD_DIM)
     if table.composite(attention.head_dim) is not None:
@@ -81,10 +83,10 @@ def _attention_roles(context: Context, roles: Roles, attention: Attention) -> No
     roles.give(attention.value_dim, Role.V_HEAD_DIM)
 
 
-def _leaves_of_part(context: Context, value: ir.Value, part: int | None, heads: set[Dim]) -> set[Dim]:
+def _leaves_of_part(context: AxisFacts, value: ir.Value, part: int | None, heads: set[Dim]) -> set[Dim]:
     """Leaves of a parameter's axes; of an axis that packs queries, keys and values, those of the keys."""
     leaves: set[Dim] = set()
-    for dim in context.of(value):
+    for dim in context.axes_of(value):
         if dim is None:
             continue
         composite = context.table.composite(dim)
@@ -96,7 +98,7 @@ def _leaves_of_part(context: Context, value: ir.Value, part: int | None, heads: 
     return leaves
 
 
-def _of_queries_alone(context: Context, dim: Dim, heads: set[Dim]) -> set[Dim]:
+def _of_queries_alone(context: AxisFacts, dim: Dim, heads: set[Dim]) -> set[Dim]:
     """Leaves of the query heads that only some of the parts have that an axis packs: keys have what all have.
 
     Queries, keys and values in a row are kv heads x group, kv heads, kv heads; in one row a kv head they are group,
@@ -116,12 +118,14 @@ def _of_queries_alone(context: Context, dim: Dim, heads: set[Dim]) -> set[Dim]:
     return found
 
 
-def _give_stream(context: Context, roles: Roles, joint: ir.Node) -> None:
+def _give_stream(context: AxisFacts, roles: RoleStore, joint: ir.Node) -> None:
     """Hidden: the last static axis of the residual stream, one that can change before one that cannot.
 
     Where it is made of hidden already (the two directions of a recurrent layer) it needs no other name.
     """
-    static = [dim for dim in reversed(context.of(joint.outputs[0])) if dim is not None and context.table.is_static(dim)]
+    static = [
+        dim for dim in reversed(context.axes_of(joint.outputs[0])) if dim is not None and context.table.is_static(dim)
+    ]
     if static and any(roles.of(leaf) == Role.HIDDEN for leaf in context.table.leaves(static[0])):
         return
     free = [dim for dim in static if context.table.frozen(dim) is None]
@@ -129,7 +133,7 @@ def _give_stream(context: Context, roles: Roles, joint: ir.Node) -> None:
         roles.give(dim, Role.HIDDEN)
 
 
-def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: list[Parameter]) -> None:
+def _table_roles(graph: ir.Graph, context: AxisFacts, roles: RoleStore, embeddings: list[Parameter]) -> None:
     """Vocab and positions among the looked-up tables; the rows of all others are fixed by who addresses them."""
     table = context.table
     width = {*map(table.find, roles.dims(Role.HIDDEN))} | _token_widths(context, embeddings)
@@ -141,7 +145,7 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
         row = (table.size(rows)[0], rows, parameter.name)
         if any(from_integer_input(node.inputs[1]) for node in lookups):
             given.append(row)
-        elif any(dim is not None and table.find(dim) in width for dim in context.of(parameter.value)):
+        elif any(dim is not None and table.find(dim) in width for dim in context.axes_of(parameter.value)):
             computed.append(row)
         else:
             table.freeze(rows, Reason.of(Why.LOOKED_UP, parameter.name))
@@ -160,54 +164,56 @@ def _table_roles(graph: ir.Graph, context: Context, roles: Roles, embeddings: li
     _follow_positions(graph, context, roles)
 
 
-def _hold_picked(context: Context, embeddings: list[Parameter]) -> None:
+def _hold_picked(context: AxisFacts, embeddings: list[Parameter]) -> None:
     """Keep what computed indices pick from: they count in sizes, their own and those of what they pick from."""
     table = context.table
     tables = {node for parameter in embeddings for node, _ in parameter.uses}
     for node in context.gathers:
         if node in tables:
             continue
-        data = context.of(node.inputs[0])
+        data = context.axes_of(node.inputs[0])
         picked = data[node.attributes.get_int("axis", 0)]
-        for dim in (picked, *context.of(node.inputs[1])):  # batch x channels: all of them stay
+        for dim in (picked, *context.axes_of(node.inputs[1])):  # batch x channels: all of them stay
             for leaf in table.leaves(dim) if dim is not None else ():
                 if table.is_static(leaf):
                     table.freeze(leaf, Reason.at(Why.PICKED_AT_RUN_TIME, node))
 
 
-def _fixed_row_roles(graph: ir.Graph, context: Context, roles: Roles, parameters: dict[str, Parameter]) -> None:
+def _fixed_row_roles(
+    graph: ir.Graph, context: AxisFacts, roles: RoleStore, parameters: Mapping[str, Parameter]
+) -> None:
     """What constant indices pick from (relative positions) is a number of things, unless it is channels of a weight."""
     table = context.table
     channels = {
         leaf
         for parameter in parameters.values()
         if parameter.kind not in ("embedding", "table")
-        for dim in context.of(parameter.value)
+        for dim in context.axes_of(parameter.value)
         if dim is not None
         for leaf in table.leaves(dim)
     }
     for node in graph:
         if node.op_type != "Gather" or node.inputs[1] is None or node.inputs[1].const_value is None:
             continue
-        dims = context.of(node.inputs[0])
+        dims = context.axes_of(node.inputs[0])
         picked = dims[node.attributes.get_int("axis", 0)] if dims else None
         for leaf in table.leaves(picked) if picked is not None else ():
             if leaf not in channels and table.frozen(leaf) is not None:
                 roles.give(leaf, Role.COUNT)
 
 
-def _token_widths(context: Context, embeddings: list[Parameter]) -> set[Dim]:
+def _token_widths(context: AxisFacts, embeddings: list[Parameter]) -> set[Dim]:
     """Last dims of the tables that inputs look up: where they are not hidden yet, a projection follows."""
     return {
         context.table.find(last)
         for parameter in embeddings
         for node, slot in parameter.uses
         if node.op_type == "Gather" and slot == 0 and from_integer_input(node.inputs[1])
-        if (last := context.of(node.inputs[0])[-1]) is not None
+        if (last := context.axes_of(node.inputs[0])[-1]) is not None
     }
 
 
-def _follow_positions(graph: ir.Graph, context: Context, roles: Roles) -> None:
+def _follow_positions(graph: ir.Graph, context: AxisFacts, roles: RoleStore) -> None:
     """Integer buffers that are cut to the runtime length (position ids) must be as long as the position table."""
     positions = roles.dims(Role.POSITIONS)
     if not positions:
@@ -218,16 +224,16 @@ def _follow_positions(graph: ir.Graph, context: Context, roles: Roles) -> None:
         if tensor is None or not (tensor.dtype.is_integer() or tensor.dtype == ir.DataType.BOOL):
             continue
         sliced = any(carries(usage.node, usage.idx, Move.CUT | Move.PICKED) for usage in value.uses())
-        for dim in context.of(value) if sliced else ():
+        for dim in context.axes_of(value) if sliced else ():
             if dim is not None and context.table.size(dim) == size and context.table.frozen(dim) is None:
                 context.table.unify(positions[0], dim)
 
 
 def _state_roles(
-    context: Context,
-    roles: Roles,
-    chains: list[LayerChain],
-    parameters: dict[str, Parameter],
+    context: AxisFacts,
+    roles: RoleStore,
+    chains: Sequence[LayerChain],
+    parameters: Mapping[str, Parameter],
     contracted: set[Dim],
 ) -> None:
     """What two activations of a layer contract, be it no attention score, or what is summed over without weights.
@@ -246,7 +252,7 @@ def _state_roles(
                 roles.give(inner, Role.STATE)
                 roles.give(heads, Role.HEADS)
     for node in (node for chain in chains for node in chain.layers[0].nodes if reduces(node, "sum")):
-        dims = context.of(node.inputs[0])
+        dims = context.axes_of(node.inputs[0])
         for axis in reduced_axes(context, node, len(dims)):
             leaves = context.table.leaves(dim) if (dim := dims[axis]) is not None else []
             for leaf in set(leaves) - contracted if len(leaves) == 1 else ():
@@ -255,7 +261,7 @@ def _state_roles(
 
 
 def _intermediate_roles(
-    context: Context, roles: Roles, chains: list[LayerChain], parameters: dict[str, Parameter]
+    context: AxisFacts, roles: RoleStore, chains: Sequence[LayerChain], parameters: Mapping[str, Parameter]
 ) -> None:
     """Leaves made by one matrix and contracted by the next, inside a layer."""
     for chain in chains:
@@ -266,7 +272,7 @@ def _intermediate_roles(
         for parameter in parameters.values():
             if parameter.kind not in ("matrix", "kernel") or not any(node in nodes for node, _ in parameter.uses):
                 continue
-            for dim, direction in zip(context.of(parameter.value), parameter.directions, strict=True):
+            for dim, direction in zip(context.axes_of(parameter.value), parameter.directions, strict=True):
                 if dim is None or roles.of(dim) is not None:
                     continue
                 for leaf in context.table.leaves(dim):
@@ -279,7 +285,9 @@ def _intermediate_roles(
                 roles.give(leaf, Role.INTERMEDIATE)
 
 
-def _token_roles(context: Context, roles: Roles, parameters: dict[str, Parameter], attentions: list[Attention]) -> None:
+def _token_roles(
+    context: AxisFacts, roles: RoleStore, parameters: Mapping[str, Parameter], attentions: Sequence[Attention]
+) -> None:
     """What only tables have that are added or joined to activations: a number of learned tokens, of queries.
 
     No weight makes or reads these indices, so they are no channels; ``width`` leaves their number alone. Where one does
@@ -289,14 +297,14 @@ def _token_roles(context: Context, roles: Roles, parameters: dict[str, Parameter
     attended = {
         leaf
         for attention in attentions
-        for dim in context.of(attention.score.outputs[0])[-2:]
+        for dim in context.axes_of(attention.score.outputs[0])[-2:]
         if dim is not None
         for leaf in table.leaves(dim)
     }
     rows: dict[Dim, None] = {}
     channels: set[Dim] = set()
     for parameter in parameters.values():
-        dims = [dim for dim in context.of(parameter.value) if dim is not None]
+        dims = [dim for dim in context.axes_of(parameter.value) if dim is not None]
         leaves = [leaf for dim in dims for leaf in table.leaves(dim)]
         if parameter.kind == "table" and len(dims) > 1:
             rows.update(dict.fromkeys(leaves))
@@ -313,18 +321,18 @@ def _token_roles(context: Context, roles: Roles, parameters: dict[str, Parameter
             roles.give(leaf, Role.TOKENS if table.frozen(leaf) is None else Role.COUNT)
 
 
-def _contracted(context: Context, parameters: dict[str, Parameter]) -> set[Dim]:
+def _contracted(context: AxisFacts, parameters: Mapping[str, Parameter]) -> set[Dim]:
     """Leaves that some parameter reads: it sums over them or is looked up along them."""
     return {
         leaf
         for parameter in parameters.values()
-        for dim, direction in zip(context.of(parameter.value), parameter.directions, strict=True)
+        for dim, direction in zip(context.axes_of(parameter.value), parameter.directions, strict=True)
         if dim is not None and direction in ("in", "index")
         for leaf in context.table.leaves(dim)
     }
 
 
-def _expert_roles(graph: ir.Graph, context: Context, roles: Roles, contracted: set[Dim]) -> None:
+def _expert_roles(graph: ir.Graph, context: AxisFacts, roles: RoleStore, contracted: set[Dim]) -> None:
     """What a router scores to choose from: made by a matrix, ranked by TopK, and read by no matrix afterwards.
 
     Channels that TopK makes sparse are read by one, and are channels that cannot change, not a number of experts.
@@ -332,21 +340,23 @@ def _expert_roles(graph: ir.Graph, context: Context, roles: Roles, contracted: s
     table = context.table
     for node in graph:
         if (scores := record(node).experts) is not None:
-            roles.give(context.of(node.inputs[scores])[-1], Role.EXPERTS)
-        if node.op_type == "TopK" and not decides_output(node) and (dims := context.of(node.inputs[0])):
+            roles.give(context.axes_of(node.inputs[scores])[-1], Role.EXPERTS)
+        if node.op_type == "TopK" and not decides_output(node) and (dims := context.axes_of(node.inputs[0])):
             ranked = dims[node.attributes.get_int("axis", -1)]
             for leaf in table.leaves(ranked) if ranked is not None else ():
                 if leaf not in contracted:
                     roles.give(leaf, Role.EXPERTS)
 
 
-def _addressed_roles(context: Context, roles: Roles, parameters: dict[str, Parameter], contracted: set[Dim]) -> None:
+def _addressed_roles(
+    context: AxisFacts, roles: RoleStore, parameters: Mapping[str, Parameter], contracted: set[Dim]
+) -> None:
     """What else of a weight is addressed by computed positions, and read by no weight: distances, buckets."""
     table = context.table
     made = {
         leaf: None
         for parameter in parameters.values()
-        for dim in context.of(parameter.value)
+        for dim in context.axes_of(parameter.value)
         if dim is not None
         for leaf in table.leaves(dim)
     }

@@ -6,13 +6,13 @@ wide; in a matrix for all three it is what holds no query heads.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
 
 from bot_onnx._axes.dims import Dim
-from bot_onnx._axes.rules import Context
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._ops import is_linear
 from bot_onnx._ops.nodes import behind_views
 from bot_onnx._ops.walk import forward
@@ -49,7 +49,7 @@ class SharedHead:
     shares: tuple[Share, ...]
 
 
-def shared_heads(context: Context, attentions: list[Attention]) -> list[SharedHead]:
+def shared_heads(context: AxisFacts, attentions: Sequence[Attention]) -> list[SharedHead]:
     """The attentions of a graph with one key and value head, in graph order."""
     found: list[SharedHead] = []
     table = context.table
@@ -69,7 +69,7 @@ def shared_heads(context: Context, attentions: list[Attention]) -> list[SharedHe
     return found
 
 
-def _shares(context: Context, attention: Attention, operand: ir.Value | None, width: Dim | None) -> Iterator[Share]:
+def _shares(context: AxisFacts, attention: Attention, operand: ir.Value | None, width: Dim | None) -> Iterator[Share]:
     if operand is None or width is None:
         return
     heads = attention.heads
@@ -78,7 +78,7 @@ def _shares(context: Context, attention: Attention, operand: ir.Value | None, wi
     for weight in dict.fromkeys(value for value, _ in projections(context, operand, [])):
         if not any(is_linear(node) for node in _readers(weight)):
             continue
-        for axis, dim in enumerate(context.of(weight)):
+        for axis, dim in enumerate(context.axes_of(weight)):
             parts = [] if dim is None else list(_parts(context, dim, widths, context.table.find(heads)))
             if any(one for _, one in parts) and dim is not None:
                 yield Share(weight, axis, tuple(parts))
@@ -91,7 +91,7 @@ def _readers(weight: ir.Value) -> Iterator[ir.Node]:
     return (node for view in views for node, _ in view.uses())
 
 
-def _parts(context: Context, dim: Dim, widths: set[Dim], heads: Dim) -> Iterator[tuple[Dim, bool]]:
+def _parts(context: AxisFacts, dim: Dim, widths: set[Dim], heads: Dim) -> Iterator[tuple[Dim, bool]]:
     """What an axis is made of: one head (as wide as the score's sum, or as what it weighs), and everything else."""
     table = context.table
     root, composite = table.find(dim), table.composite(dim)

@@ -8,7 +8,7 @@ shapes that the layers of the chain have, and as many of them.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 
 import onnx_ir as ir
 
@@ -17,7 +17,7 @@ from bot_onnx._ops.nodes import behind_views
 from bot_onnx._patterns.layers import LayerChain, is_weighted
 
 
-def strays(graph: ir.Graph, chains: list[LayerChain]) -> list[int]:
+def strays(graph: ir.Graph, chains: Sequence[LayerChain]) -> list[int]:
     """Number of layers outside of all chains that have most of the weights of a chain's layer, per chain.
 
     Only layers that attend are looked for: in convolutional networks a block that is alike in part begins every stage.

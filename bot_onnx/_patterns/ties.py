@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 import onnx_ir as ir
 
-from bot_onnx._axes.rules import Context
+from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._patterns.parameters import Parameter
 
 
-def find_twins(parameters: dict[str, Parameter], context: Context) -> dict[str, str]:
+def find_twins(parameters: Mapping[str, Parameter], context: AxisFacts) -> dict[str, str]:
     """Matrices that are the transpose of an embedding, by name.
 
     Constant folding turns ``hidden @ embedding.T`` into a second, transposed tensor. Shapes only propose a pair; the
@@ -22,15 +24,15 @@ def find_twins(parameters: dict[str, Parameter], context: Context) -> dict[str, 
             continue
         for embedding in embeddings:
             if _shape(matrix) == _shape(embedding)[::-1] and _is_transpose(matrix.value, embedding.value):
-                rows, columns = context.of(embedding.value)
-                context.table.unify(context.of(matrix.value)[0], columns)
-                context.table.unify(context.of(matrix.value)[1], rows)
+                rows, columns = context.axes_of(embedding.value)
+                context.table.unify(context.axes_of(matrix.value)[0], columns)
+                context.table.unify(context.axes_of(matrix.value)[1], rows)
                 twins[matrix.name] = embedding.name
                 break
     return twins
 
 
-def tied_places(parameters: dict[str, Parameter], twins: dict[str, str]) -> tuple[tuple[str, ...], ...]:
+def tied_places(parameters: Mapping[str, Parameter], twins: Mapping[str, str]) -> tuple[tuple[str, ...], ...]:
     """Groups of places that share one set of numbers, in words: ``tensor <- node``."""
     groups: list[tuple[str, ...]] = []
     copies = {original: name for name, original in twins.items()}

@@ -36,7 +36,7 @@ def input_shapes(
         ports: inputs by name.
         watched: values that are compared.
     """
-    of = analysis.context.of
+    of = analysis.context.axes_of
     own = {name: still.shape(of(value)) for name, value in ports.items()}
     long = {
         (name, axis)
@@ -63,7 +63,7 @@ def shows_as_much(analysis: Analysis, still: Duplication, values: Mapping[str, A
         values: by name.
         of: the values.
     """
-    return all(_alike(analysis, still, analysis.context.of(value), values[value.name or ""].shape) for value in of)
+    return all(_alike(analysis, still, analysis.context.axes_of(value), values[value.name or ""].shape) for value in of)
 
 
 def _alike(analysis: Analysis, still: Duplication, dims: Sequence[MaybeDim], shape: Sequence[int]) -> bool:

@@ -113,7 +113,7 @@ class Excerpt:
         proto.graph.input.extend(map(_port, graph.inputs))
         if self.random:
             types = types_of(graph)
-            ranks = {value: len(analysis.context.of(value)) for value in self.random}
+            ranks = {value: len(analysis.context.axes_of(value)) for value in self.random}
             proto.graph.input.extend(_drawn(value, types.get(value), ranks[value]) for value in self.random)
         for name in dict.fromkeys(value.name or "" for node in chosen for value in node_inputs(node)):
             value = graph.initializers.get(name)

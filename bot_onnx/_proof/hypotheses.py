@@ -114,7 +114,7 @@ def _dims(mini: Miniature, nodes: list[ir.Node]) -> list[Leaves]:
     found: dict[Leaves, None] = {}
     for node in nodes:
         for value in (*node.inputs, *node.outputs):
-            for dim in mini.analysis.context.of(value) if value is not None else ():
+            for dim in mini.analysis.context.axes_of(value) if value is not None else ():
                 leaves = [] if dim is None else table.leaves(dim)
                 idents = tuple(ids[leaf] for leaf in leaves if leaf in ids)
                 found[idents] = None

@@ -14,7 +14,8 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bot_onnx._analysis.passes import Analysis, Scale
+from bot_onnx._analysis.facts import Scale
+from bot_onnx._analysis.passes import Analysis
 from bot_onnx._axes.dims import Dim, MaybeDim
 from bot_onnx._ops.nodes import FLOATS
 from bot_onnx._patterns.attention import scalar_factors
@@ -83,6 +84,10 @@ class Miniature:
         self._runners: dict[tuple[Hashable, ...], tuple[Any, Sequence[str]]] = {}
         self.feeds = self._drawn_feeds()
 
+    def learn(self, scales: tuple[Scale, ...]) -> None:
+        """Take factors for ones that follow a size, in all trials from here on."""
+        self.analysis = replace(self.analysis, scales=scales)
+
     def trial(self, ratios: Mapping[str, int], repairs: Repairs, first: int | None = None) -> Relations:
         """Grow some leaves, and relate the watched values.
 
@@ -92,7 +97,7 @@ class Miniature:
             first: how many of the values, without what only later ones need; None: all.
         """
         growth = self.growth(self.sizes.large(ratios))
-        of = self.analysis.context.of
+        of = self.analysis.context.axes_of
         growing = {name for name, port in self._ports.items() if growth.changes(of(port)) and port.dtype in FLOATS}
         quiet = frozenset(growing) if repairs.quiet else frozenset[str]()
         small = self.values(repairs.formulas, quiet, first)
@@ -238,9 +243,9 @@ class Miniature:
         depths = {chain.name: chain.count for chain in analysis.structure.chains}
         # At the source's own sizes the constants are what they are: a number that the spec gives is set in the target.
         given = self.given if layers else {name: one for name, one in self.given.items() if isinstance(one, str)}
-        scales = [*(s for s in known if not s.stream), *found]
+        scales = (*(s for s in known if not s.stream), *found)
         edits = scale_edits(replace(analysis, scales=scales), sizes, layers or depths, given)
-        streams = replace(analysis, scales=[s for s in known if s.stream])
+        streams = replace(analysis, scales=tuple(s for s in known if s.stream))
         return last_of_each([*edits, *scale_edits(streams, stream or sizes, {}, {})])
 
     def _alike(self, gain: Gain) -> list[str]:

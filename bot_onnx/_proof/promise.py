@@ -217,11 +217,11 @@ class Growth:
         for value in [*self._analysis.model.graph.inputs, *excerpt.random]:
             name = value.name or ""
             source = given[origins.get(name, name)]
-            feeds[name] = self._brought(source, name, self._analysis.context.of(value), way, laws)
+            feeds[name] = self._brought(source, name, self._analysis.context.axes_of(value), way, laws)
         return feeds
 
     def _relation(self, source: Array, value: ir.Value, array: Array, way: Way, laws: Laws) -> Relation:
-        dims = self._analysis.context.of(value)
+        dims = self._analysis.context.axes_of(value)
         if array.shape == source.shape:
             return relate(source, array)
         try:

@@ -32,7 +32,6 @@ def settle(analysis: Analysis, spec: TargetSpec, way: Way, *, unproven: bool = F
         SpecError, DimError, GraphError: the target cannot be had.
         ProofError: the proof fails for a dim that the spec asks for.
     """
-    analysis = replace(analysis, scales=list(analysis.scales))  # our own from here on, the miniature's as well
     given = spec.constants or {}
     solution = solve(analysis.structure, spec)
     check_scales(analysis, solution.sizes, given)
@@ -55,10 +54,13 @@ def settle(analysis: Analysis, spec: TargetSpec, way: Way, *, unproven: bool = F
     if proven.proof.fault is not None and not unproven:
         raise ProofError(_refusal(proven.proof.fault), proven.proof.fault)
     proof = replace(proven.proof, kept=tuple(kept))
-    analysis.scales.extend(scale for formula in proof.formulas for scale in scales_of(analysis, formula))
+    found = (scale for formula in proof.formulas for scale in scales_of(analysis, formula))
+    analysis = replace(analysis, scales=(*analysis.scales, *found))
+    if proven.miniature is not None:
+        proven.miniature.learn(analysis.scales)
     promise, gains = keeping(analysis, solution, proven, way)
     laws = laws_of(analysis, solution.sizes, way)
-    return Settled(solution, proof, promise, laws, gains, analysis.structure, tuple(analysis.scales))
+    return Settled(solution, proof, promise, laws, gains, analysis.structure, analysis.scales)
 
 
 def _culprits(analysis: Analysis, fault: Fault, solution: Solution) -> list[str]:

@@ -42,7 +42,7 @@ def small_weights(
             tensor = held[name].const_value if name in used and name in held else None
             if tensor is None:
                 continue
-            shape = duplication.shape(analysis.context.of(held[name]))
+            shape = duplication.shape(analysis.context.axes_of(held[name]))
             if stack.closed_form is not None:
                 contents[name] = compute(stack.closed_form, shape, tensor.dtype.numpy())
             elif stack.twin_of is not None and originals[stack.twin_of] in contents:

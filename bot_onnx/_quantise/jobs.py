@@ -11,7 +11,6 @@ from pathlib import Path
 from bot_onnx._analysis.passes import analyse
 from bot_onnx._canonical.decompose import Scheme
 from bot_onnx._canonical.decompose.scheme import read_scheme
-from bot_onnx._canonical.normalise import scheme_of
 from bot_onnx._onnxfile.atomic_output import floats_beside
 from bot_onnx._onnxfile.lost_files import surviving
 from bot_onnx._onnxfile.reader import Source, open_model
@@ -165,7 +164,7 @@ def _check_scheme(readable: str, name: Path, folder: Path, kind: Kind) -> None:
     """The file must be what inspect will call it, and compute what its numbers stand for."""
     with open_model(readable, name=name) as made:
         analysis = analyse(made.model())
-        found = scheme_of(analysis.model)
+        found = analysis.form.scheme
         if (found is None) != (kind == "fp16"):
             raise VerifyError(f"the file that the quantiser made is not seen as {kind}; nothing was kept")
         check_quantised(analysis, made, folder)

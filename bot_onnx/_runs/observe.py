@@ -145,10 +145,10 @@ def _main(graph: ir.Graph, bodies: dict[ir.Node, Body | None]) -> tuple[list[onn
 
 def _inside(graph: ir.Graph, place: Body, bodies: dict[ir.Node, Body | None]) -> tuple[list[onnx.NodeProto], list[str]]:
     """Nodes that compute the values in a body, which is run as if the way led there, and these values."""
-    opened: list[Body] = []
+    inlined: list[Body] = []
     around: Body | None = place
     while around is not None:
-        opened.append(around)
+        inlined.append(around)
         around = bodies[around.join]
     members = [
         node
@@ -159,7 +159,7 @@ def _inside(graph: ir.Graph, place: Body, bodies: dict[ir.Node, Body | None]) ->
     watched = [*([entry] if entry is not None else []), *members]
     read = backward([value for node in watched for value in node_inputs(node)], lambda _: True, node_inputs)
     needed = {*watched, *(value.producer() for value in read)}
-    return nested_protos([node for node in graph if node in needed], opened), _names(watched)
+    return nested_protos([node for node in graph if node in needed], inlined), _names(watched)
 
 
 def _names(nodes: list[ir.Node]) -> list[str]:

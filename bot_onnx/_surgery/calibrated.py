@@ -14,7 +14,6 @@ import onnx_ir as ir
 
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._canonical.decompose import Grid
-from bot_onnx._canonical.normalise import opened_of
 from bot_onnx._surgery.settled import Settled
 
 
@@ -40,7 +39,7 @@ def holding(analysis: Analysis, settled: Settled) -> list[tuple[ir.Value, Grid]]
     copies = whole and not (settled.laws.widened or settled.gains)
     return [
         (value, grid)
-        for value, grid in opened_of(analysis.model).roundings
+        for value, grid in analysis.form.decomposed.roundings
         if copies or not _changes(analysis, value, settled.solution.sizes)
     ]
 
@@ -48,7 +47,7 @@ def holding(analysis: Analysis, settled: Settled) -> list[tuple[ir.Value, Grid]]
 def _changes(analysis: Analysis, value: ir.Value, sizes: dict[str, int]) -> bool:
     return any(
         dim is not None and analysis.new_size(dim, sizes) != analysis.context.table.size(dim)
-        for dim in analysis.context.of(value)
+        for dim in analysis.context.axes_of(value)
     )
 
 
@@ -63,17 +62,17 @@ def going_on(
         renamed: per stack, names of its tensors in the source and in the target; what is added is like the last one.
     """
     graph = analysis.model.graph
-    opened = opened_of(analysis.model)
+    decomposed = analysis.form.decomposed
     present = {value for node in graph for value in node.outputs} | set(graph.inputs)
     grids = {value.name or "": grid for value, grid in held if value in present}
-    packed = {value.name or "" for value, _ in opened.weights}
+    packed = {value.name or "" for value, _ in decomposed.weights}
     weights = {
         name
         for sources, targets in renamed
         for index, name in enumerate(targets)
         if sources[min(index, len(sources) - 1)] in packed
     }
-    return Calibrated(grids, len(grids), len(opened.roundings) - len(grids), frozenset(weights))
+    return Calibrated(grids, len(grids), len(decomposed.roundings) - len(grids), frozenset(weights))
 
 
 def told(calibrated: Calibrated) -> str:

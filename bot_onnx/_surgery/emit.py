@@ -53,7 +53,7 @@ def skeleton(
 def _port(analysis: Analysis, value: ir.Value, sizes: Mapping[str, int]) -> onnx.ValueInfoProto:
     """A graph input or output with its new sizes; an axis that is set at run time is open, whatever the file said."""
     proto = ir.serde.serialize_value(value)
-    dims = analysis.context.of(value)
+    dims = analysis.context.axes_of(value)
     shape = proto.type.tensor_type.shape
     if len(shape.dim) == len(dims):
         for entry, dim in zip(shape.dim, dims, strict=True):

@@ -15,7 +15,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bot_onnx._axes.dims import Pair, times
-from bot_onnx._canonical.decompose.builder import Opener
+from bot_onnx._canonical.decompose.builder import Site
 from bot_onnx._ops import IN_PLACE, op_key, passes_on
 from bot_onnx._ops.nodes import behind_views, names_in
 
@@ -135,9 +135,9 @@ class HeadWalk:
         self._own[value] = tuple(sizes)
         self.labels[value] = label
 
-    def opener(self, node: ir.Node) -> Opener:
+    def opener(self, node: ir.Node) -> Site:
         """A maker of nodes in front of ``node``."""
-        return Opener(self.graph, node, self.taken)
+        return Site(self.graph, node, self.taken)
 
     def ints(self, node: ir.Node, slot: int, label: str, numbers: Sequence[int]) -> None:
         """Let an input of ``node`` be these numbers."""
@@ -160,7 +160,7 @@ class HeadWalk:
             self.demand(node.inputs[0], label)
         self.labels[value] = label
 
-    def repeated(self, site: Opener, value: ir.Value, label: Doubled, heads: int) -> ir.Value:
+    def repeated(self, site: Site, value: ir.Value, label: Doubled, heads: int) -> ir.Value:
         """``[…, 2, a, b]`` as ``[…, heads, a, b]``, each head as often as its group has query heads."""
         sizes, place = self.shape(value), label.axis
         if label.blocks != _ONE or label.grouped or label.folded or sizes[place] != UNIT or place + 1 >= len(sizes):
@@ -187,13 +187,13 @@ class HeadWalk:
         value = node.inputs[slot] if slot < len(node.inputs) else None
         return None if value is None else self.integers(value)
 
-    def unsqueezed(self, site: Opener, value: ir.Value, axis: int) -> ir.Value:
+    def unsqueezed(self, site: Site, value: ir.Value, axis: int) -> ir.Value:
         """``value`` with one more axis."""
         if site.opset < 13:
             return site.op("Unsqueeze", value, attributes={"axes": [axis]})
         return site.op("Unsqueeze", value, site.constant(np.array([axis], np.int64), "axes"))
 
-    def reshaped(self, site: Opener, value: ir.Value, before: Sequence[Pair], after: Sequence[Pair]) -> ir.Value:
+    def reshaped(self, site: Site, value: ir.Value, before: Sequence[Pair], after: Sequence[Pair]) -> ir.Value:
         """``value`` in another shape."""
         return site.op("Reshape", value, site.constant(np.array(numbers(before, after), np.int64), "shape"))
 

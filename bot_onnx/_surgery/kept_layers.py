@@ -132,7 +132,7 @@ def _channels(analysis: Analysis, value: ir.Value) -> int | None:
     dims = analysis.structure.dims
     idents = [
         None if dim is None else analysis.ids.get(analysis.context.table.find(dim))
-        for dim in analysis.context.of(value)
+        for dim in analysis.context.axes_of(value)
     ]
     known = [(axis, dims[ident]) for axis, ident in enumerate(idents) if ident is not None and ident in dims]
     hidden = [axis for axis, dim in known if dim.role == Role.HIDDEN]

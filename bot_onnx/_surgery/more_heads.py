@@ -69,7 +69,9 @@ def _with_dim(analysis: Analysis, shared: list[SharedHead]) -> Analysis:
     seeds = {share.weight: _doubled(analysis, share, sizes) for one in shared for share in one.shares}
 
     def shape(value: ir.Value) -> tuple[Pair, ...]:
-        return tuple((1, 1) if dim is None else analysis.new_size(dim, sizes) for dim in analysis.context.of(value))
+        return tuple(
+            (1, 1) if dim is None else analysis.new_size(dim, sizes) for dim in analysis.context.axes_of(value)
+        )
 
     _fit_ports(analysis, sizes)
     walk = HeadWalk(graph, shape, partial(_integers, analysis), seeds)
@@ -79,12 +81,14 @@ def _with_dim(analysis: Analysis, shared: list[SharedHead]) -> Analysis:
             _hold(value, partial(_twice, value.const_value, label), _grown(value, label))
         elif value.is_graph_input() or value.is_graph_output():
             value.shape = ir.Shape(_grown(value, label)) if value.shape is not None else None
-    found = understand(analysis.model)
+    found = understand(analysis.model, analysis.form)
     names = {name for stack in source.stacks for name in stack.tensors}
-    found.stored = {name: stored[name] for name in names if name in stored}
-    found.structure = _with_one_head(found, source, len(shared))
-    found.repairs = analysis.repairs
-    return found
+    return replace(
+        found,
+        stored={name: stored[name] for name in names if name in stored},
+        structure=_with_one_head(found, source, len(shared)),
+        repairs=analysis.repairs,
+    )
 
 
 def _more_query_heads(analysis: Analysis, shared: list[SharedHead]) -> dict[str, int]:
@@ -181,7 +185,7 @@ def _fit_ports(analysis: Analysis, sizes: Mapping[str, int]) -> None:
     """Bring the declared shapes of inputs and outputs to new sizes."""
     graph = analysis.model.graph
     for value in (*graph.inputs, *graph.outputs):
-        dims = analysis.context.of(value)
+        dims = analysis.context.axes_of(value)
         if value.shape is None or len(value.shape) != len(dims):
             continue
         new = [

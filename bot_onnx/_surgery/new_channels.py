@@ -293,7 +293,7 @@ class ChannelWalk(Labels[Label]):
 
     def _norm(self, node: ir.Node, labels: list[Label | None]) -> None:
         value = node.inputs[0]
-        dims = self._context.of(value)
+        dims = self._context.axes_of(value)
         last = dims[-1] if dims else None
         axis = node.attributes.get_int("axis", -1) % max(len(dims), 1)
         if labels[0] is None or last is None or self._context.table.find(last) != self._hidden or axis != len(dims) - 1:

@@ -16,7 +16,6 @@ import onnx_ir as ir
 
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._axes.dims import Dim, MaybeDim
-from bot_onnx._canonical.normalise import scheme_of
 from bot_onnx._resample.axes import changes
 from bot_onnx._stack.groups import regrouped
 from bot_onnx._stack.types import Axis, Law
@@ -82,7 +81,7 @@ def tolerance_of(analysis: Analysis, dtypes: Iterable[str]) -> float:
     graph = analysis.model.graph
     found = {
         *dtypes,
-        *(["QUANTISED"] if scheme_of(analysis.model) is not None else []),
+        *(["QUANTISED"] if analysis.form.scheme is not None else []),
         *(value.dtype.name for value in (*graph.inputs, *graph.outputs) if value.dtype is not None),
     }
     found |= {ir.DataType(node.attributes["to"].as_int()).name for node in graph if node.op_type == "Cast"}
@@ -109,7 +108,7 @@ def describe(
             "factors": [list(pair) for pair in promise.factors],
             "outputs": None if promise.outputs is None else list(promise.outputs),
             "tolerance": tolerance,
-            "quantised": scheme_of(analysis.model) is not None,
+            "quantised": analysis.form.scheme is not None,
         }
     }
     for key, values in (("inputs", graph.inputs), ("outputs", graph.outputs)):
@@ -138,7 +137,7 @@ def value_axes(analysis: Analysis, value: ir.Value, sizes: Mapping[str, int]) ->
         analysis: of the source. value: of its graph.
         sizes: target size by dim id; leaves that are left out stay.
     """
-    axes = (_axis(analysis, dim, sizes) for dim in analysis.context.of(value))
+    axes = (_axis(analysis, dim, sizes) for dim in analysis.context.axes_of(value))
     return tuple(axis if axis is not None and changes(axis) else None for axis in axes)
 
 

@@ -9,7 +9,8 @@ from math import isclose
 
 import onnx_ir as ir
 
-from bot_onnx._analysis.passes import Analysis, Scale
+from bot_onnx._analysis.facts import Scale
+from bot_onnx._analysis.passes import Analysis
 from bot_onnx._ops.nodes import FLOATS
 from bot_onnx._patterns.attention import Scalar, scalar_factors
 from bot_onnx._patterns.closed_forms import SCALES, guess_scale

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from bot_onnx._analysis.passes import Analysis, Scale
+from bot_onnx._analysis.facts import Scale
+from bot_onnx._analysis.passes import Analysis
 from bot_onnx._structure import Structure
 from bot_onnx._surgery.laws import Laws
 from bot_onnx._surgery.proven import Promise, Proof
@@ -36,4 +37,4 @@ class Settled:
 
     def over(self, analysis: Analysis) -> Analysis:
         """The analysis with what was learned of it."""
-        return replace(analysis, structure=self.structure, scales=list(self.scales))
+        return replace(analysis, structure=self.structure, scales=self.scales)

@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._axes.dims import Dim, Pair
-from bot_onnx._axes.rules import Requirement
+from bot_onnx._axes.facts import Requirement
 from bot_onnx._axes.shape_values import Const, constants_of, evaluate
 from bot_onnx._surgery.edits import FixShape, NumberEdit, ReshapeEmpty, SetAttribute, SetConstant, last_of_each, made_by
 from bot_onnx.errors import GraphError
@@ -63,7 +63,7 @@ class _Sizes:
             tensor = value.const_value
             if tensor is None or tensor.size or not tensor.dtype.is_floating_point():
                 continue
-            old, dims = tensor.shape.numpy(), self._analysis.context.of(value)
+            old, dims = tensor.shape.numpy(), self._analysis.context.axes_of(value)
             shape = tuple(n if dim is None else self._size(dim)[0] for n, dim in zip(old, dims, strict=True))
             if shape != tuple(old):
                 yield ReshapeEmpty(name, shape)

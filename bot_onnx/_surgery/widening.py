@@ -52,11 +52,11 @@ def normalised_dims(analysis: Analysis) -> frozenset[str]:
     found: set[str] = set()
     for node in analysis.model.graph:
         if record(node).axes is Axes.REDUCED:
-            after = {table.find(dim) for dim in analysis.context.of(node.outputs[0]) if dim is not None}
-            before = [table.find(dim) for dim in analysis.context.of(node.inputs[0]) if dim is not None]
+            after = {table.find(dim) for dim in analysis.context.axes_of(node.outputs[0]) if dim is not None}
+            before = [table.find(dim) for dim in analysis.context.axes_of(node.inputs[0]) if dim is not None]
             gone = [dim for dim in before if dim not in after]
         elif is_layer_norm(node):
-            gone = [table.find(dim) for dim in analysis.context.of(node.inputs[0])[-1:] if dim is not None]
+            gone = [table.find(dim) for dim in analysis.context.axes_of(node.inputs[0])[-1:] if dim is not None]
         else:
             continue
         found.update(analysis.ids[dim] for dim in gone if dim in analysis.ids)

@@ -10,7 +10,6 @@ from pathlib import Path
 import onnx_ir as ir
 
 from bot_onnx._analysis.passes import Analysis, analyse
-from bot_onnx._canonical.normalise import scheme_of
 from bot_onnx._canonical.still_packed import quantised_weight
 from bot_onnx._onnxfile.atomic_output import worded
 from bot_onnx._onnxfile.input_overrides import Given
@@ -148,7 +147,7 @@ def check_quantised(analysis: Analysis, source: Source, folder: Path) -> tuple[s
     Raises:
         GraphError: they are not the same network.
     """
-    if scheme_of(analysis.model) is None or quantised_weight(analysis.model.graph) is not None:
+    if analysis.form.scheme is None or quantised_weight(analysis.model.graph) is not None:
         return ()
     compared, apart = check_dequantised(analysis, source, folder)
     notes = []

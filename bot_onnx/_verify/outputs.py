@@ -43,7 +43,7 @@ def output_axes(analysis: Analysis) -> dict[str, OutputAxes]:
     for value in analysis.model.graph.outputs:
         found = [
             None if axis is None else dims.get(analysis.ids.get(table.find(axis), ""))
-            for axis in analysis.context.of(value)
+            for axis in analysis.context.axes_of(value)
         ]
         roles = tuple(None if dim is None else dim.role for dim in found)
         last = _last_node(value, IN_ORDER)

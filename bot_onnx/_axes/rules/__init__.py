@@ -20,12 +20,12 @@ from bot_onnx._axes.rules import (  # noqa: F401  (they put their rules in)
     selection,
     tables,
 )
-from bot_onnx._axes.rules.base import RULES, Context, Requirement
+from bot_onnx._axes.rules.base import RULES, Context
 from bot_onnx._axes.rules.selection import hold_picked
 from bot_onnx._axes.rules.unknown import follow_unknown
 from bot_onnx._ops import op_key
 
-__all__ = ["Context", "Requirement", "apply", "hold_picked"]
+__all__ = ["Context", "apply", "hold_picked"]
 
 
 def apply(context: Context, node: ir.Node) -> None:

@@ -6,7 +6,7 @@ which attribute follows which dim, and leaves for :mod:`bot_onnx._patterns.atten
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import onnx_ir as ir
 
@@ -39,7 +39,7 @@ def _split(context: Context, node: ir.Node, dim: MaybeDim, heads: int) -> tuple[
 
 def _operand(context: Context, node: ir.Node, slot: int, heads: int) -> _Heads:
     """An operand ``[batch, sequence, heads * head_dim]`` or ``[batch, heads, sequence, head_dim]``."""
-    dims = context.of(node.inputs[slot])
+    dims = context.axes_of(node.inputs[slot])
     if len(dims) == 4:
         return _Heads(dims[1], dims[3], dims)
     split = _split(context, node, dims[-1], heads)
@@ -53,7 +53,7 @@ def _input(node: ir.Node, slot: int) -> ir.Value | None:
 def _follow(context: Context, node: ir.Node, name: str, dim: MaybeDim) -> None:
     """The attribute ``name``, where it is given, is the size of ``dim``."""
     if dim is not None and node.attributes.get_int(name, 0) > 0:
-        context.need_attribute(node, name, 0, [dim])
+        context.require_attribute(node, name, 0, [dim])
 
 
 def _group(context: Context, node: ir.Node, heads: MaybeDim, kv_heads: MaybeDim) -> None:
@@ -75,7 +75,7 @@ def _group(context: Context, node: ir.Node, heads: MaybeDim, kv_heads: MaybeDim)
 def _caches(context: Context, node: ir.Node, slots: tuple[int, ...], key: _Heads, value: _Heads) -> None:
     """``past`` inputs ``[batch, heads, length, head_dim]``; keys first, values second."""
     for slot, side in zip(slots, (key, value), strict=True):
-        past = context.of(_input(node, slot))
+        past = context.axes_of(_input(node, slot))
         if len(past) == 4:
             context.table.unify(past[1], side.heads)
             context.table.unify(past[3], side.head_dim)
@@ -86,22 +86,22 @@ def _outputs(context: Context, node: ir.Node, query: _Heads, key: _Heads, value:
     batch = query.axes[0]
     first = node.outputs[0]
     if len(context.sizes(first)) == 4:
-        context.put(first, [batch, query.heads, query.axes[2], value.head_dim])
+        context.set_axes(first, [batch, query.heads, query.axes[2], value.head_dim])
     else:
-        context.put(first, [batch, query.axes[1], context.table.product([query.heads, value.head_dim])])
+        context.set_axes(first, [batch, query.axes[1], context.table.product([query.heads, value.head_dim])])
     for output, side in zip(node.outputs[1:3], (key, value), strict=False):
         if output.name:
             length = context.table.leaf(context.sizes(output)[2])
-            context.put(output, [batch, side.heads, length, side.head_dim])
+            context.set_axes(output, [batch, side.heads, length, side.head_dim])
     for output in node.outputs[3:]:
         if output.name:
             sizes = context.sizes(output)
-            context.put(output, [batch, query.heads, context.table.leaf(sizes[2]), context.table.leaf(sizes[3])])
+            context.set_axes(output, [batch, query.heads, context.table.leaf(sizes[2]), context.table.leaf(sizes[3])])
 
 
 def _bias(context: Context, value: ir.Value | None, heads: MaybeDim) -> None:
     """What is added to the scores: ``[batch, heads, …]``, where it tells heads apart."""
-    dims = context.of(value)
+    dims = context.axes_of(value)
     if len(dims) == 4 and dims[1] is not None:
         context.table.unify(dims[1], heads)
 
@@ -154,7 +154,7 @@ def multi_head_attention(context: Context, node: ir.Node) -> None:
     """Onnxruntime's attention of projected operands, separate or packed as ``[…, heads, 3 or 2, head_dim]``."""
     table = context.table
     heads = node.attributes.get_int("num_heads", 0)
-    dims = context.of(node.inputs[0])
+    dims = context.axes_of(node.inputs[0])
     parts: _Parts = (None, None)
     if len(dims) == 5:
         query = key = value = _Heads(dims[2], dims[4], dims)
@@ -162,7 +162,7 @@ def multi_head_attention(context: Context, node: ir.Node) -> None:
         parts = (0, 1)
     else:
         query = _operand(context, node, 0, heads)
-        packed = context.of(_input(node, 1))
+        packed = context.axes_of(_input(node, 1))
         if len(packed) == 5:
             key = value = _Heads(packed[2], packed[4], packed)
             table.freeze(packed[3], EQUAL_PARTS)
@@ -171,7 +171,7 @@ def multi_head_attention(context: Context, node: ir.Node) -> None:
     table.unify(query.heads, key.heads)
     table.unify(key.heads, value.heads)
     table.unify(query.head_dim, key.head_dim)
-    bias = context.of(_input(node, 3))
+    bias = context.axes_of(_input(node, 3))
     if bias and bias[0] is not None:
         sides = [table.product([side.heads, side.head_dim]) for side in (query, key, value)]
         table.unify(bias[0], table.concat([side for side in sides if side is not None]))
@@ -183,8 +183,8 @@ def multi_head_attention(context: Context, node: ir.Node) -> None:
     added = _input(node, 3)
     if added is not None and node in context.attentions:
         found = context.attentions[node]
-        found.queries += ((added, 0),)
-        found.keys += ((added, 1),)
+        queries, keys = (*found.queries, (added, 0)), (*found.keys, (added, 1))
+        context.attentions[node] = replace(found, queries=queries, keys=keys)
 
 
 @rule("com.microsoft::GroupQueryAttention")
@@ -192,7 +192,7 @@ def group_query_attention(context: Context, node: ir.Node) -> None:
     """Onnxruntime's attention of decoders: fewer kv heads, a cache, and the rotary embedding inside."""
     table = context.table
     heads, kv_heads = node.attributes.get_int("num_heads", 0), node.attributes.get_int("kv_num_heads", 0)
-    dims = context.of(node.inputs[0])
+    dims = context.axes_of(node.inputs[0])
     parts: _Parts = (None, None)
     packed = _input(node, 1) is None
     if packed:
@@ -219,7 +219,7 @@ def group_query_attention(context: Context, node: ir.Node) -> None:
             0,
         )
     for slot, dim in ((11, query.heads), (14, query.head_dim), (15, key.head_dim)):
-        parameter = context.of(_input(node, slot))
+        parameter = context.axes_of(_input(node, slot))
         if parameter:
             table.unify(parameter[-1], dim)
     _bias(context, _input(node, 10), query.heads)
@@ -242,7 +242,7 @@ def _packed(
         table.freeze(dims[-1], reason)
         for output in node.outputs:
             if output.name:
-                context.fresh(output, reason)
+                context.new_axes(output, reason)
         return None
     counts = (heads, kv_heads, kv_heads)
     sides = [_Heads(*_split(context, node, p, n), dims) for p, n in zip(pieces, counts, strict=True)]
@@ -253,7 +253,7 @@ def _packed(
 def packed_attention(context: Context, node: ir.Node) -> None:
     """Onnxruntime's attention that holds its projection: one weight and one bias for queries, keys and values."""
     table = context.table
-    data, weight = context.of(node.inputs[0]), context.of(node.inputs[1])
+    data, weight = context.axes_of(node.inputs[0]), context.axes_of(node.inputs[1])
     context.contracted[node] = table.unify(data[-1], weight[0])
     heads = node.attributes.get_int("num_heads", 0)
     attribute = node.attributes.get("qkv_hidden_sizes")
@@ -266,7 +266,7 @@ def packed_attention(context: Context, node: ir.Node) -> None:
         table.freeze(weight[1], Reason.at(Why.HEADS, node))
         for output in node.outputs:
             if output.name:
-                context.fresh(output, Reason.at(Why.HEADS, node))
+                context.new_axes(output, Reason.at(Why.HEADS, node))
         return
     query, key, value = (_Heads(*_split(context, node, piece, heads), data) for piece in pieces)
     table.unify(query.heads, key.heads)
@@ -274,21 +274,21 @@ def packed_attention(context: Context, node: ir.Node) -> None:
     table.unify(query.head_dim, key.head_dim)
     added = _input(node, 2)
     if added is not None:
-        table.unify(context.of(added)[0], weight[1])
-    past = context.of(_input(node, 4))
+        table.unify(context.axes_of(added)[0], weight[1])
+    past = context.axes_of(_input(node, 4))
     if len(past) == 5:
         _half_cache(context, node, past, key)
     _bias(context, _input(node, 5), query.heads)
     _follow(context, node, "num_heads", query.heads)
     if attribute is not None:
         for element, piece in enumerate(pieces):
-            context.need_attribute(node, "qkv_hidden_sizes", element, [piece])
+            context.require_attribute(node, "qkv_hidden_sizes", element, [piece])
     if node.attributes.get_int("do_rotary", 0):
         table.freeze(query.head_dim, Reason.at(Why.OWN_ROTATION, node))
-    context.put(node.outputs[0], [data[0], data[1], table.product([query.heads, value.head_dim])])
+    context.set_axes(node.outputs[0], [data[0], data[1], table.product([query.heads, value.head_dim])])
     if len(node.outputs) > 1 and node.outputs[1].name:
         length = table.leaf(context.sizes(node.outputs[1])[3])
-        context.put(node.outputs[1], [_count(context, 2), data[0], key.heads, length, key.head_dim])
+        context.set_axes(node.outputs[1], [_count(context, 2), data[0], key.heads, length, key.head_dim])
     if query.head_dim is not None:
         operands = [v for v in (node.inputs[1], added) if v is not None]
         context.attentions[node] = AttentionDims(
@@ -323,20 +323,20 @@ def _tables(node: ir.Node) -> tuple[int, int]:
 def rotary_embedding(context: Context, node: ir.Node) -> None:
     """Pairs of head_dim turn by the angles of a table; heads and the rest of head_dim pass."""
     caches = _tables(node)
-    dims = context.of(node.inputs[0])
+    dims = context.axes_of(node.inputs[0])
     heads = node.attributes.get_int("num_heads", 0)
     rotated = node.attributes.get_int("rotary_embedding_dim", 0)
     if len(dims) == 4:
         head_dim = dims[3]
     else:
-        width = context.of(_input(node, caches[0]))
+        width = context.axes_of(_input(node, caches[0]))
         if not heads:
             heads = context.table.size(dims[-1])[0] // (2 * context.table.size(width[-1])[0])
         split = _split(context, node, dims[-1], heads)
         head_dim = split[1]
         _follow(context, node, "num_heads", split[0])
     _rotate(context, node, head_dim, caches, node.attributes.get_int("interleaved", 0), rotated)
-    context.put(node.outputs[0], dims)
+    context.set_axes(node.outputs[0], dims)
 
 
 def _rotate(
@@ -355,7 +355,7 @@ def _rotate(
             return
         part = pieces[0]
     if rotated:
-        context.need_attribute(node, "rotary_embedding_dim", 0, [part])
+        context.require_attribute(node, "rotary_embedding_dim", 0, [part])
     width = table.size(part)[0] // 2
     if interleaved:
         pairs = table.split(part, (2, 2))
@@ -369,7 +369,7 @@ def _rotate(
         table.freeze(part, Reason.at(Why.TURNS_PAIRS, node))
         return
     for slot in caches:
-        cache = context.of(_input(node, slot))
+        cache = context.axes_of(_input(node, slot))
         if cache:
             table.unify(cache[-1], half)
             if len(cache) == 2:

@@ -4,62 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 
-import numpy as np
 import onnx_ir as ir
 
-from bot_onnx._axes.dims import Dim, DimTable, MaybeDim, Pair
-from bot_onnx._axes.shape_values import Elements, Expr, ShapeValues, SizeOf
-from bot_onnx._canonical.spelling.seen import Observation
+from bot_onnx._axes.dims import Dim, MaybeDim
+from bot_onnx._axes.facts import AttentionDims, Axes, AxisFacts, Requirement, ValueAxes
 from bot_onnx._ops import find
 from bot_onnx._reasons import Reason, Why
 from bot_onnx._runs.probe import Alignment
 
-Axes = tuple[MaybeDim, ...]
+__all__ = [
+    "RULES", "AttentionDims", "Axes", "Context", "Requirement", "Rule", "axis_of", "broadcast", "rule",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Requirement:
-    """A number in the graph that must follow the sizes of dims.
+class Context(ValueAxes):
+    """What rules read, and where they report: the lists and maps grow while the graph is walked, and only then.
 
-    The needed value is ``sign`` x the sum of the sizes of ``dims`` + ``offset``. It sits in element ``element`` of
-    input ``slot`` of ``node``, or in element ``element`` of the integer attribute named ``slot``.
-    """
-
-    node: ir.Node
-    slot: int | str
-    element: int
-    dims: tuple[Dim, ...]
-    expr: Expr | None = None
-    sign: int = 1
-    offset: int = 0
-
-
-@dataclass(slots=True)
-class AttentionDims:
-    """What the rule of an op that is a whole attention says of it.
+    The fields are those of :class:`AxisFacts`, which :meth:`facts` makes of them in the end, and two that serve rules:
 
     Attributes:
-        head_dim, heads, value_dim: its dims; None for a size of 1.
-        queries, keys: values that hold queries and keys (activations, or weights and biases of the op itself), each
-            with the index of the equal part that they are, or None.
+        opsets: version of every domain that the model imports.
+        probed: what running an op alone has shown, by its signature.
+        picked: (node, dim) of every Gather with constant indices, of which :func:`hold_picked` makes requirements.
     """
 
-    head_dim: Dim
-    heads: MaybeDim
-    value_dim: MaybeDim
-    queries: tuple[tuple[ir.Value, int | None], ...]
-    keys: tuple[tuple[ir.Value, int | None], ...]
-
-
-@dataclass(slots=True)
-class Context:
-    """State of the axis analysis of one graph."""
-
-    table: DimTable
-    observed: Observation
-    shapes: ShapeValues
-    axes: dict[str, Axes] = field(default_factory=dict)
     requirements: list[Requirement] = field(default_factory=list)
     gathers: list[ir.Node] = field(default_factory=list)
     picked: list[tuple[ir.Node, Dim]] = field(default_factory=list)
@@ -70,24 +41,26 @@ class Context:
     probed: dict[tuple[object, ...], list[Alignment] | None] = field(default_factory=dict)
     attentions: dict[ir.Node, AttentionDims] = field(default_factory=dict)
 
-    def sizes(self, value: ir.Value) -> tuple[Pair, ...]:
-        """Observed size pairs per axis."""
-        return self.observed.shapes.get(value.name or "", ())
+    def facts(self) -> AxisFacts:
+        """What was reported, frozen."""
+        return AxisFacts(
+            self.table,
+            self.observed,
+            self.shapes,
+            self.axes,
+            requirements=tuple(self.requirements),
+            gathers=tuple(self.gathers),
+            contracted=MappingProxyType(dict(self.contracted)),
+            conv_groups=tuple(self.conv_groups),
+            unknown=tuple(self.unknown),
+            attentions=MappingProxyType(dict(self.attentions)),
+        )
 
-    def of(self, value: ir.Value | None) -> Axes:
-        """Dims per axis of a value; new leaves the first time an input or initializer is met."""
-        if value is None:
-            return ()
-        name = value.name or ""
-        if name not in self.axes:
-            self.axes[name] = tuple(self.table.leaf(size) for size in self.sizes(value))
-        return self.axes[name]
-
-    def put(self, value: ir.Value, dims: Sequence[MaybeDim]) -> None:
+    def set_axes(self, value: ir.Value, dims: Sequence[MaybeDim]) -> None:
         """Set the axes of an output. A dim whose size is not the observed one is replaced by a frozen leaf."""
         sizes = self.sizes(value)
         if len(sizes) != len(dims):
-            self.fresh(value, Reason(Why.UNKNOWN_SHAPE))
+            self.new_axes(value, Reason(Why.UNKNOWN_SHAPE))
             return
         if (0, 0) in sizes:  # nothing was computed: of an empty value some kernels do not say the shape
             sizes = self.observed.shapes[value.name or ""] = tuple(self.table.size(dim) for dim in dims)
@@ -102,7 +75,7 @@ class Context:
             checked.append(leaf)
         self.axes[value.name or ""] = tuple(checked)
 
-    def fresh(self, value: ir.Value, reason: Reason | None = None) -> None:
+    def new_axes(self, value: ir.Value, reason: Reason | None = None) -> None:
         """Give an output new leaves, frozen if a reason is given."""
         dims = tuple(self.table.leaf(size) for size in self.sizes(value))
         if reason is not None:
@@ -110,32 +83,7 @@ class Context:
                 self.table.freeze(dim, reason)
         self.axes[value.name or ""] = dims
 
-    def numbers(self, value: ir.Value | None) -> tuple[list[int], list[int]] | None:
-        """Content of an integer value in both runs, or None where it was not observed."""
-        if value is None:
-            return None
-        tensor = value.const_value
-        if tensor is not None:
-            content = [int(v) for v in np.asarray(tensor.numpy()).reshape(-1)] if tensor.dtype.is_integer() else None
-            return None if content is None else (content, content)
-        pair = self.observed.values.get(value.name or "")
-        if pair is None or pair[0].dtype.kind not in "iub":
-            return None
-        return [int(v) for v in pair[0].reshape(-1)], [int(v) for v in pair[1].reshape(-1)]
-
-    def elements(self, value: ir.Value | None) -> Elements | None:
-        """Symbolic elements of an integer value."""
-        return self.shapes.elements(value)
-
-    def size_dim(self, value: ir.Value | None, element: int) -> MaybeDim:
-        """The dim whose size this element is, if it is just that."""
-        elements = self.elements(value)
-        if elements is None or element >= len(elements):
-            return None
-        expr = elements[element]
-        return self.table.find(expr.dim) if isinstance(expr, SizeOf) else None
-
-    def need(
+    def require(
         self, node: ir.Node, slot: int | str, element: int, dims: Sequence[Dim], *, sign: int = 1, offset: int = 0
     ) -> None:
         """Record that an element of an integer input (or attribute, by name) must follow the sizes of ``dims``."""
@@ -143,7 +91,7 @@ class Context:
         expr = elements[element] if elements is not None and element < len(elements) else None
         self.requirements.append(Requirement(node, slot, element, tuple(dims), expr, sign, offset))
 
-    def need_attribute(self, node: ir.Node, name: str, element: int, dims: Sequence[Dim]) -> None:
+    def require_attribute(self, node: ir.Node, name: str, element: int, dims: Sequence[Dim]) -> None:
         """Record that an element of an integer attribute must follow the sizes of ``dims``."""
         self.requirements.append(Requirement(node, name, element, tuple(dims)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from bot_onnx._axes.facts import ValueAxes
 from bot_onnx._axes.rules.base import Context, axis_of, broadcast, rule
 from bot_onnx._ops import Axes, keys, record
 
@@ -11,24 +12,24 @@ from bot_onnx._ops import Axes, keys, record
 @rule(*keys(lambda op: op.axes is Axes.BROADCAST))
 def elementwise(context: Context, node: ir.Node) -> None:
     """Axes line up from the right; equal ones are the same dim."""
-    merged = broadcast(context, [context.of(value) for value in node.inputs if value is not None])
+    merged = broadcast(context, [context.axes_of(value) for value in node.inputs if value is not None])
     for output in node.outputs:
-        context.put(output, merged)
+        context.set_axes(output, merged)
 
 
 @rule(*keys(lambda op: op.axes is Axes.FIRST))
 def like_first(context: Context, node: ir.Node) -> None:
     """The outputs have the axes of the first input."""
-    dims = context.of(node.inputs[0])
+    dims = context.axes_of(node.inputs[0])
     for output in node.outputs:
-        context.put(output, dims)
+        context.set_axes(output, dims)
 
 
 @rule("com.microsoft::BiasSoftmax")
 def bias_softmax(context: Context, node: ir.Node) -> None:
     """Softmax of scores with something added that broadcasts to them."""
-    broadcast(context, [context.of(value) for value in node.inputs])
-    context.put(node.outputs[0], context.of(node.inputs[0]))
+    broadcast(context, [context.axes_of(value) for value in node.inputs])
+    context.set_axes(node.outputs[0], context.axes_of(node.inputs[0]))
 
 
 @rule(*keys(lambda op: op.axes is Axes.REDUCED))
@@ -36,7 +37,7 @@ def reduction(context: Context, node: ir.Node) -> None:
     """Reduced axes become 1 or go; the others stay."""
     value = node.inputs[0]
     assert value is not None
-    dims = list(context.of(value))
+    dims = list(context.axes_of(value))
     axes = reduced_axes(context, node, len(dims))
     keep = node.attributes.get_int("keepdims", 1)
     if keep:
@@ -44,17 +45,17 @@ def reduction(context: Context, node: ir.Node) -> None:
     else:
         result = [dim for axis, dim in enumerate(dims) if axis not in axes]
     for output in node.outputs:
-        context.put(output, result)
+        context.set_axes(output, result)
 
 
 @rule("GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 def global_pool(context: Context, node: ir.Node) -> None:
     """A reduction of all but the first two axes; what lies on these need not be an image (a norm spelled out)."""
-    dims = context.of(node.inputs[0])
-    context.put(node.outputs[0], [*dims[:2], *(None for _ in dims[2:])])
+    dims = context.axes_of(node.inputs[0])
+    context.set_axes(node.outputs[0], [*dims[:2], *(None for _ in dims[2:])])
 
 
-def reduced_axes(context: Context, node: ir.Node, rank: int) -> set[int]:
+def reduced_axes(context: ValueAxes, node: ir.Node, rank: int) -> set[int]:
     """Axes that a reduction makes 1, or drops."""
     if (chosen := record(node).chooses) is not None:
         return {axis_of(node, "axis", chosen, rank)}
@@ -74,12 +75,12 @@ def layer_normalization(context: Context, node: ir.Node) -> None:
     """Scale and bias lie on the trailing axes, from ``axis`` on."""
     value = node.inputs[0]
     assert value is not None
-    dims = context.of(value)
+    dims = context.axes_of(value)
     axis = axis_of(node, "axis", -1, len(dims))
     for parameter in node.inputs[1:]:
         if parameter is not None:
-            broadcast(context, [dims[axis:], context.of(parameter)])
-    context.put(node.outputs[0], dims)
+            broadcast(context, [dims[axis:], context.axes_of(parameter)])
+    context.set_axes(node.outputs[0], dims)
     for output in node.outputs[1:]:
         if output.name:
-            context.put(output, [dim if i < axis else None for i, dim in enumerate(dims)])
+            context.set_axes(output, [dim if i < axis else None for i, dim in enumerate(dims)])

@@ -24,7 +24,7 @@ _INTERLEAVED, _GATED = 1, 2
 def experts(context: Context, node: ir.Node) -> None:
     """[…, hidden] x [experts, inner, hidden] x [experts, hidden, inner]; inner twice where a gate is packed with it."""
     table = context.table
-    data = context.of(node.inputs[0])
+    data = context.axes_of(node.inputs[0])
     first, second, third = (_operand(context, node, slot) for slot in MATRICES)
     hidden = table.unify(data[-1], first[2])
     inner = table.unify(second[2], third[1] if third else None)
@@ -32,7 +32,7 @@ def experts(context: Context, node: ir.Node) -> None:
     if third:
         table.unify(hidden, third[2])
     packed = _packed(context, node, first[1], inner)
-    number: MaybeDim = context.of(node.inputs[SCORES])[-1]
+    number: MaybeDim = context.axes_of(node.inputs[SCORES])[-1]
     for dims in (first, second, third):
         number = table.unify(number, dims[0]) if dims else number
     for slot, width in zip(BIASES, (packed, hidden, inner), strict=True):
@@ -41,11 +41,11 @@ def experts(context: Context, node: ir.Node) -> None:
             table.unify(number, bias[0])
             table.unify(width, bias[1])
     table.freeze(number, Reason.at(Why.RANKED, node))
-    context.put(node.outputs[0], (*data[:-1], hidden))
+    context.set_axes(node.outputs[0], (*data[:-1], hidden))
 
 
 def _operand(context: Context, node: ir.Node, slot: int) -> Axes:
-    return context.of(node.inputs[slot]) if slot < len(node.inputs) else ()
+    return context.axes_of(node.inputs[slot]) if slot < len(node.inputs) else ()
 
 
 def _packed(context: Context, node: ir.Node, made: MaybeDim, inner: MaybeDim) -> MaybeDim:

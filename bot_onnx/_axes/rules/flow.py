@@ -1,4 +1,4 @@
-"""If, Loop and Scan, their bodies laid open: what goes in and comes out of a body lines up with what is outside."""
+"""If, Loop and Scan, their bodies inlined: what goes in and comes out of a body lines up with what is outside."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def branches(context: Context, node: ir.Node) -> None:
     """Both branches give the same axes; where they cannot, those keep their sizes."""
     for index, output in enumerate(node.outputs):
         sizes = context.sizes(output)
-        sources = [context.of(returned(node, branch)[index]) for branch in (0, 1)]
+        sources = [context.axes_of(returned(node, branch)[index]) for branch in (0, 1)]
         fitting = [dims for dims in sources if len(dims) == len(sizes)]
         for dims in sources:
             if len(dims) != len(sizes) and fitting:
@@ -28,7 +28,7 @@ def branches(context: Context, node: ir.Node) -> None:
             _freeze(context, others, Reason.at(Why.BRANCH_SIZES, node))
             if others:
                 _freeze(context, [result[-1]], Reason.at(Why.BRANCH_SIZES, node))
-        context.put(output, result)
+        context.set_axes(output, result)
 
 
 def _line_up(context: Context, node: ir.Node, dims: Axes, others: Axes) -> None:
@@ -46,9 +46,9 @@ def _line_up(context: Context, node: ir.Node, dims: Axes, others: Axes) -> None:
 def loop_entry(context: Context, node: ir.Node) -> None:
     """Counter, condition, and the carried values as they come in."""
     for output in node.outputs[:2]:
-        context.put(output, [])
+        context.set_axes(output, [])
     for value, output in zip(node.inputs[2:], node.outputs[2:], strict=True):
-        context.put(output, context.of(value))
+        context.set_axes(output, context.axes_of(value))
 
 
 @rule(f"{MARKS}::Loop")
@@ -62,7 +62,7 @@ def loop(context: Context, node: ir.Node) -> None:
         if index < carried:
             _carry(context, node, entry.outputs[index + 2], value, output)
         else:
-            _collect(context, output, context.of(value), 0)
+            _collect(context, output, context.axes_of(value), 0)
 
 
 @rule(f"{MARKS}::ScanEntry")
@@ -71,10 +71,10 @@ def scan_entry(context: Context, node: ir.Node) -> None:
     count, axes = scan_axes(node)
     states = len(node.inputs) - count
     for index, (value, output) in enumerate(zip(node.inputs, node.outputs, strict=True)):
-        dims = list(context.of(value))
+        dims = list(context.axes_of(value))
         if index >= states:
             _freeze(context, [dims.pop(axes[index - states] % len(dims))], Reason.at(Why.SCANNED, node))
-        context.put(output, dims)
+        context.set_axes(output, dims)
 
 
 @rule(f"{MARKS}::Scan")
@@ -88,16 +88,16 @@ def scan(context: Context, node: ir.Node) -> None:
         if index < states:
             _carry(context, node, entry.outputs[index], value, output)
         else:
-            _collect(context, output, context.of(value), axes[index - states] if axes else 0)
+            _collect(context, output, context.axes_of(value), axes[index - states] if axes else 0)
 
 
 def _carry(context: Context, node: ir.Node, before: ir.Value, after: ir.Value | None, output: ir.Value) -> None:
     """One dim before an iteration, after it and at the end; a static one that changes on the way keeps its size."""
     reason = Reason.at(Why.CARRIED, node)
-    first, last = context.of(before), context.of(after)
+    first, last = context.axes_of(before), context.axes_of(after)
     if len(first) != len(last) or len(last) != len(context.sizes(output)):
         _freeze(context, [*first, *last], reason)
-        context.fresh(output, reason)
+        context.new_axes(output, reason)
         return
     result: list[MaybeDim] = []
     for a, b, size in zip(first, last, context.sizes(output), strict=True):
@@ -107,21 +107,21 @@ def _carry(context: Context, node: ir.Node, before: ir.Value, after: ir.Value | 
         else:
             _freeze(context, [a, b], reason)
             result.append(context.table.leaf(size))
-    context.put(output, result)
+    context.set_axes(output, result)
 
 
 def _collect(context: Context, output: ir.Value, dims: Axes, axis: int) -> None:
     """Values of all iterations, stacked along a new axis."""
     sizes = context.sizes(output)
     if len(sizes) != len(dims) + 1:
-        context.fresh(output, Reason(Why.COLLECTED))
+        context.new_axes(output, Reason(Why.COLLECTED))
         return
     result: list[MaybeDim] = list(dims)
     place = axis % len(sizes)
     count = context.table.leaf(sizes[place])
     _freeze(context, [count], Reason(Why.ITERATIONS))
     result.insert(place, count)
-    context.put(output, result)
+    context.set_axes(output, result)
 
 
 def _meet(context: Context, dims: list[MaybeDim]) -> MaybeDim:

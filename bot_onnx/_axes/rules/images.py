@@ -22,7 +22,7 @@ _SIZES = 3  #: input of Resize that holds the size of every axis
 @rule("Conv", "ConvTranspose", "ConvInteger")
 def convolution(context: Context, node: ir.Node) -> None:
     """Channels contract (per group); taps and spatial sizes are not touched."""
-    data, weight = context.of(node.inputs[0]), context.of(node.inputs[1])
+    data, weight = context.axes_of(node.inputs[0]), context.axes_of(node.inputs[1])
     table = context.table
     for tap in weight[2:]:
         table.freeze(tap, KERNEL)
@@ -35,8 +35,8 @@ def convolution(context: Context, node: ir.Node) -> None:
         channels = _grouped(context, node, data[1], weight, group)
     has_bias = node.op_type != "ConvInteger" and len(node.inputs) > 2  # there, a zero point stands in its place
     if has_bias and node.inputs[2] is not None:
-        channels = table.unify(channels, context.of(node.inputs[2])[0])
-    context.put(node.outputs[0], [data[0], channels, *_spatial(context, node.outputs[0], data)])
+        channels = table.unify(channels, context.axes_of(node.inputs[2])[0])
+    context.set_axes(node.outputs[0], [data[0], channels, *_spatial(context, node.outputs[0], data)])
 
 
 def _spatial(context: Context, output: ir.Value, data: Axes) -> list[MaybeDim]:
@@ -78,14 +78,14 @@ def _grouped(context: Context, node: ir.Node, data: MaybeDim, weight: Axes, grou
         table.freeze(groups, EQUAL_PARTS)  # its axis would be contracted in part: groups x inputs
     if inputs[1] is not None and per_group is not None:
         context.conv_groups.append(groups)
-    context.need_attribute(node, "group", 0, [groups])
+    context.require_attribute(node, "group", 0, [groups])
     return table.product([groups, per_group]) if transposed else whole
 
 
 @rule("AveragePool", "MaxPool", "LpPool", "Resize", "Upsample")
 def pool(context: Context, node: ir.Node) -> None:
     """Batch and channels stay; spatial sizes are new, and follow from the input."""
-    data = context.of(node.inputs[0])
+    data = context.axes_of(node.inputs[0])
     for output in node.outputs:
         if not output.name:
             continue
@@ -98,11 +98,11 @@ def pool(context: Context, node: ir.Node) -> None:
             context.table.freeze(dim, Reason.at(Why.ALTERED, node))
             leading.append(context.table.leaf(size))
             context.table.freeze(leading[-1], SPATIAL)
-        context.put(output, [*leading, *spatial])
+        context.set_axes(output, [*leading, *spatial])
     if node.op_type == "Resize" and len(node.inputs) > _SIZES and context.numbers(node.inputs[_SIZES]) is not None:
-        for axis, (dim, own) in enumerate(zip(context.of(node.outputs[0]), data, strict=True)):
+        for axis, (dim, own) in enumerate(zip(context.axes_of(node.outputs[0]), data, strict=True)):
             if dim is not None and dim == own:
-                context.need(node, _SIZES, axis, [dim])
+                context.require(node, _SIZES, axis, [dim])
 
 
 def _pooled(context: Context, node: ir.Node, output: ir.Value, data: Axes) -> list[MaybeDim]:
@@ -128,13 +128,13 @@ def _pooled(context: Context, node: ir.Node, output: ir.Value, data: Axes) -> li
 def blocks(context: Context, node: ir.Node) -> None:
     """A block of ``size x size`` pixels is a part of the channels: the slow one, or the fast one in mode CRD."""
     table = context.table
-    data, output = context.of(node.inputs[0]), node.outputs[0]
+    data, output = context.axes_of(node.inputs[0]), node.outputs[0]
     pixels = node.attributes["blocksize"].as_int() ** 2
     spatial = _spatial(context, output, data)
     if node.op_type == "SpaceToDepth":
         count = table.leaf((pixels, pixels))
         table.freeze(count, EQUAL_PARTS)
-        context.put(output, [data[0], table.product([count, data[1]]), *spatial])
+        context.set_axes(output, [data[0], table.product([count, data[1]]), *spatial])
         return
     mode = node.attributes["mode"].as_string() if "mode" in node.attributes else "DCR"
     channels = table.size(data[1])[0] // pixels
@@ -143,11 +143,11 @@ def blocks(context: Context, node: ir.Node) -> None:
     if pieces is None:
         reason = Reason.at(Why.BLOCKS, node)
         table.freeze(data[1], reason)
-        context.fresh(output, reason)
+        context.new_axes(output, reason)
         return
     count, kept = pieces if mode == "DCR" else pieces[::-1]
     table.freeze(count, EQUAL_PARTS)
-    context.put(output, [data[0], kept, *spatial])
+    context.set_axes(output, [data[0], kept, *spatial])
 
 
 @rule("BatchNormalization", "InstanceNormalization", "GroupNormalization", "com.microsoft::GroupNorm")
@@ -155,7 +155,7 @@ def channel_normalization(context: Context, node: ir.Node) -> None:
     """Parameters lie along the channels: one for each, or for each of a number of equal groups of channels."""
     value = node.inputs[0]
     assert value is not None
-    dims = context.of(value)
+    dims = context.axes_of(value)
     last = node.op_type == "GroupNorm" and node.attributes.get_int("channels_last", 1) != 0
     channels = dims[-1 if last else 1] if len(dims) > 1 else None
     if channels is not None and (known := norm_of(node)) is not None and known.groups is not None:
@@ -166,12 +166,12 @@ def channel_normalization(context: Context, node: ir.Node) -> None:
         for dim in (dims[0], *dims[2:]):
             context.table.freeze(dim, Reason.at(Why.STANDARDISED, node))
     for parameter in node.inputs[1:]:
-        if parameter is not None and len(context.of(parameter)) == 1:
-            context.table.unify(channels, context.of(parameter)[0])
-    context.put(node.outputs[0], dims)
+        if parameter is not None and len(context.axes_of(parameter)) == 1:
+            context.table.unify(channels, context.axes_of(parameter)[0])
+    context.set_axes(node.outputs[0], dims)
     for output in node.outputs[1:]:
         if output.name:
-            context.put(output, [channels])
+            context.set_axes(output, [channels])
 
 
 def _standardises_weights(node: ir.Node) -> bool:
@@ -193,7 +193,7 @@ def _normalise_groups(context: Context, node: ir.Node, name: str, channels: Dim)
     groups = node.attributes[name].as_int()
     table = context.table
     if table.size(channels) == (groups, groups):  # every channel for itself
-        context.need_attribute(node, name, 0, [channels])
+        context.require_attribute(node, name, 0, [channels])
         return
     pieces = table.split(channels, (table.size(channels)[0] // groups,) * 2)
     table.freeze(channels if pieces is None else pieces[0], EQUAL_PARTS)
@@ -207,5 +207,5 @@ def _folds_channels(context: Context, value: ir.Value, channels: MaybeDim) -> bo
     node = value.producer()
     if node is None or node.op_type != "Reshape" or channels is None:
         return False
-    before = context.of(node.inputs[0])
+    before = context.axes_of(node.inputs[0])
     return len(before) > 1 and before[1] is not None and context.table.find(before[1]) != context.table.find(channels)

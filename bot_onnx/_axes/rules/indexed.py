@@ -32,21 +32,21 @@ def _line_up(context: Context, node: ir.Node, left: Axes, right: Axes, skip: int
 @rule("GatherElements", "ScatterElements")
 def elements(context: Context, node: ir.Node) -> None:
     """One axis is addressed; along all others data, indices and updates are walked along together."""
-    data, indices = context.of(node.inputs[0]), context.of(node.inputs[1])
+    data, indices = context.axes_of(node.inputs[0]), context.axes_of(node.inputs[1])
     axis = axis_of(node, "axis", 0, len(data))
     _hold(context, node, data[axis : axis + 1])
     _line_up(context, node, data, indices, axis)
     if node.op_type == "GatherElements":
-        context.put(node.outputs[0], indices)
+        context.set_axes(node.outputs[0], indices)
         return
-    _line_up(context, node, indices, context.of(node.inputs[2]), -1)
-    context.put(node.outputs[0], data)
+    _line_up(context, node, indices, context.axes_of(node.inputs[2]), -1)
+    context.set_axes(node.outputs[0], data)
 
 
 @rule("GatherND", "ScatterND")
 def nd(context: Context, node: ir.Node) -> None:
     """The last axis of the indices says how many axes of the data are addressed; those behind them pass whole."""
-    data, indices = context.of(node.inputs[0]), context.of(node.inputs[1])
+    data, indices = context.axes_of(node.inputs[0]), context.axes_of(node.inputs[1])
     batch = node.attributes.get_int("batch_dims", 0)
     sizes = context.sizes(node.inputs[1]) if node.inputs[1] is not None else ()
     depth = sizes[-1][0]
@@ -54,19 +54,19 @@ def nd(context: Context, node: ir.Node) -> None:
     _hold(context, node, data[batch : batch + depth])
     slices = (*indices[:-1], *data[batch + depth :])
     if node.op_type == "GatherND":
-        context.put(node.outputs[0], slices)
+        context.set_axes(node.outputs[0], slices)
         return
-    _line_up(context, node, slices, context.of(node.inputs[2]), -1)
-    context.put(node.outputs[0], data)
+    _line_up(context, node, slices, context.axes_of(node.inputs[2]), -1)
+    context.set_axes(node.outputs[0], data)
 
 
 @rule("TopK", "Compress")
 def along_an_axis(context: Context, node: ir.Node) -> None:
     """Some of the elements along one axis are chosen; their number is a new axis."""
-    data = context.of(node.inputs[0])
+    data = context.axes_of(node.inputs[0])
     if node.op_type == "Compress" and "axis" not in node.attributes:
         _hold(context, node, data)
-        context.fresh(node.outputs[0], Reason.at(Why.POSITION, node))
+        context.new_axes(node.outputs[0], Reason.at(Why.POSITION, node))
         return
     axis = axis_of(node, "axis", -1, len(data))
     _hold(context, node, data[axis : axis + 1])
@@ -74,13 +74,13 @@ def along_an_axis(context: Context, node: ir.Node) -> None:
     context.table.freeze(chosen, Reason.at(Why.CHOSEN, node))
     for output in node.outputs:
         if output.name:
-            context.put(output, [*data[:axis], chosen, *data[axis + 1 :]])
+            context.set_axes(output, [*data[:axis], chosen, *data[axis + 1 :]])
 
 
 @rule("Unique", "NonMaxSuppression")
 def whole(context: Context, node: ir.Node) -> None:
     """What comes out depends on the content of the whole."""
-    _hold(context, node, context.of(node.inputs[0]))
+    _hold(context, node, context.axes_of(node.inputs[0]))
     for output in node.outputs:
         if output.name:
-            context.fresh(output, Reason.at(Why.POSITION, node))
+            context.new_axes(output, Reason.at(Why.POSITION, node))

@@ -14,12 +14,12 @@ _PADDED_AXES = 3  #: input of Pad that says which axes are padded, if not all
 @rule("Transpose")
 def transpose(context: Context, node: ir.Node) -> None:
     """Axes are permuted."""
-    dims = context.of(node.inputs[0])
+    dims = context.axes_of(node.inputs[0])
     perm = node.attributes["perm"].as_ints() if "perm" in node.attributes else range(len(dims))[::-1]
     if sorted(perm) != list(range(len(dims))):  # a value that has other axes than its maker is said to give
-        context.fresh(node.outputs[0], Reason(Why.TURNED))
+        context.new_axes(node.outputs[0], Reason(Why.TURNED))
         return
-    context.put(node.outputs[0], [dims[axis] for axis in perm])
+    context.set_axes(node.outputs[0], [dims[axis] for axis in perm])
 
 
 @rule("Unsqueeze", "Squeeze")
@@ -30,19 +30,21 @@ def squeeze(context: Context, node: ir.Node) -> None:
     """
     given = squeezed_axes(context, node)
     if given is not None:
-        context.put(node.outputs[0], [d for axis, d in enumerate(context.of(node.inputs[0])) if axis not in given])
+        context.set_axes(
+            node.outputs[0], [d for axis, d in enumerate(context.axes_of(node.inputs[0])) if axis not in given]
+        )
         return
     real = [dim for dim, size in zip(*_dims_and_sizes(context, node.inputs[0]), strict=True) if size != (1, 1)]
     queue = iter(real)
     sizes = context.sizes(node.outputs[0])
-    context.put(node.outputs[0], [None if size == (1, 1) else next(queue) for size in sizes])
+    context.set_axes(node.outputs[0], [None if size == (1, 1) else next(queue) for size in sizes])
 
 
 def squeezed_axes(context: Context, node: ir.Node) -> set[int] | None:
     """Axes that a Squeeze drops, where it says so."""
     if node.op_type != "Squeeze":
         return None
-    rank = len(context.of(node.inputs[0]))
+    rank = len(context.axes_of(node.inputs[0]))
     if "axes" in node.attributes:
         return {axis % rank for axis in node.attributes["axes"].as_ints()}
     numbers = context.numbers(node.inputs[1]) if len(node.inputs) > 1 else None
@@ -51,7 +53,7 @@ def squeezed_axes(context: Context, node: ir.Node) -> set[int] | None:
 
 def _dims_and_sizes(context: Context, value: ir.Value | None) -> tuple[tuple[MaybeDim, ...], tuple[Pair, ...]]:
     assert value is not None
-    return context.of(value), context.sizes(value)
+    return context.axes_of(value), context.sizes(value)
 
 
 @rule("Reshape", "Flatten")
@@ -60,7 +62,7 @@ def reshape(context: Context, node: ir.Node) -> None:
     dims, sizes = _dims_and_sizes(context, node.inputs[0])
     output = node.outputs[0]
     reason = Reason.at(Why.REGROUPED, node)
-    context.put(output, regroup(context, dims, sizes, context.sizes(output), reason))
+    context.set_axes(output, regroup(context, dims, sizes, context.sizes(output), reason))
     if node.op_type == "Reshape":
         _need_shape(context, node, 1, zero_copies=not node.attributes.get_int("allowzero", 0))
 
@@ -68,7 +70,7 @@ def reshape(context: Context, node: ir.Node) -> None:
 def _need_shape(context: Context, node: ir.Node, slot: int, *, zero_copies: bool) -> None:
     """Every element of a shape input that names a static size must follow the dim of its axis."""
     numbers = context.numbers(node.inputs[slot])
-    dims = context.of(node.outputs[0])
+    dims = context.axes_of(node.outputs[0])
     if numbers is None:
         return
     shift = len(dims) - len(numbers[0])  # Expand aligns from the right
@@ -78,7 +80,7 @@ def _need_shape(context: Context, node: ir.Node, slot: int, *, zero_copies: bool
             continue
         dim = dims[axis]
         if dim is not None:
-            context.need(node, slot, element, [dim])
+            context.require(node, slot, element, [dim])
 
 
 def regroup(
@@ -158,7 +160,7 @@ def _regroup_block(context: Context, ours: list[MaybeDim], target: list[Pair]) -
 def expand(context: Context, node: ir.Node) -> None:
     """Unit axes grow to new dims, named by the shape where it says so."""
     output = node.outputs[0]
-    dims, sizes = context.of(node.inputs[0]), context.sizes(output)
+    dims, sizes = context.axes_of(node.inputs[0]), context.sizes(output)
     result: list[MaybeDim] = [*[None] * (len(sizes) - len(dims)), *dims]
     numbers = context.numbers(node.inputs[1])
     shift = len(sizes) - (len(numbers[0]) if numbers else 0)
@@ -166,14 +168,14 @@ def expand(context: Context, node: ir.Node) -> None:
         if result[axis] is None and size != (1, 1):
             named = context.size_dim(node.inputs[1], axis - shift) if numbers and axis >= shift else None
             result[axis] = named if named is not None else context.table.leaf(size)
-    context.put(output, result)
+    context.set_axes(output, result)
     _need_shape(context, node, 1, zero_copies=False)
 
 
 @rule("Tile")
 def tile(context: Context, node: ir.Node) -> None:
     """A repeated axis is repeats x the axis; the number of repeats must follow where it can."""
-    dims = context.of(node.inputs[0])
+    dims = context.axes_of(node.inputs[0])
     output = node.outputs[0]
     result: list[MaybeDim] = []
     for axis, (dim, size) in enumerate(zip(dims, context.sizes(output), strict=True)):
@@ -183,17 +185,17 @@ def tile(context: Context, node: ir.Node) -> None:
             continue
         count = context.table.leaf(repeats)
         if count is not None and context.elements(node.inputs[1]) is not None:
-            context.need(node, 1, axis, [count])
+            context.require(node, 1, axis, [count])
         else:
             context.table.freeze(count, Reason.at(Why.REPEATS, node))
         result.append(context.table.product([count, dim]))
-    context.put(output, result)
+    context.set_axes(output, result)
 
 
 @rule("Concat")
 def concat(context: Context, node: ir.Node) -> None:
     """The joined axis is the concat of its parts; the others merge."""
-    inputs = [context.of(value) for value in node.inputs if value is not None]
+    inputs = [context.axes_of(value) for value in node.inputs if value is not None]
     axis = axis_of(node, "axis", 0, len(inputs[0]))
     merged = broadcast(context, [tuple(None if i == axis else d for i, d in enumerate(dims)) for dims in inputs])
     output = node.outputs[0]
@@ -205,7 +207,7 @@ def concat(context: Context, node: ir.Node) -> None:
     else:
         held = [dims[axis] for dims in inputs if context.table.size(dims[axis]) != (0, 0)]
         merged[axis] = context.table.concat([_part(context, node, dim) for dim in held])
-    context.put(output, merged)
+    context.set_axes(output, merged)
 
 
 def _part(context: Context, node: ir.Node, dim: MaybeDim) -> int:
@@ -237,7 +239,7 @@ def pad(context: Context, node: ir.Node) -> None:
             context.table.freeze(dim, reason)
             result.append(context.table.leaf(padded))
             context.table.freeze(result[-1], reason)
-    context.put(node.outputs[0], result)
+    context.set_axes(node.outputs[0], result)
 
 
 def _pad_amounts(context: Context, node: ir.Node, rank: int) -> list[tuple[int, int]] | None:

@@ -23,8 +23,8 @@ def recurrent(context: Context, node: ir.Node) -> None:
     """X [time, batch, in], W [directions, gates * hidden, in] and R [directions, gates * hidden, hidden]."""
     table = context.table
     gates = record(node).gates
-    data = context.of(node.inputs[0])
-    weight, state_weight = context.of(node.inputs[INPUT_WEIGHT]), context.of(node.inputs[STATE_WEIGHT])
+    data = context.axes_of(node.inputs[0])
+    weight, state_weight = context.axes_of(node.inputs[INPUT_WEIGHT]), context.axes_of(node.inputs[STATE_WEIGHT])
     hidden = state_weight[2]
     context.contracted[node] = table.unify(data[2], weight[2])
     packed = _packed(context, [gates], hidden)
@@ -51,13 +51,13 @@ def recurrent(context: Context, node: ir.Node) -> None:
     whole = [batch, time, directions, hidden] if batch_first else [time, directions, batch, hidden]
     for index, output in enumerate(node.outputs):
         if output.name:
-            context.put(output, whole if index == 0 else state)
+            context.set_axes(output, whole if index == 0 else state)
     if "hidden_size" in node.attributes and hidden is not None:
-        context.need_attribute(node, "hidden_size", 0, [hidden])
+        context.require_attribute(node, "hidden_size", 0, [hidden])
 
 
 def _input(context: Context, node: ir.Node, slot: int) -> Axes:
-    return context.of(node.inputs[slot]) if slot < len(node.inputs) else ()
+    return context.axes_of(node.inputs[slot]) if slot < len(node.inputs) else ()
 
 
 def _packed(context: Context, counts: list[int], hidden: MaybeDim) -> MaybeDim:

@@ -25,7 +25,7 @@ def gather(context: Context, node: ir.Node) -> None:
     """
     data, indices = node.inputs[:2]
     assert data is not None and indices is not None
-    dims = context.of(data)
+    dims = context.axes_of(data)
     axis = axis_of(node, "axis", 0, len(dims))
     if indices.const_value is not None:
         table = context.table
@@ -34,7 +34,7 @@ def gather(context: Context, node: ir.Node) -> None:
             context.picked.append((node, picked))
     else:
         context.gathers.append(node)
-    context.put(node.outputs[0], [*dims[:axis], *context.of(indices), *dims[axis + 1 :]])
+    context.set_axes(node.outputs[0], [*dims[:axis], *context.axes_of(indices), *dims[axis + 1 :]])
 
 
 def hold_picked(context: Context) -> None:
@@ -60,9 +60,9 @@ def hold_picked(context: Context) -> None:
                 table.freeze(part, reason)
                 behind, before = composite.parts[place:], composite.parts[:place]
                 if index < 0:
-                    context.need(node, 1, 0, behind, sign=-1, offset=element - start)
+                    context.require(node, 1, 0, behind, sign=-1, offset=element - start)
                 elif before:
-                    context.need(node, 1, 0, before, offset=element - start)
+                    context.require(node, 1, 0, before, offset=element - start)
                 break
             start += size
 
@@ -85,14 +85,14 @@ def slice_(context: Context, node: ir.Node) -> None:
     """A full slice keeps the axis, a cut makes it a concat, a runtime bound makes a runtime axis."""
     value, output = node.inputs[0], node.outputs[0]
     assert value is not None
-    dims = context.of(value)
+    dims = context.axes_of(value)
     bounds = _bounds(context, node, len(dims))
     result: list[MaybeDim] = list(dims)
     if bounds is None:
         for axis, (size, new) in enumerate(zip(context.sizes(value), context.sizes(output), strict=True)):
             if size != new:
                 result[axis] = _unknown_part(context, node, dims[axis], new)
-        context.put(output, result)
+        context.set_axes(output, result)
         return
     for element, (axis, start, stop, step) in enumerate(bounds):
         dim, new = dims[axis], context.sizes(output)[axis]
@@ -107,7 +107,7 @@ def slice_(context: Context, node: ir.Node) -> None:
             result[axis] = context.table.leaf(new)
             continue
         result[axis] = _cut(context, node, element, dim, start, stop, step)
-    context.put(output, result)
+    context.set_axes(output, result)
 
 
 def _bounds(context: Context, node: ir.Node, rank: int) -> list[tuple[int, int, int, int]] | None:
@@ -185,13 +185,13 @@ def _need_bound(
     dims, sign = (pieces[:index], 1) if value > 0 else (pieces[index:], -1)
     length = sum(context.table.size(piece)[0] for piece in dims)
     beyond = sign * max(0, abs(value) - length)
-    context.need(node, slot if slot < len(node.inputs) else _BOUNDS[slot], element, dims, sign=sign, offset=beyond)
+    context.require(node, slot if slot < len(node.inputs) else _BOUNDS[slot], element, dims, sign=sign, offset=beyond)
 
 
 @rule("Split")
 def split(context: Context, node: ir.Node) -> None:
     """The axis is the concat of the outputs' axes."""
-    dims = list(context.of(node.inputs[0]))
+    dims = list(context.axes_of(node.inputs[0]))
     axis = axis_of(node, "axis", 0, len(dims))
     sizes = [context.sizes(output)[axis] for output in node.outputs]
     dim = dims[axis]
@@ -203,19 +203,19 @@ def split(context: Context, node: ir.Node) -> None:
         for output, size in zip(node.outputs, sizes, strict=True):
             leaf = context.table.leaf(size)
             context.table.freeze(leaf, Reason.at(Why.SPLIT_PART, node))
-            context.put(output, [*dims[:axis], leaf, *dims[axis + 1 :]])
+            context.set_axes(output, [*dims[:axis], leaf, *dims[axis + 1 :]])
         return
     given = len(node.inputs) > 1 and node.inputs[1] is not None
     for element, (output, piece) in enumerate(zip(node.outputs, pieces, strict=True)):
         unit = context.table.size(piece) == (1, 1)
-        context.put(output, [*dims[:axis], None if unit else piece, *dims[axis + 1 :]])
+        context.set_axes(output, [*dims[:axis], None if unit else piece, *dims[axis + 1 :]])
         if given and not unit:
-            context.need(node, 1, element, [piece])
+            context.require(node, 1, element, [piece])
         elif "split" in node.attributes and not unit:
-            context.need_attribute(node, "split", element, [piece])
+            context.require_attribute(node, "split", element, [piece])
 
 
 @rule("ReverseSequence")
 def reverse(context: Context, node: ir.Node) -> None:
     """Order along an axis changes, sizes do not."""
-    context.put(node.outputs[0], broadcast(context, [context.of(node.inputs[0])]))
+    context.set_axes(node.outputs[0], broadcast(context, [context.axes_of(node.inputs[0])]))

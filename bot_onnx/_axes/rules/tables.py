@@ -13,13 +13,13 @@ from bot_onnx._reasons import Reason, Why
 def fresh(context: Context, node: ir.Node) -> None:
     """Axes of their own."""
     for output in node.outputs:
-        context.fresh(output)
+        context.new_axes(output)
 
 
 @rule("EyeLike", "Bernoulli", "RandomNormalLike", "RandomUniformLike")
 def like_input(context: Context, node: ir.Node) -> None:
     """Those of the input."""
-    context.put(node.outputs[0], context.of(node.inputs[0]))
+    context.set_axes(node.outputs[0], context.axes_of(node.inputs[0]))
 
 
 @rule("ConstantOfShape", "RandomNormal", "RandomUniform")
@@ -31,14 +31,14 @@ def filled(context: Context, node: ir.Node) -> None:
     for axis, size in enumerate(context.sizes(output)):
         named = context.size_dim(shape, axis)
         result.append(named if named is not None and size != (1, 1) else context.table.leaf(size))
-    context.put(output, result)
+    context.set_axes(output, result)
     if shape is None:
         for dim in result:
             context.table.freeze(dim, Reason.at(Why.ATTRIBUTE, node))
         return
     for axis, dim in enumerate(result):
         if dim is not None and context.numbers(shape) is not None:
-            context.need(node, 0, axis, [dim])
+            context.require(node, 0, axis, [dim])
 
 
 @rule("Range")
@@ -48,13 +48,13 @@ def range_(context: Context, node: ir.Node) -> None:
     named = context.size_dim(node.inputs[1], 0)
     size = context.sizes(output)[0]
     if named is not None and context.table.size(named) == size:
-        context.put(output, [named])
+        context.set_axes(output, [named])
         return
-    context.fresh(output, Reason.at(Why.FIXED_RANGE, node) if size[0] == size[1] else None)
+    context.new_axes(output, Reason.at(Why.FIXED_RANGE, node) if size[0] == size[1] else None)
 
 
 @rule("OneHot")
 def one_hot(context: Context, node: ir.Node) -> None:
     """A new axis whose size is a fixed number of classes."""
     output = node.outputs[0]
-    context.fresh(output, Reason.at(Why.CLASSES, node))
+    context.new_axes(output, Reason.at(Why.CLASSES, node))

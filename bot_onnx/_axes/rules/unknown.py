@@ -27,7 +27,7 @@ def follow_unknown(context: Context, node: ir.Node, key: str) -> None:
     outputs = [output for output in node.outputs if output.name]
     made: dict[Place, MaybeDim] = {}
     for alignment in alignments:
-        dims = [context.of(node.inputs[slot])[axis] for slot, axis in alignment.inputs]
+        dims = [context.axes_of(node.inputs[slot])[axis] for slot, axis in alignment.inputs]
         if alignment.problem is not None:
             for dim in dims:
                 _freeze(context, dim, Reason(alignment.problem, key, node.name or ""))
@@ -46,7 +46,7 @@ def follow_unknown(context: Context, node: ir.Node, key: str) -> None:
                 leaf = context.table.leaf(size)
                 _freeze(context, leaf, Reason(Why.OP_SETS_SIZE, key, node.name or ""))
             result.append(leaf)
-        context.put(output, result)
+        context.set_axes(output, result)
 
 
 def _freeze(context: Context, dim: MaybeDim, reason: Reason) -> None:
@@ -57,10 +57,10 @@ def _freeze(context: Context, dim: MaybeDim, reason: Reason) -> None:
 def _freeze_around(context: Context, node: ir.Node, reason: Reason) -> None:
     """Every static size of what the node reads, in its bodies too, and of what it makes."""
     for value in node_inputs(node):
-        for dim in context.of(value):
+        for dim in context.axes_of(value):
             context.table.freeze(dim, reason)
     for output in node.outputs:
-        context.fresh(output, reason)
+        context.new_axes(output, reason)
 
 
 def _probed(context: Context, node: ir.Node) -> list[Alignment] | None:

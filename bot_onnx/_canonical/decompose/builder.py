@@ -13,7 +13,7 @@ from bot_onnx._ops.nodes import fresh_name
 Attribute = int | float | str | Sequence[int] | Sequence[float]
 
 
-class Opener:
+class Site:
     """Makes nodes in front of ``node`` and, in the end, lets their values take the place of its outputs.
 
     Args:

@@ -1,4 +1,4 @@
-"""What is known while a quantised graph is opened: the floating-point counterpart of every quantised value."""
+"""What is known while a quantised graph is decomposed: the floating-point counterpart of every quantised value."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx_ir as ir
 
-from bot_onnx._canonical.decompose.builder import Opener
+from bot_onnx._canonical.decompose.builder import Site
 from bot_onnx._canonical.decompose.packed import dequantised
 from bot_onnx._canonical.decompose.roundings import Rounded, rounded_by
 from bot_onnx._canonical.decompose.saturation import saturated
 
-Open = Callable[["Quantised", Opener], bool]
-OPENERS: dict[str, Open] = {}
+Decompose = Callable[["Quantised", Site], bool]
+DECOMPOSERS: dict[str, Decompose] = {}
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class Quantised:
 
     def weight(
         self,
-        site: Opener,
+        site: Site,
         stored: ir.Value,
         scale: ir.Value,
         zero_point: ir.Value | None,
@@ -67,7 +67,7 @@ class Quantised:
         return self.weights[key]
 
     def real(
-        self, site: Opener, slot: int, scale: int, zero_point: int, axis: int = 1, *, factor: int | None = None
+        self, site: Site, slot: int, scale: int, zero_point: int, axis: int = 1, *, factor: int | None = None
     ) -> ir.Value | None:
         """Counterpart of the input ``slot``, whose scale and zero point are the given inputs."""
         value = site.need(slot)
@@ -85,18 +85,18 @@ def plain_name(name: str) -> str:
     return name
 
 
-def opens(*ops: str) -> Callable[[Open], Open]:
-    """Register how ops are opened; the function says whether it could."""
+def decomposes(*ops: str) -> Callable[[Decompose], Decompose]:
+    """Register how ops are decomposed; the function says whether it could."""
 
-    def register(function: Open) -> Open:
+    def register(function: Decompose) -> Decompose:
         for op in ops:
-            OPENERS[op] = function
+            DECOMPOSERS[op] = function
         return function
 
     return register
 
 
-def product(site: Opener, data: ir.Value | None, weight: ir.Value | None, bias: ir.Value | None) -> bool:
+def product(site: Site, data: ir.Value | None, weight: ir.Value | None, bias: ir.Value | None) -> bool:
     """Let ``data @ weight + bias`` take the node's place; False where one of the two is unknown."""
     if data is None or weight is None:
         return False
@@ -105,7 +105,7 @@ def product(site: Opener, data: ir.Value | None, weight: ir.Value | None, bias: 
     return True
 
 
-def made(state: Quantised, site: Opener, result: ir.Value, scale: int | None = None) -> bool:
+def made(state: Quantised, site: Site, result: ir.Value, scale: int | None = None) -> bool:
     """``result`` is the counterpart of the node's output; ``scale``: slot of its scale, before its zero point's."""
     if scale is not None:
         result = saturated(site, result, site.input(scale), site.input(scale + 1))

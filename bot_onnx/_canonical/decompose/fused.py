@@ -1,4 +1,4 @@
-"""Open what optimisers fuse: sums with norms, biases with activations, factors with products.
+"""Decompose what optimisers fuse: sums with norms, biases with activations, factors with products.
 
 A fused op hides a joint of the network (the residual sum in SkipLayerNormalization), a bias, or a factor of attention
 scores. Written out in the ops it stands for, the graph reads as the exporter wrote it, and runtimes fuse it again when
@@ -12,36 +12,41 @@ from collections.abc import Callable
 import numpy as np
 import onnx_ir as ir
 
-from bot_onnx._canonical.decompose.builder import Attribute, Opener
+from bot_onnx._canonical.decompose.builder import Attribute, Site
 from bot_onnx._ops import contracts, op_key
 from bot_onnx._ops.nodes import behind_views, names_in
 
 MICROSOFT = "com.microsoft"
-Open = Callable[[Opener], None]
-_OPENERS: dict[str, Open] = {}
+Decompose = Callable[[Site], None]
+_DECOMPOSERS: dict[str, Decompose] = {}
 
 
-def _opens(*ops: str) -> Callable[[Open], Open]:
-    def register(function: Open) -> Open:
+def _decomposes(*ops: str) -> Callable[[Decompose], Decompose]:
+    def register(function: Decompose) -> Decompose:
         for op in ops:
-            _OPENERS[op] = function
+            _DECOMPOSERS[op] = function
         return function
 
     return register
 
 
-def open_fused(graph: ir.Graph) -> dict[str, int]:
+def decompose_fused(graph: ir.Graph) -> dict[str, int]:
     """Write fused ops of ``graph`` out, in place; returns which and how many there were."""
-    fused = [node for node in graph if op_key(node) in _OPENERS and _openable(graph, node)]
+    fused = fused_nodes(graph)
     taken = names_in(graph) if fused else set()
     counts: dict[str, int] = {}
     for node in fused:
         counts[node.op_type] = counts.get(node.op_type, 0) + 1
-        _OPENERS[op_key(node)](Opener(graph, node, taken))
+        _DECOMPOSERS[op_key(node)](Site(graph, node, taken))
     return counts
 
 
-def _openable(graph: ir.Graph, node: ir.Node) -> bool:
+def fused_nodes(graph: ir.Graph) -> list[ir.Node]:
+    """The nodes of ``graph`` that would be written out."""
+    return [node for node in graph if op_key(node) in _DECOMPOSERS and _decomposable(graph, node)]
+
+
+def _decomposable(graph: ir.Graph, node: ir.Node) -> bool:
     """LayerNormalization is ONNX's own since opset 17; FastGelu is one step unless it adds a bias."""
     if node.op_type == "LayerNormalization":
         return graph.opset_imports.get("", 18) < 17 and not any(output.uses() for output in node.outputs[1:])
@@ -51,8 +56,8 @@ def _openable(graph: ir.Graph, node: ir.Node) -> bool:
 # -- norms -----------------------------------------------------------------------------------------------------
 
 
-@_opens(f"{MICROSOFT}::SkipLayerNormalization", f"{MICROSOFT}::SkipSimplifiedLayerNormalization")
-def _skip_norm(site: Opener) -> None:
+@_decomposes(f"{MICROSOFT}::SkipLayerNormalization", f"{MICROSOFT}::SkipSimplifiedLayerNormalization")
+def _skip_norm(site: Site) -> None:
     """``norm(input + bias + skip)``; the sum is the fourth output."""
     simplified = "Simplified" in site.node.op_type
     left, right, scale = site.need(0), site.need(1), site.need(2)
@@ -74,20 +79,20 @@ def _is_linear(value: ir.Value) -> bool:
     return node is not None and contracts(node)
 
 
-@_opens("SimplifiedLayerNormalization", f"{MICROSOFT}::SimplifiedLayerNormalization")
-def _simplified_norm(site: Opener) -> None:
+@_decomposes("SimplifiedLayerNormalization", f"{MICROSOFT}::SimplifiedLayerNormalization")
+def _simplified_norm(site: Site) -> None:
     axis, epsilon = site.node.attributes.get_int("axis", -1), site.node.attributes.get_float("epsilon", 1e-5)
     site.replace(_norm(site, site.need(0), site.need(1), None, axis, epsilon, centred=False))
 
 
-@_opens("LayerNormalization")
-def _early_norm(site: Opener) -> None:
+@_decomposes("LayerNormalization")
+def _early_norm(site: Site) -> None:
     axis, epsilon = site.node.attributes.get_int("axis", -1), site.node.attributes.get_float("epsilon", 1e-5)
     site.replace(_norm(site, site.need(0), site.need(1), site.input(2), axis, epsilon, centred=True))
 
 
 def _norm(
-    site: Opener,
+    site: Site,
     value: ir.Value,
     scale: ir.Value,
     shift: ir.Value | None,
@@ -115,7 +120,7 @@ def _norm(
     return result if shift is None else site.op("Add", result, shift)
 
 
-def _mean(site: Opener, value: ir.Value) -> ir.Value:
+def _mean(site: Site, value: ir.Value) -> ir.Value:
     if site.opset < 18:
         return site.op("ReduceMean", value, attributes={"axes": [-1], "keepdims": 1})
     return site.op("ReduceMean", value, site.constant(np.array([-1]), "axes"), attributes={"keepdims": 1})
@@ -124,18 +129,18 @@ def _mean(site: Opener, value: ir.Value) -> ir.Value:
 # -- activations -----------------------------------------------------------------------------------------------
 
 
-@_opens(f"{MICROSOFT}::BiasGelu")
-def _bias_gelu(site: Opener) -> None:
+@_decomposes(f"{MICROSOFT}::BiasGelu")
+def _bias_gelu(site: Site) -> None:
     site.replace(site.op("Gelu", site.op("Add", site.need(0), site.need(1)), domain=MICROSOFT))
 
 
-@_opens(f"{MICROSOFT}::FastGelu")
-def _fast_gelu(site: Opener) -> None:
+@_decomposes(f"{MICROSOFT}::FastGelu")
+def _fast_gelu(site: Site) -> None:
     site.replace(site.op("FastGelu", site.op("Add", site.need(0), site.need(1)), domain=MICROSOFT))
 
 
-@_opens(f"{MICROSOFT}::GemmFastGelu")
-def _gemm_fast_gelu(site: Opener) -> None:
+@_decomposes(f"{MICROSOFT}::GemmFastGelu")
+def _gemm_fast_gelu(site: Site) -> None:
     result = site.op("MatMul", site.need(0), site.need(1))
     bias = site.input(2)
     if bias is not None:
@@ -143,13 +148,13 @@ def _gemm_fast_gelu(site: Opener) -> None:
     site.replace(site.op("FastGelu", result, domain=MICROSOFT))
 
 
-@_opens(f"{MICROSOFT}::BiasAdd")
-def _bias_add(site: Opener) -> None:
+@_decomposes(f"{MICROSOFT}::BiasAdd")
+def _bias_add(site: Site) -> None:
     site.replace(site.op("Add", site.op("Add", site.need(0), site.need(1)), site.need(2)))
 
 
-@_opens(f"{MICROSOFT}::BiasSplitGelu")
-def _bias_split_gelu(site: Opener) -> None:
+@_decomposes(f"{MICROSOFT}::BiasSplitGelu")
+def _bias_split_gelu(site: Site) -> None:
     """``left * gelu(right)`` of the two halves of ``x + bias``."""
     total = site.op("Add", site.need(0), site.need(1))
     parts: dict[str, Attribute] = {"axis": -1}
@@ -164,16 +169,16 @@ def _bias_split_gelu(site: Opener) -> None:
 # -- linear maps with an activation ---------------------------------------------------------------------------
 
 
-@_opens(f"{MICROSOFT}::FusedGemm")
-def _fused_gemm(site: Opener) -> None:
+@_decomposes(f"{MICROSOFT}::FusedGemm")
+def _fused_gemm(site: Site) -> None:
     attributes = site.kept("alpha", "beta", "transA", "transB")
     result = site.op("Gemm", site.need(0), site.need(1), site.input(2), attributes=attributes)
     numbers = site.kept("activation_alpha", "activation_beta", "activation_gamma")
     site.replace(_activated(site, result, {key.removeprefix("activation_"): n for key, n in numbers.items()}))
 
 
-@_opens(f"{MICROSOFT}::FusedConv")
-def _fused_conv(site: Opener) -> None:
+@_decomposes(f"{MICROSOFT}::FusedConv")
+def _fused_conv(site: Site) -> None:
     """``activation(conv(X, W, B) + Z)``."""
     attributes = site.kept("auto_pad", "dilations", "group", "kernel_shape", "pads", "strides")
     result = site.op("Conv", site.need(0), site.need(1), site.input(2), attributes=attributes)
@@ -190,7 +195,7 @@ def _fused_conv(site: Opener) -> None:
     site.replace(_activated(site, result, dict(zip(("alpha", "beta"), numbers, strict=False))))
 
 
-def _activated(site: Opener, value: ir.Value, numbers: dict[str, Attribute]) -> ir.Value:
+def _activated(site: Site, value: ir.Value, numbers: dict[str, Attribute]) -> ir.Value:
     """``value`` through the activation that the node names."""
     kind = site.node.attributes.get_string("activation", "")
     return site.op(kind, value, attributes=numbers) if kind else value
@@ -199,8 +204,8 @@ def _activated(site: Opener, value: ir.Value, numbers: dict[str, Attribute]) -> 
 # -- embeddings ------------------------------------------------------------------------------------------------
 
 
-@_opens(f"{MICROSOFT}::EmbedLayerNormalization")
-def _embeddings(site: Opener) -> None:
+@_decomposes(f"{MICROSOFT}::EmbedLayerNormalization")
+def _embeddings(site: Site) -> None:
     """``norm(words[ids] + positions[0 … length] + segments[types])``; the mask's sums are the second output."""
     tokens = site.need(0)
     total = site.op("Gather", site.need(2), tokens)
@@ -218,7 +223,7 @@ def _embeddings(site: Opener) -> None:
     site.replace(normed, _mask_index(site, tokens), total)
 
 
-def _mask_index(site: Opener, tokens: ir.Value) -> ir.Value | None:
+def _mask_index(site: Site, tokens: ir.Value) -> ir.Value | None:
     """Number of tokens to attend to, per example; 0 where there is no mask, as the op has it."""
     if len(site.node.outputs) < 2 or not (site.node.outputs[1].uses() or site.node.outputs[1].is_graph_output()):
         return None

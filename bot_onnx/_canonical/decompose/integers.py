@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from bot_onnx._canonical.decompose.builder import Opener
-from bot_onnx._canonical.decompose.counterparts import Quantised, opens, product
+from bot_onnx._canonical.decompose.builder import Site
+from bot_onnx._canonical.decompose.counterparts import Quantised, decomposes, product
 from bot_onnx._ops import Calc, Move, computes, data_slots, is_sum, passes_on, record
 from bot_onnx._ops.walk import behind, producer_chain
 
 
-@opens("MatMulInteger", "ConvInteger")
-def _integer_product(state: Quantised, site: Opener) -> bool:
+@decomposes("MatMulInteger", "ConvInteger")
+def _integer_product(state: Quantised, site: Site) -> bool:
     """``Cast(a @ b + c) * (scale_a * scale_b)`` becomes the product of the counterparts, plus what ``c`` rounds."""
     node = site.node
     data = state.floats.get(site.need(0))
@@ -40,7 +40,7 @@ def _integer_product(state: Quantised, site: Opener) -> bool:
     if weight is None:
         return False
     kept = {name: attribute.value for name, attribute in node.attributes.items()}
-    behind = Opener(state.graph, last, state.taken)
+    behind = Site(state.graph, last, state.taken)
     if node.op_type == "ConvInteger" and bias is not None and _is_vector(bias):
         made = behind.op("Conv", data, weight, bias, attributes=kept)
     else:
@@ -62,12 +62,12 @@ def _rounding(value: ir.Value) -> tuple[ir.Value | None, ir.Value | None] | None
     return node.inputs[1], node.inputs[2] if len(node.inputs) > 2 else None
 
 
-def _zero_point(site: Opener) -> ir.Value | None:
+def _zero_point(site: Site) -> ir.Value | None:
     value = site.input(3)
     return None if value is None else _flat(site, value)
 
 
-def _flat(site: Opener, value: ir.Value) -> ir.Value:
+def _flat(site: Site, value: ir.Value) -> ir.Value:
     """Scales as a vector (a convolution has them in the shape of its output)."""
     tensor = value.const_value
     if tensor is None or len(tensor.shape) < 2:
@@ -98,7 +98,7 @@ def _is_vector(bias: ir.Value) -> bool:
     return bias.const_value is not None and len(bias.const_value.shape) == 1
 
 
-def _form(site: Opener, addend: ir.Value | None, bias: ir.Value) -> ir.Value:
+def _form(site: Site, addend: ir.Value | None, bias: ir.Value) -> ir.Value:
     """``bias`` in the form in which its rounded counterpart was added."""
     way = [value.producer() for value in producer_chain(addend, lambda node: node.op_type != "Div")]
     forms = [node for node in way if node is not None and passes_on(node, _FORMS)]
@@ -141,12 +141,12 @@ def _leaves(value: ir.Value) -> list[ir.Value]:
     return [leaf for operand in node.inputs if operand is not None for leaf in _leaves(operand)]
 
 
-@opens("MatMulIntegerToFloat")
-def _integer_product_to_float(state: Quantised, site: Opener) -> bool:
+@decomposes("MatMulIntegerToFloat")
+def _integer_product_to_float(state: Quantised, site: Site) -> bool:
     data, weight = state.real(site, 0, 2, 4), state.real(site, 1, 3, 5, -1)
     return product(site, data, weight, site.input(6))
 
 
-@opens("DynamicQuantizeMatMul")
-def _dynamic_product(state: Quantised, site: Opener) -> bool:
+@decomposes("DynamicQuantizeMatMul")
+def _dynamic_product(state: Quantised, site: Site) -> bool:
     return product(site, site.need(0), state.real(site, 1, 2, 3, -1), site.input(4))

@@ -1,4 +1,4 @@
-"""Open a quantised graph: packed weights become floats, ops on integers the ops they stand for, roundings go.
+"""Decompose a quantised graph: packed weights become floats, ops on integers the ops they stand for, roundings go.
 
 What is quantised on the way (activations) is followed by its floating-point counterpart: the value that went into the
 quantisation. An op that cannot be followed stays, and the planner refuses the file by its name.
@@ -11,8 +11,8 @@ from dataclasses import dataclass
 import onnx_ir as ir
 
 from bot_onnx._canonical.decompose import integers, quantised_layers  # noqa: F401  (they register their ops)
-from bot_onnx._canonical.decompose.builder import Attribute, Opener
-from bot_onnx._canonical.decompose.counterparts import OPENERS, Quantised, opens, plain_name
+from bot_onnx._canonical.decompose.builder import Attribute, Site
+from bot_onnx._canonical.decompose.counterparts import DECOMPOSERS, Quantised, decomposes, plain_name
 from bot_onnx._canonical.decompose.roundings import Grid, rounded_by
 from bot_onnx._canonical.decompose.saturation import saturated
 from bot_onnx._ops import data_slots, record
@@ -20,7 +20,7 @@ from bot_onnx._ops.nodes import names_in
 
 
 @dataclass(frozen=True, slots=True)
-class Opened:
+class Decomposed:
     """What a quantised graph had.
 
     Attributes:
@@ -32,28 +32,28 @@ class Opened:
     roundings: tuple[tuple[ir.Value, Grid], ...] = ()
 
 
-def open_quantised(graph: ir.Graph) -> Opened:
+def decompose_quantised(graph: ir.Graph) -> Decomposed:
     """Write quantised ops of ``graph`` in floating point, in place; those that cannot be followed stay."""
     if not any(record(node).packing is not None for node in graph):
-        return Opened()
+        return Decomposed()
     graph.sort()
     state = Quantised(graph, taken=names_in(graph))
     for node in list(graph):
         if node.graph is not graph:
             continue
-        opener = OPENERS.get(node.op_type)
-        if opener is not None:
-            opener(state, Opener(graph, node, state.taken))
+        decompose = DECOMPOSERS.get(node.op_type)
+        if decompose is not None:
+            decompose(state, Site(graph, node, state.taken))
         elif record(node).alike:
-            _move(state, Opener(graph, node, state.taken))
-    return Opened(
+            _move(state, Site(graph, node, state.taken))
+    return Decomposed(
         tuple((value, plain_name(str(key[0]))) for key, value in state.weights.items()),
         tuple((value, grid) for value, rounded in state.rounded.items() if (grid := rounded.grid()) is not None),
     )
 
 
-@opens("QuantizeLinear", "DynamicQuantizeLinear")
-def _quantise(state: Quantised, site: Opener) -> bool:
+@decomposes("QuantizeLinear", "DynamicQuantizeLinear")
+def _quantise(state: Quantised, site: Site) -> bool:
     """What is rounded is followed by what it was before, held to where its range begins."""
     value = site.need(0)
     plain = state.floats.get(value, value)
@@ -64,8 +64,8 @@ def _quantise(state: Quantised, site: Opener) -> bool:
     return True
 
 
-@opens("DequantizeLinear")
-def _dequantise(state: Quantised, site: Opener) -> bool:
+@decomposes("DequantizeLinear")
+def _dequantise(state: Quantised, site: Site) -> bool:
     value = site.need(0)
     block, axis = site.node.attributes.get_int("block_size", 0), site.node.attributes.get_int("axis", 1)
     if value.const_value is None:
@@ -78,7 +78,7 @@ def _dequantise(state: Quantised, site: Opener) -> bool:
     return True
 
 
-def _move(state: Quantised, site: Opener) -> None:
+def _move(state: Quantised, site: Site) -> None:
     """Beside an op that moves quantised numbers, the same op on their counterparts."""
     node = site.node
     operands = {slot: value for slot in data_slots(node) if (value := site.input(slot)) is not None}

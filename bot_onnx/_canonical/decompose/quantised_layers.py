@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import onnx_ir as ir
 
-from bot_onnx._canonical.decompose.builder import Attribute, Opener
-from bot_onnx._canonical.decompose.counterparts import Quantised, made, opens, plain_name, product
+from bot_onnx._canonical.decompose.builder import Attribute, Site
+from bot_onnx._canonical.decompose.counterparts import Quantised, decomposes, made, plain_name, product
 from bot_onnx._canonical.decompose.packed import dequantised, turned, unpacked_blocks, unpacked_table
 
 MICROSOFT = "com.microsoft"
@@ -15,14 +15,14 @@ MICROSOFT = "com.microsoft"
 # -- ops that take and make quantised numbers ------------------------------------------------------------------
 
 
-@opens("QLinearMatMul")
-def _linear_matmul(state: Quantised, site: Opener) -> bool:
+@decomposes("QLinearMatMul")
+def _linear_matmul(state: Quantised, site: Site) -> bool:
     left, right = state.real(site, 0, 1, 2, 0), state.real(site, 3, 4, 5, -1)
     return left is not None and right is not None and made(state, site, site.op("MatMul", left, right), 6)
 
 
-@opens("QLinearConv")
-def _linear_conv(state: Quantised, site: Opener) -> bool:
+@decomposes("QLinearConv")
+def _linear_conv(state: Quantised, site: Site) -> bool:
     data, weight = state.real(site, 0, 1, 2), state.real(site, 3, 4, 5, 0)
     bias = site.input(8)
     if bias is not None:
@@ -33,8 +33,8 @@ def _linear_conv(state: Quantised, site: Opener) -> bool:
     return made(state, site, site.op("Conv", data, weight, bias, attributes=kept), 6)
 
 
-@opens("QGemm")
-def _gemm(state: Quantised, site: Opener) -> bool:
+@decomposes("QGemm")
+def _gemm(state: Quantised, site: Site) -> bool:
     """The bias is stored in units of ``scale_a * scale_b``; without an output scale the result is a float."""
     column = 0 if site.node.attributes.get_int("transB", 0) else 1
     data, weight, bias = state.real(site, 0, 1, 2, 0), state.real(site, 3, 4, 5, column), site.input(6)
@@ -49,18 +49,18 @@ def _gemm(state: Quantised, site: Opener) -> bool:
     return True
 
 
-@opens("QLinearAdd", "QLinearMul")
-def _elementwise(state: Quantised, site: Opener) -> bool:
+@decomposes("QLinearAdd", "QLinearMul")
+def _elementwise(state: Quantised, site: Site) -> bool:
     left, right = state.real(site, 0, 1, 2), state.real(site, 3, 4, 5)
     kind = site.node.op_type.removeprefix("QLinear")
     return left is not None and right is not None and made(state, site, site.op(kind, left, right), 6)
 
 
-@opens(
+@decomposes(
     "QLinearSigmoid", "QLinearLeakyRelu", "QLinearSoftmax", "QLinearAveragePool", "QLinearGlobalAveragePool",
     "QLinearReduceMean",
 )  # fmt: skip
-def _unary(state: Quantised, site: Opener) -> bool:
+def _unary(state: Quantised, site: Site) -> bool:
     data = state.real(site, 0, 1, 2)
     if data is None or site.node.attributes.get_int("channels_last", 0) != 0:
         return False
@@ -69,16 +69,16 @@ def _unary(state: Quantised, site: Opener) -> bool:
     return made(state, site, site.op(site.node.op_type.removeprefix("QLinear"), data, attributes=kept), 3)
 
 
-@opens("QLinearConcat")
-def _concat(state: Quantised, site: Opener) -> bool:
+@decomposes("QLinearConcat")
+def _concat(state: Quantised, site: Site) -> bool:
     operands = [state.real(site, slot, slot + 1, slot + 2) for slot in range(2, len(site.node.inputs), 3)]
     if any(operand is None for operand in operands):
         return False
     return made(state, site, site.op("Concat", *operands, attributes=site.kept("axis")))
 
 
-@opens("QLinearWhere")
-def _where(state: Quantised, site: Opener) -> bool:
+@decomposes("QLinearWhere")
+def _where(state: Quantised, site: Site) -> bool:
     left, right = state.real(site, 1, 2, 3), state.real(site, 4, 5, 6)
     return left is not None and right is not None and made(state, site, site.op("Where", site.need(0), left, right))
 
@@ -86,8 +86,8 @@ def _where(state: Quantised, site: Opener) -> bool:
 # -- whole layers ----------------------------------------------------------------------------------------------
 
 
-@opens("QAttention")
-def _attention(state: Quantised, site: Opener) -> bool:
+@decomposes("QAttention")
+def _attention(state: Quantised, site: Site) -> bool:
     data, weight = state.real(site, 0, 3, 6), state.real(site, 1, 4, 7, 1)
     if data is None or weight is None:
         return False
@@ -100,8 +100,8 @@ def _attention(state: Quantised, site: Opener) -> bool:
     return True
 
 
-@opens("QEmbedLayerNormalization")
-def _embeddings(state: Quantised, site: Opener) -> bool:
+@decomposes("QEmbedLayerNormalization")
+def _embeddings(state: Quantised, site: Site) -> bool:
     """The tables, scale and bias in floating point; what is left is onnxruntime's EmbedLayerNormalization."""
     tables: list[ir.Value | None] = []
     for number, slot in enumerate((2, 3, 4, 5, 6)):
@@ -122,8 +122,8 @@ def _embeddings(state: Quantised, site: Opener) -> bool:
     return True
 
 
-@opens("DynamicQuantizeLSTM")
-def _lstm(state: Quantised, site: Opener) -> bool:
+@decomposes("DynamicQuantizeLSTM")
+def _lstm(state: Quantised, site: Site) -> bool:
     """Weights are stored with their two last axes exchanged."""
     weights: list[ir.Value] = []
     for slot, scale, zero_point in ((1, 8, 9), (2, 10, 11)):
@@ -146,8 +146,8 @@ def _lstm(state: Quantised, site: Opener) -> bool:
 # -- weights in blocks -----------------------------------------------------------------------------------------
 
 
-@opens("MatMulNBits")
-def _block_product(state: Quantised, site: Opener) -> bool:
+@decomposes("MatMulNBits")
+def _block_product(state: Quantised, site: Site) -> bool:
     attributes = site.node.attributes
     shape = (attributes.get_int("K", 0), attributes.get_int("N", 0))
     bits, block = attributes.get_int("bits", 4), attributes.get_int("block_size", 0)
@@ -163,8 +163,8 @@ def _block_product(state: Quantised, site: Opener) -> bool:
     return product(site, site.need(0), state.weights[key], site.input(5))
 
 
-@opens("GatherBlockQuantized")
-def _block_table(state: Quantised, site: Opener) -> bool:
+@decomposes("GatherBlockQuantized")
+def _block_table(state: Quantised, site: Site) -> bool:
     attributes = site.node.attributes
     stored, scales, zeros = (_tensor(site, slot) for slot in (0, 2, 3))
     if stored is None or scales is None or (site.input(3) is not None and zeros is None):
@@ -177,6 +177,6 @@ def _block_table(state: Quantised, site: Opener) -> bool:
     return True
 
 
-def _tensor(site: Opener, slot: int) -> ir.TensorProtocol | None:
+def _tensor(site: Site, slot: int) -> ir.TensorProtocol | None:
     value = site.input(slot)
     return None if value is None else value.const_value

@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bot_onnx._canonical.decompose.builder import Opener
+from bot_onnx._canonical.decompose.builder import Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ class Rounded:
         return Grid(np.asarray(scale.numpy()).reshape(()), zero, self.domain, frozenset(self.readers))
 
 
-def rounded_by(site: Opener, scale: int) -> Rounded:
+def rounded_by(site: Site, scale: int) -> Rounded:
     """What the node of ``site`` rounds its result by: scale in the slot ``scale``, zero point in the next."""
     node = site.node
     domain = node.domain if node.op_type == "QuantizeLinear" else ""

@@ -11,7 +11,7 @@ from math import isclose
 import numpy as np
 import onnx_ir as ir
 
-from bot_onnx._canonical.decompose.builder import Opener
+from bot_onnx._canonical.decompose.builder import Site
 from bot_onnx._ops import keeps_sign, operands_of, record
 from bot_onnx._ops.walk import backward
 
@@ -19,7 +19,7 @@ _SIX = 6.0
 _FURTHEST = 64  #: values that are looked at behind one
 
 
-def saturated(site: Opener, value: ir.Value, scale: ir.Value | None, zero_point: ir.Value | None) -> ir.Value:
+def saturated(site: Site, value: ir.Value, scale: ir.Value | None, zero_point: ir.Value | None) -> ir.Value:
     """``value`` as the rounding of ``site`` leaves it but for its steps: behind a Relu, or a Clip to 0 and 6.
 
     What the world provides, and what is never negative, stays as it is.
@@ -40,7 +40,7 @@ def saturated(site: Opener, value: ir.Value, scale: ir.Value | None, zero_point:
     return site.op("Relu", value)
 
 
-def _integers(site: Opener, zero_point: ir.Value | None) -> tuple[int, int, int] | None:
+def _integers(site: Site, zero_point: ir.Value | None) -> tuple[int, int, int] | None:
     """Zero point (one for all), least and largest integer; None where they are computed, or no integers."""
     if zero_point is None:
         return None if site.node.attributes.get_int("output_dtype", 0) else (0, 0, 255)

@@ -1,4 +1,4 @@
-"""In which way a file is quantised, read from its ops before they are opened."""
+"""In which way a file is quantised, read from its ops before they are decomposed."""
 
 from __future__ import annotations
 

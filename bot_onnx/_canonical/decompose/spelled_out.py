@@ -9,7 +9,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from bot_onnx._canonical.decompose.builder import Opener
+from bot_onnx._canonical.decompose.builder import Site
 from bot_onnx._ops import VIEW, Calc, computes, passes_on, reads_weights
 from bot_onnx._ops.nodes import names_in
 
@@ -44,7 +44,7 @@ def name_dequantisation(graph: ir.Graph) -> None:
         if shift is not None and shift[1] not in (None, axis):
             continue
         taken = taken or names_in(graph)
-        site = Opener(graph, node, taken)
+        site = Site(graph, node, taken)
         count = 1 if axis is None else shape[axis]
         inputs = [packed.stored, site.constant(_wide(scale[0], axis, count), "scale")]
         if shift is not None:

@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 import onnx_ir as ir
 
-from bot_onnx._canonical.decompose.builder import Opener
+from bot_onnx._canonical.decompose.builder import Site
 from bot_onnx._canonical.decompose.packed import lazily
 from bot_onnx._ops import ONE_TO_ONE, Move, passes_on
 from bot_onnx._ops.nodes import cast_target, names_in
@@ -124,7 +124,7 @@ def restore_casts(graph: ir.Graph, names: Collection[str]) -> None:
             continue
         taken = taken or names_in(graph)
         wide = ir.DataType(value.dtype or ir.DataType.FLOAT)
-        site = Opener(graph, graph[0], taken)
+        site = Site(graph, graph[0], taken)
         cast = site.op("Cast", value, attributes={"to": int(wide)}, label=f"{value.name}/Cast")
         value.type = ir.TensorType(stored)
         for usage in uses:

@@ -59,7 +59,7 @@ def _drop_neutral(graph: ir.Graph, seen: Seen) -> bool:
             continue
         source, steps = found
         shown, shape = node.outputs[0].name or "", seen.shape(source)
-        # Bodies of control flow lie open in the graph: a step before what ends one would stand in the wrong one.
+        # Bodies of control flow are inlined: a step before what ends one would stand in the wrong one.
         if see_through(graph, node, source, None if seen.flows else steps):
             changed = True
             if shape is not None and source.name == shown:

@@ -18,7 +18,7 @@ Pair = tuple[int, int]
 _ONNX = ("", "ai.onnx")
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Observation:
     """What two runs showed.
 
@@ -40,7 +40,7 @@ class Seen:
         arithmetic: names of values computed from shapes: their numbers are followed one by one, and stay as they are.
         types: of elements, by value.
         learned: nodes whose scalars are weights.
-        flows: whether bodies of control flow lie open in the graph.
+        flows: whether bodies of control flow are inlined.
     """
 
     shapes: dict[str, tuple[Pair, ...]] = field(default_factory=dict)

@@ -10,7 +10,7 @@ import onnx_ir as ir
 import pytest
 
 import bot_onnx
-from bot_onnx._canonical.normalise import normalise, scheme_of
+from bot_onnx._canonical.normalise import normalise
 from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._ops import records
 from bot_onnx.errors import GraphError
@@ -60,8 +60,8 @@ CASES: dict[str, tuple[str, Callable[[Path, Path], None], str, str, float]] = {
 def float_form(path: Path, out: Path) -> str:
     """Write the file as floats, as the analysis sees it; returns the kind of its scheme."""
     with open_model(path) as source:
-        model = normalise(source.model())
-        scheme = scheme_of(model)
+        model = source.model()
+        scheme = normalise(model).scheme
         assert scheme is not None
         ir.save(model, out, external_data=f"{out.name}.data")
     return scheme.kind

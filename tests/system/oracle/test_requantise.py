@@ -10,7 +10,7 @@ import pytest
 
 import bot_onnx
 from bot_onnx._canonical.decompose import Scheme
-from bot_onnx._canonical.normalise import normalise, scheme_of
+from bot_onnx._canonical.normalise import normalise
 from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._surgery.provenance import read_lineage
 from bot_onnx.errors import GraphError
@@ -44,7 +44,7 @@ CASES: dict[str, tuple[str, str, Callable[[Path, Path], None], float]] = {
 
 def scheme(path: Path) -> Scheme:
     with open_model(path) as source:
-        found = scheme_of(normalise(source.model()))
+        found = normalise(source.model()).scheme
     assert found is not None
     return found
 

@@ -61,7 +61,8 @@ def test_a_pass_over_the_weights_leaves_few_pages(tmp_path: Path) -> None:
 
 def test_observation_feeds_one_buffer_of_zeros(tmp_path: Path) -> None:
     with open_model(save_bert(tmp_path / "bert.onnx", WIDE)) as source:
-        model = normalise(source.model())
+        model = source.model()
+        normalise(model)
         outside = dict.fromkeys(model.graph)
         main = observe._main(model.graph, outside)
         _, zeros, _ = observe._instrumented(model, observe.shape_values(model.graph), *main)

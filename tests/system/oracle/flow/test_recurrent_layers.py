@@ -173,7 +173,7 @@ def test_batch_first_layout_lines_up() -> None:
     observed = Observation({value.name or "": shape for value, shape in sizes.items() if value is not None}, {})
     context = Context(table, observed, ShapeValues(table.size, {}))
     apply(context, node)
-    data, state, whole, final = (context.of(value) for value in (node.inputs[0], node.inputs[5], *node.outputs))
+    data, state, whole, final = (context.axes_of(value) for value in (node.inputs[0], node.inputs[5], *node.outputs))
     pairs = [(whole[0], data[0]), (whole[1], data[1]), (final[0], data[0]), (final[2], whole[3]), (state[2], whole[3])]
     assert all(a is not None and b is not None and table.find(a) == table.find(b) for a, b in pairs)
 
