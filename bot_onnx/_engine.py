@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
@@ -188,6 +188,7 @@ def carry_out(
     planned: str | None = None,
     stored: Plan | None = None,
     reads: tuple[Path, ...] = (),
+    settled: Callable[[Plan], object] | None = None,
 ) -> Result:
     """Resize a model, verify what was written, and give it its name; see :meth:`bot_onnx._model.Model.resize`.
 
@@ -196,6 +197,7 @@ def carry_out(
         out: the output. force: replace an existing one.
         planned: digest of the source that a plan was made for; None: there is no plan yet.
         stored: a saved plan to run again. reads: files that no output may replace, besides those of the request.
+        settled: told the plan before any weight is computed; what it raises ends the work.
 
     Raises:
         BotError: something was refused or failed; no output was left behind.
@@ -213,7 +215,7 @@ def carry_out(
         finite = reader.submit(lambda: source.check(allow_nonfinite=request.allow_nonfinite))
         digest = reader.submit(source.sha256)
         job.check_source(digest)
-        writing = _Writing(job, source, out, external, force, read_only, digest)
+        writing = _Writing(job, source, out, external, force, read_only, digest, settled)
         stage(f"analysing {origin.label}")
         # Handed on, not held: verification makes an analysis of the output, and not both are there at a time.
         plan, report = writing.run(analyse(source.model()), xp, finite, planned)
@@ -293,6 +295,7 @@ class _Writing:
     force: bool
     read_only: tuple[Path, ...]
     digest: Future[str]
+    settled: Callable[[Plan], object] | None
     report: VerifyReport | None = field(default=None, init=False)
 
     def run(
@@ -326,6 +329,8 @@ class _Writing:
         if request.requantize and scheme is not None and scheme.kind == "static":
             quantised = (*quantised, told_of_scales(prepared.calibrated))
         prepared.plan = replace(prepared.plan, notes=(*prepared.plan.notes, *quantised))
+        if self.settled is not None:
+            self.settled(prepared.plan)
         return prepared
 
     def _write(self, prepared: Prepared, written: Path, xp: object, scratch: Path | None) -> Plan:

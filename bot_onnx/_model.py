@@ -259,7 +259,7 @@ class Model:
     ) -> Result:
         run = partial(
             _engine.carry_out, self._origin, request, target, self._given(request), planned=planned, stored=stored,
-            reads=reads,
+            reads=reads, settled=self.folder_notes,
         )  # fmt: skip
         if self._folder is None:
             return run(output, force=force)

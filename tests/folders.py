@@ -40,14 +40,14 @@ LLAMA = {
 }  # fmt: skip
 
 
-def network(*, kv_heads: int = 4, head: bool = True) -> onnx.ModelProto:
+def network(*, kv_heads: int = 4, head: bool = True, inner: int = 48) -> onnx.ModelProto:
     """Tokens to logits, or to the residual stream; attention is one op."""
     s, b = Sizes(kv_heads=kv_heads), GraphBuilder()
     x = b.op("Gather", b.weight(VOCAB, s.hidden, name="words"), "tokens")
     for _ in range(s.layers):
         x = b.op("Add", x, b.op("MatMul", standard(b, _norm(b, x, s), s), b.weight(s.heads * s.head_dim, s.hidden)))
-        inner = b.op("Relu", b.op("MatMul", _norm(b, x, s), b.weight(s.hidden, 48)))
-        x = b.op("Add", x, b.op("MatMul", inner, b.weight(48, s.hidden)))
+        hidden = b.op("Relu", b.op("MatMul", _norm(b, x, s), b.weight(s.hidden, inner)))
+        x = b.op("Add", x, b.op("MatMul", hidden, b.weight(inner, s.hidden)))
     x = _norm(b, x, s)
     x = b.op("MatMul", x, b.weight(s.hidden, VOCAB)) if head else x
     model = b.model([("tokens", ["batch", "sequence"])], [x], integer_inputs=["tokens"], opset=23, rank=3)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bot_onnx._cli.folders import check_beside
 from bot_onnx._cli.output import activity, show, show_json
 from bot_onnx._cli.parameters import (
     INPUTS,
@@ -116,19 +117,15 @@ def _check_outputs(model: Path, output: Path | None, spec_out: Path | None, forc
     Raises:
         OutputError: one of them may not be written.
     """
-    import os
-
     from bot_onnx._onnxfile.data_files import named_files
     from bot_onnx._onnxfile.writer import check_output
-    from bot_onnx.errors import OutputError
 
     if not model.exists():
         return  # what opens it says so
-    sources = [model, *named_files(model)]
-    for path in filter(None, (output, spec_out)):
-        check_output(path, force=force, sources=sources)
-    if output is not None and spec_out is not None and os.path.realpath(output) == os.path.realpath(spec_out):
-        raise OutputError(f"--spec-out {spec_out}: that is the output's name; give the spec a file of its own")
+    if output is not None:
+        check_output(output, force=force, sources=[model, *named_files(model)])
+    if spec_out is not None:
+        check_beside("--spec-out", spec_out, model, output, (), force=force)
 
 
 def _write(found: Fit, output: Path, given: dict[str, Any], *, force: bool, silent: bool) -> dict[str, Any]:

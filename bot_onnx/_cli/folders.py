@@ -1,13 +1,16 @@
-"""What ``bot-onnx resize`` does where MODEL is a folder: of a folder comes a folder, and it says what that lacks."""
+"""Where outputs may go, and what ``resize`` does of a folder: a folder comes of it, and it says what that lacks."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from bot_onnx.errors import OutputError
 
 if TYPE_CHECKING:
     from bot_onnx._model import Model
@@ -24,6 +27,34 @@ def is_folder(model: Path) -> bool:
 def is_within(file: Path, model: Path) -> bool:
     """Whether a file to be lies in MODEL, where that is a folder."""
     return model.is_dir() and Path(os.path.realpath(file)).is_relative_to(os.path.realpath(model))
+
+
+def check_beside(
+    flag: str, path: Path, model: Path, output: Path | None, given: Sequence[Path], *, force: bool
+) -> None:
+    """Refuse a file that is written beside the output where it would replace something that is read or made.
+
+    Args:
+        flag: the option that names it. path: what it names.
+        model, output: what the command reads and makes, with the data files that they name; None: it makes none.
+        given: other files that it reads. force: replace one that exists.
+
+    Raises:
+        OutputError: it may not be written.
+    """
+    from bot_onnx._onnxfile.data_files import named_files
+    from bot_onnx._onnxfile.writer import check_output
+
+    if output is not None and os.path.realpath(path) == os.path.realpath(output):
+        raise OutputError(f"{flag} {path}: that is the output's name; give it a file of its own")
+    if is_within(path, model):
+        raise OutputError(f"{flag} {path} lies in {model}, which is never written to: name another")
+    models = [model] if output is None else [model, output]
+    data = [file for each in models for file in named_files(each)]
+    try:
+        check_output(path, force=force, sources=[*models, *data, *given])
+    except OutputError as error:
+        raise OutputError(f"{flag}: {error}") from error
 
 
 def default_folder(model: Path, file: Path) -> Path:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +11,7 @@ import click
 from click.core import ParameterSource
 
 from bot_onnx._cli.failures import standing
-from bot_onnx._cli.folders import default_folder, is_folder, is_within, told
+from bot_onnx._cli.folders import check_beside, default_folder, is_folder, told
 from bot_onnx._cli.output import activity, show, show_json
 from bot_onnx._cli.parameters import (
     OUTPUT,
@@ -30,7 +28,6 @@ from bot_onnx._cli.quantise_option import quantise_options, resize_quantised
 from bot_onnx._cli.request_options import ASKED, request_options
 from bot_onnx._cli.target import default_output, target_options, target_spec
 from bot_onnx._request import LeftOpen, ResizeRequest
-from bot_onnx.errors import OutputError
 
 if TYPE_CHECKING:
     from bot_onnx._engine import Result
@@ -219,26 +216,8 @@ def _check_files(job: _Job, values: dict[str, Any]) -> None:
     given = [Path(name) for name in named if name is not None and Path(name).is_file()]
     if job.output.exists() and not values["dry_run"] and not is_folder(job.model):
         check_output(job.output, force=values["force"], sources=given)
-    if job.plan_out is None:
-        return
-    if os.path.realpath(job.plan_out) == os.path.realpath(job.output):
-        raise OutputError(f"--plan-out {job.plan_out}: that is the output's name; give the plan a file of its own")
-    _check_plan_out(job, given, values["force"])
-
-
-def _check_plan_out(job: _Job, given: Sequence[Path], force: bool) -> None:
-    from bot_onnx._onnxfile.data_files import named_files
-    from bot_onnx._onnxfile.writer import check_output
-
-    assert job.plan_out is not None
-    if is_within(job.plan_out, job.model):
-        raise OutputError(f"--plan-out {job.plan_out} lies in {job.model}, which is never written to: name another")
-    models = [job.model, job.output]
-    data = [file for path in models for file in named_files(path)]
-    try:
-        check_output(job.plan_out, force=force, sources=[*models, *data, *given])
-    except OutputError as error:
-        raise OutputError(f"--plan-out: {error}") from error
+    if job.plan_out is not None:
+        check_beside("--plan-out", job.plan_out, job.model, job.output, given, force=values["force"])
 
 
 def _dry_run(job: _Job, values: dict[str, Any]) -> None:
@@ -297,5 +276,6 @@ def _save_plan(job: _Job, text: str, *, force: bool) -> None:
         return
     from bot_onnx._onnxfile.writer import write_text
 
-    _check_plan_out(job, (), force)  # against the output that is there now
+    # Against the output that is there now.
+    check_beside("--plan-out", job.plan_out, job.model, job.output, (), force=force)
     write_text(job.plan_out, text + "\n", force=force)

@@ -18,6 +18,7 @@ import onnx_ir as ir
 from bot_onnx._canonical.control_flow import Body, bodies_of, entry_of, is_entry, is_join, nested_protos
 from bot_onnx._canonical.spelling.seen import Observation
 from bot_onnx._onnxfile.input_overrides import Given, given_to
+from bot_onnx._onnxfile.tensor_protos import one_line
 from bot_onnx._ops import measures, record
 from bot_onnx._ops.nodes import node_inputs
 from bot_onnx._ops.walk import backward
@@ -50,7 +51,7 @@ def observe(model: ir.Model) -> Observation:
     except BotError:
         raise
     except Exception as error:  # onnxruntime's errors have no public base class
-        raise GraphError(f"onnxruntime cannot load this model: {_first_line(error)}") from error
+        raise GraphError(f"onnxruntime cannot load this model: {one_line(error)}") from error
     failure: Exception | None = None
     failed: list[dict[str, int]] = []  # the guesses meet: what failed is not run again
     fitted = fitting(proto, specs)
@@ -74,8 +75,9 @@ def observe(model: ir.Model) -> Observation:
         for place in {(body.join, body.index): body for body in bodies.values() if body is not None}.values():
             _look_inside(model, arithmetic, place, bodies, fed, runs)
         return _merge(model, runs, fed, arithmetic)
+    told = "no input size to try" if failure is None else one_line(failure)
     raise GraphError(
-        f"onnxruntime cannot run this model at any input size tried: {_first_line(failure)}; say what it runs on with "
+        f"onnxruntime cannot run this model at any input size tried: {told}; say what it runs on with "
         "--input-shape NAME=1x3x64x64 or --inputs FILE.npz"
     )
 
@@ -101,7 +103,7 @@ def shapes_at(model: ir.Model, inputs: Mapping[str, tuple[int, ...]]) -> dict[st
     except BotError:
         raise
     except Exception as error:  # onnxruntime's errors have no public base class
-        raise GraphError(f"onnxruntime cannot run this model at other sizes: {_first_line(error)}") from error
+        raise GraphError(f"onnxruntime cannot run this model at other sizes: {one_line(error)}") from error
     for place in {(body.join, body.index): body for body in bodies.values() if body is not None}.values():
         _look_inside(model, arithmetic, place, bodies, [fed], found)
     shapes = {name: tuple(map(int, array.shape)) for name, array in fed.items()}
@@ -265,7 +267,3 @@ def _merge(
 
 def _paired(first: Sequence[int], second: Sequence[int]) -> tuple[Pair, ...]:
     return tuple((int(a), int(b)) for a, b in zip(first, second, strict=True))
-
-
-def _first_line(error: Exception | None) -> str:
-    return str(error).strip().splitlines()[0][:300] if error is not None else "no input size to try"

@@ -164,3 +164,11 @@ def test_nothing_that_exists_is_replaced(tmp_path: Path) -> None:
     spec.write_text("{}")
     assert run(str(path), "--max-params", "10k", "--spec-out", str(spec)).exit_code != 0
     assert spec.read_text() == "{}"
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    inside = save(convolutions(), folder).with_name("new.json")
+    shown = run(str(folder), "--max-params", "10k", "--spec-out", str(inside))
+    assert shown.exit_code == 1 and "which is never written to" in shown.stderr and not inside.exists()
+    out = str(tmp_path / "made")
+    shown = run(str(path), "--max-params", "10k", "-o", out, "--spec-out", out)
+    assert shown.exit_code == 1 and "that is the output's name" in shown.stderr

@@ -18,7 +18,7 @@ import bot_onnx
 from bot_onnx._cli import cli
 from bot_onnx._folders import timm_config
 from bot_onnx._folders.sizes import Sizes
-from bot_onnx.errors import GraphError, MissingRuntimeError, OutputError, VerifyError
+from bot_onnx.errors import GraphError, MissingRuntimeError, OutputError, SpecError, VerifyError
 from tests import folders
 from tests.folders import TOKENIZER
 from tests.zoo.timm_import import import_timm
@@ -183,6 +183,22 @@ def test_a_damaged_config_is_refused(tmp_path: Path) -> None:
     shown = run("resize", source, "--layers", 2, "-o", tmp_path / "out")
     assert shown.exit_code == 1 and "config.json: not valid JSON" in shown.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["bert"]
+
+
+def test_a_config_that_cannot_say_the_sizes_is_refused_before_a_weight_is_computed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bloom's configs derive the inner width, 4 x hidden, and have no key for another."""
+    bloom = {"model_type": "bloom", "hidden_size": 24, "n_layer": 3, "n_head": 4, "vocab_size": 11}
+    source = folders.write(tmp_path / "bloom", folders.network(inner=96), {"config.json": bloom})
+
+    def computed(*_: object, **__: object) -> None:
+        raise AssertionError("weights were computed")
+
+    monkeypatch.setattr("bot_onnx._engine.write_model", computed)
+    with pytest.raises(SpecError, match="would say intermediate 96 where the plan has 40"):
+        bot_onnx.resize(source, {"layers": 2, "intermediate": 40}, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["bloom"]
 
 
 def test_a_module_of_old_weights_is_told_of(tmp_path: Path) -> None:
