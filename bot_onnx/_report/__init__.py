@@ -8,7 +8,7 @@ from bot_onnx._report.demo_report import DemoRow, demo_report
 from bot_onnx._report.energy_report import energy_report
 from bot_onnx._report.fit_report import fit_json, fit_report
 from bot_onnx._report.inspect_report import inspect_report
-from bot_onnx._report.json_report import inspection_json, plain, plan_json, result_json, verify_json
+from bot_onnx._report.json_report import inspection_json, plan_json, result_json, verify_json
 from bot_onnx._report.plan_difference import difference_json, difference_report, plan_differences
 from bot_onnx._report.plan_report import plan_report
 from bot_onnx._report.quantise_report import quantise_json, quantise_report
@@ -16,6 +16,7 @@ from bot_onnx._report.recover_report import recover_json, recover_report
 from bot_onnx._report.result_report import result_report, shrinks
 from bot_onnx._report.specs_report import specs_report
 from bot_onnx._report.transfer_report import transfer_json, transfer_report
+from bot_onnx._report.values import plain
 from bot_onnx._report.verify_report import verify_report
 from bot_onnx._report.views import InspectionView, ResultView
 

@@ -8,9 +8,9 @@ from rich.console import Group, RenderableType
 
 from bot_onnx._fit import Budget, Candidate, Fit
 from bot_onnx._report.costs_report import inputs_text
-from bot_onnx._report.json_report import plain
 from bot_onnx._report.layout import cell, facts, plural, table
 from bot_onnx._report.units import count, seconds, size
+from bot_onnx._report.values import plain
 
 PACKED = (
     "Sizes count a byte a weight of matrices, kernels and embeddings, as int8 quantisation leaves them; what is "

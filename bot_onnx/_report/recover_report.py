@@ -8,9 +8,9 @@ from typing import Any
 from rich.console import Group
 
 from bot_onnx._recover.types import Recovery
-from bot_onnx._report.json_report import plain
 from bot_onnx._report.layout import cell, facts, plural, table
 from bot_onnx._report.units import number, seconds
+from bot_onnx._report.values import plain
 
 _MEASURES = {
     "agreement": "same largest logit",

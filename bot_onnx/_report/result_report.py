@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich.console import Group
 from rich.text import Text
 
@@ -9,8 +11,10 @@ from bot_onnx._report.layout import cell, facts
 from bot_onnx._report.plan_report import changes, method_text, promise_text
 from bot_onnx._report.units import seconds
 from bot_onnx._report.verify_report import tables
-from bot_onnx._report.views import ResultView
-from bot_onnx._surgery.types import Plan
+
+if TYPE_CHECKING:
+    from bot_onnx._report.views import ResultView
+    from bot_onnx._surgery.types import Plan
 
 RETRAIN = "The model was shrunk: it has lost accuracy until it is trained again."
 
