@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from bot_onnx._page.blocks import Block, Chip
@@ -95,12 +95,13 @@ def _chips(chips: Sequence[Chip], top: float) -> tuple[tuple[PlacedChip, ...], f
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """A network of a fit in the drawing, with the number that its row in the table has."""
+    """A network of a fit in the drawing, with the number that its row in the table has, which stands at ``label_y``."""
 
     found: Found
     number: int
     x: float
     y: float
+    label_y: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +119,17 @@ def points(found: Sequence[Found]) -> tuple[tuple[Point, ...], tuple[Tick, ...],
     top = math.ceil(largest / step) * step
     across = tuple(Tick(_x(n * step, top), size(n * step)) for n in range(round(top / step) + 1))
     up = tuple(Tick(_y(n / 4), f"{n * 25} %") for n in range(5))
-    placed = (Point(one, n, _x(one.size_bytes, top), _y(one.kept)) for n, one in enumerate(found))
-    return tuple(placed), across, up
+    placed = [Point(one, n, _x(one.size_bytes, top), _y(one.kept), 0.0) for n, one in enumerate(found)]
+    return _labelled(placed), across, up
+
+
+def _labelled(placed: Sequence[Point]) -> tuple[Point, ...]:
+    """Points whose numbers stand apart: from the top, each below the one before where both would meet."""
+    labels: dict[int, float] = {}
+    for point in sorted(placed, key=lambda one: (one.y, one.number)):
+        near = [labels[one.number] for one in placed if one.number in labels and abs(one.x - point.x) < 40]
+        labels[point.number] = max([point.y + 4, *(y + 13 for y in near)])
+    return tuple(replace(point, label_y=labels[point.number]) for point in placed)
 
 
 def _step(largest: int) -> int:

@@ -43,7 +43,7 @@ def rendered(content: Content) -> str:
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
         keep_trailing_newline=True,
     )  # fmt: skip
-    page.filters |= {"count": count, "bytes": size, "seconds": seconds, "shown": shown}
+    page.filters |= {"count": count, "bytes": size, "seconds": seconds, "shown": shown, "unbroken": unbroken}
     placed, height = drawing.boxes(blocks_of(content.model.structure))
     stacks, dims = rows.stack_rows(content), rows.dim_rows(content.model.structure)
     used = {chip.chip.group for box in placed for chip in box.chips}
@@ -80,6 +80,11 @@ def _asset(name: str) -> str:
 def shown(text: object) -> str:
     """A text with its control characters by their codes; escaping comes after."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text))
+
+
+def unbroken(text: str) -> str:
+    """A text that may be broken only behind its arrow."""
+    return text.replace(" ", "\u00a0").replace("->\u00a0", "-> ")
 
 
 def script_text(data: Mapping[str, Any]) -> str:

@@ -157,7 +157,7 @@ def _kept(content: Content, stack: Stack, before: Stack | None) -> str:
     if before.shape == stack.shape:
         return "100 %" if content.told_from_source else "not known"
     share = content.kept.get(before.id)
-    return "not known" if share is None else f"{share * 100:.1f} %"
+    return "not measured" if share is None else f"{share * 100:.1f} %"
 
 
 def dim_rows(structure: Structure) -> list[Row]:

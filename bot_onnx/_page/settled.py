@@ -38,13 +38,12 @@ def proven_sliders(analysis: Analysis) -> Sliders:
             notes.append(str(error))
             if not kept:
                 break
-            structure = _with_frozen(structure, kept)
-            continue
         except BotError as error:
             notes.append(str(error))
             break
-        if not kept:
-            return replace(made, notes=tuple(notes))
+        else:
+            if not kept:
+                return replace(made, notes=tuple(notes))
         structure = _with_frozen(structure, kept)
         held += sorted(kept)
     return Sliders((), notes=(*notes, "Sizes that could be proven were not found, so there is nothing to turn."))

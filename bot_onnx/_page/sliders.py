@@ -91,10 +91,8 @@ class Sliders:
         for one in self.sliders:
             if one.chain is not None:
                 spec["layers"][one.chain] = int(at[one.key].value)
-            elif one.kind == "width" and at[one.key].value == 1.0:
-                continue  # asked for, rounding could change sizes
             elif one.kind == "width":
-                spec |= {"width": float(at[one.key].value), "round_to": self.round_to}
+                spec |= _scaled(float(at[one.key].value), self.round_to)
             else:
                 spec[one.key] = int(at[one.key].value)
         return {key: value for key, value in spec.items() if value}
@@ -142,13 +140,16 @@ def _depths(structure: Structure) -> Iterator[Slider]:
 def _width(structure: Structure, round_to: int, held: Mapping[str, int]) -> Iterator[Slider]:
     steps = []
     for width in _WIDTHS:
-        found = _solved(structure, {"width": width, "round_to": round_to, "dims": dict(held)})
-        if width == 1.0:
-            steps.append(Step(width))
-        elif found is not None:
+        found = _solved(structure, {**_scaled(width, round_to), "dims": dict(held)})
+        if found is not None:
             steps.append(Step(width, _changed(structure, found)))
     if any(step.sizes for step in steps):
         yield from _slider("width", "width", steps, 1.0)
+
+
+def _scaled(width: float, round_to: int | None) -> Spec:
+    """What asks for a width; that of the source is not rounded, so that it is the source's."""
+    return {"width": width} if width == 1.0 else {"width": width, "round_to": round_to}
 
 
 def _slider(
@@ -156,7 +157,7 @@ def _slider(
 ) -> Iterator[Slider]:
     """A slider, if it can be moved."""
     start = next((place for place, step in enumerate(steps) if step.value == source), None)
-    if start is not None and len(steps) > 1:
+    if start is not None and len(steps) > 1 and not steps[start].sizes:
         yield Slider(key, kind, tuple(steps), start, chain)
 
 

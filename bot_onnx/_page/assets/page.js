@@ -57,7 +57,7 @@ const botOnnx = {
       const value = slider.steps[at[slider.key] ?? slider.start].value;
       if (slider.kind === "layers") depths[slider.chain] = value;
       else if (slider.kind === "size") parts.push(`--${slider.key} ${value}`);
-      else if (value !== 1) parts.push(`--width ${value}`, `--round-to ${data.round_to}`);
+      else parts.push(`--width ${value}`, ...(value === 1 ? [] : [`--round-to ${data.round_to}`])); /* 1 is not rounded */
     }
     const chains = Object.keys(depths);
     if (chains.length) {
