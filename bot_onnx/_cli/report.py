@@ -68,8 +68,10 @@ SECTION = "Content"
 def command(model: Path, output: Path | None, **values: Any) -> None:
     """Write one HTML page of MODEL that needs no network: its blocks, its costs, and sliders for its sizes.
 
-    What the sliders say of other sizes is what the plan of a resize says, and the page has the command for it. Needs
-    jinja2: pip install 'bot-onnx[report]'.
+    What the sliders say of other sizes is what the plan of a resize says, and the page has the command for it.
+
+    \b
+    Needs jinja2: pip install 'bot-onnx[report]'
     """
     from bot_onnx._page import report
 

@@ -49,7 +49,7 @@ def rendered(content: Content) -> str:
     used = {chip.chip.group for box in placed for chip in box.chips}
     used |= {chip.group for row in (*stacks, *dims) for chip in row.chips}
     fitted = None if content.fitted is None else drawing.points(content.fitted.found)
-    return page.get_template("page").render(
+    html = page.get_template("page").render(
         content=content,
         model=content.model,
         source=content.source,
@@ -71,6 +71,7 @@ def rendered(content: Content) -> str:
         style=_asset("page.css"),
         script=_asset("page.js"),
     )
+    return str(html)
 
 
 def _asset(name: str) -> str:

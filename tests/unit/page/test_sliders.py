@@ -92,6 +92,7 @@ def test_a_number_that_no_polynomial_says_is_none(bert: Analysis, tmp_path: Path
 def test_the_page_says_which_number_it_has_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from bot_onnx._page import job
 
+    pytest.importorskip("jinja2", reason="the extra report is not installed")
     whole = job.formulas_for
 
     def lacking(*arguments: object) -> object:
