@@ -29,7 +29,8 @@ SECTION = "Content"
     "  bot-onnx report model.onnx -o report.html\n"
     "  bot-onnx report small.onnx --against model.onnx --latency -o report.html\n"
     "  bot-onnx fit model.onnx --max-size 20MB --json > fit.json\n"
-    "  bot-onnx report model.onnx --fit fit.json -o report.html",
+    "  bot-onnx report model.onnx --fit fit.json -o report.html\n\n"
+    "\b\nNeeds jinja2:\n  pip install 'bot-onnx[report]'",
 )
 @model_argument
 @option(
@@ -69,9 +70,6 @@ def command(model: Path, output: Path | None, **values: Any) -> None:
     """Write one HTML page of MODEL that needs no network: its blocks, its costs, and sliders for its sizes.
 
     What the sliders say of other sizes is what the plan of a resize says, and the page has the command for it.
-
-    \b
-    Needs jinja2: pip install 'bot-onnx[report]'
     """
     from bot_onnx._page import report
 

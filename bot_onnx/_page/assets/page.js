@@ -50,8 +50,8 @@ const botOnnx = {
   quoted(text) {
     return /^[\w@%+=:,.\/-]+$/.test(text) ? text : "'" + text.replace(/'/g, "'\\''") + "'";
   },
-  /* The command that a plan of these very sizes comes from. */
-  command(data, at) {
+  /* The command that a plan of these very sizes comes from, option by option. */
+  options(data, at) {
     const parts = [data.command], depths = {};
     for (const slider of data.sliders) {
       const value = slider.steps[at[slider.key] ?? slider.start].value;
@@ -65,7 +65,10 @@ const botOnnx = {
       parts.splice(1, 0, `--layers ${told}`);
     }
     for (const [name, size] of Object.entries(data.held)) parts.push(`--dim ${botOnnx.quoted(`${name}=${size}`)}`);
-    return parts.concat("-o resized.onnx").join(" ");
+    return parts.concat("-o resized.onnx");
+  },
+  command(data, at) {
+    return botOnnx.options(data, at).join(" ");
   },
   grouped(value) {
     return String(value).replace(/\B(?=(\d{3})+$)/g, ",");
@@ -80,10 +83,12 @@ const botOnnx = {
     return `${value}${units.none}`;
   },
   change(before, after) {
-    if (before === after) return "as the model";
+    if (before === after) return "as the model has";
     if (before === 0n) return "";
     const ratio = Number(after) / Number(before);
-    return ratio >= 10 ? `x ${ratio.toPrecision(3)}` : `${ratio > 1 ? "+" : "−"}${Math.abs((ratio - 1) * 100).toFixed(1)} %`;
+    return ratio >= 10
+      ? `x ${ratio.toPrecision(3)} against the model`
+      : `${ratio > 1 ? "+" : "−"}${Math.abs((ratio - 1) * 100).toFixed(1)} % against the model`;
   },
 };
 botOnnx.counts = Object.assign([[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "k"]], { none: "" });
@@ -114,7 +119,12 @@ botOnnx.start = function (document) {
       bar.max = Math.max(Number(before), Number(value)) || 1;
       bar.value = Number(value);
     }
-    document.getElementById("command").textContent = botOnnx.command(data, at);
+    const words = botOnnx.options(data, at).map((option) => {
+      const word = document.createElement("span");
+      word.textContent = option;
+      return word;
+    });
+    document.getElementById("command").replaceChildren(...words.flatMap((word, n) => (n ? [" ", word] : [word])));
   };
   const led = (input) => {
     if (!follow || !follow.checked) return;
