@@ -19,6 +19,7 @@ from onnx import helper
 from bot_onnx.demo import model_bytes
 from tests.graphs import GraphBuilder
 from tests.system.cli.test_fit import decoder
+from tests.system.oracle.sequence.graphs import two_towers
 from tests.unit.fit.test_fit import convolutions
 
 Position = Mapping[str, int]  #: step by key of a slider
@@ -74,6 +75,7 @@ NETWORKS = {
     "cnn": convolutions,
     "decoder": decoder,
     "tied decoder": tied_decoder,
+    "towers": two_towers,
 }
 
 

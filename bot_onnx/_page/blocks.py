@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Literal
 
 from bot_onnx._structure import Dim, Part, Role, Structure
 
+_MAIN: Final = ("matrix", "kernel", "embedding", "table")  #: kinds of weights that begin a block
 _MOST: Final = 48  #: blocks that are shown; what is beyond is folded into one
 
 #: Colour class by role, in the order of the legend, with what people call it.
@@ -56,19 +57,20 @@ def blocks_of(structure: Structure) -> tuple[Block, ...]:
     assert structure.overview is not None
     dims = {dim.name: dim for dim in structure.dims.values()}
     counts = {chain.name: chain.count for chain in structure.chains}
+    main = {name for stack in structure.stacks if stack.kind in _MAIN for name in stack.tensors}
     found: list[Block] = []
     run: list[Part] = []
     seen: set[str] = set()
     for part in structure.overview.parts:
         if part.kind == "node":
-            if part.parameters and any(one.parameters for one in run):  # what has no weights goes with what it follows
-                found += _run(run, dims)
+            if main.intersection(part.tensors) and any(main.intersection(one.tensors) for one in run):
+                found += _run(run, dims, main)
                 run = []
             run.append(part)
             continue
         if part.chain is not None and part.chain in seen:
             continue
-        found += _run(run, dims)
+        found += _run(run, dims, main)
         run = []
         if part.chain is not None:
             seen.add(part.chain)
@@ -76,7 +78,7 @@ def blocks_of(structure: Structure) -> tuple[Block, ...]:
             found.append(replace(shown, times=counts[part.chain]))
         else:
             found.append(Block("port", part.name, 1, part.kind, 0, ()))
-    return _few(_folded([*found, *_run(run, dims)]))
+    return _few(_folded([*found, *_run(run, dims, main)]))
 
 
 def _typical(structure: Structure, first: Part) -> list[Part]:
@@ -85,11 +87,12 @@ def _typical(structure: Structure, first: Part) -> list[Part]:
     return [[part for part in structure.overview.parts if part.chain == first.chain][-1]]
 
 
-def _run(parts: Sequence[Part], dims: Mapping[str, Dim]) -> list[Block]:
+def _run(parts: Sequence[Part], dims: Mapping[str, Dim], main: Collection[str]) -> list[Block]:
+    """Nodes that stand together: one with a matrix, a kernel or a table, and all that follows up to the next."""
     if not parts:
         return []
-    weighted = next((part for part in parts if part.parameters), parts[0])
-    return [_block("nodes", weighted.name, parts, dims)]
+    named = next((part for part in parts if any(name in main for name in part.tensors)), parts[0])
+    return [_block("nodes", named.name, parts, dims)]
 
 
 def _block(kind: Literal["layers", "nodes"], title: str, parts: Sequence[Part], dims: Mapping[str, Dim]) -> Block:

@@ -57,13 +57,19 @@ def boxes(blocks: Sequence[Block]) -> tuple[tuple[Box, ...], float]:
         chips, bottom = _chips(block.chips, top)
         height = bottom - y + (6 if chips else 4)
         room = int((INNER - 24) / 7.5) - (len(note) + 2 if note else 0)
-        made.append(Box(block, y, height, _cut(title, room), note, lines, chips, place + 1 < len(blocks)))
+        made.append(Box(block, y, height, _name(title, room), note, lines, chips, place + 1 < len(blocks)))
         y += height + _GAP
     return tuple(made), y - _GAP + 8
 
 
 def _cut(text: str, room: int) -> str:
     return text if len(text) <= room else f"{text[: max(room - 1, 1)]}…"
+
+
+def _name(text: str, room: int) -> str:
+    """A name in its room: of a path the end tells the most."""
+    inner = text.rstrip("/")
+    return f"…{inner[1 - room :]}" if len(text) > room > 1 and "/" in inner else _cut(text, room)
 
 
 def _lines(text: str) -> tuple[str, ...]:

@@ -26,10 +26,11 @@ def summary(content: Content) -> list[tuple[str, str]]:
     """What one wants to know first, by label."""
     model, source = content.model, content.source
     costs, old = model.costs, None if source is None else source.costs
+    weights = "weights, as floats" if model.quantised else "weights"
     facts = [
         ("file", _before(size(model.size_bytes), None if source is None else size(source.size_bytes))),
         ("parameters", _exact(count, costs.parameters, None if old is None else old.parameters)),
-        ("weights", _exact(size, costs.weight_bytes, None if old is None else old.weight_bytes)),
+        (weights, _exact(size, costs.weight_bytes, None if old is None else old.weight_bytes)),
         ("MACs", _exact(count, costs.macs, None if old is None else old.macs)),
         ("layers", _layers(content)),
     ]

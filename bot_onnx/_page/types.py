@@ -23,6 +23,7 @@ class Facts:
         path: how it was called. size_bytes: of the file, weights beside it included.
         opset, producer: as the file gives them. ports: inputs and outputs as (name, type and shape).
         sha256: of the file. structure, costs: of the analysis. metadata: of the file.
+        quantised: its weights are; bytes of weights count them as floats, as a resize stores them.
         seconds: median time of a run, None: not measured.
     """
 
@@ -35,6 +36,7 @@ class Facts:
     structure: Structure
     costs: Costs
     metadata: Mapping[str, str]
+    quantised: bool = False
     seconds: float | None = None
 
 

@@ -45,7 +45,8 @@ def test_the_sliders_agree_with_the_plan_to_the_unit(name: str, tmp_path: Path) 
     model = save(pages.NETWORKS[name](), tmp_path)
     html = bot_onnx.report(model).html
     data = pages.data_of(html)
-    assert {one["kind"] for one in data["sliders"]} == ({"width"} if name == "cnn" else {"layers", "size"})
+    kinds = {"cnn": {"width"}, "towers": {"layers", "width"}}
+    assert {one["kind"] for one in data["sliders"]} == kinds.get(name, {"layers", "size"})
     positions = pages.ends(data)
     scripted = pages.scripted(html, positions)
     seen = set()
