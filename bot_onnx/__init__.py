@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bot_onnx._checkpoint.jobs import Transfer, export_weights, import_weights, state_dict
     from bot_onnx._fit import Budget, Candidate, Fit, fit
+    from bot_onnx._page import Report, report
     from bot_onnx._recover.jobs import Recovery, recover
     from bot_onnx._request import ResizeRequest
     from bot_onnx._resample import operator
@@ -78,6 +79,7 @@ __all__ = [
     "ProofError",
     "RecoverError",
     "Recovery",
+    "Report",
     "ResampleError",
     "ResizeRequest",
     "Result",
@@ -98,6 +100,7 @@ __all__ = [
     "recover",
     "replan",
     "replay",
+    "report",
     "resize",
     "state_dict",
     "verify",
@@ -109,6 +112,7 @@ _IN_MODULES = {
     "bot_onnx.errors": "BotError CheckpointError DataError DimError GraphError MissingRuntimeError OutputError "
     "PlanError ProofError RecoverError ResampleError SpecError VerifyError",
     "bot_onnx._fit": "Budget Candidate Fit fit",
+    "bot_onnx._page": "Report report",
     "bot_onnx._recover.jobs": "Recovery recover",
     "bot_onnx._request": "ResizeRequest",
     "bot_onnx._resample": "operator",

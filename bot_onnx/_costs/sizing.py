@@ -53,11 +53,12 @@ class _Layers:
         """Of a chain of ``count`` layers: the first ones, or all of them and then the last ones in turn."""
         source, stacked = len(self.layers), count - self.chain.leading
         places = [n if n < source else source - self.turns + (n - source) % self.turns for n in range(stacked)]
-        single = {place: _sum(self.layers[place], sizes) for place in set(places)}
-        return _sum(self.leading, sizes) + sum(single[place] for place in places)
+        single = {place: macs_at(self.layers[place], sizes) for place in set(places)}
+        return macs_at(self.leading, sizes) + sum(single[place] for place in places)
 
 
-def _sum(nodes: Iterable[_Counted], sizes: Mapping[str, int]) -> int:
+def macs_at(nodes: Iterable[_Counted], sizes: Mapping[str, int]) -> int:
+    """Multiply-accumulates of some nodes where dims have ``sizes``."""
     return sum(node.at(sizes) for node in nodes)
 
 
@@ -97,12 +98,19 @@ class Sizing:
             for entry in self.chains
             if (name := entry.chain.name)
         ]
-        rest = self._part(None, 0, _sum(self.outside, sizes), sizes, stored)
+        rest = self._part(None, 0, macs_at(self.outside, sizes), sizes, stored)
         return Costs.of(self.inputs, (*parts, rest), self.uncounted)
 
     def _part(
         self, name: str | None, layers: int, macs: int, sizes: Mapping[str, int], stored: Mapping[str, str]
     ) -> Cost:
+        parameters, weight_bytes = self.weights(name, layers, sizes, stored)
+        return Cost(name or OUTSIDE, layers, parameters, weight_bytes, macs)
+
+    def weights(
+        self, name: str | None, layers: int, sizes: Mapping[str, int], stored: Mapping[str, str] = _AS_IT_IS
+    ) -> tuple[int, int]:
+        """Parameters and bytes of the stacks of a chain with ``layers`` layers; None: of those outside of all."""
         parameters = weight_bytes = 0
         leading = {chain.name: chain.leading for chain in self.structure.chains}
         for stack in self.structure.stacks:
@@ -112,7 +120,7 @@ class Sizing:
             elements = tensors * elements_of(stack, sizes)
             parameters += 0 if stack.dtype.startswith(_NO_FLOATS) else elements
             weight_bytes += bytes_of(stored.get(stack.id, stack.dtype), elements)
-        return Cost(name or OUTSIDE, layers, parameters, weight_bytes, macs)
+        return parameters, weight_bytes
 
 
 def elements_of(stack: Stack, sizes: Mapping[str, int]) -> int:

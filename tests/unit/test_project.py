@@ -39,6 +39,7 @@ ORDER = (
     "_folders",
     "_recover",
     "_report",
+    "_page",
     "_origins",
     "_engine",
     "_again",
