@@ -10,9 +10,10 @@ from rich.text import Text
 from bot_onnx._quantise.tally import says_why
 from bot_onnx._quantise.types import Closeness, Quantised, Spent
 from bot_onnx._report.demo_report import percent
-from bot_onnx._report.json_report import plain, verify_json
+from bot_onnx._report.json_report import verify_json
 from bot_onnx._report.layout import cell, facts, plural, table
 from bot_onnx._report.units import change, count, number, seconds, size
+from bot_onnx._report.values import plain
 
 MADE_UP = (
     "The inputs are made up, so this says how rounding spreads, not what it costs on data: give samples with "
