@@ -16,7 +16,6 @@ from bot_onnx._align import align, find_facts, plan_alignment
 from bot_onnx._align.energy import energy
 from bot_onnx._analysis.overview import overview_of
 from bot_onnx._analysis.passes import Analysis, analyse
-from bot_onnx._canonical.normalise import scheme_of
 from bot_onnx._costs import sizing_of
 from bot_onnx._fit.latency import median_seconds
 from bot_onnx._folders import find_folder
@@ -162,7 +161,7 @@ def _facts(source: Source, analysis: Analysis, shown: str, timed: int | None) ->
         structure=replace(analysis.structure, overview=overview_of(analysis)),
         costs=costs,
         metadata=dict(loaded.metadata_props),
-        quantised=scheme_of(loaded) is not None,
+        quantised=analysis.form.scheme is not None,
         seconds=seconds,
     )
 
