@@ -184,7 +184,7 @@ def check_quantised(analysis: Analysis, source: Source, folder: Path) -> tuple[s
     if any(map(_far, compared)):
         least = LEAST_COSINE if compared[0].equal is None else LEAST_EQUAL
         notes.append(
-            f"WARNING: that is less than {least}, on inputs that are made up: its activation scales may cut off "
-            "much of them; give real ones with --inputs FILE.npz."
+            f"WARNING: that is less than {least}, on inputs that are made up: the roundings of its activations "
+            "may take or cut off much of them; give real ones with --inputs FILE.npz."
         )
     return tuple(notes)
