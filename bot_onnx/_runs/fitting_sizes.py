@@ -76,19 +76,26 @@ class Fitting:
         for first in _FIRST if self._firsts else _FIRST[:1]:
             for pair in (*_OPEN, *((size, size) for size in range(1, steps + 1))):
                 sizes = {**dict.fromkeys(self._firsts, first), **dict.fromkeys(self._others, pair)}
-                if all(self._fits({symbol: size[run] for symbol, size in sizes.items()}) for run in (0, 1)):
+                runs = ({symbol: size[run] for symbol, size in sizes.items()} for run in (0, 1))
+                fits = next((told for run in runs if not (told := self._fits(run))), True)
+                if fits:
                     return sizes
+                if fits is None:
+                    return None
         return None
 
-    def _fits(self, sizes: dict[str, int]) -> bool:
-        """Whether inference finds no fault, no axis that is used up, and no row across samples."""
+    def _fits(self, sizes: dict[str, int]) -> bool | None:
+        """Whether inference finds no fault, no axis that is used up, and no row across samples.
+
+        None: it does not know what is reshaped (another input's length, a number of hits), at these sizes as at others.
+        """
         shapes = self._shapes(sizes)
         if shapes is None or any(size < 1 for shape in shapes.values() for size in shape):
             return False
         for source, (target, tail) in self._flattening.items():
             given, made = shapes.get(source), shapes.get(target)
             if given is None or made is None:
-                return False
+                return None
             lined_up = given[-len(tail) :] == tail  # whole rows of more than one axis, put in one line
             if not lined_up and (given[0] != made[0] or prod(given[1:]) != prod(tail)):
                 return False
@@ -150,6 +157,6 @@ def _flattening(graph: onnx.GraphProto) -> dict[str, tuple[str, Shape]]:
         if tensor.data_location == onnx.TensorProto.EXTERNAL or node.input[0] in constants:
             continue
         wanted = [int(size) for size in onnx.numpy_helper.to_array(tensor).reshape(-1)]
-        if len(wanted) > 1 and wanted[0] == -1 and min(wanted[1:]) > 0:
+        if len(wanted) > 1 and wanted[0] == -1 and min(wanted[1:]) > 0 and prod(wanted[1:]) > 1:  # rows of several
             found[node.input[0]] = node.output[0], tuple(wanted[1:])
     return found

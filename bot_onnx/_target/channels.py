@@ -7,7 +7,7 @@ import math
 from bot_onnx._structure import Dim, Role
 from bot_onnx._target.messages import listing, nearest, nearest_sizes, place
 from bot_onnx._target.problem import Problem, round_channels
-from bot_onnx.errors import DimError, SpecError
+from bot_onnx.errors import DimError, SpecError, said
 
 #: Which part of a product takes up a new size, the others being kept: a number of equal parts, else the largest one.
 _CARRIERS = (Role.HEADS, Role.KV_HEADS, Role.CONV_GROUPS)
@@ -125,6 +125,21 @@ def _scalable(problem: Problem, ident: str) -> bool:
     return dim.role in SCALED_ROLES and dim.frozen is None and not (dim.role == Role.KV_HEADS and dim.size == 1)
 
 
+def _instead(problem: Problem) -> str:
+    """What of a graph can change whose width cannot, or why nothing of it can."""
+    own = [dim for dim in problem.comp.dims.values() if not dim.parts]
+    free = [f"{dim.name} ({dim.size})" for dim in own if dim.frozen is None and dim.role != Role.COUNT]
+    deep = [chain.name for chain in problem.structure.chains if chain.resizable is None and chain.count > 1]
+    ways = [f"size dims by name under 'dims': free are {listing(free)}"] if free else []
+    ways += [f"change its number of layers: {listing(deep)}"] if deep else []
+    if ways:
+        return f"drop the key, or {', or '.join(ways)}"
+    kept = [dim for dim in own if dim.frozen is not None and dim.role != Role.SPATIAL]
+    first = max(kept, key=lambda dim: (dim.role in SCALED_ROLES, dim.size), default=None)
+    why = "" if first is None or first.frozen is None else f" (dim {place(first)}: {said(first.frozen)})"
+    return f"nor another one, or a layer, that could be resized{why}"
+
+
 def apply_width(problem: Problem) -> None:
     """Multiply the undecided leaves of role hidden, heads, kv_heads, conv_groups, intermediate and free by ``width``.
 
@@ -146,7 +161,7 @@ def apply_width(problem: Problem) -> None:
     if not candidates:
         raise SpecError(
             "key 'width': this graph has no dim that width scales (hidden, heads, intermediate, free channels); "
-            "drop the key, or size dims by name under 'dims'."
+            f"{_instead(problem)}."
         )
     scaled = []
     for dim in candidates:

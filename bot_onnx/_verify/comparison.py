@@ -101,7 +101,7 @@ def compare(
     exact = not all(is_float(array) for array in (*new, *source))
     if any(array.dtype.kind in "OUS" for array in (*new, *source)):
         differing = sum(int((pair.new != pair.source).sum()) for pair in pairs)
-        return _told(name, new, way, exact, agrees=not differing, differing=differing)
+        return _told(name, new, way, exact, agrees=not differing, differing=differing, equal=_equal(pairs, differing))
     scale = max((float(np.abs(b).max(initial=0.0)) for pair in pairs for _, b in _row_blocks(pair)), default=0.0)
     scale = scale if exact else max(scale, least_scale)
     limit = (way.tolerance or 0.0) * scale
@@ -130,7 +130,13 @@ def compare(
         divergence=max(0.0, divergence / rows) if logits and rows and not exact else None,
         nonfinite=sum(0 if pair.bad is None else int(pair.bad.sum()) for pair in pairs),
         nonfinite_alike=alike,
+        equal=_equal(pairs, differing) if exact else None,
     )
+
+
+def _equal(pairs: Sequence[Pair], differing: int) -> float | None:
+    total = sum(pair.new.size for pair in pairs)
+    return 1 - differing / total if total else None
 
 
 def _unequal(pair: Pair) -> NDArray[np.bool_]:

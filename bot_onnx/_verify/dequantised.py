@@ -25,6 +25,9 @@ from bot_onnx.errors import GraphError, OutputError
 #: come out at 0.995 and more, blocks of 4 bits at 1; calibrated activation scales that cut off much can be below.
 LEAST_COSINE = 0.9
 
+#: Part of the labels below which two classifiers are not taken for the same, where labels are all that they give.
+LEAST_EQUAL = 0.9
+
 
 def check_dequantised(
     analysis: Analysis, source: Source, folder: Path
@@ -53,22 +56,36 @@ def check_dequantised(
     failed = [check.detail for check in checks if check.status == "fail"]
     failed += [reason for reason in (found.skipped, *found.left_out) if reason]
     compared = tuple(entry for entry in found.outputs if entry.cosine is not None)
+    compared = compared or tuple(entry for entry in found.outputs if entry.equal is not None)
     measured = source.given is not None and bool(source.given.arrays)
     apart = () if measured or not _lengths_alone(found, fixed) else found.faults
     if (found.faults or not compared) and not apart:
-        why = [*found.faults, *failed, "it has no output of floats"][0]
+        why = [*found.faults, *failed, "its outputs hold nothing"][0]
         raise GraphError(
             f"{source.path} was dequantised, but cannot be held against the result: {why}; "
             "resize the floating-point model, or do not compare with the source (--no-compare)"
         )
-    worst = min(compared, key=lambda entry: entry.cosine or 0.0, default=None)
-    if measured and worst is not None and (worst.cosine is None or worst.cosine < LEAST_COSINE):
+    far = [entry for entry in compared if _far(entry)] if measured else []
+    if far:
         raise GraphError(
-            f"output {worst.output!r} of {source.path} and of its dequantised weights have a cosine similarity of "
-            f"{worst.cosine or 0.0:.3f} on the inputs given, less than {LEAST_COSINE}: its activation scales may cut "
-            "off much; resize the floating-point model, or do not compare with the source (--no-compare)"
+            f"output {far[0].output!r} of {source.path} and of its dequantised weights {_likeness(far[0])} on the "
+            "inputs given: its activation scales may cut off much; resize the floating-point model, or do not compare "
+            "with the source (--no-compare)"
         )
     return compared, apart
+
+
+def _far(entry: OutputComparison) -> bool:
+    """Whether an output is further off than rounding explains."""
+    if entry.equal is not None:
+        return entry.equal < LEAST_EQUAL
+    return (entry.cosine or 0.0) < LEAST_COSINE
+
+
+def _likeness(entry: OutputComparison) -> str:
+    if entry.equal is not None:
+        return f"agree in a part of {entry.equal:.3f} of the elements, less than {LEAST_EQUAL},"
+    return f"have a cosine similarity of {entry.cosine or 0.0:.3f}, less than {LEAST_COSINE},"
 
 
 def _lengths_alone(found: Compared, fixed: Mapping[str, set[int]]) -> bool:
@@ -152,17 +169,21 @@ def check_quantised(analysis: Analysis, source: Source, folder: Path) -> tuple[s
     compared, apart = check_dequantised(analysis, source, folder)
     notes = []
     if compared:
-        told = ", ".join(f"{entry.output} {entry.cosine or 0.0:.4f}" for entry in compared)
-        notes.append(f"The source is quantised; its weights in floating point give its outputs with cosine {told}.")
+        measure = "with cosine" if compared[0].equal is None else "the same in a part of"
+        told = ", ".join(
+            f"{one.output} {one.cosine or 0.0 if one.equal is None else one.equal:.4f}" for one in compared
+        )
+        notes.append(f"The source is quantised; its weights in floating point give its outputs {measure} {told}.")
     if apart:
         notes.append(
             "WARNING: the source is quantised, and on inputs that are made up its weights in floating point give other "
             f"shapes: output {'; '.join(apart)}. A length that follows from values may do so; give real inputs with "
             "--inputs FILE.npz to have them compared."
         )
-    if min((entry.cosine or 0.0 for entry in compared), default=1.0) < LEAST_COSINE:
+    if any(map(_far, compared)):
+        least = LEAST_COSINE if compared[0].equal is None else LEAST_EQUAL
         notes.append(
-            f"WARNING: that is less than {LEAST_COSINE}, on inputs that are made up: its activation scales may cut off "
-            "much of them; give real ones with --inputs FILE.npz."
+            f"WARNING: that is less than {least}, on inputs that are made up: the roundings of its activations "
+            "may take or cut off much of them; give real ones with --inputs FILE.npz."
         )
     return tuple(notes)

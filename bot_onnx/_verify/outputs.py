@@ -10,7 +10,8 @@ import numpy as np
 import onnx_ir as ir
 
 from bot_onnx._analysis.passes import Analysis
-from bot_onnx._ops import FORM, IN_ORDER, Move, function_of, is_bounded, passes_on
+from bot_onnx._ops import FORM, IN_ORDER, MARKS, Move, data_slots, function_of, is_bounded, passes_on
+from bot_onnx._ops.walk import backward
 from bot_onnx._structure import Role
 from bot_onnx._verify.feeding import Feeds
 from bot_onnx._verify.types import Check
@@ -49,9 +50,31 @@ def output_axes(analysis: Analysis) -> dict[str, OutputAxes]:
         last = _last_node(value, IN_ORDER)
         bounded = last is not None and is_bounded(last)
         logits = bool(roles) and roles[-1] in (Role.VOCAB, Role.OUT) and not bounded
-        least = _LEAST_SCALE if _lies_near_one(_last_node(value, FORM | Move.PICKED)) else 0.0
+        least = _LEAST_SCALE if _holds_chances(value) else 0.0
         described[value.name or ""] = OutputAxes(roles, logits, least)
     return described
+
+
+def _holds_chances(value: ir.Value) -> bool:
+    """Whether a value is results near 1, and maybe constants, moved alone: side by side, chosen by a mask or an If."""
+    made = backward(value, _moves, _moved)
+    ends = [end.producer() for end in made if end.const_value is None]
+    ends = [node for node in ends if node is None or not _moves(node)]
+    return bool(ends) and all(map(_lies_near_one, ends))
+
+
+def _moves(node: ir.Node) -> bool:
+    return passes_on(node, FORM | Move.PICKED | Move.CHOSEN | Move.JOINED) or _chooses_branch(node)
+
+
+def _moved(node: ir.Node) -> list[ir.Value | None]:
+    if _chooses_branch(node):  # behind the condition, what both branches give
+        return list(node.inputs[1:])
+    return [node.inputs[slot] for slot in data_slots(node)]
+
+
+def _chooses_branch(node: ir.Node) -> bool:
+    return node.domain == MARKS and node.op_type == "If"
 
 
 def _lies_near_one(node: ir.Node | None) -> bool:

@@ -40,6 +40,7 @@ class OutputComparison:
         factor: number that the source's output was multiplied by, as promised.
         nonfinite: number of elements that are NaN or infinite in the new output.
         nonfinite_alike: whether these are NaN or infinite in the source's output as well, and no others.
+        equal: part of the elements that are the source's, of an output that is no floats (labels), else None.
     """
 
     output: str
@@ -55,6 +56,7 @@ class OutputComparison:
     factor: float = 1.0
     nonfinite: int = 0
     nonfinite_alike: bool = True
+    equal: float | None = None
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -92,3 +92,29 @@ def test_steps_in_time_before_the_bins(tmp_path: Path) -> None:
     before, after = run(source, x), run(out, x)
     assert before.shape == after.shape == (5, 17, 27)
     assert np.abs(after - before).max() < 1e-5 * np.abs(before).max()
+
+
+def beside_tokens(*row: int) -> onnx.ModelProto:
+    """States of an open length, beside tokens of another one whose vectors are reshaped to rows."""
+    b = GraphBuilder()
+    x = b.op("Reshape", b.op("Gather", b.weight(30, 8), "ids"), b.ints(-1, *row))
+    x = b.op("ReduceSum", b.op("MatMul", x, b.weight(row[-1], 8)), b.ints(*range(len(row))), keepdims=0)
+    x = b.op("MatMul", b.op("Relu", b.op("Add", b.op("MatMul", "x", b.weight(5, 8)), x)), b.weight(8, 3))
+    return b.model([("x", ["n", "t", 5]), ("ids", ["n", "s"])], [x], rank=3, integer_inputs=["ids"])
+
+
+@pytest.mark.parametrize(("row", "most"), [((4,), 1), ((16,), 1), ((1, 1), 0)])
+def test_what_no_size_of_an_input_tells_is_asked_once(
+    row: tuple[int, ...], most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The tokens' length stays unknown whatever the states' is; a row of one element is never read across samples."""
+    asked = []
+    infer = onnx.shape_inference.infer_shapes
+
+    def counted(*args: object, **named: object) -> onnx.ModelProto:
+        asked.append(1)
+        return infer(*args, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(onnx.shape_inference, "infer_shapes", counted)
+    model = beside_tokens(*row)
+    assert list(fitting(model, input_specs(model.graph)).flattened()) == [] and len(asked) <= most
