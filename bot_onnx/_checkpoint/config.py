@@ -10,6 +10,7 @@ from bot_onnx._checkpoint.patterns import pattern
 from bot_onnx._checkpoint.types import Assignment
 from bot_onnx._structure import SPEC_ROLES, Role, Structure
 from bot_onnx._target import huggingface
+from bot_onnx._target.config_families import COMMON, PAIRS, family_of, keys_of
 from bot_onnx.errors import SpecError
 
 #: Extents: of several tables the largest is meant.
@@ -35,9 +36,9 @@ def resized_config(
     tower = huggingface.tower(result, where)
     assert isinstance(tower, dict)  # a part of the copy
     before = huggingface.convert(tower, where)
-    offset = huggingface.POSITION_OFFSET.get(str(tower.get("model_type")), 0)
+    offset = family_of(tower).position_offset
     _write_layers(tower, _depths(structure, assignment), before.get("layers"), where)
-    for role in huggingface.ALIASES:
+    for role in COMMON:
         size = None if role == "layers" else _size(structure, role, before, where)
         if size is not None:
             _write(tower, role, size - offset if role == Role.POSITIONS else size)
@@ -46,7 +47,7 @@ def resized_config(
         wanted = _size(structure, role, before, where)
         if wanted is None or after.get(role, wanted) == wanted:
             continue
-        names = ", ".join(huggingface.ALIASES[role][:3])
+        names = ", ".join(keys_of(tower)[role][:3])
         raise SpecError(
             f"{where}: the graph has {role} {wanted}, but a config of this kind says {after[role]} and has no key for "
             f"it ({names}): the framework cannot build this network; resize to sizes that keep the relation"
@@ -68,8 +69,8 @@ def _size(structure: Structure, role: str, before: Mapping[str, Any], where: str
 
 def _write(config: dict[str, Any], role: str, size: int) -> None:
     """Set every key of a role; keys that are a multiple or part of the first one stay so."""
-    names = [alias for alias in huggingface.ALIASES[role] if alias in config]
-    names += [name for pair in huggingface.PAIRS.get(role, ()) for name in pair if name in config]
+    names = [alias for alias in keys_of(config)[role] if alias in config]
+    names += [name for pair in PAIRS.get(role, ()) for name in pair if name in config]
     values = [config[name] for name in names if isinstance(config[name], int)]
     if not values:
         # Null stands for a size that follows from the others: it is written out, which says the same.
@@ -101,13 +102,13 @@ def _depths(structure: Structure, assignment: Assignment) -> list[int]:
 def _write_layers(config: dict[str, Any], depths: list[int], before: int | list[int] | None, where: str) -> None:
     if before is None:
         return
-    for pair in huggingface.PAIRS["layers"]:
+    for pair in PAIRS["layers"]:
         if all(isinstance(config.get(name), int) for name in pair):
             if len(depths) != 2:
                 raise SpecError(f"{where}: it has an encoder and a decoder, but the graph {len(depths)} rows of layers")
             old = config[pair[0]]
             config.update(zip(pair, depths, strict=True))
-            for alias in huggingface.ALIASES["layers"]:  # some configs repeat the encoder's depth
+            for alias in keys_of(config)["layers"]:  # some configs repeat the encoder's depth
                 if alias not in pair and config.get(alias) == old:
                     config[alias] = depths[0]
             return

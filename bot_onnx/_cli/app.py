@@ -10,33 +10,29 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
+from pkgutil import iter_modules
 from types import FrameType
 from typing import Any, NoReturn
 
 import click
 
 from bot_onnx import __version__
+from bot_onnx._cli import commands as folder
 from bot_onnx._cli.failures import guarded, guarded_help
 from bot_onnx._cli.last_resort import crash_as_json, explain_crashes
 
-#: Command name -> what it does, for the overview: only the command that runs is imported.
-COMMANDS = {
-    "inspect": "Show the dims, layers and stacks of a model, and what can be resized.",
-    "resize": "Make a smaller or larger model out of a trained one.",
-    "fit": "Propose sizes within a budget of bytes, parameters, MACs or time.",
-    "report": "Write one HTML page of a model: blocks, costs, and sliders for its sizes.",
-    "verify": "Check a model file, and compare it with its source.",
-    "export": "Write a model's weights for the framework it came from.",
-    "import": "Put a framework's trained weights back into a model.",
-    "recover": "Train a shrunk model to answer as its source does, without labels.",
-    "quantize": "Turn a model's weights into 8, 4 or 16 bits, and measure what that costs.",
-    "specs": "List and show the published target specs, and the schema of a spec file.",
-    "demo": "Shrink and grow a small trained model that ships inside, and measure it.",
-}
+#: What one meets first; all others follow by name.
+FIRST = ("inspect", "resize", "fit", "report", "verify", "export", "import", "recover", "quantize")
+_WIDEST = 100  # characters of a command's line in the overview
 
 _AS_JSON = "bot_onnx.as_json"  # in click's context
 
-MODULES = {"import": "import_"}  # command name -> module, where the name itself is none
+
+def commands() -> dict[str, str]:
+    """Name -> module of every command: the files of the folder of commands, which are not imported for this."""
+    found = {info.name.rstrip("_").replace("_", "-"): info.name for info in iter_modules(folder.__path__)}
+    names = [*(name for name in FIRST if name in found), *sorted(found.keys() - set(FIRST))]
+    return {name: f"{folder.__name__}.{found[name]}" for name in names}
 
 
 class App(click.Group):
@@ -44,19 +40,21 @@ class App(click.Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return the names in the order in which one meets them."""
-        return list(COMMANDS)
+        return list(commands())
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import the command; None for a name that is none."""
-        if cmd_name not in COMMANDS:
+        module = commands().get(cmd_name)
+        if module is None:
             return None
-        command: click.Command = import_module(f"bot_onnx._cli.{MODULES.get(cmd_name, cmd_name)}").command
+        command: click.Command = import_module(module).command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the overview without importing a command."""
+        """Write the overview; only this imports all commands."""
+        told = ((name, self.get_command(ctx, name)) for name in commands())
         with formatter.section("Commands"):
-            formatter.write_dl(list(COMMANDS.items()))
+            formatter.write_dl([(name, made.get_short_help_str(_WIDEST)) for name, made in told if made is not None])
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; see :mod:`bot_onnx._cli.failures` for how it may end."""

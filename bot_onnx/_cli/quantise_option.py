@@ -61,7 +61,7 @@ def resize_quantised(
     """
     from dataclasses import replace
 
-    from bot_onnx._cli.quantize import quantise_request
+    from bot_onnx._cli.commands.quantize import quantise_request
     from bot_onnx._quantise import resize_and_quantise
     from bot_onnx._report import quantise_json, quantise_report, result_json, result_report
 

@@ -15,19 +15,11 @@ from typing import Any, Final
 from bot_onnx._folders.sizes import Sizes, Written
 from bot_onnx._structure import Role
 from bot_onnx._target import huggingface
-from bot_onnx._target.huggingface import ALIASES, KEYS, PAIRS, POSITION_OFFSET, TOWERS
+from bot_onnx._target.config_families import COMMON, PAIRS, TOWERS, family_of, keys_of, size_keys
 from bot_onnx.errors import SpecError
 
 #: Keys outside the table for reading that repeat a width; they follow where the value is one of the plan's.
 _REPEATED: Final = ("word_embed_proj_dim", "embedding_size", "projection_dim", "rotary_dim")
-#: Families whose config takes a size that it derives where the key is missing: the key.
-_TAKES_HEAD_DIM: Final = frozenset(
-    "llama mistral mixtral ministral gemma gemma2 gemma3_text qwen3 qwen3_moe glm glm4 helium arcee".split()
-)
-_TAKES_INNER: Final = {
-    "gpt2": "n_inner", "gptj": "n_inner", "gpt_bigcode": "n_inner", "codegen": "n_inner",
-    "gpt_neo": "intermediate_size", "falcon": "ffn_hidden_size",
-}  # fmt: skip
 _RATIOS: Final = ("mlp_ratio", "expansion_ratio")
 _LIKE_A_SIZE: Final = re.compile(r"(^|_)(size|dim|dims|width|embd|features|layers|heads)$|^d_")
 _NO_SIZE: Final = frozenset({"image_size", "patch_size", "type_vocab_size", "kernel_size", "chunk_size", "window_size"})
@@ -47,7 +39,7 @@ def resized(config: Mapping[str, Any], sizes: Sizes, where: str) -> Written:
     """
     written = Written(copy.deepcopy(dict(config)))
     parts = [written.data, *(written.data[key] for key in TOWERS if isinstance(written.data.get(key), dict))]
-    parts = [part for part in parts if part.keys() & KEYS]
+    parts = [part for part in parts if part.keys() & size_keys(part)]
     if not parts:
         written.notes.append(f"{where} has no size that is known here: it is kept as it is.")
     for part in parts:
@@ -61,13 +53,13 @@ class _Part:
     def __init__(self, config: dict[str, Any], sizes: Sizes, where: str, notes: list[str]) -> None:
         self.config, self.sizes, self.where, self.notes = config, sizes, where, notes
         self.before = copy.deepcopy(config)
-        self.family = str(config.get("model_type"))
+        self.family, self.keys = family_of(config), keys_of(config)
 
     def write(self) -> None:
         """Exchange what changes, and hold the result against the plan."""
         said = self._read(self.before)
-        for role in ALIASES:
-            offset = POSITION_OFFSET.get(self.family, 0) if role == Role.POSITIONS else 0
+        for role in COMMON:
+            offset = self.family.position_offset if role == Role.POSITIONS else 0
             for name in self._keys(role):
                 self._exchange(role, name, offset)
         self._layer_types()
@@ -75,7 +67,7 @@ class _Part:
         self._check(said)
 
     def _keys(self, role: str) -> list[str]:
-        names = [name for pair in PAIRS.get(role, ()) for name in pair] + list(ALIASES[role])
+        names = [name for pair in PAIRS.get(role, ()) for name in pair] + list(self.keys[role])
         return [name for name in dict.fromkeys(names) if self.before.get(name) is not None]
 
     def _exchange(self, role: str, name: str, offset: int) -> None:
@@ -136,8 +128,9 @@ class _Part:
 
     def _others(self) -> None:
         """Keys that are not in the table for reading: those that repeat a width follow, others are told of."""
+        known = size_keys(self.before)
         for name, old in self.before.items():
-            if name in KEYS or name in _NO_SIZE or isinstance(old, bool) or not isinstance(old, int):
+            if name in known or name in _NO_SIZE or isinstance(old, bool) or not isinstance(old, int):
                 continue
             if not _LIKE_A_SIZE.search(name):
                 continue
@@ -178,18 +171,18 @@ class _Part:
 
     def _say(self, role: str, wanted: int, found: int) -> None:
         """Give a size that the config derives a key of its own, or take the derivation away."""
-        null = [name for name in ALIASES[role] if name in self.config and self.config[name] is None]
+        null = [name for name in self.keys[role] if name in self.config and self.config[name] is None]
         ratio = next((name for name in _RATIOS if self.config.get(name)), None)
         if null:
             self.config[null[0]] = wanted
-        elif role == Role.HEAD_DIM and self.family in _TAKES_HEAD_DIM:
-            self.config["head_dim"] = wanted
+        elif role == Role.HEAD_DIM and role in self.family.takes:
+            self.config[self.family.takes[role]] = wanted
         elif role == Role.INTERMEDIATE and ratio is not None:
             hidden = self._read(self.config).get("hidden")
             exact = wanted / hidden if isinstance(hidden, int) else 0.0
             self.config[ratio] = int(exact) if exact == int(exact) and isinstance(self.config[ratio], int) else exact
-        elif role == Role.INTERMEDIATE and self.family in _TAKES_INNER:
-            self.config[_TAKES_INNER[self.family]] = wanted
+        elif role == Role.INTERMEDIATE and role in self.family.takes:
+            self.config[self.family.takes[role]] = wanted
         elif role == Role.HEAD_DIM:
             for name in self._keys(Role.HEADS):
                 self.config[name] = None
@@ -208,13 +201,14 @@ class _Part:
 
     def _read(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """What it says as a spec; empty where none of its sizes is left."""
-        if not any(config.get(name) is not None for name in config.keys() & KEYS):
+        own = size_keys(config)
+        if not any(config.get(name) is not None for name in config.keys() & own):
             return {}
-        known = {key: value for key, value in config.items() if key in KEYS or key not in TOWERS}
-        if not any(known.get(n) is not None for r in ("layers", "hidden", "heads", "intermediate") for n in _names(r)):
+        known = {key: value for key, value in config.items() if key in own or key not in TOWERS}
+        roles = ("layers", "hidden", "heads", "intermediate")
+        if not any(known.get(name) is not None for role in roles for name in self._names(role)):
             return {}
         return huggingface.convert(known, self.where)
 
-
-def _names(role: str) -> list[str]:
-    return [*ALIASES[role], *(name for pair in PAIRS.get(role, ()) for name in pair)]
+    def _names(self, role: str) -> list[str]:
+        return [*self.keys[role], *(name for pair in PAIRS.get(role, ()) for name in pair)]

@@ -1,42 +1,14 @@
-"""A HuggingFace ``config.json`` as a target spec: key names of the common model families, mapped to ours."""
+"""A HuggingFace ``config.json`` as a target spec: its keys (:mod:`bot_onnx._target.config_families`) mapped to ours."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bot_onnx._target.config_families import COMMON, PAIRS, TOWERS, family_of, keys_of, size_keys
 from bot_onnx.errors import SpecError
 
-#: Keys in which a config may write the same thing; the first one that has a value counts.
-ALIASES: dict[str, tuple[str, ...]] = {
-    "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "depths"),
-    "hidden": ("embed_dim", "hidden_size", "n_embd", "d_model", "dim", "emb_dim", "hidden_sizes"),
-    "heads": ("num_attention_heads", "n_head", "n_heads", "num_heads"),
-    "kv_heads": ("num_key_value_heads", "num_kv_heads", "n_head_kv"),
-    "head_dim": ("head_dim", "d_kv", "attention_head_size", "kv_channels"),
-    "intermediate": ("intermediate_size", "n_inner", "ffn_dim", "d_ff", "ffn_hidden_size", "mlp_dim", "hidden_dim"),
-    "vocab": ("vocab_size",),
-    "positions": ("max_position_embeddings", "n_positions", "max_sequence_length", "max_seq_len", "n_ctx"),
-}
-#: Encoder and decoder write their own keys; where both stand, they take the place of the aliases above.
-PAIRS: dict[str, tuple[tuple[str, str], ...]] = {
-    "layers": (("encoder_layers", "decoder_layers"), ("num_layers", "num_decoder_layers")),
-    "heads": (("encoder_attention_heads", "decoder_attention_heads"),),
-    "intermediate": (("encoder_ffn_dim", "decoder_ffn_dim"),),
-}
-#: Families whose MLP has 4 * hidden channels where the config says nothing.
-FOUR_TIMES = frozenset(
-    {"gpt2", "gptj", "gpt_neo", "gpt_bigcode", "codegen", "bloom", "falcon", "openai-gpt", "xlm", "flaubert"}
-)
-#: Families whose position table has more rows than the config says (padding offset).
-POSITION_OFFSET = {"bart": 2, "mbart": 2, "plbart": 2, "mvp": 2, "opt": 2, "biogpt": 2, "trocr": 2}
-
 _MARKS = ("model_type", "architectures", "transformers_version", "_name_or_path")
-TOWERS = ("text_config", "vision_config", "audio_config", "encoder", "decoder")
-KEYS = frozenset(
-    {alias for aliases in ALIASES.values() for alias in aliases}
-    | {key for pairs in PAIRS.values() for pair in pairs for key in pair}
-)
 
 
 def recognises(data: Mapping[str, Any], own_keys: Sequence[str]) -> bool:
@@ -47,7 +19,8 @@ def recognises(data: Mapping[str, Any], own_keys: Sequence[str]) -> bool:
     """
     if any(mark in data for mark in _MARKS):
         return True
-    return bool(data.keys() & (KEYS - set(own_keys))) and not data.keys() & (set(own_keys) - KEYS)
+    foreign = size_keys(data)
+    return bool(data.keys() & (foreign - set(own_keys))) and not data.keys() & (set(own_keys) - foreign)
 
 
 def convert(config: Mapping[str, Any], where: str) -> dict[str, Any]:
@@ -63,7 +36,7 @@ def convert(config: Mapping[str, Any], where: str) -> dict[str, Any]:
             which one key cannot say.
     """
     config = tower(config, where)
-    found = {key: size for key in ALIASES if (size := _read(config, key, where)) is not None}
+    found = {key: size for key in COMMON if (size := _read(config, key, where)) is not None}
     if not found.keys() & {"layers", "hidden", "heads", "intermediate"}:
         raise SpecError(
             f"{where}: looks like a HuggingFace config but has none of the known size keys "
@@ -72,10 +45,10 @@ def convert(config: Mapping[str, Any], where: str) -> dict[str, Any]:
     soft = {"vocab", "positions"} & found.keys()
     soft |= _implied(config, found)
     if "positions" in found:
-        found["positions"] += POSITION_OFFSET.get(str(config.get("model_type")), 0)
+        found["positions"] += family_of(config).position_offset
     name = config.get("_name_or_path") or config.get("model_type")
     named = {"name": name} if isinstance(name, str) and name else {}
-    return {**named, **found, "soft": [key for key in ALIASES if key in soft]}
+    return {**named, **found, "soft": [key for key in COMMON if key in soft]}
 
 
 def _implied(config: Mapping[str, Any], found: dict[str, Any]) -> set[str]:
@@ -92,7 +65,7 @@ def _implied(config: Mapping[str, Any], found: dict[str, Any]) -> set[str]:
         soft.add("head_dim")
     if "intermediate" not in found and hidden:
         ratio = config.get("mlp_ratio") or config.get("expansion_ratio")
-        ratio = 4 if ratio is None and str(config.get("model_type")) in FOUR_TIMES else ratio
+        ratio = 4 if ratio is None and family_of(config).four_times else ratio
         # Above 2**20 no ratio is meant, and a float's product could be infinite.
         if isinstance(ratio, int | float) and not isinstance(ratio, bool) and 0 < ratio < 2**20:
             found["intermediate"] = max(1, int(hidden * ratio))
@@ -102,7 +75,7 @@ def _implied(config: Mapping[str, Any], found: dict[str, Any]) -> set[str]:
 
 def tower(config: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     """Return the config that holds the sizes: itself, or its only sub-config."""
-    if config.keys() & KEYS - {"vocab_size"}:
+    if config.keys() & size_keys(config) - {"vocab_size"}:
         return config
     towers = [key for key in TOWERS if isinstance(config.get(key), Mapping)]
     if len(towers) > 1:
@@ -118,7 +91,7 @@ def _read(config: Mapping[str, Any], key: str, where: str) -> Any:
     for encoder, decoder in PAIRS.get(key, ()):
         if config.get(encoder) is not None and config.get(decoder) is not None:
             return _both(config, (encoder, decoder), key, where)
-    for alias in ALIASES[key]:
+    for alias in keys_of(config)[key]:
         value = config.get(alias)
         if value is None:
             continue

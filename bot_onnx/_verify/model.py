@@ -4,29 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import partial
+from collections.abc import Callable
 from pathlib import Path
 
-from bot_onnx._analysis.passes import Analysis, analyse
 from bot_onnx._costs import sizing_of
 from bot_onnx._onnxfile.input_overrides import Given
-from bot_onnx._onnxfile.reader import Source, open_model
-from bot_onnx._onnxfile.tensor_protos import one_line
-from bot_onnx._progress import stage
+from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._structure import Structure
-from bot_onnx._verify.dequantised import floating
-from bot_onnx._verify.descent import UNKNOWN, Descent, find_descent
+from bot_onnx._verify import checks as registry
+from bot_onnx._verify.examination import Examination, Wanted
 from bot_onnx._verify.expected import Expected, spec_dims
-from bot_onnx._verify.locate import first_difference
-from bot_onnx._verify.outputs import check_outputs, output_axes
-from bot_onnx._verify.prediction import check_prediction
-from bot_onnx._verify.trial import Compared, Trial, compare_with, run_model
 from bot_onnx._verify.types import Check, VerifyReport
-from bot_onnx._verify.validity import check_validity, check_weights
-from bot_onnx._verify.verdict import judge
-from bot_onnx.errors import BotError, MissingRuntimeError, VerifyError
+from bot_onnx.errors import VerifyError
 
 StrPath = str | os.PathLike[str]
 
@@ -64,54 +53,23 @@ def verify_model(
         MissingRuntimeError: onnxruntime is not installed.
     """
     opened = os.fsdecode(path if readable is None else readable)
+    wanted = Wanted(
+        expected=expected,
+        against=None if against is None else os.fspath(against),
+        against_sha256=against_sha256,
+        deep_shapes=deep_shapes,
+        allow_nonfinite=allow_nonfinite,
+        seed=seed,
+        scratch=scratch,
+    )
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(open_model(opened, name=path, given=given))
-        original = reference = None if against is None else stack.enter_context(open_model(against))
-        stage("checking the format")
-        checks, inferred = check_validity(source, deep_shapes=deep_shapes)
-        checks.append(Check("weights", "skip", "NaN is allowed") if allow_nonfinite else check_weights(source))
-        stage("analysing the structure")
-        analysis, found = _analysis(source)
-        structure = None if analysis is None else analysis.structure
-        checks.append(found)
-        if expected is not None:
-            checks += _prediction(expected, structure, source)
-        observed = None if analysis is None else analysis.context.observed.shapes
-        descent = UNKNOWN if reference is None else find_descent(source, reference, against_sha256)
-        stage("running it")
-        trial, ran = run_model(source, opened, observed=observed, reference=reference, seed=seed, descent=descent)
-        checks += ran
-        compared = Compared()
-        compared_with = None if against is None else os.fspath(against)
-        if reference is not None and descent.held_in_floats:
-            reference = stack.enter_context(floating(reference, scratch))
-            compared_with = os.fspath(reference.path)
-        if reference is not None and compared_with is not None:
-            axes = {} if analysis is None else output_axes(analysis)
-            compared = compare_with(reference, compared_with, trial, source.proto.graph, axes, descent)
-        if trial is not None:
-            alike = {entry.output for entry in compared.outputs if entry.nonfinite_alike}
-            checks += check_outputs(trial.feeds, trial.results, inferred, allow_nonfinite=allow_nonfinite, alike=alike)
-        if reference is not None and compared_with is not None:
-            where = partial(_where, source, opened, reference, compared_with, trial, descent)
-            checks.append(judge(compared, descent.promise, where))
+        original = None if against is None else stack.enter_context(open_model(against))
+        seen = Examination(source, opened, original, wanted, stack)
+        checks = tuple(check for look in registry.CHECKS for check in look(seen))
         for read in filter(None, (source, original)):
             read.check_unchanged()
-        costs = None if analysis is None else sizing_of(analysis).costs()
-        report = _report(os.fspath(path), source, structure, checks, compared, descent)
-        return replace(report, costs=costs)
-
-
-def _where(
-    source: Source,
-    opened: str,
-    reference: Source,
-    against: str,
-    trial: Trial | None,
-    descent: Descent,
-    wrong: Sequence[str],
-) -> str | None:
-    return None if trial is None else first_difference(source, opened, reference, against, trial, descent, wrong)
+        return _report(os.fspath(path), seen, checks)
 
 
 def raise_unless_passed(report: VerifyReport) -> None:
@@ -130,46 +88,16 @@ def raise_unless_passed(report: VerifyReport) -> None:
         )
 
 
-def _report(
-    path: str,
-    source: Source,
-    structure: Structure | None,
-    checks: list[Check],
-    compared: Compared,
-    descent: Descent,
-) -> VerifyReport:
+def _report(path: str, seen: Examination, checks: tuple[Check, ...]) -> VerifyReport:
+    structure = seen.structure
     return VerifyReport(
         path=path,
-        checks=tuple(checks),
-        comparisons=compared.outputs,
-        promise=descent.promise,
+        checks=checks,
+        comparisons=seen.compared.outputs,
+        promise=seen.descent.promise,
         parameters=0 if structure is None else structure.parameters,
-        size_bytes=source.size_bytes,
+        size_bytes=seen.source.size_bytes,
         layers={} if structure is None else {chain.name: chain.count for chain in structure.chains},
         dims={} if structure is None else spec_dims(structure),
+        costs=None if seen.analysis is None else sizing_of(seen.analysis).costs(),
     )
-
-
-def _analysis(source: Source) -> tuple[Analysis | None, Check]:
-    try:
-        analysis = analyse(source.model())
-    except MissingRuntimeError:
-        raise
-    except Exception as error:  # a file that breaks the analysis is a finding, whatever it breaks
-        return None, Check("structure", "fail", f"it cannot be analysed: {one_line(error)}")
-    structure = analysis.structure
-    counts = f"{len(structure.chains)} chains, {len(structure.dims)} dims, {len(structure.stacks)} stacks"
-    return analysis, Check("structure", "pass", f"{structure.nodes} nodes: {counts}")
-
-
-def _prediction(
-    expected: Expected | Callable[[Structure], Expected], structure: Structure | None, source: Source
-) -> list[Check]:
-    if callable(expected):
-        if structure is None:
-            return [Check("prediction", "skip", "sizes are not compared: the analysis failed")]
-        try:
-            expected = expected(structure)
-        except BotError as error:
-            return [Check("prediction", "fail", str(error))]
-    return check_prediction(expected, structure, source)

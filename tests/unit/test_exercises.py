@@ -3,33 +3,12 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
-from types import ModuleType
 from typing import get_args
 
-import click
-import pytest
-from click.testing import CliRunner
-
-from bot_onnx._cli import app
 from bot_onnx._names import MethodName
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def test_a_command_is_a_module_and_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
-    @click.command()
-    def command() -> None:
-        """Count."""
-        click.echo("counted")
-
-    module = ModuleType("bot_onnx._cli.count")
-    module.command = command  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "bot_onnx._cli.count", module)
-    monkeypatch.setitem(app.COMMANDS, "count", "Count what is there.")
-    assert re.search(r"count +Count what is there\.", CliRunner().invoke(app.cli, ["--help"]).output)
-    assert CliRunner().invoke(app.cli, ["count"]).output == "counted\n"
 
 
 def test_a_method_is_its_file_its_page_and_its_name() -> None:

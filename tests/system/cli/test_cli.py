@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bot_onnx._cli import cli
-from bot_onnx._cli.app import COMMANDS
+from bot_onnx._cli.app import commands
 from bot_onnx._target import TargetSpec
 from bot_onnx.demo import model_bytes
 
@@ -47,7 +47,7 @@ def sizes(path: Path) -> set[tuple[int, ...]]:
     return {tuple(tensor.dims) for tensor in onnx.load(path).graph.initializer}
 
 
-@pytest.mark.parametrize("name", list(COMMANDS))
+@pytest.mark.parametrize("name", list(commands()))
 def test_every_command_has_help_with_an_example(name: str) -> None:
     printed = done(name, "--help").output
     assert re.search(rf"Examples?:\n +bot-onnx {name}", printed)
@@ -55,7 +55,7 @@ def test_every_command_has_help_with_an_example(name: str) -> None:
 
 def test_the_overview_names_every_command() -> None:
     printed = done("--help").output
-    assert all(name in printed for name in COMMANDS)
+    assert all(name in printed for name in commands())
     assert re.fullmatch(r"bot-onnx \d\S*\n", done("--version").output)
 
 

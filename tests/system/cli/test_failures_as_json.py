@@ -14,10 +14,10 @@ from click.testing import CliRunner, Result
 
 from bot_onnx import api
 from bot_onnx._cli import cli
-from bot_onnx._cli.app import COMMANDS
+from bot_onnx._cli.app import commands
+from bot_onnx._cli.commands.resize import _TARGET_KEYS
+from bot_onnx._cli.commands.resize import command as resize
 from bot_onnx._cli.request_options import ASKED
-from bot_onnx._cli.resize import _TARGET_KEYS
-from bot_onnx._cli.resize import command as resize
 from bot_onnx._request import ResizeRequest
 from bot_onnx._verify import Check, VerifyReport
 from bot_onnx.errors import VerifyError
@@ -60,7 +60,7 @@ def with_json(command: click.Command, names: tuple[str, ...]) -> list[tuple[str,
 
 def test_every_command_with_json_is_tried_here() -> None:
     assert set(with_json(cli, ())) == {*((name,) for name in REFUSED), ("specs", "list")}
-    assert {*REFUSED, "specs"} == set(COMMANDS)
+    assert {*REFUSED, "specs"} == set(commands())
 
 
 @pytest.mark.parametrize("name", list(REFUSED))

@@ -441,7 +441,7 @@ def test_samples_are_those_of_then(name: str, tmp_path: Path) -> None:
 
 def test_every_option_is_the_plans_or_stands_beside_it() -> None:
     """So that an option that comes anew is thought of."""
-    from bot_onnx._cli.resize import _BESIDE_PLAN, command
+    from bot_onnx._cli.commands.resize import _BESIDE_PLAN, command
 
     names = {param.name for param in command.get_params(click.Context(command))}
     assert names >= _BESIDE_PLAN

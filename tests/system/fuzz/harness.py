@@ -36,9 +36,10 @@ from tests.system.fuzz.seeds import SEEDS
 
 #: What commands import when they run: done once, before anything is forked.
 _NEEDED = (
-    "bot_onnx.api bot_onnx._checkpoint.jobs bot_onnx._report bot_onnx._resample.methods bot_onnx._cli.export "
-    "bot_onnx._cli.import_ bot_onnx._cli.inspect bot_onnx._cli.method_options bot_onnx._cli.resize "
-    "bot_onnx._cli.verify onnxruntime onnxruntime.quantization rich.console rich.table safetensors"
+    "bot_onnx.api bot_onnx._checkpoint.jobs bot_onnx._report bot_onnx._resample.methods bot_onnx._cli.commands.export "
+    "bot_onnx._cli.commands.import_ bot_onnx._cli.commands.inspect bot_onnx._cli.method_options "
+    "bot_onnx._cli.commands.resize bot_onnx._cli.commands.verify onnxruntime onnxruntime.quantization "
+    "rich.console rich.table safetensors"
 ).split()
 
 #: Seconds of a processor that a command may take, and how many times as long it may wait for others.

@@ -24,6 +24,7 @@ from bot_onnx._names import QuantiseKind
 
 
 @click.command(
+    short_help="Turn a model's weights into 8, 4 or 16 bits, and measure what that costs.",
     cls=SectionedCommand,
     epilog="\b\nExamples:\n"
     "  bot-onnx quantize model.onnx --to int8 -o model-int8.onnx\n"

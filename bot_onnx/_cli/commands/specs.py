@@ -8,7 +8,10 @@ from bot_onnx._cli.output import show, show_json
 from bot_onnx._cli.parameters import json_option
 
 
-@click.group(epilog="\b\nExample:\n  bot-onnx specs list")
+@click.group(
+    short_help="List and show the published target specs, and the schema of a spec file.",
+    epilog="\b\nExample:\n  bot-onnx specs list",
+)
 def command() -> None:
     """List and show the published target specs, and the schema of a spec file."""
 

@@ -18,7 +18,10 @@ if TYPE_CHECKING:
     from bot_onnx._cli.demo_job import Outcome
 
 
-@click.command(epilog="\b\nExample:\n  bot-onnx demo --keep digits")
+@click.command(
+    short_help="Shrink and grow a small trained model that ships inside, and measure it.",
+    epilog="\b\nExample:\n  bot-onnx demo --keep digits",
+)
 @click.option("--keep", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Keep both models here.")
 @json_option
 def command(keep: Path | None, as_json: bool) -> None:

@@ -13,6 +13,7 @@ from bot_onnx._cli.weights import NAMES, naming_options, show_transfer
 
 
 @click.command(
+    short_help="Write a model's weights for the framework it came from.",
     cls=SectionedCommand,
     epilog="\b\nExamples:\n"
     "  bot-onnx export small.onnx --to safetensors -o small/model.safetensors --hf bert/config.json\n"

@@ -11,7 +11,10 @@ from bot_onnx._cli.output import activity, show, show_json
 from bot_onnx._cli.parameters import input_options, json_option, model_argument, read_inputs
 
 
-@click.command(epilog="\b\nExample:\n  bot-onnx verify small.onnx --spec small.json --against model.onnx")
+@click.command(
+    short_help="Check a model file, and compare it with its source.",
+    epilog="\b\nExample:\n  bot-onnx verify small.onnx --spec small.json --against model.onnx",
+)
 @model_argument
 @click.option("--spec", metavar="FILE|NAME", help="Also check that the model has these sizes.")
 @click.option(

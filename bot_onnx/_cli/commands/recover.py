@@ -22,6 +22,7 @@ _LINES_APART = 30.0  # seconds between lines of progress where there is no termi
 
 
 @click.command(
+    short_help="Train a shrunk model to answer as its source does, without labels.",
     cls=SectionedCommand,
     epilog="\b\nExamples:\n"
     "  bot-onnx recover small.onnx --teacher model.onnx --data inputs.npz --steps 2000 -o out.onnx\n"

@@ -10,7 +10,10 @@ from bot_onnx._cli.output import activity, show, show_json
 from bot_onnx._cli.parameters import input_options, json_option, model_argument, read_inputs
 
 
-@click.command(epilog="\b\nExamples:\n  bot-onnx inspect model.onnx\n  bot-onnx inspect model.onnx --energy")
+@click.command(
+    short_help="Show the dims, layers and stacks of a model, and what can be resized.",
+    epilog="\b\nExamples:\n  bot-onnx inspect model.onnx\n  bot-onnx inspect model.onnx --energy",
+)
 @model_argument
 @click.option("--energy", is_flag=True, help="Also how much of the weights' energy a halving keeps, per alignment.")
 @input_options

@@ -24,6 +24,7 @@ SECTION = "Content"
 
 
 @click.command(
+    short_help="Write one HTML page of a model: blocks, costs, and sliders for its sizes.",
     cls=SectionedCommand,
     epilog="\b\nExamples:\n"
     "  bot-onnx report model.onnx -o report.html\n"

@@ -13,6 +13,7 @@ from bot_onnx._cli.weights import NAMES, naming_options, show_transfer
 
 
 @click.command(
+    short_help="Put a framework's trained weights back into a model.",
     cls=SectionedCommand,
     epilog="\b\nExample:\n  bot-onnx import small.onnx --from trained/model.safetensors -o trained.onnx",
 )

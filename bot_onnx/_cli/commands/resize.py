@@ -92,6 +92,7 @@ class _Job:
 
 
 @click.command(
+    short_help="Make a smaller or larger model out of a trained one.",
     cls=ResizeCommand,
     epilog="\b\nExamples:\n"
     "  bot-onnx resize bert.onnx --spec bert-s -o small.onnx\n"

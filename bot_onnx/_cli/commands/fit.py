@@ -29,6 +29,7 @@ SECTION = "Budget"
 
 
 @click.command(
+    short_help="Propose sizes within a budget of bytes, parameters, MACs or time.",
     cls=SectionedCommand,
     epilog="\b\nExamples:\n"
     "  bot-onnx fit model.onnx --max-size 20MB\n"
