@@ -35,6 +35,7 @@ REFUSED = {
     "recover": ("recover", "missing.onnx", "--teacher", "none.onnx", "--data", "none.npz"),
     "fit": ("fit", "missing.onnx", "--max-size", "1MB"),
     "quantize": ("quantize", "missing.onnx", "--to", "int8"),
+    "report": ("report", "missing.onnx", "-o", "report.html"),
     "demo": ("demo", "--keep", "."),
 }
 
