@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from bot_onnx._structure import Role
+
 #: Keys in which a config may write the same thing; the first one that has a value counts.
 COMMON: Final[dict[str, tuple[str, ...]]] = {
     "layers": ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "depths"),
@@ -49,8 +51,8 @@ class Family:
 
 _PADDED: Final = Family(position_offset=2)
 _FOUR: Final = Family(four_times=True)
-_INNER: Final = Family(four_times=True, takes={"intermediate": "n_inner"})
-_HEAD_DIM: Final = Family(takes={"head_dim": "head_dim"})
+_INNER: Final = Family(four_times=True, takes={Role.INTERMEDIATE: "n_inner"})
+_HEAD_DIM: Final = Family(takes={Role.HEAD_DIM: "head_dim"})
 
 #: By ``model_type``.
 FAMILIES: Final[dict[str, Family]] = {
@@ -65,8 +67,8 @@ FAMILIES: Final[dict[str, Family]] = {
     "gptj": _INNER,
     "gpt_bigcode": _INNER,
     "codegen": _INNER,
-    "gpt_neo": Family(four_times=True, takes={"intermediate": "intermediate_size"}),
-    "falcon": Family(four_times=True, takes={"intermediate": "ffn_hidden_size"}),
+    "gpt_neo": Family(four_times=True, takes={Role.INTERMEDIATE: "intermediate_size"}),
+    "falcon": Family(four_times=True, takes={Role.INTERMEDIATE: "ffn_hidden_size"}),
     "bloom": _FOUR,
     "openai-gpt": _FOUR,
     "xlm": _FOUR,

@@ -40,9 +40,11 @@ METHOD = '''
 """Nearest: every index takes the nearest one of the source."""
 
 import numpy as np
+from numpy.typing import NDArray
 
+from bot_onnx._resample.depth import LayerAxis
 from bot_onnx._resample.layered import LayeredMethod
-from bot_onnx._resample.registry import MethodOptions
+from bot_onnx._resample.registry import AxisDirection, MethodOptions
 
 
 class Nearest(LayeredMethod[MethodOptions]):
@@ -55,11 +57,13 @@ class Nearest(LayeredMethod[MethodOptions]):
     promises = ("exact-size", "deterministic")
     Options = MethodOptions
 
-    def layer_mode(self, options):
+    def layer_mode(self, options: MethodOptions) -> LayerAxis:
         """Evenly spaced layers."""
         return "even"
 
-    def axis_operator(self, n_source, n_target, options, *, direction="out"):
+    def axis_operator(
+        self, n_source: int, n_target: int, options: MethodOptions, *, direction: AxisDirection = "out"
+    ) -> NDArray[np.float64]:
         """One 1 a row."""
         return np.eye(n_source)[np.arange(n_target) * n_source // n_target]
 
