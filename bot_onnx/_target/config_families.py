@@ -49,43 +49,19 @@ class Family:
     position_offset: int = 0
 
 
-_PADDED: Final = Family(position_offset=2)
-_FOUR: Final = Family(four_times=True)
-_INNER: Final = Family(four_times=True, takes={Role.INTERMEDIATE: "n_inner"})
-_HEAD_DIM: Final = Family(takes={Role.HEAD_DIM: "head_dim"})
-
-#: By ``model_type``.
+#: By ``model_type``; the last entry of a family counts.
 FAMILIES: Final[dict[str, Family]] = {
-    "bart": _PADDED,
-    "mbart": _PADDED,
-    "plbart": _PADDED,
-    "mvp": _PADDED,
-    "opt": _PADDED,
-    "biogpt": _PADDED,
-    "trocr": _PADDED,
-    "gpt2": _INNER,
-    "gptj": _INNER,
-    "gpt_bigcode": _INNER,
-    "codegen": _INNER,
+    **dict.fromkeys("bart mbart plbart mvp opt biogpt trocr".split(), Family(position_offset=2)),
+    **dict.fromkeys("bloom openai-gpt xlm flaubert".split(), Family(four_times=True)),
+    **dict.fromkeys(
+        "gpt2 gptj gpt_bigcode codegen".split(), Family(four_times=True, takes={Role.INTERMEDIATE: "n_inner"})
+    ),
     "gpt_neo": Family(four_times=True, takes={Role.INTERMEDIATE: "intermediate_size"}),
     "falcon": Family(four_times=True, takes={Role.INTERMEDIATE: "ffn_hidden_size"}),
-    "bloom": _FOUR,
-    "openai-gpt": _FOUR,
-    "xlm": _FOUR,
-    "flaubert": _FOUR,
-    "llama": _HEAD_DIM,
-    "mistral": _HEAD_DIM,
-    "mixtral": _HEAD_DIM,
-    "ministral": _HEAD_DIM,
-    "gemma": _HEAD_DIM,
-    "gemma2": _HEAD_DIM,
-    "gemma3_text": _HEAD_DIM,
-    "qwen3": _HEAD_DIM,
-    "qwen3_moe": _HEAD_DIM,
-    "glm": _HEAD_DIM,
-    "glm4": _HEAD_DIM,
-    "helium": _HEAD_DIM,
-    "arcee": _HEAD_DIM,
+    **dict.fromkeys(
+        "llama mistral mixtral ministral gemma gemma2 gemma3_text qwen3 qwen3_moe glm glm4 helium arcee".split(),
+        Family(takes={Role.HEAD_DIM: "head_dim"}),
+    ),
 }
 _PLAIN: Final = Family()
 
