@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from bot_onnx._request import ResizeRequest
     from bot_onnx._resample import operator
     from bot_onnx._surgery.types import Plan
+    from bot_onnx._sweep.types import Sweep, Teaching
+    from bot_onnx._sweeping import sweep
     from bot_onnx._target import TargetSpec
     from bot_onnx._verify import VerifyReport
     from bot_onnx.api import (
@@ -82,7 +84,9 @@ __all__ = [
     "ResizeRequest",
     "Result",
     "SpecError",
+    "Sweep",
     "TargetSpec",
+    "Teaching",
     "Transfer",
     "VerifyError",
     "VerifyReport",
@@ -100,6 +104,7 @@ __all__ = [
     "replay",
     "resize",
     "state_dict",
+    "sweep",
     "verify",
 ]
 
@@ -114,6 +119,8 @@ _IN_MODULES = {
     "bot_onnx._resample": "operator",
     "bot_onnx._target": "TargetSpec",
     "bot_onnx._surgery.types": "Plan",
+    "bot_onnx._sweep.types": "Sweep Teaching",
+    "bot_onnx._sweeping": "sweep",
     "bot_onnx._verify": "VerifyReport",
 }
 _HOMES = {name: module for module, names in _IN_MODULES.items() for name in names.split()}

@@ -24,6 +24,7 @@ COMMANDS = {
     "inspect": "Show the dims, layers and stacks of a model, and what can be resized.",
     "resize": "Make a smaller or larger model out of a trained one.",
     "fit": "Propose sizes within a budget of bytes, parameters, MACs or time.",
+    "sweep": "Resize a model by many specs, methods and options, score and rank the results.",
     "verify": "Check a model file, and compare it with its source.",
     "export": "Write a model's weights for the framework it came from.",
     "import": "Put a framework's trained weights back into a model.",
