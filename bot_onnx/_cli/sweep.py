@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,13 +22,14 @@ from bot_onnx._cli.parameters import (
     shapes_option,
     shown_options,
 )
+from bot_onnx._cli.recover import data_options, reading_options
 from bot_onnx._cli.request_options import ASKED, request_options
 from bot_onnx._request import ResizeRequest
 
 if TYPE_CHECKING:
-    from bot_onnx._sweep.types import Sweep
+    from bot_onnx._sweep.types import Sweep, Teaching
 
-SPACE, SCORE, WORK = "Space", "Score", "Work"
+SPACE, SCORE, WORK, TEACHING = "Space", "Score", "Work", "Recovery"
 
 
 class Several(click.ParamType[Any]):
@@ -104,6 +106,31 @@ def _several(param: click.Parameter) -> click.Parameter:
 )
 @option(SCORE, "--minimize", is_flag=True, help="Lower scores are better.")
 @option(
+    TEACHING,
+    "--recover",
+    "steps",
+    type=click.IntRange(min=1),
+    metavar="STEPS",
+    help="Train each model by MODEL, as 'recover' does, before it is scored.",
+)
+@option(
+    TEACHING,
+    "--data",
+    type=click.Path(path_type=Path),
+    metavar="DATA",
+    help="For it: a folder of images, a text file with a sample a line, or an .npz file with an array per input.",
+)
+@option(TEACHING, "--batch", type=click.IntRange(min=2), default=32, show_default=True, help="Samples an update.")
+@option(
+    TEACHING,
+    "--rate",
+    type=click.FloatRange(min=0, min_open=True),
+    default=1e-3,
+    show_default=True,
+    help="Largest learning rate.",
+)
+@reading_options
+@option(
     WORK,
     "--study",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -170,6 +197,7 @@ def command(ctx: click.Context, /, model: Path, specs: tuple[str, ...], **values
     silent = values["quiet"] or values["as_json"]
     _check_table(model, values)
     _check_inputs(values)
+    teaching = _teaching(model, values)
     with activity(f"reading {model.name}", silent=silent, counted=True) as bar:
         found = sweep(
             model,
@@ -177,6 +205,7 @@ def command(ctx: click.Context, /, model: Path, specs: tuple[str, ...], **values
             methods=values["method"],
             options={name: several for name, several in options.items() if several is not None},
             request=_request(values),
+            recover=teaching,
             progress=bar.update if bar is not None else None,
             jobs=values["jobs"] or os.cpu_count() or 1,
             **{name: values[name] for name in _PASSED},
@@ -194,6 +223,25 @@ def command(ctx: click.Context, /, model: Path, specs: tuple[str, ...], **values
 
 
 _PASSED = ("score", "minimize", "study", "output", "keep", "sampler", "trials", "scheduler", "force")
+
+
+def _teaching(model: Path, values: dict[str, Any]) -> Teaching | None:
+    """The training that ``--recover`` asks for."""
+    if values["steps"] is None:
+        if values["data"] is not None:
+            raise click.UsageError("'--data' is what models are trained on: give --recover STEPS with it.")
+        return None
+    if values["data"] is None:
+        raise click.UsageError("'--recover' trains on data: give --data with it.")
+    from bot_onnx._recover.text import TOKENIZER
+    from bot_onnx._recover.types import Settings
+    from bot_onnx._sweep.types import Teaching
+
+    settings = Settings(**{name: values[name] for name in ("steps", "batch", "rate", "seed", "held_out")})
+    options, beside = data_options(values), model.absolute().with_name(TOKENIZER)
+    tokenizer = beside if options.tokenizer is None and beside.is_file() else options.tokenizer
+    options = replace(options, tokenizer=None if tokenizer is None else tokenizer.absolute())
+    return Teaching(str(values["data"].absolute()), settings, options)
 
 
 def _request(values: dict[str, Any]) -> ResizeRequest:

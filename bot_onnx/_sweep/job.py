@@ -27,7 +27,7 @@ from bot_onnx._sweep.trial import remove_trial, run_trial
 from bot_onnx._sweep.types import Combination, Outcome, Resize, Scoring, Sweep, Task, Teaching, Trial
 from bot_onnx._sweep.workers import Workers, workers
 from bot_onnx._target import TargetSpec
-from bot_onnx.errors import OutputError, SpecError
+from bot_onnx.errors import OutputError, RecoverError, SpecError
 
 #: Called with (what, trials done, trials in all).
 Progress = Callable[[str, int, int], None]
@@ -115,12 +115,15 @@ def _silent(what: str, done: int, total: int) -> None:
 
 def _check(wanted: Wanted) -> None:
     wanted.space.check()
+    teaching = wanted.teaching
+    if teaching is not None and not Path(teaching.data).exists():
+        raise RecoverError(f"there is no data at {teaching.data}: give a folder of images, a text or an .npz file")
     if wanted.space.sampler != "grid" and wanted.trials is None:
         raise SpecError(f"sampler '{wanted.space.sampler}' draws for as long as it may: give a number of trials")
 
 
 def _check_outputs(wanted: Wanted, files: Sequence[Path]) -> None:
-    read = [*files, *wanted.base.files(), *(Path(name) for name in (wanted.scoring.file,) if name)]
+    read = [*files, *wanted.base.files(), *_read(wanted)]
     if wanted.output is not None:
         if os.path.realpath(wanted.output) == os.path.realpath(wanted.study):
             raise OutputError(f"{wanted.study}: study and output are one file; give each a name of its own")
@@ -128,11 +131,18 @@ def _check_outputs(wanted: Wanted, files: Sequence[Path]) -> None:
     check_output(wanted.study, force=True, sources=read)
 
 
+def _read(wanted: Wanted) -> list[Path]:
+    """Files of the score and of the training."""
+    taught = () if wanted.teaching is None else (wanted.teaching.data, wanted.teaching.options.tokenizer)
+    return [path for name in (wanted.scoring.file, *taught) if name is not None and (path := Path(name)).is_file()]
+
+
 def _task(wanted: Wanted, sha256: str, resize: Resize, folder: Path) -> Task:
     name = _MODEL if wanted.output is None else wanted.output.name
     source = str(wanted.source.absolute())
     return Task(
-        source, sha256, wanted.base, wanted.specs, wanted.scoring, wanted.teaching, str(folder), name, resize
+        source, sha256, wanted.base, wanted.specs, wanted.scoring, wanted.teaching, str(folder), name, resize,
+        __version__,
     )  # fmt: skip
 
 

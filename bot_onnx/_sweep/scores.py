@@ -26,6 +26,10 @@ BUILT_IN: Final = ("cosine", "agreement")
 _BATCH: Final = 64
 
 
+class ScoreChanged(SpecError):
+    """The file of a score is gone, or another one than when the sweep began: no matter of a combination."""
+
+
 class Unscored(Exception):
     """A model has no score; the message says why."""
 
@@ -67,7 +71,7 @@ def score(scoring: Scoring, model: Path, source: Path, cosines: Mapping[str, flo
 
     Raises:
         Unscored: it has no score.
-        SpecError: the file of the function is gone, or another one than when the sweep began.
+        ScoreChanged: the file of the function is gone, or another one than when the sweep began.
     """
     if scoring.file is not None:
         return _own(scoring, model)
@@ -128,7 +132,12 @@ def agreement(model: Path, source: Path, inputs: str) -> float:
 
 
 def _own(scoring: Scoring, model: Path) -> float:
-    function = _function(scoring.file or "", scoring.function or "", scoring.digest or "")
+    try:
+        function = _function(scoring.file or "", scoring.function or "", scoring.digest or "")
+    except ScoreChanged:
+        raise
+    except SpecError as error:  # it was there when the sweep began
+        raise ScoreChanged(str(error)) from error
     try:
         value = function(str(model))
     except SystemExit as error:
@@ -152,7 +161,7 @@ def _is_scalar(value: Any) -> bool:
 @cache
 def _function(file: str, name: str, digest: str) -> Callable[[str], Any]:
     if _digest(Path(file)) != digest:
-        raise SpecError(f"{file} is another file than when the sweep began: begin a new study")
+        raise ScoreChanged(f"{file} is another file than when the sweep began: begin a new study")
     function = getattr(_module(file, digest), name, None)
     if not callable(function):
         raise SpecError(f"{file} has no function '{name}'")

@@ -11,12 +11,13 @@ from functools import cache
 from pathlib import Path
 from typing import Final
 
+from bot_onnx import __version__
 from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._progress import told
 from bot_onnx._request import ResizeRequest
-from bot_onnx._sweep.scores import Unscored, compared, score
+from bot_onnx._sweep.scores import ScoreChanged, Unscored, compared, score
 from bot_onnx._sweep.types import Combination, Made, Outcome, Task
-from bot_onnx.errors import BotError, DataError, GraphError, RecoverError, ResampleError, SpecError, VerifyError
+from bot_onnx.errors import BotError, GraphError, MissingRuntimeError, OutputError, ResampleError, SpecError
 
 _alone: Final = threading.Lock()  # the work of one trial is spread over threads already
 
@@ -29,6 +30,7 @@ def run_trial(task: Task, number: int, combination: Combination) -> Outcome:
     """
     started = time.perf_counter()
     with _alone, told(_silent):
+        _check_version(task.version)
         _check_source(task.source, task.sha256)
         folder = Path(task.folder) / str(number)
         shutil.rmtree(folder, ignore_errors=True)
@@ -40,20 +42,23 @@ def run_trial(task: Task, number: int, combination: Combination) -> Outcome:
 
 
 def _attempt(task: Task, combination: Combination, folder: Path) -> Outcome:
-    model = folder / task.name
+    model, known = folder / task.name, Outcome("failed")
     try:
         made = _resized(task, combination, folder if task.teaching is None else folder / "resized")
-    except (SpecError, ResampleError) as error:
-        return Outcome("refused", reason=_line(error))
-    except VerifyError as error:
-        return Outcome("failed", reason=_line(error))
-    known = Outcome("failed", size_bytes=made.size_bytes, parameters=made.parameters)
-    try:
+        known = replace(known, size_bytes=made.size_bytes, parameters=made.parameters)
         if task.teaching is not None:
             made = _taught(task, made, folder)
         reached = score(task.scoring, model, Path(task.source), made.cosines)
-    except (Unscored, VerifyError, RecoverError, DataError) as error:
+    except (OutputError, MissingRuntimeError, ScoreChanged, OSError, MemoryError):
+        raise
+    except (SpecError, ResampleError) as error:
+        return replace(known, status="refused", reason=_line(error))
+    except (BotError, Unscored) as error:
+        _check_source.cache_clear()
+        _check_source(task.source, task.sha256)  # another source is no matter of this combination
         return replace(known, reason=_line(error))
+    except Exception as error:  # the others go on; that it is one stands in the study
+        return replace(known, reason=f"a defect of bot-onnx: unexpected {type(error).__name__}: {_line(error)}")
     with open_model(model) as written:
         return replace(known, status="scored", score=reached, size_bytes=made.size_bytes, sha256=written.sha256())
 
@@ -91,6 +96,11 @@ def _length(model: Path) -> int:
         return written.size_bytes
 
 
+def _check_version(version: str) -> None:
+    if version != __version__:
+        raise BotError(f"a worker has bot-onnx {__version__}, and the sweep is one of {version}: install the same")
+
+
 @cache
 def _check_source(source: str, sha256: str) -> None:
     with open_model(source) as opened:
@@ -98,7 +108,7 @@ def _check_source(source: str, sha256: str) -> None:
             raise GraphError(f"{source} is another model here than where the sweep began")
 
 
-def _line(error: BotError | Unscored) -> str:
+def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 

@@ -95,7 +95,7 @@ class Task:
         base: the request without its spec, method and options.
         specs: by label. scoring, teaching: what follows the resize; None: no training.
         folder: where trials write, each in a folder named by its number. name: of the model file there.
-        resize: the engine.
+        resize: the engine. version: of bot-onnx, which all processes must have.
     """
 
     source: str
@@ -107,6 +107,7 @@ class Task:
     folder: str
     name: str
     resize: Resize
+    version: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,8 @@ from bot_onnx._sweep.trial import run_trial
 from bot_onnx._sweep.types import Combination, Outcome, Task
 from bot_onnx.errors import BotError
 
-_PATIENCE: Final = 30  # seconds until a scheduler has answered and a worker is there
+_ANSWER: Final = 10  # seconds until a scheduler has answered
+_WORKER: Final = 60  # and until it has a worker
 _LOST: Final = "its worker died again and again: too little memory?"
 
 
@@ -74,7 +75,8 @@ class Dask:
 
     def finished(self) -> list[tuple[int, Outcome]]:
         """Those that are done by now, at least one."""
-        done = distributed().wait(list(self._running), return_when="FIRST_COMPLETED").done
+        with self._client.as_current():
+            done = distributed().wait(list(self._running), return_when="FIRST_COMPLETED").done
         return [(self._running.pop(future), _outcome(future)) for future in done]
 
 
@@ -117,7 +119,7 @@ def workers(task: Task, *, jobs: int, scheduler: str | None) -> Iterator[Workers
             local_directory=str(Path(task.folder) / "dask"),
             silence_logs=logging.CRITICAL,
         ) as cluster,
-        module.Client(cluster) as client,
+        module.Client(cluster, set_as_default=False) as client,
     ):
         yield Dask(client, task)
 
@@ -125,13 +127,13 @@ def workers(task: Task, *, jobs: int, scheduler: str | None) -> Iterator[Workers
 @contextmanager
 def _client(address: str) -> Iterator[Any]:
     try:
-        client = distributed().Client(address, timeout=_PATIENCE, set_as_default=False)
+        client = distributed().Client(address, timeout=_ANSWER, set_as_default=False)
     except (OSError, ValueError, TypeError) as error:
         reason = " ".join(str(error).split())
         raise BotError(f"no Dask scheduler answers at {address}: {reason}") from error
     with client:
         try:
-            client.wait_for_workers(1, timeout=_PATIENCE)
+            client.wait_for_workers(1, timeout=_WORKER)
         except TimeoutError as error:
             raise BotError(f"the Dask scheduler at {address} has no worker: start one with 'dask worker'") from error
         yield client

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from bot_onnx._sweep.scores import Unscored, agreement, mean_cosine, read_scoring, score
+from bot_onnx._sweep.scores import ScoreChanged, Unscored, _function, agreement, mean_cosine, read_scoring, score
 from bot_onnx.errors import BotError
 
 
@@ -90,3 +90,16 @@ def test_agreement_counts_rows_whose_largest_element_is_the_same(tmp_path: Path)
     other = linear(tmp_path / "other.onnx", np.ones((3, 2)))
     with pytest.raises(Unscored, match="another shape"):
         agreement(other, source, str(tmp_path / "x.npz"))
+
+
+def test_a_score_that_changes_or_goes_meanwhile_is_no_matter_of_a_combination(tmp_path: Path) -> None:
+    file = tmp_path / "my.py"
+    file.write_text("def score(path):\n    return 1\n")
+    scoring = read_scoring(f"{file}:score")
+    _function.cache_clear()  # as in another process
+    file.write_text("def score(path):\n    return 2\n")
+    with pytest.raises(ScoreChanged, match="another file than when the sweep began"):
+        score(scoring, tmp_path / "model.onnx", tmp_path / "source.onnx", {})
+    file.unlink()
+    with pytest.raises(ScoreChanged, match="cannot be read"):
+        score(scoring, tmp_path / "model.onnx", tmp_path / "source.onnx", {})
