@@ -24,7 +24,7 @@ from bot_onnx._sweep.files import place, tidy, work_folder
 from bot_onnx._sweep.space import Space
 from bot_onnx._sweep.study import Study
 from bot_onnx._sweep.trial import remove_trial, run_trial
-from bot_onnx._sweep.types import Combination, Outcome, Resize, Scoring, Sweep, Task, Teaching, Trial
+from bot_onnx._sweep.types import Combination, Outcome, Resize, Scoring, Sweep, Task, Teaching, Trial, Value
 from bot_onnx._sweep.workers import Workers, workers
 from bot_onnx._target import TargetSpec
 from bot_onnx.errors import OutputError, RecoverError, SpecError
@@ -95,7 +95,8 @@ def sweep(wanted: Wanted, resize: Resize, progress: Progress | None = None) -> S
             resumed = len(run.trials)
             run.work()
             output = run.publish()
-            trials, notes = run.ranked(), run.notes
+            trials = run.ranked()
+            notes = [*run.notes, *without_effect(trials, wanted.space.options)]
         return Sweep(
             source=os.fspath(wanted.source),
             study=wanted.study,
@@ -311,6 +312,25 @@ def _ranked(trials: Sequence[Trial], minimize: bool) -> list[Trial]:
         return order, value if minimize else -value, outcome.size_bytes or 0, trial.number
 
     return sorted(trials, key=rank)
+
+
+def without_effect(trials: Sequence[Trial], options: Mapping[str, Sequence[Value]]) -> list[str]:
+    """Sentences on options whose values all came to the same: what was resized did not depend on them."""
+    notes = []
+    for name in options:
+        groups: dict[str, list[Outcome]] = {}
+        for trial in trials:
+            made = trial.combination
+            if name in made.options and _has(trial):
+                rest = replace(made, options={other: value for other, value in made.options.items() if other != name})
+                groups.setdefault(rest.key, []).append(trial.outcome)
+        compared = [group for group in groups.values() if len(group) > 1]
+        if compared and all(len({outcome.score for outcome in group}) == 1 for group in compared):
+            notes.append(
+                f"Option {name} made no difference: all of its values have the same scores. Where the alignment turns "
+                "the source, widths are cut, not filtered; --align permute or --align none has them filtered."
+            )
+    return notes
 
 
 def _has(trial: Trial) -> bool:

@@ -250,3 +250,33 @@ def test_agreement_on_samples(place: Path) -> None:
 
 def test_the_command_is_listed() -> None:
     assert "sweep" in COMMANDS
+
+
+@pytest.mark.exporter
+def test_recovery_is_a_part_of_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from tests.unit.recover.samples import folder
+
+    monkeypatch.chdir(tmp_path)
+    Path("half.json").write_text('{"hidden": 32}')
+    line = ["sweep", str(folder() / "teacher.onnx"), "--jobs", "1", "--spec", "half.json", "--wavelet", "haar,db2"]
+    line += ["--align", "none", "--json"]
+
+    def scored(*more: str) -> dict[str, float]:
+        told = found(CliRunner().invoke(cli, [*line, *more]))
+        return {t["combination"]["options"]["wavelet"]: t["outcome"]["score"] for t in told["trials"]}
+
+    plain = scored("--study", "plain.db")
+    taught = ("--recover", "30", "--data", str(folder() / "digits.npz"), "-o", "best.onnx")
+    better = scored("--study", "taught.db", *taught)
+    assert all(better[wavelet] > plain[wavelet] for wavelet in ("haar", "db2"))
+    report = bot_onnx.verify("best.onnx", against=folder() / "teacher.onnx")
+    cosines = [compared.cosine for compared in report.comparisons if compared.cosine is not None]
+    assert max(better.values()) == pytest.approx(sum(cosines) / len(cosines), rel=1e-5)
+    result = CliRunner().invoke(cli, [*line, "--study", "taught.db", *taught, "--force", "--rate", "0.1"])
+    assert result.exit_code == 1 and "another --recover" in result.output
+
+
+@pytest.mark.parametrize("given", [("--recover", "5"), ("--data", "x.npz")])
+def test_recovery_needs_data_and_data_recovery(place: Path, given: tuple[str, ...]) -> None:
+    result = run("--spec", "small.json", *given)
+    assert result.exit_code == 2 and "--recover" in result.output

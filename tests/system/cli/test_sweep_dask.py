@@ -106,8 +106,17 @@ def _group(process: Path) -> int | None:
 def test_a_sweep_on_a_local_cluster_that_is_killed_goes_on(place: Path) -> None:
     """4 specs, 2 methods, 5 wavelets of one of them, 5 depths of the other: 40 trials on the demo's model."""
     specs = [word for name in SPECS for word in ("--spec", f"{name}.json")]
-    ways = ["--method", "bot,front", "--wavelet", WAVELETS, "--depth", "zero,random,consistence,repeat", "--jobs", "2"]
-    words = line(place, DIGITS, *specs, *ways, "-o", "best.onnx", "--study", "sweep.db")
+    ways = [
+        "--method",
+        "bot,front",
+        "--wavelet",
+        WAVELETS,
+        "--depth",
+        "zero,random,consistence,repeat",
+        "--align",
+        "permute",
+    ]
+    words = line(place, DIGITS, *specs, *ways, "-o", "best.onnx", "--jobs", "2")
     for least in (5, 15):
         _killed_at(place, words, least)
     before, kept = finished(place / "sweep.db"), len(calls(place))
