@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from bot_onnx._request import ResizeRequest
     from bot_onnx._resample import operator
     from bot_onnx._surgery.types import Plan
+    from bot_onnx._sweep.types import Sweep, Teaching
+    from bot_onnx._sweeping import sweep
     from bot_onnx._target import TargetSpec
     from bot_onnx._verify import VerifyReport
     from bot_onnx.api import (
@@ -84,7 +86,9 @@ __all__ = [
     "ResizeRequest",
     "Result",
     "SpecError",
+    "Sweep",
     "TargetSpec",
+    "Teaching",
     "Transfer",
     "VerifyError",
     "VerifyReport",
@@ -103,6 +107,7 @@ __all__ = [
     "report",
     "resize",
     "state_dict",
+    "sweep",
     "verify",
 ]
 
@@ -118,6 +123,8 @@ _IN_MODULES = {
     "bot_onnx._resample": "operator",
     "bot_onnx._target": "TargetSpec",
     "bot_onnx._surgery.types": "Plan",
+    "bot_onnx._sweep.types": "Sweep Teaching",
+    "bot_onnx._sweeping": "sweep",
     "bot_onnx._verify": "VerifyReport",
 }
 _HOMES = {name: module for module, names in _IN_MODULES.items() for name in names.split()}

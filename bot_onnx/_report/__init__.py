@@ -15,6 +15,7 @@ from bot_onnx._report.quantise_report import quantise_json, quantise_report
 from bot_onnx._report.recover_report import recover_json, recover_report
 from bot_onnx._report.result_report import result_report, shrinks
 from bot_onnx._report.specs_report import specs_report
+from bot_onnx._report.sweep_report import sweep_csv, sweep_json, sweep_report
 from bot_onnx._report.transfer_report import transfer_json, transfer_report
 from bot_onnx._report.values import plain
 from bot_onnx._report.verify_report import verify_report
@@ -44,6 +45,9 @@ __all__ = [
     "result_report",
     "shrinks",
     "specs_report",
+    "sweep_csv",
+    "sweep_json",
+    "sweep_report",
     "transfer_json",
     "transfer_report",
     "verify_json",

@@ -11,7 +11,7 @@ import click
 
 from bot_onnx._cli.failures import standing
 from bot_onnx._cli.output import Activity, activity, show, show_json
-from bot_onnx._cli.parameters import OUTPUT, SectionedCommand, model_argument, model_output, option, shown_options
+from bot_onnx._cli.parameters import OUTPUT, F, SectionedCommand, model_argument, model_output, option, shown_options
 
 if TYPE_CHECKING:
     from bot_onnx._recover.data import DataOptions
@@ -19,6 +19,54 @@ if TYPE_CHECKING:
 
 DATA, TRAINING = "Data", "Training"
 _LINES_APART = 30.0  # seconds between lines of progress where there is no terminal
+
+
+def reading_options(command: F) -> F:
+    """Add what says how data are read, but for ``--data`` itself; :func:`data_options` reads it."""
+    for decorate in reversed(
+        (
+            option(
+                DATA,
+                "--tokenizer",
+                type=click.Path(path_type=Path, dir_okay=False),
+                metavar="JSON",
+                help="For text: the tokenizer.json; default: the one beside MODEL or its teacher.",
+            ),
+            option(
+                DATA,
+                "--length",
+                type=click.IntRange(min=2),
+                default=64,
+                show_default=True,
+                help="For text: most tokens a line.",
+            ),
+            option(
+                DATA, "--image-size", type=click.IntRange(min=1), help="Side of the images, where MODEL leaves it open."
+            ),
+            option(
+                DATA,
+                "--mean",
+                metavar="NUMBERS",
+                help="Of pixels from 0 to 1: one number, or one a channel: 0.5,0.5,0.5.",
+            ),
+            option(
+                DATA,
+                "--std",
+                metavar="NUMBERS",
+                help="What pixels less the mean are divided by; default: ImageNet's, grey 0.5.",
+            ),
+            option(
+                DATA,
+                "--held-out",
+                type=click.FloatRange(0.0, 0.9, min_open=True),
+                default=0.1,
+                show_default=True,
+                help="Part of the samples that is only measured on (1,024 at most).",
+            ),
+        )
+    ):
+        command = decorate(command)
+    return command
 
 
 @click.command(
@@ -46,29 +94,7 @@ _LINES_APART = 30.0  # seconds between lines of progress where there is no termi
     metavar="DATA",
     help="A folder of images, a text file with a sample a line, or an .npz file with an array per input.",
 )
-@option(
-    DATA,
-    "--tokenizer",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="JSON",
-    help="For text: the tokenizer.json; default: the one beside MODEL or its teacher.",
-)
-@option(
-    DATA, "--length", type=click.IntRange(min=2), default=64, show_default=True, help="For text: most tokens a line."
-)
-@option(DATA, "--image-size", type=click.IntRange(min=1), help="Side of the images, where MODEL leaves it open.")
-@option(DATA, "--mean", metavar="NUMBERS", help="Of pixels from 0 to 1: one number, or one a channel: 0.5,0.5,0.5.")
-@option(
-    DATA, "--std", metavar="NUMBERS", help="What pixels less the mean are divided by; default: ImageNet's, grey 0.5."
-)
-@option(
-    DATA,
-    "--held-out",
-    type=click.FloatRange(0.0, 0.9, min_open=True),
-    default=0.1,
-    show_default=True,
-    help="Part of the samples that is only measured on (1,024 at most).",
-)
+@reading_options
 @option(TRAINING, "--steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Number of updates.")
 @option(TRAINING, "--batch", type=click.IntRange(min=2), default=32, show_default=True, help="Samples an update.")
 @option(
@@ -145,7 +171,7 @@ def command(model: Path, teacher: Path, data: Path, output: Path | None, **value
     output appears only when it is whole and verified. A run that was interrupted goes on when it is called again in
     the same way.
     """
-    settings, options = _settings(values), _options(values)
+    settings, options = _settings(values), data_options(values)
     from bot_onnx._recover.jobs import recover
     from bot_onnx._report import recover_json, recover_report
 
@@ -214,7 +240,8 @@ def _settings(values: dict[str, Any]) -> Settings:
     return Settings(**{name: values[name] for name in names}, outputs=tuple(values["outputs"]))
 
 
-def _options(values: dict[str, Any]) -> DataOptions:
+def data_options(values: dict[str, Any]) -> DataOptions:
+    """How data are read, by the options of :func:`reading_options`."""
     from bot_onnx._recover.data import DataOptions
 
     given: dict[str, Any] = {}

@@ -34,6 +34,7 @@ REFUSED = {
     "import": ("import", "missing.onnx", "--from", "missing.safetensors"),
     "recover": ("recover", "missing.onnx", "--teacher", "none.onnx", "--data", "none.npz"),
     "fit": ("fit", "missing.onnx", "--max-size", "1MB"),
+    "sweep": ("sweep", "missing.onnx", "--spec", "bert-s"),
     "quantize": ("quantize", "missing.onnx", "--to", "int8"),
     "report": ("report", "missing.onnx", "-o", "report.html"),
     "demo": ("demo", "--keep", "."),
