@@ -8,9 +8,9 @@ from typing import Any
 
 from rich.console import Group, RenderableType
 
-from bot_onnx._report.json_report import plain
 from bot_onnx._report.layout import cell, facts, plural, table
 from bot_onnx._report.units import count, seconds, size
+from bot_onnx._report.values import plain
 from bot_onnx._sweep.types import Sweep, Trial
 
 _COLUMNS = (

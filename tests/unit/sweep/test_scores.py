@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +104,13 @@ def test_a_score_that_changes_or_goes_meanwhile_is_no_matter_of_a_combination(tm
     file.unlink()
     with pytest.raises(ScoreChanged, match="cannot be read"):
         score(scoring, tmp_path / "model.onnx", tmp_path / "source.onnx", {})
+
+
+def test_a_score_may_use_what_lies_beside_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "beside_my_score.py").write_text("VALUE = 7")
+    (tmp_path / "my.py").write_text(
+        "import beside_my_score\n\ndef score(path):\n    from beside_my_score import VALUE\n    return VALUE\n"
+    )
+    scoring = read_scoring(f"{tmp_path / 'my.py'}:score")
+    assert score(scoring, tmp_path / "m.onnx", tmp_path / "s.onnx", {}) == 7

@@ -100,3 +100,16 @@ def test_a_file_that_is_no_study_stays_as_it_is(tmp_path: Path, content: bytes) 
     with pytest.raises(BotError, match=r"s\.db is no study"):
         opened(tmp_path)
     assert (tmp_path / "s.db").read_bytes() == content
+
+
+def test_a_path_may_hold_any_characters(tmp_path: Path) -> None:
+    folder = tmp_path / "100 % of a?b#c"
+    folder.mkdir()
+    study = opened(folder)
+    number, _ = study.ask()
+    study.tell(number, Outcome("scored", 1.0))
+    study.close()
+    study = opened(folder)
+    assert len(study.finished()) == 1
+    study.close()
+    assert [path.name for path in folder.iterdir()] == ["s.db"] and [*tmp_path.iterdir()] == [folder]
