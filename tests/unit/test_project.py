@@ -111,3 +111,9 @@ def test_public_definitions_say_what_they_are(path: Path) -> None:
     """What ruff demands of packages without an underscore alone."""
     tree = ast.parse(path.read_text())
     assert ast.get_docstring(tree) and not undocumented(tree.body)
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
+    pages = [path.name for path in (ROOT / "docs").glob("*.md") if path.name != "README.md"]
+    assert [name for name in pages if f"({name})" not in index] == []

@@ -33,7 +33,13 @@ if TYPE_CHECKING:
 SPACE, SCORE, WORK, TEACHING = "Space", "Score", "Work", "Recovery"
 
 
-class Several(click.ParamType[Any]):
+if TYPE_CHECKING:
+    _ParamType = click.ParamType[Any]
+else:
+    _ParamType = click.ParamType  # which older versions of click do not make generic
+
+
+class Several(_ParamType):
     """Values between commas, each read as by the type of one."""
 
     name = "several"
