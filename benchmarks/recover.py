@@ -88,7 +88,7 @@ def trained(
         if done % max(1, steps // 20) == 0:
             print(f"{small.stem}: step {done} of {steps}, loss {loss:.4f}", file=sys.stderr, flush=True)
 
-    from bot_onnx._report import recover_json
+    from bot_onnx._report.recover_report import recover_json
 
     result = recover(small, source, data, output, settings=settings, options=options, force=True, progress=tell)
     report.write_text(json.dumps({"key": key, "report": recover_json(result)}, indent=1))

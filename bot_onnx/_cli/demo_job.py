@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bot_onnx import api
-from bot_onnx._report import DemoRow
+from bot_onnx._report.demo_report import DemoRow
 from bot_onnx._runs.runtime import session
 from bot_onnx._structure import Role, Structure
 from bot_onnx.demo import HeldOut, accuracy, held_out

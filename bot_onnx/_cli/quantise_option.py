@@ -63,7 +63,9 @@ def resize_quantised(
 
     from bot_onnx._cli.commands.quantize import quantise_request
     from bot_onnx._quantise import resize_and_quantise
-    from bot_onnx._report import quantise_json, quantise_report, result_json, result_report
+    from bot_onnx._report.json_report import result_json
+    from bot_onnx._report.quantise_report import quantise_json, quantise_report
+    from bot_onnx._report.result_report import result_report
 
     if request.requantize:
         raise click.UsageError("--requantize packs the result as the source is, --quantize in another way: choose one")

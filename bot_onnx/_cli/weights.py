@@ -44,7 +44,7 @@ def naming_options(command: F) -> F:
 
 def show_transfer(transfer: Transfer, values: dict[str, Any]) -> None:
     """Print what was done, as the options say."""
-    from bot_onnx._report import transfer_json, transfer_report
+    from bot_onnx._report.transfer_report import transfer_json, transfer_report
 
     with standing(transfer.output, transfer.config):
         if values["as_json"]:

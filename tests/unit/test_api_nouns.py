@@ -18,7 +18,7 @@ import pytest
 
 import bot_onnx
 from bot_onnx._names import AlignKind, DeviceName, MethodName
-from bot_onnx._report import inspection_json
+from bot_onnx._report.json_report import inspection_json
 from bot_onnx._resample import all_methods
 from bot_onnx._resample.devices import DEVICES
 from bot_onnx._surgery.proven import Fault

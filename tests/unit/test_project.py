@@ -113,12 +113,6 @@ def test_public_definitions_say_what_they_are(path: Path) -> None:
     assert ast.get_docstring(tree) and not undocumented(tree.body)
 
 
-def test_every_page_is_in_the_index() -> None:
-    index = (ROOT / "docs" / "README.md").read_text(encoding="utf-8")
-    pages = [path.name for path in (ROOT / "docs").glob("*.md") if path.name != "README.md"]
-    assert [name for name in pages if f"({name})" not in index] == []
-
-
 def test_every_package_has_its_folder_of_tests() -> None:
     packages = {path.name.strip("_") for path in PACKAGE.iterdir() if (path / "__init__.py").exists()}
     assert packages <= {path.name for path in (ROOT / "tests" / "unit").iterdir()}

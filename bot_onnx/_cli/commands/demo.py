@@ -31,7 +31,7 @@ def command(keep: Path | None, as_json: bool) -> None:
     changed one prediction.
     """
     from bot_onnx._cli.demo_job import run_demo
-    from bot_onnx._report import plain
+    from bot_onnx._report.values import plain
     from bot_onnx.demo import model_file
 
     with activity("running the demo", silent=as_json), _folder(keep) as folder, model_file() as model:
@@ -48,7 +48,7 @@ def command(keep: Path | None, as_json: bool) -> None:
 
 
 def _show(outcome: Outcome, keep: Path | None) -> None:
-    from bot_onnx._report import demo_report
+    from bot_onnx._report.demo_report import demo_report
 
     show(demo_report(outcome.rows, outcome.images))
     click.echo(f"Both new models passed their checks ({outcome.checks} in all), onnxruntime among them.")

@@ -68,7 +68,7 @@ def command(model: Path, output: Path | None, spec_out: Path | None, **values: A
     Every candidate is planned and proven as 'resize' would, and timed with random weights.
     """
     from bot_onnx._fit import fit
-    from bot_onnx._report import fit_json, fit_report
+    from bot_onnx._report.fit_report import fit_json, fit_report
 
     budget = _budget(values)
     force, quiet, as_json = values["force"], values["quiet"], values["as_json"]
@@ -137,7 +137,8 @@ def _write(found: Fit, output: Path, given: dict[str, Any], *, force: bool, sile
     """
     from bot_onnx import api
     from bot_onnx._fit.written import check_written
-    from bot_onnx._report import result_json, result_report
+    from bot_onnx._report.json_report import result_json
+    from bot_onnx._report.result_report import result_report
 
     with activity(f"writing {output.name}", silent=silent) as bar:
         result = api.resize(

@@ -24,7 +24,10 @@ def command(model: Path, energy: bool, as_json: bool, inputs: Path | None, input
     The names and ids of dims are those that 'resize --dim' takes.
     """
     from bot_onnx import api
-    from bot_onnx._report import energy_report, inspect_report, inspection_json, plain
+    from bot_onnx._report.energy_report import energy_report
+    from bot_onnx._report.inspect_report import inspect_report
+    from bot_onnx._report.json_report import inspection_json
+    from bot_onnx._report.values import plain
 
     with activity(f"analysing {model.name}", silent=as_json):
         given = read_inputs(inputs, input_shapes)

@@ -58,7 +58,7 @@ def command(model: Path, kind: str, output: Path | None, calibration: Path | Non
     far its outputs are from the floats', what was left, and how large and fast both files are.
     """
     from bot_onnx._quantise import quantise
-    from bot_onnx._report import quantise_json, quantise_report
+    from bot_onnx._report.quantise_report import quantise_json, quantise_report
 
     given = [path for path in (values["inputs"],) if path is not None]
     request = quantise_request(kind, calibration, values)

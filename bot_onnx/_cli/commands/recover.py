@@ -173,7 +173,7 @@ def command(model: Path, teacher: Path, data: Path, output: Path | None, **value
     """
     settings, options = _settings(values), data_options(values)
     from bot_onnx._recover.jobs import recover
-    from bot_onnx._report import recover_json, recover_report
+    from bot_onnx._report.recover_report import recover_json, recover_report
 
     out = output if output is not None else model.with_name(f"{model.stem}-recovered.onnx")
     silent = values["quiet"] or values["as_json"]

@@ -222,7 +222,8 @@ def _check_files(job: _Job, values: dict[str, Any]) -> None:
 
 
 def _dry_run(job: _Job, values: dict[str, Any]) -> None:
-    from bot_onnx._report import plan_json, plan_report
+    from bot_onnx._report.json_report import plan_json
+    from bot_onnx._report.plan_report import plan_report
     from bot_onnx._surgery.stored import load_plan
 
     as_json, quiet, against = values["as_json"], values["quiet"], values["against_plan"]
@@ -243,7 +244,7 @@ def _dry_run(job: _Job, values: dict[str, Any]) -> None:
 
 
 def _show_differences(saved: Plan, plan: Plan, values: dict[str, Any]) -> None:
-    from bot_onnx._report import difference_json, difference_report, plan_differences
+    from bot_onnx._report.plan_difference import difference_json, difference_report, plan_differences
 
     found = plan_differences(saved, plan)
     if values["as_json"]:
@@ -258,7 +259,8 @@ def _floats(job: _Job, output: Path) -> Result:
 
 
 def _resize(job: _Job, values: dict[str, Any]) -> None:
-    from bot_onnx._report import result_json, result_report
+    from bot_onnx._report.json_report import result_json
+    from bot_onnx._report.result_report import result_report
 
     model = job.opened()
     with activity(f"reading {job.model.name}", silent=values["quiet"] or values["as_json"]):

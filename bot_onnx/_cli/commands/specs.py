@@ -20,7 +20,8 @@ def command() -> None:
 @json_option
 def list_command(as_json: bool) -> None:
     """List the published specs; 'resize --spec NAME' takes their names."""
-    from bot_onnx._report import plain, specs_report
+    from bot_onnx._report.specs_report import specs_report
+    from bot_onnx._report.values import plain
     from bot_onnx._target import list_specs
 
     if as_json:

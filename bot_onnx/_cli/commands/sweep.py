@@ -198,7 +198,7 @@ def command(ctx: click.Context, /, model: Path, specs: tuple[str, ...], **values
     was interrupted, or killed, goes on when it is called again in the same way: what is finished is not made again.
     """
     from bot_onnx._cli.method_options import PREFIX
-    from bot_onnx._report import sweep_csv, sweep_json, sweep_report
+    from bot_onnx._report.sweep_report import sweep_csv, sweep_json, sweep_report
     from bot_onnx._sweeping import sweep
 
     options = {key.removeprefix(PREFIX): value for key, value in values.items() if key.startswith(PREFIX)}

@@ -37,7 +37,8 @@ def command(
 ) -> None:
     """Check MODEL: its format, that it runs, that its structure is sound; exit code 3 if a check fails."""
     from bot_onnx import api
-    from bot_onnx._report import verify_json, verify_report
+    from bot_onnx._report.json_report import verify_json
+    from bot_onnx._report.verify_report import verify_report
 
     with activity(f"verifying {model.name}", silent=as_json):
         report = api.verify(model, spec=spec, against=against, **read_inputs(inputs, input_shapes))

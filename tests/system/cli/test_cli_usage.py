@@ -21,7 +21,7 @@ from bot_onnx._cli.demo_job import Outcome
 from bot_onnx._cli.method_options import PREFIX, _option, chosen_options, method_parameters
 from bot_onnx._cli.target import default_output
 from bot_onnx._model import Model
-from bot_onnx._report import DemoRow
+from bot_onnx._report.demo_report import DemoRow
 from bot_onnx._request import ResizeRequest
 from bot_onnx._resample import all_methods
 from bot_onnx._resample.registry import MethodOptions

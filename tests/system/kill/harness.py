@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import bot_onnx._checkpoint.jobs
-import bot_onnx._report
+import bot_onnx._report.json_report
+import bot_onnx._report.plan_report
+import bot_onnx._report.transfer_report
 import bot_onnx.api  # noqa: F401 - imported before forking
 from bot_onnx._cli import main
 from bot_onnx._onnxfile.data_files import locations

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from bot_onnx._cli.beside import check_beside
+
 from bot_onnx.errors import OutputError
 from tests.graphs import residual_mlp_model, save
 

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from bot_onnx._reasons import Reason, Why
-from bot_onnx._report import inspection_json, plain, plan_json, result_json, verify_json
+from bot_onnx._report.json_report import inspection_json, plan_json, result_json, verify_json
+from bot_onnx._report.values import plain
 from bot_onnx._structure import Dim
 from bot_onnx._surgery.proven import Promise
 from bot_onnx._surgery.types import Plan

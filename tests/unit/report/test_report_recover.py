@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bot_onnx._recover.types import Compared, OutputQuality, Recovery, Settings
-from bot_onnx._report import recover_json, recover_report
+from bot_onnx._report.recover_report import recover_json, recover_report
 
 RECOVERY = Recovery(
     output=Path("out.onnx"),

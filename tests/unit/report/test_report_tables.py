@@ -8,20 +8,14 @@ from dataclasses import replace
 import pytest
 
 from bot_onnx._reasons import Why
-from bot_onnx._report import (
-    DemoRow,
-    demo_report,
-    inspect_report,
-    plan_report,
-    result_report,
-    shrinks,
-    specs_report,
-    verify_report,
-)
-from bot_onnx._report.demo_report import percent
+from bot_onnx._report.demo_report import DemoRow, demo_report, percent
 from bot_onnx._report.dims import composition, fixed_reason
+from bot_onnx._report.inspect_report import inspect_report
 from bot_onnx._report.layout import cell
-from bot_onnx._report.verify_report import verdict
+from bot_onnx._report.plan_report import plan_report
+from bot_onnx._report.result_report import result_report, shrinks
+from bot_onnx._report.specs_report import specs_report
+from bot_onnx._report.verify_report import verdict, verify_report
 from bot_onnx._structure import Structure
 from bot_onnx._surgery.proven import Promise
 from bot_onnx._target import list_specs
