@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
@@ -86,6 +86,10 @@ class Method(ABC, Generic[OptionsT]):
     def keeps_function(self, options: OptionsT) -> bool:
         """Whether growth shall keep the function at any ratio: work orders then say how each dim does that."""
         return False
+
+    def idle_options(self, options: OptionsT, tasks: Iterable[StackTask]) -> tuple[str, ...]:
+        """Options that were given and have nothing to do in these work orders."""
+        return ()
 
     def leaf_matrix(self, axis: Axis, options: OptionsT) -> NDArray[np.float64]:
         """The float64 matrix ``[target, source]`` that a leaf axis of the results of a network takes.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -157,16 +157,24 @@ def prepare(
     notes = check_branches(analysis, settled.solution.layers, spec.constants or {})
     drawn = _drawn(analysis, settled, alignment, outline)
     _refuse_early(drawn.stacks, method, options, seed)
+    idle = _idle(method, options, drawn.stacks, alignment.kind)
     placed = layout(drawn.proto, drawn.slots, name, external=external)
     plan = replace(
         outline,
         stacks=tuple(_placed(stack, placed) for stack in drawn.stacks),
-        notes=(*analysis.repairs, *drawn.notes, *settled.solution.notes, *notes, *outline.notes),
+        notes=(*analysis.repairs, *drawn.notes, *settled.solution.notes, *notes, *outline.notes, *idle),
         parameters=(analysis.structure.parameters, _parameters(drawn.stacks)),
         size_bytes=(origin.size_bytes, placed.total_bytes),
         external=placed.data_name is not None,
     )
     return Prepared(plan, drawn.proto, drawn.slots, tensors, alignment, drawn.calibrated, obeyed.changed)
+
+
+def _idle(method: str, options: MethodOptions, stacks: Iterable[StackPlan], kind: Kind) -> list[str]:
+    """Sentences on what was asked of the method and changes nothing."""
+    way_out = "" if kind == "none" else f": alignment {kind} does it all; --align none leaves it to the method"
+    names = get_method(method).idle_options(options, [stack.task for stack in stacks])
+    return [f"Option {name} has nothing to do{way_out}." for name in names]
 
 
 def _tensors(analysis: Analysis) -> dict[str, ir.TensorProtocol]:

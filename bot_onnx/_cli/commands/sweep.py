@@ -25,7 +25,6 @@ from bot_onnx._cli.parameters import (
 )
 from bot_onnx._cli.request_options import ASKED, request_options
 from bot_onnx._request import ResizeRequest
-from bot_onnx._resample.parallel import thread_count
 
 if TYPE_CHECKING:
     from bot_onnx._sweep.types import Sweep, Teaching
@@ -199,6 +198,7 @@ def command(ctx: click.Context, /, model: Path, specs: tuple[str, ...], **values
     """
     from bot_onnx._cli.method_options import PREFIX
     from bot_onnx._report.sweep_report import sweep_csv, sweep_json, sweep_report
+    from bot_onnx._resample.parallel import thread_count
     from bot_onnx._sweeping import sweep
 
     options = {key.removeprefix(PREFIX): value for key, value in values.items() if key.startswith(PREFIX)}

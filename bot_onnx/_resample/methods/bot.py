@@ -11,7 +11,7 @@ See :mod:`bot_onnx._resample.width` and :mod:`bot_onnx._resample.amplitude` for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cached_property
 from math import prod, sqrt
 from typing import Literal
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from bot_onnx._resample.amplitude import RESCALED_KINDS, chosen_convention, fresh_std, leaf_form
 from bot_onnx._resample.arrays import Array, Moments, Namespace, dtype_name, stream
-from bot_onnx._resample.axes import check_axes, grows, place_of
+from bot_onnx._resample.axes import changes, check_axes, grows, place_of
 from bot_onnx._resample.bot_options import BotOptions
 from bot_onnx._resample.depth import LayerMap, layer_map
 from bot_onnx._resample.details import InBandNoise, Noise, robust_spread
@@ -44,6 +44,11 @@ class Bot(Method[BotOptions]):
     def default_alignment(self, options: BotOptions) -> Literal["auto", "none"]:
         """Energy in the low band is what a filter keeps: align first, but for the literal method."""
         return "auto" if options.preset is None else "none"
+
+    def idle_options(self, options: BotOptions, tasks: Iterable[StackTask]) -> tuple[str, ...]:
+        """The wavelet, where nothing is filtered: all widths have been brought to their sizes before."""
+        filtered = options.depth_mode == "wavelet" or any(changes(axis) for task in tasks for axis in task.axes)
+        return () if options.wavelet is None or filtered else ("wavelet",)
 
     def resample(
         self,
