@@ -13,12 +13,12 @@ import numpy as np
 import onnx_ir as ir
 
 from bot_onnx._checkpoint.types import Array, Shape
+from bot_onnx._installing import install
 from bot_onnx._onnxfile.atomic_output import Staging
 from bot_onnx._onnxfile.writer import check_output
 from bot_onnx.errors import CheckpointError
 
 _INDEX = "model.safetensors.index.json"
-_INSTALL = "safetensors is not installed: pip install 'bot-onnx[safetensors]'"
 
 #: What the format calls its data types, by ONNX data type.
 DTYPES = {
@@ -181,7 +181,7 @@ def _library() -> Any:
     try:
         import safetensors
     except ImportError as error:
-        raise CheckpointError(_INSTALL) from error
+        raise CheckpointError(f"safetensors is not installed: {install('safetensors')}") from error
     return safetensors
 
 

@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Final
 
+from bot_onnx._installing import install
 from bot_onnx.errors import GraphError, MissingRuntimeError
 
 #: A path object writes one slash where the name has two.
@@ -40,7 +41,7 @@ def fetched(name: str) -> tuple[str, Path]:
         import huggingface_hub
     except ImportError:
         raise MissingRuntimeError(
-            f"{label}: fetching needs huggingface_hub; install it with pip install 'bot-onnx[hub]'"
+            f"{label}: fetching needs huggingface_hub; install it with {install('hub')}"
         ) from None
     try:
         path = huggingface_hub.snapshot_download(

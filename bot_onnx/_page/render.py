@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any, Final
 
+from bot_onnx._installing import install
 from bot_onnx._page import drawing, rows
 from bot_onnx._page.blocks import GROUPS, blocks_of
 from bot_onnx._page.formulas import LayerMacs, PartFormulas
@@ -30,7 +31,7 @@ def check_installed() -> None:
         import jinja2  # noqa: F401
     except ImportError as error:
         raise MissingRuntimeError(
-            "jinja2 is needed to make a page, and is not installed. Install it with: pip install 'bot-onnx[report]'"
+            f"jinja2 is needed to make a page, and is not installed. Install it with: {install('report')}"
         ) from error
 
 

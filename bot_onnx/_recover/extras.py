@@ -8,15 +8,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from bot_onnx._installing import install
 from bot_onnx.errors import MissingRuntimeError
-
-INSTALL = "pip install 'bot-onnx[cpu,recover]'"
 
 _DETECTION_OPS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
 _kept: list[Any] = []  # a library takes its definitions back when it is collected
+
+
+def _command() -> str:
+    return install("cpu", "recover")
 
 
 def torch() -> Any:
@@ -57,7 +60,7 @@ def import_torchvision() -> None:
     except RuntimeError as error:
         if "operator torchvision::" not in str(error):
             raise MissingRuntimeError(
-                f"torchvision does not fit the installed PyTorch ({error}). Install both anew: {INSTALL}"
+                f"torchvision does not fit the installed PyTorch ({error}). Install both anew: {_command()}"
             ) from error
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]  # half imported
@@ -97,4 +100,4 @@ def _installed(need: str) -> Iterator[None]:
     try:
         yield
     except ImportError as error:
-        raise MissingRuntimeError(f"{need}, and is not installed. Install it with: {INSTALL}") from error
+        raise MissingRuntimeError(f"{need}, and is not installed. Install it with: {_command()}") from error

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Mapping
 from typing import Any, Final
 
+from bot_onnx._installing import install
 from bot_onnx.errors import GraphError, MissingRuntimeError
 
 #: Seconds that a network with loops may run on inputs of some numbers each: no trained one needs as many.
@@ -27,7 +28,7 @@ def onnxruntime() -> Any:
     except ImportError as error:
         raise MissingRuntimeError(
             "onnxruntime is needed to read shapes and to verify models, and is not installed. "
-            "Install it with: pip install 'bot-onnx[cpu]'  (or 'bot-onnx[gpu]' for CUDA)"
+            f"Install it with: {install('cpu')}  (or, for CUDA: {install('gpu')})"
         ) from error
     module.disable_telemetry_events()
     return module

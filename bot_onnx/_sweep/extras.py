@@ -5,9 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
+from bot_onnx._installing import install
 from bot_onnx.errors import MissingRuntimeError
-
-INSTALL = "pip install 'bot-onnx[cpu,sweep]'"
 
 
 def optuna() -> Any:
@@ -34,4 +33,5 @@ def _imported(name: str, need: str) -> Any:
     try:
         return importlib.import_module(name)
     except ImportError as error:
-        raise MissingRuntimeError(f"{need}, and is not installed. Install it with: {INSTALL}") from error
+        command = install("cpu", "sweep")
+        raise MissingRuntimeError(f"{need}, and is not installed. Install it with: {command}") from error

@@ -14,6 +14,7 @@ ORDER = (
     "_reasons",
     "errors",
     "_names",
+    "_installing",
     "_progress",
     "_html",
     "_structure",

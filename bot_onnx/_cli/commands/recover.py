@@ -167,7 +167,7 @@ def reading_options(command: F) -> F:
 def command(model: Path, teacher: Path, data: Path, output: Path | None, **values: Any) -> None:
     """Train MODEL, a shrunk one, to answer as the model it was made from: with data, without labels.
 
-    The teacher runs in onnxruntime, MODEL is trained in PyTorch (pip install 'bot-onnx[cpu,recover]') on the CPU. The
+    The teacher runs in onnxruntime, MODEL is trained in PyTorch (the extra 'recover') on the CPU. The
     output appears only when it is whole and verified. A run that was interrupted goes on when it is called again in
     the same way.
     """

@@ -31,7 +31,7 @@ SECTION = "Content"
     "  bot-onnx report small.onnx --against model.onnx --latency -o report.html\n"
     "  bot-onnx fit model.onnx --max-size 20MB --json > fit.json\n"
     "  bot-onnx report model.onnx --fit fit.json -o report.html\n\n"
-    "\b\nNeeds jinja2:\n  pip install 'bot-onnx[report]'",
+    "Needs the extra 'report' (jinja2).",
 )
 @model_argument
 @option(

@@ -193,7 +193,7 @@ def _several(param: click.Parameter) -> click.Parameter:
 def command(ctx: click.Context, /, model: Path, specs: tuple[str, ...], **values: Any) -> None:
     """Resize MODEL by every combination of specs, methods and their options; score and rank the results.
 
-    Needs pip install 'bot-onnx[cpu,sweep]'. Options of methods take several values: --wavelet haar,db2. A sweep that
+    Needs the extra 'sweep'. Options of methods take several values: --wavelet haar,db2. A sweep that
     was interrupted, or killed, goes on when it is called again in the same way: what is finished is not made again.
     """
     from bot_onnx._cli.method_options import PREFIX

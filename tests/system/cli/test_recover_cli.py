@@ -13,6 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from bot_onnx._cli import cli
+from bot_onnx._installing import install
 from tests.system.cli.test_cli_process import POSIX, start
 from tests.unit.recover.samples import folder
 
@@ -60,7 +61,7 @@ def test_without_the_extra_it_says_what_to_install(
     monkeypatch.setitem(sys.modules, library, None)
     result = run(*given)
     assert result.exit_code == 1
-    assert "pip install 'bot-onnx[cpu,recover]'" in result.output
+    assert install("cpu", "recover") in result.output
     assert list(tmp_path.iterdir()) == []
 
 
