@@ -58,6 +58,7 @@ def test_weights_come_back_by_name(architecture: str, tmp_path: Path) -> None:
     assert torch.allclose(outputs(given, LARGE, grown), before, atol=1e-4)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", [name for name, start in STARTS.items() if start.control])
 @pytest.mark.parametrize(("small_first", "direction"), [(True, "grow"), (False, "shrink")])
 def test_controls_fit_the_target(name: str, small_first: bool, direction: str, tmp_path: Path) -> None:
@@ -89,6 +90,7 @@ def test_savings() -> None:
     assert mean_and_spread([0.2, None]) is None
 
 
+@pytest.mark.thorough
 def test_training_lowers_the_loss_and_repeats() -> None:
     generator = torch.Generator().manual_seed(0)
     tokens = torch.randint(0, 8, (4000,), generator=generator)

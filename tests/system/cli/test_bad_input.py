@@ -191,6 +191,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
     assert not names(tmp_path)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 def test_a_kill_in_the_middle(number: signal.Signals, tmp_path: Path) -> None:
     """Whatever ends the process while the file is written or verified, no file is left."""

@@ -57,6 +57,7 @@ def test_an_encoding_without_the_lines_of_tables_is_no_obstacle() -> None:
     assert stdout.isascii() and "bert-s" in stdout
 
 
+@pytest.mark.thorough
 @POSIX
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_ends_the_demo_and_leaves_no_file(tmp_path: Path, number: signal.Signals, code: int) -> None:

@@ -49,6 +49,7 @@ def test_replay(tmp_path: Path) -> None:
     assert "hidden: 64 -> 32\n" in printed and printed.endswith("the same bytes: True\n")
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(
     not (SCRIPTS / "bot-onnx").exists() or not shutil.which("bash"), reason="needs bash and the command"
 )

@@ -73,6 +73,7 @@ MODELS: dict[str, Callable[[], onnx.ModelProto]] = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("name", "limit"),
     [("vit", "size"), ("vit", "macs"), ("cnn", "size"), ("cnn", "params"), ("decoder", "size"), ("decoder", "macs")],
@@ -141,6 +142,7 @@ def test_a_model_within_its_budget_is_written_as_it_is(tmp_path: Path) -> None:
     assert api.inspect(tmp_path / "same.onnx").costs == api.inspect(DIGITS).costs
 
 
+@pytest.mark.thorough
 def test_int8_sizes_are_told_as_such() -> None:
     with_floats = bot_onnx.fit(DIGITS, Budget(size=300e3), measure=False).pick
     packed = bot_onnx.fit(DIGITS, Budget(size=300e3, quantize="int8"), measure=False).pick

@@ -93,6 +93,7 @@ def digits(tmp_path: Path) -> tuple[Path, Path]:
     return path, data
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("kind", "calibrated"), [("int8", False), ("int8", True), ("int4", False), ("fp16", False)])
 def test_the_demo_keeps_its_accuracy(kind: str, calibrated: bool, digits: tuple[Path, Path], tmp_path: Path) -> None:
     source, data = digits

@@ -91,6 +91,7 @@ def folder(encoder: Path, tmp_path: Path) -> Path:
     return tmp_path / "copy"
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", CASES)
 def test_the_same_bytes(name: str, tmp_path: Path) -> None:
     case = CASES[name]

@@ -41,6 +41,7 @@ def planned(arguments: list[str], folder: Path) -> dict[str, int]:
     return {key: costs[key] for key in pages.NUMBERS}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", list(pages.NETWORKS))
 def test_the_sliders_agree_with_the_plan_to_the_unit(name: str, tmp_path: Path) -> None:
     model = save(pages.NETWORKS[name](), tmp_path)

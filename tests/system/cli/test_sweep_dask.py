@@ -141,6 +141,7 @@ def _killed_at(place: Path, words: list[str], least: int) -> None:
     until(lambda: not alive(process.pid), 30)
 
 
+@pytest.mark.thorough
 def test_where_only_the_main_process_is_killed_the_workers_end(place: Path) -> None:
     model = save(residual_mlp_model(), place)
     (place / "a.json").write_text('{"hidden": 4}')
@@ -170,6 +171,7 @@ def scheduler(place: Path, workers: int) -> Iterator[str]:
             process.wait()
 
 
+@pytest.mark.thorough
 def test_a_scheduler_by_its_address(place: Path) -> None:
     model = save(residual_mlp_model(), place)
     (place / "a.json").write_text('{"hidden": 4}')
@@ -188,6 +190,7 @@ def test_a_scheduler_by_its_address(place: Path) -> None:
     assert scores[0] == scores[1]
 
 
+@pytest.mark.thorough
 def test_no_scheduler_there(place: Path) -> None:
     model = save(residual_mlp_model(), place)
     (place / "a.json").write_text('{"hidden": 4}')

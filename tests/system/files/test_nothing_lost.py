@@ -145,6 +145,7 @@ def test_devices_are_no_outputs(model: Path, output: str, tmp_path: Path) -> Non
     assert (tmp_path / "redirected").read_bytes() == b""
 
 
+@pytest.mark.thorough
 @POSIX
 @pytest.mark.parametrize("redirection", [">/dev/full", ">&-", "| true"])
 def test_a_finished_job_says_that_its_output_stands(model: Path, redirection: str) -> None:
@@ -160,6 +161,7 @@ def test_a_finished_job_says_that_its_output_stands(model: Path, redirection: st
     assert bot_onnx.verify(out).passed
 
 
+@pytest.mark.thorough
 @POSIX
 @pytest.mark.parametrize("redirection", [">/dev/full", ">&-"])
 def test_a_dry_run_says_that_its_plan_stands(model: Path, redirection: str) -> None:

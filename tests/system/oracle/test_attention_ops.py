@@ -41,6 +41,7 @@ def spec(sizes: Sizes, kind: str) -> dict[str, int]:
     return wanted
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ATTENDS)
 def test_resized_equals_native(kind: str, tmp_path: Path) -> None:
     source = save(decoder(kind, source_sizes(kind)), tmp_path / "source.onnx")

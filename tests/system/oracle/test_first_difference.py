@@ -38,6 +38,7 @@ def test_the_spoilt_value_is_named(tmp_path: Path, place: int) -> None:
     assert f"(node {spoilt!r}), whose inputs agree" in words
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("place", [0, 1, 3, 5, 7, 9, 14])
 @pytest.mark.parametrize("spec", UNEVEN, ids=str)
 def test_no_other_value_is_named(tmp_path: Path, spec: dict[str, Any], place: int) -> None:

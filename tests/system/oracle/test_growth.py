@@ -60,6 +60,7 @@ def network(folder: Path, kind: str, *, spelled: str = "Add", tied: bool = False
     return save(b.model([("ids", ["batch", "length"])], [logits], integer_inputs=["ids"], rank=3), folder)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", ["op", "layer", "rms", "plus"])
 @pytest.mark.parametrize("hidden", [18, 24, 36, 30])
 @pytest.mark.parametrize("tied", [False, True])

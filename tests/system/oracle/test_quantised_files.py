@@ -128,6 +128,7 @@ def test_quantised_fused_layers(tmp_path: Path) -> None:
     assert min(entry.cosine for entry in result.report.comparisons if entry.cosine is not None) >= least
 
 
+@pytest.mark.thorough
 def test_a_file_that_its_floats_do_not_explain_is_told_or_refused(tmp_path: Path) -> None:
     """Static scales that cut everything off: a warning on inputs that are made up, a refusal on real ones."""
     packed = tmp_path / "q.onnx"

@@ -44,6 +44,7 @@ def test_minilm_l3_structure() -> None:
     }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("spec", [SMALL, LARGE], ids=["small", "large"])
 def test_minilm_l3_resized(spec: dict[str, int], tmp_path: Path) -> None:
     out = tmp_path / "out.onnx"
@@ -54,6 +55,7 @@ def test_minilm_l3_resized(spec: dict[str, int], tmp_path: Path) -> None:
     assert result.report.layers == {"encoder": spec["layers"]}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("spec", [{"hidden": 768}, LARGE], ids=["width", "width and depth"])
 def test_growing_keeps_the_function(spec: dict[str, int], tmp_path: Path) -> None:
     out = tmp_path / "large.onnx"
@@ -62,6 +64,7 @@ def test_growing_keeps_the_function(spec: dict[str, int], tmp_path: Path) -> Non
         assert np.abs(np.repeat(before, 2, axis=-1) - after).max() <= 1e-4
 
 
+@pytest.mark.thorough
 @pytest.mark.exporter
 @pytest.mark.parametrize("exporter", EXPORTERS)
 def test_minilm_l6(exporter: str, tmp_path: Path) -> None:

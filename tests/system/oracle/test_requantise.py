@@ -49,6 +49,7 @@ def scheme(path: Path) -> Scheme:
     return found
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("case", CASES)
 def test_in_the_scheme_of_the_source(case: str, tmp_path: Path) -> None:
     arch, exporter, make, least = CASES[case]

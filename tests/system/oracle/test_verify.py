@@ -42,6 +42,7 @@ def failed(report: VerifyReport) -> set[str]:
     return {check.name for check in report.checks if check.status == "fail"}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "spec",
     [
@@ -125,6 +126,7 @@ def test_random_weights_have_no_counterpart(source: Path, tmp_path: Path) -> Non
     assert check.status == "info" and "there is no operator from 32 to 64" in check.detail
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "spec",
     [WIDE, {**WIDE, "layers": 7}, {"layers": 5}, {"head_dim": 16}, {"vocab": 80}, {"heads": 8}],
@@ -162,6 +164,7 @@ def _tampered(path: Path, name: str, off: float) -> str:
     return next(node.name for node in model.graph.node if name in node.input)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("depth", [{}, {"layers": 7}], ids=["width", "depth"])
 @pytest.mark.usefixtures("promised")
 def test_a_tampered_weight_is_found_and_named(source: Path, tmp_path: Path, depth: dict[str, int]) -> None:

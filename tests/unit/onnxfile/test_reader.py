@@ -172,6 +172,7 @@ def test_masks_and_bounds_are_no_weights(tmp_path: Path) -> None:
         assert source.find_nonfinite() is not None
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("external", [False, True])
 def test_memory_does_not_grow_with_the_model(tmp_path: Path, external: bool) -> None:
     if not Path("/proc/self/status").exists():

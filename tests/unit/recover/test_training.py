@@ -75,6 +75,7 @@ def test_the_digits_classifier_is_back_within_two_points(tmp_path: Path) -> None
     assert lineage is not None and (lineage.promise.kept, lineage.promise.why) == (None, "trained since")
 
 
+@pytest.mark.thorough
 def test_a_killed_run_goes_on_to_the_very_same_weights(tmp_path: Path) -> None:
     run(tmp_path / "whole.onnx")
     with pytest.raises(Killed):

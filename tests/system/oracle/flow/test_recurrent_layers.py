@@ -103,6 +103,7 @@ def behind_a_convolution(kind: str, spelling: str, hidden: int, layers: int, wid
     return b.model([("x", ["batch", 7, time])], [last], rank=3)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("spelling", ["reshaped", "squeezed", "turned", "computed"])
 @pytest.mark.parametrize("kind", GATES)
 def test_one_of_two_layers_equals_native(kind: str, spelling: str, tmp_path: Path) -> None:

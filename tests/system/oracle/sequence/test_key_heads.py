@@ -43,6 +43,7 @@ def sizes_of(path: Path, role: str) -> set[int]:
     return {dim.size for dim in bot_onnx.inspect(path).structure.dims.values() if dim.role == role}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kv_heads", [2, 4])
 @pytest.mark.parametrize("spelling", SPELLINGS)
 def test_one_head_becomes_several(spelling: str, kv_heads: int, tmp_path: Path) -> None:
