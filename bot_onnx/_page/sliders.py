@@ -24,7 +24,11 @@ from bot_onnx.errors import BotError
 _STEPS: Final = 64  #: most steps of a slider, but for those that another one leads to
 _GROWN: Final = 2  #: how many times its size a slider goes up to
 _DRAWN: Final = 40  #: positions at which the solver is asked, besides those at the ends
-_ROLES: Final = ("hidden", "heads", "intermediate")  #: keys of a spec; the first leads the others
+_ROLES: Final = (
+    Role.HIDDEN.value,
+    Role.HEADS.value,
+    Role.INTERMEDIATE.value,
+)  #: keys of a spec; the first leads the others
 _WIDTHS: Final = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 1.0, 1.125, 1.25, 1.375, 1.5, 1.625, 1.75, 1.875, 2.0)
 
 Spec = dict[str, Any]

@@ -22,6 +22,7 @@ from click.testing import CliRunner
 import bot_onnx
 from bot_onnx._axes.rules.base import RULES
 from bot_onnx._cli import cli
+from bot_onnx._cli.method_options import PREFIX
 from bot_onnx._folders import config
 from bot_onnx._folders.sizes import Sizes
 from bot_onnx._ops import elementwise, find, registry
@@ -150,6 +151,10 @@ def added(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     packages: list[ModuleType] = [import_module(f"bot_onnx.{n}") for n in ("_resample.methods", "_cli.commands")]
     for package in packages:
         monkeypatch.setattr(package, "__path__", [*package.__path__, str(folder)])
+    for name in ("resize", "sweep"):  # commands keep the methods' options that they have found
+        command = import_module(f"bot_onnx._cli.commands.{name}").command
+        own = [p for p in command.params if p.name != "method" and not p.name.startswith(PREFIX)]
+        monkeypatch.setattr(command, "params", own)
     before = set(sys.modules)
     for kept in (methods._built_in, methods._shipped):
         kept.cache_clear()
