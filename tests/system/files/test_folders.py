@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 import types
 from collections.abc import Callable
@@ -18,6 +19,7 @@ import bot_onnx
 from bot_onnx._cli import cli
 from bot_onnx._folders import timm_config
 from bot_onnx._folders.sizes import Sizes
+from bot_onnx._installing import install
 from bot_onnx.errors import GraphError, MissingRuntimeError, OutputError, SpecError, VerifyError
 from tests import folders
 from tests.folders import TOKENIZER
@@ -273,7 +275,7 @@ def test_a_folder_of_the_hub(hub: list[tuple[str, Any]], tmp_path: Path) -> None
 
 def test_the_hub_needs_its_client(hub: object, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(MissingRuntimeError, match=r"bot-onnx\[hub\]"):
+    with pytest.raises(MissingRuntimeError, match=re.escape(install("hub"))):
         bot_onnx.inspect("hf://org/name")
 
 
