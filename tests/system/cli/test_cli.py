@@ -68,6 +68,7 @@ def test_inspect_prints_tables_and_json(model: Path) -> None:
     assert data["structure"]["chains"][0]["count"] == 6
 
 
+@pytest.mark.thorough
 def test_inspect_shows_what_a_halving_keeps(model: Path) -> None:
     printed = run("inspect", str(model), "--energy").output
     assert "Energy that halving keeps" in printed and "alignment permute" in printed and "█" in printed

@@ -174,6 +174,7 @@ def fitted(label: str = "layers", **changes: Any) -> dict[str, Any]:
     return {"source": source, "candidates": [{**one, **changes}], "pick": {label: 3}}
 
 
+@pytest.mark.thorough
 def test_the_candidates_of_a_fit_are_drawn(tmp_path: Path) -> None:
     model, page, fit = tmp_path / "vit.onnx", tmp_path / "page.html", tmp_path / "fit.json"
     model.write_bytes(model_bytes())
@@ -219,6 +220,7 @@ def test_json_has_what_the_page_computes_with(tmp_path: Path) -> None:
     assert told["data"] == pages.data_of(page.read_text())
 
 
+@pytest.mark.thorough
 def test_the_same_model_gives_the_same_bytes(tmp_path: Path) -> None:
     save(pages.tied_decoder(), tmp_path)
     made = []

@@ -252,6 +252,7 @@ def test_the_command_is_listed() -> None:
     assert "sweep" in commands()
 
 
+@pytest.mark.thorough
 @pytest.mark.exporter
 def test_recovery_is_a_part_of_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from tests.unit.recover.samples import folder

@@ -135,6 +135,7 @@ def test_reading_a_file_that_became_shorter_is_an_error(model: Path) -> None:
                 read()
 
 
+@pytest.mark.thorough
 @POSIX
 @pytest.mark.parametrize("output", ["/dev/stdout", "/dev/fd/1", "/dev/null", "/proc/self/fd/1"])
 def test_devices_are_no_outputs(model: Path, output: str, tmp_path: Path) -> None:

@@ -143,6 +143,7 @@ def test_a_promise_that_is_kept(source: Path, tmp_path: Path, spec: dict[str, in
     assert all(entry.agrees and entry.tolerance == 1e-4 for entry in report.comparisons)
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("promised")
 def test_a_promise_that_is_broken_leaves_no_file(source: Path, tmp_path: Path) -> None:
     path = tmp_path / "small.onnx"

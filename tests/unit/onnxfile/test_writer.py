@@ -284,6 +284,7 @@ def killed_write(path: Path, external: bool, stage: str) -> None:
         assert process.wait(30) == -signal.SIGKILL
 
 
+@pytest.mark.thorough
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
 @pytest.mark.parametrize("following", ["same", "other"])
 def test_a_killed_write_leaves_nothing_that_stays(tmp_path: Path, following: str) -> None:

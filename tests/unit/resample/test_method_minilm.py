@@ -45,6 +45,7 @@ def test_no_method_is_left_out() -> None:
     assert {case.values[0] for case in CASES} == set(all_methods())
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("method", "options", "spec"), CASES)
 def test_a_trained_encoder_is_resized(
     method: str, options: dict[str, Any], spec: dict[str, int], source: Path, tmp_path: Path

@@ -200,6 +200,7 @@ class _Counted:
         return sum(ref() is not None for ref in self.refs)
 
 
+@pytest.mark.thorough
 @pytest.mark.spread
 @pytest.mark.parametrize(("layers", "mode"), [((8, 8), "auto"), ((8, 4), "even"), ((4, 8), "stack"), ((8, 4), "haar")])
 @pytest.mark.parametrize("details", ["zero", "gaussian"])

@@ -21,6 +21,7 @@ def opened(path: Path, space: Space = GRID, **asked: Any) -> Study:
     return Study(path / "s.db", {"source": "x", **asked}, space, minimize=False, seed=0, scratch=path)
 
 
+@pytest.mark.thorough
 def test_every_point_of_a_grid_once_however_often_it_is_killed(tmp_path: Path) -> None:
     """Each run finishes one trial, leaves one begun, and dies."""
     for _ in range(6):

@@ -61,6 +61,7 @@ def test_one_head_becomes_several(spelling: str, kv_heads: int, tmp_path: Path) 
     assert bot_onnx.verify(out, against=source).passed
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("spelling", ["broadcast", "computed"])
 @pytest.mark.parametrize(
     ("spec", "native"),
@@ -97,6 +98,7 @@ def test_from_a_matrix_for_queries_keys_and_values(from_end: bool, tmp_path: Pat
     assert sizes_of(out, "kv_heads") == {2}
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kv_heads", [2, 4])
 @pytest.mark.parametrize("kind", ["standard", "standard_rotary", "grouped", "grouped_packed"])
 def test_ops_that_are_a_whole_attention(kind: str, kv_heads: int, tmp_path: Path) -> None:
