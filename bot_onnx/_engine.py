@@ -11,7 +11,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import onnx_ir as ir
 
 from bot_onnx import _html
 from bot_onnx._align import Kind, find_facts, plan_alignment
@@ -23,6 +22,7 @@ from bot_onnx._analysis.passes import Analysis, analyse
 from bot_onnx._canonical.decompose import Scheme
 from bot_onnx._costs import Costs, sizing_of
 from bot_onnx._onnxfile.atomic_output import floats_beside
+from bot_onnx._onnxfile.header import Port, port_of, producer_of
 from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._onnxfile.reader import Source, open_model
 from bot_onnx._onnxfile.scratch import sweep_beside
@@ -56,8 +56,6 @@ from bot_onnx._verify import (
     verify_model,
 )
 from bot_onnx.errors import GraphError, ResampleError
-
-Port = tuple[str, str, tuple[int | str, ...]]  #: name, data type, shape of an input or output
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -120,17 +118,12 @@ def inspect_model(origin: Origin, given: Given | None) -> Inspection:
             path=origin.label,
             structure=replace(analysis.structure, overview=overview_of(analysis)),
             opset=loaded.opset_imports.get("", 0),
-            producer=" ".join(filter(None, (loaded.producer_name, loaded.producer_version))),
+            producer=producer_of(loaded),
             size_bytes=source.size_bytes,
-            inputs=tuple(map(_port, loaded.graph.inputs)),
-            outputs=tuple(map(_port, loaded.graph.outputs)),
+            inputs=tuple(map(port_of, loaded.graph.inputs)),
+            outputs=tuple(map(port_of, loaded.graph.outputs)),
             costs=sizing_of(analysis).costs(),
         )
-
-
-def _port(value: ir.Value) -> Port:
-    shape = tuple(dim if isinstance(dim, int) else str(dim.value or "?") for dim in value.shape or ())
-    return value.name or "", value.dtype.name if value.dtype else "?", shape
 
 
 def energies(origin: Origin, given: Given | None) -> tuple[EnergyTable, ...]:
@@ -141,7 +134,7 @@ def energies(origin: Origin, given: Given | None) -> tuple[EnergyTable, ...]:
         loaded = source.model()
         analysis = analyse(loaded)
         structure, facts = analysis.structure, find_facts(analysis)
-        tensors = {n: v.const_value for n, v in loaded.graph.initializers.items() if v.const_value is not None}
+        tensors = analysis.tensors()
         tables: list[EnergyTable] = []
         kinds: tuple[Kind, ...] = ("none", "permute", "rotate")
         for kind in kinds:

@@ -1,13 +1,17 @@
-"""How an optional dependency is installed: the command that works for how bot-onnx itself was installed."""
+"""Optional dependencies: what to say where one is missing, in the form that works for how bot-onnx was installed."""
 
 from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from urllib.parse import urlsplit
 from urllib.request import url2pathname
+
+from bot_onnx.errors import MissingRuntimeError
 
 _NAME = "bot-onnx"
 
@@ -34,6 +38,23 @@ def install(*extras: str) -> str:
         kind = origin.get("vcs_info", {}).get("vcs")
         return _pip(f"{_NAME}[{wanted}] @ {kind + '+' if kind else ''}{origin['url']}")
     return _pip(f"{_NAME}[{wanted}]")
+
+
+@contextmanager
+def needing(need: str, *extras: str) -> Iterator[None]:
+    """Say what to install where an import inside the block fails.
+
+    Args:
+        need: what it is needed for, as the beginning of a sentence. extras: that bring it.
+
+    Raises:
+        MissingRuntimeError: it is not installed.
+    """
+    try:
+        yield
+    except ImportError as error:
+        command = install(*extras)
+        raise MissingRuntimeError(f"{need}, and is not installed. Install it with: {command}") from error
 
 
 def _pip(what: str, *, editable: bool = False) -> str:

@@ -258,6 +258,12 @@ class Analysis:
     attentions: tuple[Attention, ...] = ()
     stored: Mapping[str, ir.TensorProtocol] = field(default_factory=dict)
 
+    def tensors(self) -> dict[str, ir.TensorProtocol]:
+        """The source's tensors by name, unread."""
+        held = self.model.graph.initializers.items()
+        tensors = {name: value.const_value for name, value in held if value.const_value is not None}
+        return {**tensors, **self.stored}
+
     def size(self, dim: Dim) -> Pair:
         """Size pair of ``dim`` in the source."""
         return self.new_size(dim, {identity: known.size for identity, known in self.structure.dims.items()})

@@ -114,3 +114,27 @@ class SectionedCommand(click.Command):
         for section, records in sections.items():
             with formatter.section(section):
                 formatter.write_dl(records)
+
+
+class MethodsCommand(SectionedCommand):
+    """Adds the methods' options when the command is parsed or its help is shown: finding them costs imports.
+
+    Attributes:
+        before: heading of the options in front of which they stand.
+    """
+
+    before = OUTPUT
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Return the command's own parameters, and those of the methods."""
+        if not any(param.name == "method" for param in self.params):
+            from bot_onnx._cli.method_options import method_parameters
+
+            first = next(n for n, param in enumerate(self.params) if getattr(param, "section", "") == self.before)
+            taken = {flag for param in self.params for flag in (*param.opts, *param.secondary_opts)}
+            self.params[first:first] = map(self.as_taken, method_parameters(taken))
+        return super().get_params(ctx)
+
+    def as_taken(self, param: click.Parameter) -> click.Parameter:
+        """A method's parameter as the command takes it."""
+        return param

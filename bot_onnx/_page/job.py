@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
 
 from bot_onnx._align import align, find_facts, plan_alignment
 from bot_onnx._align.energy import energy
@@ -20,15 +19,16 @@ from bot_onnx._costs import sizing_of
 from bot_onnx._fit.latency import median_seconds
 from bot_onnx._folders import find_folder
 from bot_onnx._onnxfile.data_files import named_files
+from bot_onnx._onnxfile.header import Port, port_of, producer_of
 from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._onnxfile.lost_files import surviving
 from bot_onnx._onnxfile.reader import Source, open_model
 from bot_onnx._onnxfile.scratch import sweep_beside
 from bot_onnx._onnxfile.writer import check_output, write_text
 from bot_onnx._page.fitted import read_fit
-from bot_onnx._page.formulas import PartFormulas
+from bot_onnx._page.formulas import PartFormulas, formulas_of
 from bot_onnx._page.render import check_installed, page_data, rendered
-from bot_onnx._page.settled import formulas_for, proven_sliders
+from bot_onnx._page.settled import proven_sliders
 from bot_onnx._page.sliders import Sliders
 from bot_onnx._page.told import is_from, told_of
 from bot_onnx._page.types import Content, Facts, Report
@@ -119,7 +119,7 @@ def _looked_at(
             sliders = proven_sliders(analysis)
         except BotError as error:
             sliders = Sliders((), notes=(str(error),))
-        formulas = formulas_for(sizing_of(analysis), sliders)
+        formulas = formulas_of(sizing_of(analysis), sliders.free)
         source.check_unchanged()
     return facts, sliders, formulas
 
@@ -142,11 +142,8 @@ def _source(
 def _facts(source: Source, analysis: Analysis, shown: str, timed: int | None) -> Facts:
     loaded = analysis.model
     costs = sizing_of(analysis).costs()
-    read = loaded.graph.initializers
-    ports = (
-        *(("input", *_port(value)) for value in loaded.graph.inputs if value.name not in read),
-        *(("output", *_port(value)) for value in loaded.graph.outputs),
-    )
+    sides = ("input", loaded.graph.inputs), ("output", loaded.graph.outputs)
+    ports = tuple((side, *_shown(port_of(value))) for side, values in sides for value in values)
     seconds = None
     if timed is not None:
         stage(f"timing {shown}")
@@ -155,7 +152,7 @@ def _facts(source: Source, analysis: Analysis, shown: str, timed: int | None) ->
         path=shown,
         size_bytes=source.size_bytes,
         opset=loaded.opset_imports.get("", 0),
-        producer=" ".join(filter(None, (loaded.producer_name, loaded.producer_version))),
+        producer=producer_of(loaded),
         ports=ports,
         sha256=source.sha256(),
         structure=replace(analysis.structure, overview=overview_of(analysis)),
@@ -166,9 +163,9 @@ def _facts(source: Source, analysis: Analysis, shown: str, timed: int | None) ->
     )
 
 
-def _port(value: ir.Value) -> tuple[str, str]:
-    shape = " x ".join(str(d) if isinstance(d, int) else str(d.value or "?") for d in value.shape or ())
-    return value.name or "", f"{value.dtype.name if value.dtype else '?'} {shape or 'scalar'}"
+def _shown(port: Port) -> tuple[str, str]:
+    name, kind, shape = port
+    return name, f"{kind} {' x '.join(map(str, shape)) or 'scalar'}"
 
 
 def _kept(analysis: Analysis, lineage: Lineage) -> dict[str, float]:
@@ -183,11 +180,9 @@ def _kept(analysis: Analysis, lineage: Lineage) -> dict[str, float]:
     for ident in reversed(comp.order):
         if comp.dims[ident].parts:
             sizes[ident] = combine(comp.dims[ident], sizes)
-    held = analysis.model.graph.initializers.items()
-    tensors = {name: value.const_value for name, value in held if value.const_value is not None}
     stage("measuring energies")
     alignment = plan_alignment("none", structure, sizes, find_facts(analysis))
     (table,) = energy(
-        structure, alignment, align(alignment, tensors), {lineage.method: operators[lineage.method]}, sizes
+        structure, alignment, align(alignment, analysis.tensors()), {lineage.method: operators[lineage.method]}, sizes
     )
     return {row.stack: row.kept for row in table.rows if np.isfinite(row.kept)}

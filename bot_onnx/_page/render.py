@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from importlib.resources import files
 from typing import Any, Final
 
-from bot_onnx._installing import install
+from bot_onnx._installing import needing
 from bot_onnx._page import drawing, rows
 from bot_onnx._page.blocks import GROUPS, blocks_of
 from bot_onnx._page.formulas import LayerMacs, PartFormulas
@@ -16,7 +16,6 @@ from bot_onnx._page.polynomials import LAYERS, Polynomial
 from bot_onnx._page.sliders import Slider
 from bot_onnx._page.types import Content
 from bot_onnx._report.units import count, seconds, size
-from bot_onnx.errors import MissingRuntimeError
 
 _EXACT: Final = 2**53  #: whole numbers from here on go as texts: what reads JSON may round them
 
@@ -27,12 +26,8 @@ def check_installed() -> None:
     Raises:
         MissingRuntimeError: jinja2 is not installed.
     """
-    try:
+    with needing("jinja2 is needed to make a page", "report"):
         import jinja2  # noqa: F401
-    except ImportError as error:
-        raise MissingRuntimeError(
-            f"jinja2 is needed to make a page, and is not installed. Install it with: {install('report')}"
-        ) from error
 
 
 def rendered(content: Content) -> str:

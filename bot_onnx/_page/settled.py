@@ -6,8 +6,6 @@ from dataclasses import replace
 from typing import Final
 
 from bot_onnx._analysis.passes import Analysis
-from bot_onnx._costs import Sizing
-from bot_onnx._page.formulas import PartFormulas, formulas_of
 from bot_onnx._page.sliders import Slider, Sliders, Step, sliders_of
 from bot_onnx._proof import Way, settle
 from bot_onnx._reasons import Reason, Why
@@ -77,8 +75,3 @@ def _kept(analysis: Analysis, made: Sliders, position: dict[str, Step]) -> set[s
     told = {ident: size for step in position.values() for ident, size in step.sizes.items()}
     leaves = (dim for dim in analysis.structure.dims.values() if not dim.parts)
     return {dim.id for dim in leaves if settled.solution.sizes[dim.id] != told.get(dim.id, dim.size)}
-
-
-def formulas_for(sizing: Sizing, made: Sliders) -> tuple[PartFormulas, ...]:
-    """The polynomials in what the sliders change."""
-    return formulas_of(sizing, made.free)

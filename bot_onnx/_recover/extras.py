@@ -4,22 +4,17 @@ from __future__ import annotations
 
 import importlib
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
-from bot_onnx._installing import install
+from bot_onnx._installing import install, needing
 from bot_onnx.errors import MissingRuntimeError
 
+_EXTRAS = "cpu", "recover"
 _DETECTION_OPS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
 )
 _kept: list[Any] = []  # a library takes its definitions back when it is collected
-
-
-def _command() -> str:
-    return install("cpu", "recover")
 
 
 def torch() -> Any:
@@ -39,7 +34,7 @@ def converter() -> Any:
     """
     torch()
     need = "onnx2pytorch is needed to train ONNX files"
-    with _installed(need):
+    with needing(need, *_EXTRAS):
         import_torchvision()
     return _imported("onnx2pytorch", need).ConvertModel
 
@@ -60,7 +55,7 @@ def import_torchvision() -> None:
     except RuntimeError as error:
         if "operator torchvision::" not in str(error):
             raise MissingRuntimeError(
-                f"torchvision does not fit the installed PyTorch ({error}). Install both anew: {_command()}"
+                f"torchvision does not fit the installed PyTorch ({error}). Install both anew: {install(*_EXTRAS)}"
             ) from error
         for name in [name for name in sys.modules if name.split(".")[0] == "torchvision"]:
             del sys.modules[name]  # half imported
@@ -90,14 +85,5 @@ def pillow() -> Any:
 
 
 def _imported(name: str, need: str) -> Any:
-    with _installed(need):
+    with needing(need, *_EXTRAS):
         return importlib.import_module(name)
-
-
-@contextmanager
-def _installed(need: str) -> Iterator[None]:
-    """Say what to install where an import inside the block fails; ``need`` says what for."""
-    try:
-        yield
-    except ImportError as error:
-        raise MissingRuntimeError(f"{need}, and is not installed. Install it with: {_command()}") from error

@@ -25,8 +25,13 @@ def thread_count() -> int:
     asked = os.environ.get("OMP_NUM_THREADS", "").strip()
     if asked.isdecimal() and int(asked) > 0:
         return min(int(asked), MOST_THREADS)
+    return min(processor_count(), MOST_THREADS)
+
+
+def processor_count() -> int:
+    """How many processors this process may use."""
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return min(usable or 1, MOST_THREADS)
+    return usable or 1
 
 
 def share(work: Callable[[Tile], object], tiles: list[Tile]) -> None:

@@ -124,7 +124,7 @@ def prepare(
         PlanError: the edits of the saved plan are others.
     """
     analysis = settled.over(analysis)
-    tensors = _tensors(analysis)
+    tensors = analysis.tensors()
     alignment = plan_alignment(
         _wanted(align, method, options, spec),
         analysis.structure,
@@ -175,13 +175,6 @@ def _idle(method: str, options: MethodOptions, stacks: Iterable[StackPlan], kind
     way_out = "" if kind == "none" else f": alignment {kind} does it all; --align none leaves it to the method"
     names = get_method(method).idle_options(options, [stack.task for stack in stacks])
     return [f"Option {name} has nothing to do{way_out}." for name in names]
-
-
-def _tensors(analysis: Analysis) -> dict[str, ir.TensorProtocol]:
-    """The source's tensors by name, unread."""
-    held = analysis.model.graph.initializers.items()
-    tensors = {name: value.const_value for name, value in held if value.const_value is not None}
-    return {**tensors, **analysis.stored}
 
 
 def _outline(analysis: Analysis, settled: Settled, origin: Origin, obeyed: Obeyed, alignment: Alignment) -> Plan:

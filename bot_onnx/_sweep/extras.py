@@ -5,8 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from bot_onnx._installing import install
-from bot_onnx.errors import MissingRuntimeError
+from bot_onnx._installing import needing
 
 
 def optuna() -> Any:
@@ -30,8 +29,5 @@ def distributed() -> Any:
 
 
 def _imported(name: str, need: str) -> Any:
-    try:
+    with needing(need, "cpu", "sweep"):
         return importlib.import_module(name)
-    except ImportError as error:
-        command = install("cpu", "sweep")
-        raise MissingRuntimeError(f"{need}, and is not installed. Install it with: {command}") from error

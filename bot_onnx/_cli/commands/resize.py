@@ -16,7 +16,7 @@ from bot_onnx._cli.output import activity, show, show_json
 from bot_onnx._cli.parameters import (
     OUTPUT,
     SHOWN,
-    SectionedCommand,
+    MethodsCommand,
     input_options,
     model_argument,
     model_output,
@@ -34,20 +34,6 @@ if TYPE_CHECKING:
     from bot_onnx._model import Model, PlannedResize
     from bot_onnx._surgery.types import Plan
     from bot_onnx._target import TargetSpec
-
-
-class ResizeCommand(SectionedCommand):
-    """Adds the methods' options when the command is parsed or its help is shown: finding them costs imports."""
-
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return the command's own parameters, and those of the methods after the target's."""
-        if not any(param.name == "method" for param in self.params):
-            from bot_onnx._cli.method_options import method_parameters
-
-            first_output = next(n for n, param in enumerate(self.params) if getattr(param, "section", "") == OUTPUT)
-            taken = {flag for param in self.params for flag in (*param.opts, *param.secondary_opts)}
-            self.params[first_output:first_output] = method_parameters(taken)
-        return super().get_params(ctx)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +79,7 @@ class _Job:
 
 @click.command(
     short_help="Make a smaller or larger model out of a trained one.",
-    cls=ResizeCommand,
+    cls=MethodsCommand,
     epilog="\b\nExamples:\n"
     "  bot-onnx resize bert.onnx --spec bert-s -o small.onnx\n"
     "  bot-onnx resize model.onnx --layers 6 --hidden 384 --dry-run\n"

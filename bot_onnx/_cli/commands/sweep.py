@@ -15,8 +15,8 @@ from bot_onnx._cli.output import activity, show, show_json
 from bot_onnx._cli.parameters import (
     INPUTS,
     OUTPUT,
+    MethodsCommand,
     Sectioned,
-    SectionedCommand,
     model_argument,
     option,
     read_inputs,
@@ -29,13 +29,11 @@ from bot_onnx._request import ResizeRequest
 if TYPE_CHECKING:
     from bot_onnx._sweep.types import Sweep, Teaching
 
-SPACE, SCORE, WORK, TEACHING = "Space", "Score", "Work", "Recovery"
-
-
-if TYPE_CHECKING:
     _ParamType = click.ParamType[Any]
 else:
     _ParamType = click.ParamType  # which older versions of click do not make generic
+
+SPACE, SCORE, WORK, TEACHING = "Space", "Score", "Work", "Recovery"
 
 
 class Several(_ParamType):
@@ -58,30 +56,22 @@ class Several(_ParamType):
         return f"{self._one.get_metavar(param, ctx) or self._one.name.upper()},..."
 
 
-class SweepCommand(SectionedCommand):
-    """Adds the methods' options, each for several values."""
+class SweepCommand(MethodsCommand):
+    """Takes several values for each of the methods' options."""
 
-    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
-        """Return the command's own parameters, and those of the methods behind ``--spec``."""
-        if not any(param.name == "method" for param in self.params):
-            from bot_onnx._cli.method_options import method_parameters
+    before = SCORE
 
-            taken = {flag for param in self.params for flag in (*param.opts, *param.secondary_opts)}
-            first = next(n for n, param in enumerate(self.params) if getattr(param, "section", "") == SCORE)
-            self.params[first:first] = [_several(param) for param in method_parameters(taken)]
-        return super().get_params(ctx)
-
-
-def _several(param: click.Parameter) -> click.Parameter:
-    assert isinstance(param, click.Option)
-    return Sectioned(
-        [param.opts[0], str(param.name)],
-        section=getattr(param, "section", SPACE),
-        type=Several(param.type),
-        default=param.default,
-        show_default=param.name == "method",
-        help=param.help,
-    )
+    def as_taken(self, param: click.Parameter) -> click.Parameter:
+        """The parameter for several values."""
+        assert isinstance(param, click.Option)
+        return Sectioned(
+            [param.opts[0], str(param.name)],
+            section=getattr(param, "section", SPACE),
+            type=Several(param.type),
+            default=param.default,
+            show_default=param.name == "method",
+            help=param.help,
+        )
 
 
 @click.command(
@@ -198,7 +188,7 @@ def command(ctx: click.Context, /, model: Path, specs: tuple[str, ...], **values
     """
     from bot_onnx._cli.method_options import PREFIX
     from bot_onnx._report.sweep_report import sweep_csv, sweep_json, sweep_report
-    from bot_onnx._resample.parallel import thread_count
+    from bot_onnx._resample.parallel import processor_count
     from bot_onnx._sweeping import sweep
 
     options = {key.removeprefix(PREFIX): value for key, value in values.items() if key.startswith(PREFIX)}
@@ -215,7 +205,7 @@ def command(ctx: click.Context, /, model: Path, specs: tuple[str, ...], **values
             request=_request(values),
             recover=teaching,
             progress=bar.update if bar is not None else None,
-            jobs=values["jobs"] or thread_count(),
+            jobs=values["jobs"] or processor_count(),
             **{name: values[name] for name in _PASSED},
         )
     with standing(found.output):

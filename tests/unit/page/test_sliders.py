@@ -93,12 +93,12 @@ def test_the_page_says_which_number_it_has_not(tmp_path: Path, monkeypatch: pyte
     from bot_onnx._page import job
 
     pytest.importorskip("jinja2", reason="the extra report is not installed")
-    whole = job.formulas_for
+    whole = job.formulas_of
 
     def lacking(*arguments: object) -> object:
         return tuple(replace(part, macs=None) for part in whole(*arguments))  # type: ignore[arg-type]
 
-    monkeypatch.setattr(job, "formulas_for", lacking)
+    monkeypatch.setattr(job, "formulas_of", lacking)
     html = bot_onnx.report(save(pages.bert(), tmp_path)).html
     assert 'id="why-macs"' in html and 'id="exact-macs"' not in html and 'id="exact-parameters"' in html
     (told,) = pages.scripted(html, [{}])
