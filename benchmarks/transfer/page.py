@@ -32,7 +32,8 @@ _NAMES = {
 _SEEDS = 3  #: fewer say little of the spread
 _DEFAULT = "bot"  #: the start that others are held against
 _PAPER = (
-    "The BoT paper (arXiv 2603.07506) reports savings of up to 67.1 % growing and 52.8 % shrinking, by its own measure."
+    "The paper of Bidirectional knowledge Transfer (BoT, arXiv 2603.07506) reports savings of up to 67.1 % growing and "
+    "52.8 % shrinking, by its own measure."
 )
 _INTRO = """# Does a resized start pay?
 
@@ -55,7 +56,9 @@ on {machine}. {scale}
   (hidden and neurons through random orthonormal matrices), *scratch*.
 * The methods are those of [methods/](methods). *bot* alone is the default; *paper* its literal preset, *not aligned*
   without the rotation of [align.md](align.md), *on samples* with its `--calibration`. Growing also shows what fills the
-  detail bands: *zero*, *gaussian*, *uniform*, and the in-band noise of the default at twice its scale.
+  detail bands: *zero*, *gaussian*, *uniform*, the in-band noise of the default at twice its scale (*x2*), and what is
+  no noise: copies that share what reads them unequally (*LEMON splits*). *fresh readers* are random weights of
+  standard deviation 0.12 in the layers that are added.
 * Sources were trained for longer than scratch is: where one ends below scratch, a start that keeps its function is
   there at once, and the final loss and the last column tell more than what is saved.
 * A masked language model (BERT) learns how frequent tokens are, and no more, for its first thousand steps or so. Where
