@@ -16,6 +16,7 @@ from bot_onnx._resample.filters import COPIES
 from bot_onnx._resample.operators import Filters
 from bot_onnx._resample.registry import MethodOptions
 
+QKV = Literal["one", "apart"]
 Preset = Literal["paper", "paper-gpt"]
 
 #: Wavelets of a preset, for axes that shrink and that grow: those that the paper found for BERT and for GPT.
@@ -34,7 +35,12 @@ class BotOptions(MethodOptions):
         None,
         description="'paper': the literal method: convention ortho, zero details, layers filtered too, wavelet haar "
         "where an axis shrinks and bior6.8 where it grows, as found for BERT; 'paper-gpt': coif3 and db2, as found for "
-        "GPT; what is given besides wins.",
+        "GPT; queries, keys and values are one matrix; what is given besides wins.",
+    )
+    qkv: QKV | None = Field(
+        None,
+        description="'one': queries, keys and values are one matrix, kept apart or not, and the axes of heads one "
+        "signal each; 'apart': each by itself, and heads stay whole; by default apart, and one with a preset.",
     )
     mode: BoundaryMode = Field(
         "periodization",
@@ -108,6 +114,15 @@ class BotOptions(MethodOptions):
         return self
 
     @model_validator(mode="after")
+    def _one_matrix_keeps_no_values(self) -> BotOptions:
+        if self.qkv == "one" and self.amplitudes in (None, "value"):
+            raise ValueError(
+                "qkv 'one' mixes queries with keys, which keeps no function; use a preset, or convention ortho, "
+                "std-source or std-fresh"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _shares_are_of_copies(self) -> BotOptions:
         if self.details == "shares" and not self.keeps_function:
             raise ValueError(
@@ -136,6 +151,13 @@ class BotOptions(MethodOptions):
     def amplitudes(self) -> Convention | None:
         """The convention, the preset considered."""
         return "ortho" if self.convention is None and self.preset is not None else self.convention
+
+    @property
+    def joins_qkv(self) -> bool:
+        """Whether queries, keys and values are one matrix, the preset considered."""
+        if self.qkv is not None:
+            return self.qkv == "one"
+        return self.preset is not None and self.amplitudes != "value"
 
     @property
     def detail_kind(self) -> Details:

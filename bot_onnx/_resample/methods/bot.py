@@ -26,6 +26,7 @@ from bot_onnx._resample.bot_options import BotOptions
 from bot_onnx._resample.depth import LayerMap, layer_map
 from bot_onnx._resample.details import InBandNoise, Noise, robust_spread
 from bot_onnx._resample.filters import Matrix
+from bot_onnx._resample.plain import plain_task
 from bot_onnx._resample.registry import AxisDirection, Method
 from bot_onnx._resample.shares import unequal_shares
 from bot_onnx._resample.sources import SourceLayers, check_readers, neutral_value, reads_afresh
@@ -79,6 +80,14 @@ class Bot(Method[BotOptions]):
         """
         check_axes(task)
         check_readers(task, source)
+        if options.joins_qkv:
+            plain = plain_task(task)
+            return plain.given(self._layers(plain.task, plain.readers(source, xp), options, xp, seed), xp)
+        return self._layers(task, source, options, xp, seed)
+
+    def _layers(
+        self, task: StackTask, source: Sequence[Callable[[], Array]], options: BotOptions, xp: Namespace, seed: int
+    ) -> Iterator[Array]:
         grown = task.layers[1] > task.layers[0]
         layers = layer_map(
             options.depth_mode,
@@ -89,6 +98,10 @@ class Bot(Method[BotOptions]):
             turns=task.turns,
         )
         return _Resampling(task, source, options, xp, seed, layers).run()
+
+    def joins_qkv(self, options: BotOptions) -> bool:
+        """As the option, or the preset, says."""
+        return options.joins_qkv
 
     def keeps_function(self, options: BotOptions) -> bool:
         """Unless filters or amplitudes are asked for."""
