@@ -16,10 +16,9 @@ SPELLINGS: tuple[Spelling, ...] = ("apart", "fused", "by head")
 LAYERS, HEADS, HEAD_DIM = 4, 4, 8
 
 
-def qkv_model(
-    spelling: Spelling, heads: int = HEADS, head_dim: int = HEAD_DIM, layers: int = LAYERS
-) -> onnx.ModelProto:
+def qkv_model(spelling: Spelling) -> onnx.ModelProto:
     """Residual attentions and a map to three numbers; the weights are the same in all spellings."""
+    heads, head_dim = HEADS, HEAD_DIM
     rng, hidden = np.random.default_rng(0), heads * head_dim
     b = GraphBuilder()
 
@@ -27,7 +26,7 @@ def qkv_model(
         return (rng.standard_normal(shape) * 0.3).astype(np.float32)
 
     x = b.op("MatMul", "x", b.constant(drawn(4, hidden)))
-    for layer in range(layers):
+    for layer in range(LAYERS):
         weights, biases = [drawn(hidden, hidden) for _ in range(3)], [drawn(hidden) for _ in range(3)]
         query, key, value = _sides(b, x, spelling, weights, biases, heads, layer)
         scores = b.op("MatMul", query, b.op("Transpose", key, perm=[0, 1, 3, 2]))
