@@ -54,11 +54,11 @@ on {machine}. {scale}
 * **against the strictest control** is the same with the best control's final loss in scratch's place. The controls:
   *shuffled* (the default start, every tensor's elements in random order), *embeddings only*, *random projection*
   (hidden and neurons through random orthonormal matrices), *scratch*.
-* The methods are those of [methods/](methods). *bot* alone is the default; *paper* its literal preset, *not aligned*
-  without the rotation of [align.md](align.md), *on samples* with its `--calibration`. Growing also shows what fills the
-  detail bands: *zero*, *gaussian*, *uniform*, the in-band noise of the default at twice its scale (*x2*), and what is
-  no noise: copies that share what reads them unequally (*LEMON splits*). *fresh readers* are random weights of
-  standard deviation 0.12 in the layers that are added.
+* The methods are those of [methods/](methods). *bot* alone is the default; *paper* its literal preset, *as published*
+  what the authors' public code computes, *not aligned* without the rotation of [align.md](align.md), *on samples* with
+  its `--calibration`. Growing also shows what fills the detail bands: *zero*, *gaussian*, *uniform*, the in-band noise
+  of the default at twice its scale (*x2*), and what is no noise: copies that share what reads them unequally (*LEMON
+  splits*). *fresh readers* are random weights of standard deviation 0.12 in the layers that are added.
 * Sources were trained for longer than scratch is: where one ends below scratch, a start that keeps its function is
   there at once, and the final loss and the last column tell more than what is saved.
 * A masked language model (BERT) learns how frequent tokens are, and no more, for its first thousand steps or so. Where

@@ -38,10 +38,21 @@ def test_the_spellings_are_one_network() -> None:
         np.testing.assert_allclose(other, first, atol=1e-5)
 
 
+@pytest.mark.spread
 @pytest.mark.parametrize("spec", [SMALLER, LARGER, {"hidden": 24, "heads": 3}, {"heads": 6}])
-@pytest.mark.parametrize(("method", "preset"), [("bot", "paper"), ("bot", "paper-gpt")])
-def test_three_spellings_give_the_same_numbers(spec: dict[str, int], method: str, preset: str, tmp_path: Path) -> None:
-    first, *others = [resized(spelling, spec, tmp_path, method, preset=preset) for spelling in SPELLINGS]
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("bot", {"preset": "paper"}),
+        ("bot", {"preset": "paper-gpt"}),
+        ("front", {"preset": "published"}),
+        ("front", {"qkv": "one", "depth": "repeat"}),
+    ],
+)
+def test_three_spellings_give_the_same_numbers(
+    spec: dict[str, int], method: str, options: dict[str, str], tmp_path: Path
+) -> None:
+    first, *others = [resized(spelling, spec, tmp_path, method, **options) for spelling in SPELLINGS]
     for spelling, other in zip(SPELLINGS[1:], others, strict=True):
         np.testing.assert_allclose(output(other), output(first), atol=1e-5)
         for layer in range(spec.get("layers", LAYERS)):
