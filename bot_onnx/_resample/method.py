@@ -87,6 +87,10 @@ class Method(ABC, Generic[OptionsT]):
         """Whether growth shall keep the function at any ratio: work orders then say how each dim does that."""
         return False
 
+    def joins_qkv(self, options: OptionsT) -> bool:
+        """Whether queries, keys and values that a file keeps apart are handed over as the one matrix of a fused one."""
+        return False
+
     def idle_options(self, options: OptionsT, tasks: Iterable[StackTask]) -> tuple[str, ...]:
         """Options that were given and have nothing to do in these work orders."""
         return ()

@@ -27,6 +27,7 @@ from bot_onnx._surgery.calibrated import Calibrated, going_on, holding
 from bot_onnx._surgery.edits import Edits, LayerChange, ReshapeEmpty, last_of_each, picks_of
 from bot_onnx._surgery.emit import initializer_order, skeleton
 from bot_onnx._surgery.held import Obeyed, obey
+from bot_onnx._surgery.joined import gathered, task_of, with_joints
 from bot_onnx._surgery.kept_layers import kept_layers, moved_values
 from bot_onnx._surgery.laws import epsilon_edits
 from bot_onnx._surgery.picked import picked
@@ -155,7 +156,8 @@ def prepare(
         computed=_computed(alignment, spec, samples),
     )
     notes = check_branches(analysis, settled.solution.layers, spec.constants or {})
-    drawn = _drawn(analysis, settled, alignment, outline)
+    joined = analysis.structure.qkv if get_method(method).joins_qkv(options) else ()
+    drawn = _drawn(analysis, settled, alignment, outline, joined)
     _refuse_early(drawn.stacks, method, options, seed)
     idle = _idle(method, options, drawn.stacks, alignment.kind)
     placed = layout(drawn.proto, drawn.slots, name, external=external)
@@ -234,8 +236,13 @@ def decide(analysis: Analysis, spec: TargetSpec, settled: Settled, picks: Picks)
     )
 
 
-def _drawn(analysis: Analysis, settled: Settled, alignment: Alignment, plan: Plan) -> _Drawn:
-    """The target without its weights: the edits of the plan are tried, and what they made is written down."""
+def _drawn(
+    analysis: Analysis, settled: Settled, alignment: Alignment, plan: Plan, joined: tuple[tuple[str, ...], ...]
+) -> _Drawn:
+    """The target without its weights: the edits of the plan are tried, and what they made is written down.
+
+    ``joined``: stacks that are made together, by their ids.
+    """
     structure, solution = analysis.structure, settled.solution
     picks = picks_of(plan.layers)
     moved = moved_values(analysis, picks)
@@ -244,7 +251,7 @@ def _drawn(analysis: Analysis, settled: Settled, alignment: Alignment, plan: Pla
     with unchanged(analysis):
         depth = apply(analysis, plan.edits)
         graph = analysis.model.graph
-        stacks = _stacks(analysis, settled, alignment, depth.targets, picks)
+        stacks = with_joints(_stacks(analysis, settled, alignment, depth.targets, picks), joined)
         written = {n for stack in structure.stacks for n in (*stack.tensors, *depth.targets[stack.id])}
         provenance = {**_begun(plan), **describe(analysis, settled, depth.partners, tolerance)}
         calibrated = going_on(analysis, held, ((stack.sources, stack.targets) for stack in stacks))
@@ -337,10 +344,10 @@ def refuse_quantised(analysis: Analysis, path: str) -> None:
 
 def _refuse_early(stacks: list[StackPlan], method: str, options: MethodOptions, seed: int) -> None:
     """Let the method judge every task now: it checks when called and reads when iterated."""
-    for stack in stacks:
-        if stack.closed_form is None and stack.twin_of is None:
-            readers = [_unread] * len(stack.sources)
-            task, chosen = picked(stack.task, readers)
+    for members in gathered(stacks):
+        if members[0].closed_form is None:
+            readers = [_unread] * len(members[0].sources)
+            task, chosen = picked(task_of(members), readers)
             get_method(method).resample(task, chosen, options, xp=np, seed=seed)
 
 

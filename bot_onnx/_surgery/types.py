@@ -41,6 +41,7 @@ class StackPlan:
         closed_form: formula that the tensor is recomputed from, or None.
         twin_of: stack whose result, transposed, this one is, or None.
         offsets: byte offset of every target in the file that holds it.
+        joint: ids of the stacks that are resampled with this one as one matrix, itself among them; empty: it is alone.
     """
 
     task: StackTask
@@ -52,6 +53,7 @@ class StackPlan:
     gain: float = 1.0
     twin_of: str | None = None
     offsets: tuple[int, ...] = ()
+    joint: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
