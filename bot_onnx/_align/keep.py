@@ -64,7 +64,7 @@ class ChosenUnits:
                     "--calibration FILE.npz (an array per input), or choose by 'magnitude'"
                 )
             self._readings = {place: facts.readings.of(*place) for place in self._places}
-            self._watched = facts.readings.watch(one for found in self._readings.values() for one in found)
+            self._watched = facts.readings.watch(one.value for found in self._readings.values() for one in found)
             notes = [f"the activations are those on {len(samples)} samples", *notes]
         self.notes = ((f"what stays of {names} is chosen by {criterion}",) if units else ()) + tuple(notes)
 

@@ -86,12 +86,14 @@ class Alignment(ABC):
         notes: what was done or left, and why, in sentences.
         exact: with every size kept, the network computes what it did, outputs in their own basis.
         chooses: heads, neurons or channels are chosen, by what they are worth.
+        refitted: names of the source's tensors that make up for what goes.
     """
 
     kind: Kind
     structure: Structure
     notes: tuple[str, ...]
     exact: bool = True
+    refitted: frozenset[str] = frozenset()
 
     @property
     def chooses(self) -> bool:

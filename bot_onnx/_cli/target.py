@@ -106,6 +106,13 @@ def _declarations() -> list[Callable[[F], F]]:
         ),
         option(
             SECTION,
+            "--refit",
+            type=click.Choice(["bias", "readers"]),
+            help="What makes up for those that go, on --calibration samples: biases take their mean, or the weights "
+            "that read them are fitted to what stays.",
+        ),
+        option(
+            SECTION,
             "--width",
             type=click.FloatRange(min=0, min_open=True),
             metavar="F",

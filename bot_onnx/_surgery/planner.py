@@ -131,6 +131,7 @@ def prepare(
         settled.solution.sizes,
         find_facts(analysis, samples),
         spec.keep,
+        spec.refit,
         served=spec.layers_by == "influence",
         promised=settled.promise.kept is True,  # of the request: a number that was changed turns no tensors
     )
@@ -270,6 +271,7 @@ def _stacks(
             stack.positive,
             settled.gains.get(stack.id, 1.0),
             stack.twin_of,
+            refitted=not alignment.refitted.isdisjoint(stack.tensors),
         )
         for stack in analysis.structure.stacks
         if not used.isdisjoint(targets[stack.id])
@@ -281,7 +283,9 @@ def _computed(alignment: Alignment, spec: TargetSpec, samples: Samples | None) -
         return ()
     looked_at = samples is not None and (alignment.kind == "rotate" or spec.keep == "activation")
     where = "the source's weights and the samples" if looked_at else "the source's weights"
-    return (f"{alignment.kind}: the operators of every axis, from {where}",)
+    operators = f"{alignment.kind}: the operators of every axis, from {where}"
+    refitted = f"refit {spec.refit}: what makes up for what goes, from the source's weights and the samples"
+    return (operators, refitted) if alignment.refitted else (operators,)
 
 
 def _begun(plan: Plan) -> dict[str, object]:
@@ -305,7 +309,8 @@ def _wanted(align: Kind | None, method: str, options: MethodOptions, spec: Targe
     if align is not None:
         return align
     own: Kind = get_method(method).default_alignment(options)
-    return "select" if spec.keep is not None and own == "none" else own
+    asked = spec.keep is not None or spec.refit is not None
+    return "select" if asked and own == "none" else own
 
 
 def check_exact(prepared: Prepared) -> None:

@@ -15,6 +15,8 @@ MAX_LAYERS: Final = 2048
 LayersBy = Literal["even", "influence"]
 #: What a head, a neuron or a channel is worth: see :mod:`bot_onnx._align.worth`.
 Criterion = Literal["energy", "magnitude", "activation"]
+#: What makes up for the units that go: see :mod:`bot_onnx._align.refit`.
+Refit = Literal["bias", "readers"]
 
 _Layer = Annotated[int, Field(strict=True, ge=0, lt=MAX_LAYERS)]
 _End = Annotated[int, Field(strict=True, gt=0, le=MAX_LAYERS)]
