@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from bot_onnx._align.calibration import Calibration
+from bot_onnx._align.gradients import Gradients
 from bot_onnx._align.gram import sum_of_squares
+from bot_onnx._align.keep import LOOKING
 from bot_onnx._align.permutable_dims import find_freedom
 from bot_onnx._align.permute import Permutation
 from bot_onnx._align.readings import Readings
@@ -22,16 +24,17 @@ from bot_onnx.errors import ResampleError
 _CHOOSING: tuple[Kind, ...] = ("auto", "select", "rotate")  #: kinds that choose what stays
 
 
-def find_facts(analysis: Analysis, samples: Samples | None = None) -> Facts:
+def find_facts(analysis: Analysis, samples: Samples | None = None, gradients: Gradients | None = None) -> Facts:
     """What alignments need to know of a graph. To be asked before a resize changes the graph.
 
     Args:
         analysis: of the source.
         samples: to look at its residual stream on, where it has one.
+        gradients: who takes them on the samples.
     """
     stream = find_stream(analysis)
     calibration = None if samples is None else Calibration(analysis.model, stream, samples)
-    return Facts(find_freedom(analysis), stream, Readings(analysis, samples), calibration)
+    return Facts(find_freedom(analysis), stream, Readings(analysis, samples), calibration, gradients)
 
 
 class Unaligned(Alignment):
@@ -104,7 +107,7 @@ def plan_alignment(
         why = f" ({chosen.notes[0]})" if chosen.notes else ""
         told = f"'refit' is '{refit}'" if keep is None else f"'keep' is '{keep}'"
         raise ResampleError(f"{told}, and nothing that shrinks can be chosen from{why}; drop it")
-    needed = served or keep == "activation" or refit is not None
+    needed = served or keep in LOOKING or refit is not None
     if facts.calibration is not None and chosen.kind != "rotate" and not needed:
         why = chosen.notes[0] if kind == "auto" and chosen.notes else f"this one is '{chosen.kind}'"
         raise ResampleError(f"calibration samples serve alignment 'rotate', of a hidden size that shrinks: {why}")

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bot_onnx._align.axes import LeafOrder
 from bot_onnx._align.calibration import Calibration
+from bot_onnx._align.gradients import Gradients
 from bot_onnx._align.permutable_dims import Freedom
 from bot_onnx._align.readings import Readings
 from bot_onnx._align.stream import Stream
@@ -38,12 +39,16 @@ Tensors = Mapping[str, TensorLike]
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What an alignment must know of the graph besides its structure, and of the data where there are some."""
+    """What an alignment must know of the graph besides its structure, and of the data where there are some.
+
+    ``gradients`` are who takes them, where they are to be had.
+    """
 
     freedom: Freedom
     stream: Stream
     readings: Readings
     calibration: Calibration | None = None
+    gradients: Gradients | None = None
 
 
 @dataclass(slots=True)

@@ -100,9 +100,9 @@ def _declarations() -> list[Callable[[F], F]]:
         option(
             SECTION,
             "--keep",
-            type=click.Choice(["energy", "magnitude", "activation"]),
+            type=click.Choice(["energy", "magnitude", "activation", "taylor"]),
             help="By what heads, neurons and channels are chosen where some go: norms of the maps around them, of all "
-            "their weights, or what they do on --calibration samples.",
+            "their weights, what they do on --calibration samples, or what outputs lose without them (gradients).",
         ),
         option(
             SECTION,

@@ -167,7 +167,7 @@ class TargetSpec(BaseModel):
     keep: Criterion | None = Field(
         default=None,
         description="What heads, neurons and channels are worth where some are chosen: 'energy', 'magnitude', or "
-        "'activation' on calibration samples; left out: 'energy', for heads and neurons alone.",
+        "'activation' and 'taylor' (gradients) on calibration samples; left out: 'energy', for heads and neurons.",
     )
     refit: Refit | None = Field(
         default=None,
