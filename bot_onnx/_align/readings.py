@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from bot_onnx._align.axes import leaves_of
 from bot_onnx._align.reader_places import ReaderPlace, Unsuited, normalised, reader_place
+from bot_onnx._align.stream_labels import bias_of
 from bot_onnx._align.units import Units
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._ops import Slot, linear_of, slot_of
@@ -115,6 +116,11 @@ class Readings:
     @cached_property
     def _scalings(self) -> dict[str, Scaling]:
         return self.scalings()
+
+    def biases(self) -> dict[str, str]:
+        """Per weight that is used once the bias that is added behind it."""
+        found = {name: bias_of(one.uses[0][0]) for name, one in self._parameters.items() if len(one.uses) == 1}
+        return {name: bias for name, bias in found.items() if bias is not None and bias != name}
 
     def watch(self, values: Iterable[str]) -> Watched:
         """The source as it is now, ready to be run on the samples, with some of its values shown."""

@@ -99,6 +99,7 @@ class Selection(Alignment):
         refit: Refit | None = None,
     ) -> None:
         self._source = structure
+        self._biases = facts.readings.biases()
         self._inner = chooser(structure, sizes, facts, criterion, everywhere=True)
         self._refitting = refitting(refit, structure, self._inner, facts)
         self.structure = resized(structure, self._inner.sizes)
@@ -114,7 +115,7 @@ class Selection(Alignment):
 
     def align(self, tensors: Tensors, progress: Progress | None = None) -> Aligned:
         """Find out what stays. Memory: one tensor; see :meth:`Refitting.tensors` for more where that is asked for."""
-        folding = Folding(self._source, Stream(""))
+        folding = Folding(self._source, Stream(""), self._biases)
         kept = self._inner.keep(folding, tensors, progress, 0, self._inner.steps)
         if self._refitting is not None:
             tensors = self._refitting.tensors(tensors, kept)
