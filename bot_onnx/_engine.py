@@ -31,6 +31,7 @@ from bot_onnx._origins import Origin
 from bot_onnx._progress import stage, step
 from bot_onnx._proof import Way, settle
 from bot_onnx._proof.replay import check_source, planned_again
+from bot_onnx._recover.gradients import TorchGradients
 from bot_onnx._request import ResizeRequest
 from bot_onnx._resample import MethodOptions, make_options, shrinking_operators
 from bot_onnx._resample.devices import namespace
@@ -245,7 +246,8 @@ class _Job:
             stage("planning again")
             return planned_again(
                 analysis, self.stored, origin,
-                samples=samples, unproven=request.unproven, external=external, name=name,
+                samples=samples, gradients=TorchGradients(analysis), unproven=request.unproven, external=external,
+                name=name,
             )  # fmt: skip
         analysis = with_key_heads(analysis, target)
         stage("proving the sizes")
@@ -262,6 +264,7 @@ class _Job:
             seed=request.seed,
             align=request.align,
             samples=samples,
+            gradients=TorchGradients(analysis),
             external=external,
             name=name,
             asked=self._asked(),

@@ -34,8 +34,8 @@ class ResizeRequest:
         align: make the source's tensors resample better, without changing its function, before the method sees them;
             None: as the method likes it.
         calibration: an ``.npz`` file with an array per input of the source, samples along the first axis: alignment
-            ``rotate`` then takes its basis from the stream on them, not from the weights; ``layers_by: influence`` and
-            ``keep: activation`` of a spec look at what the source does on them.
+            ``rotate`` then takes its basis from the stream on them, not from the weights; ``layers_by: influence``,
+            ``keep: activation`` or ``taylor`` and ``refit`` of a spec look at what the source does on them.
         external: store the weights beside the model; None: as the source does.
         unproven: go on where the sizes cannot be proven right; the plan and the file say so.
         inputs: what to run the models on: arrays by input, or an ``.npz`` file of them; None: as the model was opened.
@@ -63,7 +63,7 @@ class ResizeRequest:
         metadata=_cli(
             "--calibration",
             "Samples (an array per input): alignment rotate finds its basis on them, --layers-by influence and --keep "
-            "activation what matters.",
+            "activation or taylor what matters, --refit what makes up for what goes.",
         ),
     )
     external: bool | None = None

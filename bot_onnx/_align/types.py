@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from bot_onnx._align.axes import LeafOrder
 from bot_onnx._align.calibration import Calibration
+from bot_onnx._align.gradients import Gradients
 from bot_onnx._align.permutable_dims import Freedom
 from bot_onnx._align.readings import Readings
 from bot_onnx._align.stream import Stream
@@ -38,12 +39,16 @@ Tensors = Mapping[str, TensorLike]
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What an alignment must know of the graph besides its structure, and of the data where there are some."""
+    """What an alignment must know of the graph besides its structure, and of the data where there are some.
+
+    ``gradients`` are who takes them, where they are to be had.
+    """
 
     freedom: Freedom
     stream: Stream
     readings: Readings
     calibration: Calibration | None = None
+    gradients: Gradients | None = None
 
 
 @dataclass(slots=True)
@@ -86,12 +91,14 @@ class Alignment(ABC):
         notes: what was done or left, and why, in sentences.
         exact: with every size kept, the network computes what it did, outputs in their own basis.
         chooses: heads, neurons or channels are chosen, by what they are worth.
+        refitted: names of the source's tensors that make up for what goes.
     """
 
     kind: Kind
     structure: Structure
     notes: tuple[str, ...]
     exact: bool = True
+    refitted: frozenset[str] = frozenset()
 
     @property
     def chooses(self) -> bool:

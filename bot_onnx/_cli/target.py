@@ -100,9 +100,16 @@ def _declarations() -> list[Callable[[F], F]]:
         option(
             SECTION,
             "--keep",
-            type=click.Choice(["energy", "magnitude", "activation"]),
+            type=click.Choice(["energy", "magnitude", "activation", "taylor"]),
             help="By what heads, neurons and channels are chosen where some go: norms of the maps around them, of all "
-            "their weights, or what they do on --calibration samples.",
+            "their weights, what they do on --calibration samples, or what outputs lose without them (gradients).",
+        ),
+        option(
+            SECTION,
+            "--refit",
+            type=click.Choice(["bias", "readers"]),
+            help="What makes up for those that go, on --calibration samples: biases take their mean, or the weights "
+            "that read them are fitted to what stays.",
         ),
         option(
             SECTION,

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx import __version__
-from bot_onnx._align import Alignment, Kind, find_facts, plan_alignment
+from bot_onnx._align import LOOKING, Alignment, Gradients, Kind, find_facts, plan_alignment
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._canonical.decompose import restore_casts
 from bot_onnx._canonical.folded_norms import folded_note
@@ -100,6 +100,7 @@ def prepare(
     external: bool,
     align: Kind | None = None,
     samples: Samples | None = None,
+    gradients: Gradients | None = None,
     name: str = "model.onnx",
     asked: Asked = _ASKED,
     stored: Plan | None = None,
@@ -115,6 +116,7 @@ def prepare(
         external: weights go to a file beside the model.
         align: alignment of the source before; None: as the method likes it.
         samples: that the source's activations are looked at on; recorded by their hash.
+        gradients: who takes them, where units are chosen by them.
         name: file name of the output.
         asked: what else was asked for, recorded in the plan.
         stored: a saved plan whose edits are carried out, held against those that follow from all the rest. The
@@ -130,8 +132,9 @@ def prepare(
         _wanted(align, method, options, spec),
         analysis.structure,
         settled.solution.sizes,
-        find_facts(analysis, samples),
+        find_facts(analysis, samples, gradients),
         spec.keep,
+        spec.refit,
         served=spec.layers_by == "influence",
         promised=settled.promise.kept is True,  # of the request: a number that was changed turns no tensors
     )
@@ -277,6 +280,7 @@ def _stacks(
             stack.positive,
             settled.gains.get(stack.id, 1.0),
             stack.twin_of,
+            refitted=not alignment.refitted.isdisjoint(stack.tensors),
         )
         for stack in analysis.structure.stacks
         if not used.isdisjoint(targets[stack.id])
@@ -286,9 +290,11 @@ def _stacks(
 def _computed(alignment: Alignment, spec: TargetSpec, samples: Samples | None) -> tuple[str, ...]:
     if alignment.kind == "none":
         return ()
-    looked_at = samples is not None and (alignment.kind == "rotate" or spec.keep == "activation")
+    looked_at = samples is not None and (alignment.kind == "rotate" or spec.keep in LOOKING)
     where = "the source's weights and the samples" if looked_at else "the source's weights"
-    return (f"{alignment.kind}: the operators of every axis, from {where}",)
+    operators = f"{alignment.kind}: the operators of every axis, from {where}"
+    refitted = f"refit {spec.refit}: what makes up for what goes, from the source's weights and the samples"
+    return (operators, refitted) if alignment.refitted else (operators,)
 
 
 def _begun(plan: Plan) -> dict[str, object]:
@@ -312,7 +318,8 @@ def _wanted(align: Kind | None, method: str, options: MethodOptions, spec: Targe
     if align is not None:
         return align
     own: Kind = get_method(method).default_alignment(options)
-    return "select" if spec.keep is not None and own == "none" else own
+    asked = spec.keep is not None or spec.refit is not None
+    return "select" if asked and own == "none" else own
 
 
 def check_exact(prepared: Prepared) -> None:

@@ -42,6 +42,7 @@ class StackPlan:
         twin_of: stack whose result, transposed, this one is, or None.
         offsets: byte offset of every target in the file that holds it.
         joint: ids of the stacks that are resampled with this one as one matrix, itself among them; empty: it is alone.
+        refitted: the sources make up for units that go, before anything else is done to them.
     """
 
     task: StackTask
@@ -54,6 +55,7 @@ class StackPlan:
     twin_of: str | None = None
     offsets: tuple[int, ...] = ()
     joint: tuple[str, ...] = ()
+    refitted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +65,8 @@ class Asked:
     Attributes:
         spec: the target, with the keys of a spec file.
         align: the alignment that was asked for; None: as the method likes it.
-        calibration_sha256: of the samples that the alignment, or the choice of layers, looks at; or None.
+        calibration_sha256: of the samples that the alignment, the choice of layers, or what makes up for what goes
+            looks at; or None.
         unproven: go on where the proof fails.
         requantize: quantise the result as the source is.
         inputs: what the models ran on was given as arrays. input_shapes: shapes that were given, by input.

@@ -13,8 +13,10 @@ MAX_LAYERS: Final = 2048
 
 #: How layers are chosen: see the spec's ``layers_by``.
 LayersBy = Literal["even", "influence"]
-#: What a head, a neuron or a channel is worth: see :mod:`bot_onnx._align.worth`.
-Criterion = Literal["energy", "magnitude", "activation"]
+#: What a head, a neuron or a channel is worth: see :mod:`bot_onnx._align.worth` and :mod:`bot_onnx._align.taylor`.
+Criterion = Literal["energy", "magnitude", "activation", "taylor"]
+#: What makes up for the units that go: see :mod:`bot_onnx._align.refit`.
+Refit = Literal["bias", "readers"]
 
 _Layer = Annotated[int, Field(strict=True, ge=0, lt=MAX_LAYERS)]
 _End = Annotated[int, Field(strict=True, gt=0, le=MAX_LAYERS)]

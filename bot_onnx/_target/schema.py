@@ -22,7 +22,15 @@ from pydantic import (
 
 from bot_onnx._structure import SPEC_ROLES
 from bot_onnx._target import formula, huggingface, library
-from bot_onnx._target.keep import MAX_LAYERS, Criterion, KeptLayers, LayersBy, check_kept_layers, names_kept_layers
+from bot_onnx._target.keep import (
+    MAX_LAYERS,
+    Criterion,
+    KeptLayers,
+    LayersBy,
+    Refit,
+    check_kept_layers,
+    names_kept_layers,
+)
 from bot_onnx._target.messages import BY_CHAIN, ONE_SIZE, explain, suggested, suggestion
 from bot_onnx._target.reader import parse_object, read_text
 from bot_onnx.errors import SpecError
@@ -159,7 +167,12 @@ class TargetSpec(BaseModel):
     keep: Criterion | None = Field(
         default=None,
         description="What heads, neurons and channels are worth where some are chosen: 'energy', 'magnitude', or "
-        "'activation' on calibration samples; left out: 'energy', for heads and neurons alone.",
+        "'activation' and 'taylor' (gradients) on calibration samples; left out: 'energy', for heads and neurons.",
+    )
+    refit: Refit | None = Field(
+        default=None,
+        description="What makes up for the heads, neurons and channels that go, on calibration samples: 'bias' (the "
+        "biases of what reads them take their mean), or 'readers' (its weights are fitted to what stays).",
     )
     soft: tuple[RoleKey, ...] = Field(
         default=(),

@@ -156,8 +156,8 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
 
 
 _TARGET_KEYS = (
-    "layers", "layers_by", "keep", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "positions",
-    "width", "round_to", "dims", "constants",
+    "layers", "layers_by", "keep", "refit", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab",
+    "positions", "width", "round_to", "dims", "constants",
 )  # fmt: skip
 
 
