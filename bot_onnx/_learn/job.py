@@ -61,8 +61,9 @@ def learn(
     settings = Settings(
         steps=max(asked.steps, 1), batch=asked.batch, rate=asked.rate, seed=plan.seed, held_out=asked.held_out
     )
+    reading = DataOptions(**dict(asked.reading or {}))
     with open_model(start, given=given) as first, open_model(source, given=given) as teacher:
-        distillation = Distillation(first, teacher, Path(asked.data), data_options(asked), settings)
+        distillation = Distillation(first, teacher, Path(asked.data), reading, settings)
         structure = prepared.alignment.structure
         inside = {s.id: s.chain for s in structure.stacks if s.chain is not None and not s.shared}
         made = Materialiser(
@@ -78,13 +79,10 @@ def learn(
         losses = _train(made, distillation, asked)
     with torch().no_grad():
         weights = {name: np.array(tensor.numpy()) for name, tensor in made.weights().items()}
-    return _whole(plan.stacks, base, weights), _report(made, distillation, losses, base)
-
-
-def data_options(asked: Learning) -> DataOptions:
-    """How the data are read."""
-    given = dict(asked.reading or {})
-    return DataOptions(**given)
+    twins = _twins(plan.stacks, weights)
+    followed = {name: base[name].size for name in (*weights, *twins)}
+    tensors = {name: array.astype(base[name].dtype, copy=False) for name, array in {**base, **weights, **twins}.items()}
+    return tensors, _report(made, distillation, losses, followed, len(base))
 
 
 def _train(made: Materialiser, distillation: Distillation, asked: Learning) -> list[float]:
@@ -111,20 +109,15 @@ def _train(made: Materialiser, distillation: Distillation, asked: Learning) -> l
     return losses
 
 
-def _whole(stacks: Sequence[StackPlan], base: Mapping[str, Array], weights: Mapping[str, Array]) -> dict[str, Array]:
-    """All tensors: the learned ones, their transposes, the rest as the method makes it."""
-    found = {**base, **weights}
-    by_stack = {stack.task.stack: stack for stack in stacks}
-    for stack in stacks:
-        if stack.twin_of is not None:
-            original = by_stack[stack.twin_of].targets[0]
-            if original in weights:
-                found[stack.targets[0]] = np.ascontiguousarray(weights[original].T)
-    return {name: array.astype(base[name].dtype, copy=False) for name, array in found.items()}
+def _twins(stacks: Sequence[StackPlan], weights: Mapping[str, Array]) -> dict[str, Array]:
+    """Transposes of learned tensors."""
+    targets = {stack.task.stack: stack.targets for stack in stacks}
+    pairs = ((stack.targets[0], targets[stack.twin_of][0]) for stack in stacks if stack.twin_of is not None)
+    return {twin: np.ascontiguousarray(weights[name].T) for twin, name in pairs if name in weights}
 
 
 def _report(
-    made: Materialiser, distillation: Distillation, losses: Sequence[float], base: Mapping[str, Array]
+    made: Materialiser, distillation: Distillation, losses: Sequence[float], followed: Mapping[str, int], tensors: int
 ) -> Learned:
     operators = made.operators.named()
     last = losses[-max(1, len(losses) // 10) :]
@@ -134,9 +127,9 @@ def _report(
         loss=(losses[0], float(np.mean(last))) if losses else None,
         operators=len(operators),
         parameters=sum(parameter.numel() for parameter in operators.values()),
-        tensors=len(made.names),
-        weights=sum(base[name].size for name in made.names),
-        as_planned=len(base) - len(made.names),
+        tensors=len(followed),
+        weights=sum(followed.values()),
+        as_planned=tensors - len(followed),
         kept=len(made.kept),
         notes=distillation.notes,
     )
