@@ -13,34 +13,33 @@ from pathlib import Path
 import numpy as np
 
 from bot_onnx import _html
-from bot_onnx._align import Kind, find_facts, plan_alignment
-from bot_onnx._align import align as align_tensors
-from bot_onnx._align.energy import EnergyTable, halved
-from bot_onnx._align.energy import energy as measure_energy
 from bot_onnx._analysis.overview import overview_of
 from bot_onnx._analysis.passes import Analysis, analyse
 from bot_onnx._canonical.decompose import Scheme
 from bot_onnx._costs import Costs, sizing_of
+from bot_onnx._learn.asked import check_learnable, record
+from bot_onnx._learn.types import Learned
+from bot_onnx._learn.writing import tensors_of
 from bot_onnx._onnxfile.atomic_output import floats_beside
 from bot_onnx._onnxfile.header import Port, port_of, producer_of
 from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._onnxfile.reader import Source, open_model
 from bot_onnx._onnxfile.scratch import sweep_beside
 from bot_onnx._onnxfile.writer import check_output, write_model
-from bot_onnx._origins import Origin
-from bot_onnx._progress import stage, step
+from bot_onnx._origins import Origin, private_folder
+from bot_onnx._progress import stage
 from bot_onnx._proof import Way, settle
 from bot_onnx._proof.replay import check_source, planned_again
 from bot_onnx._recover.gradients import TorchGradients
 from bot_onnx._request import ResizeRequest
-from bot_onnx._resample import MethodOptions, make_options, shrinking_operators
+from bot_onnx._resample import MethodOptions, make_options
 from bot_onnx._resample.devices import namespace
 from bot_onnx._resample.parallel import Background
 from bot_onnx._runs.sample_arrays import samples_for
 from bot_onnx._structure import Structure
 from bot_onnx._surgery import planner
 from bot_onnx._surgery.calibrated import told as told_of_scales
-from bot_onnx._surgery.execute import produce, weigh
+from bot_onnx._surgery.execute import weigh
 from bot_onnx._surgery.more_heads import with_key_heads
 from bot_onnx._surgery.planner import Prepared, check_exact, prepare, refuse_quantised
 from bot_onnx._surgery.proven import QUANTISED
@@ -56,7 +55,7 @@ from bot_onnx._verify import (
     raise_unless_passed,
     verify_model,
 )
-from bot_onnx.errors import GraphError, ResampleError
+from bot_onnx.errors import GraphError
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -91,6 +90,7 @@ class Result:
     report: VerifyReport
     output: Path
     seconds: float
+    learned: Learned | None = None
 
     def __repr__(self) -> str:
         """The file, and whether it passed."""
@@ -125,30 +125,6 @@ def inspect_model(origin: Origin, given: Given | None) -> Inspection:
             outputs=tuple(map(port_of, loaded.graph.outputs)),
             costs=sizing_of(analysis).costs(),
         )
-
-
-def energies(origin: Origin, given: Given | None) -> tuple[EnergyTable, ...]:
-    """What halving would keep; see :meth:`bot_onnx._model.Model.energy`."""
-    stage(f"analysing {origin.label}")
-    with opened(origin, given) as source:
-        source.check_resizable()
-        loaded = source.model()
-        analysis = analyse(loaded)
-        structure, facts = analysis.structure, find_facts(analysis)
-        tensors = analysis.tensors()
-        tables: list[EnergyTable] = []
-        kinds: tuple[Kind, ...] = ("none", "permute", "rotate")
-        for kind in kinds:
-            stage(f"measuring energies, alignment {kind}")
-            try:
-                alignment = plan_alignment(kind, structure, halved(structure), facts)
-                aligned = align_tensors(alignment, tensors)
-                tables.extend(measure_energy(structure, alignment, aligned, shrinking_operators()))
-            except ResampleError:
-                if kind != "rotate":  # which is for pre-norm networks alone
-                    raise
-        source.check_unchanged()
-        return tuple(tables)
 
 
 def make_plan(
@@ -213,7 +189,7 @@ def carry_out(
         stage(f"analysing {origin.label}")
         # Handed on, not held: verification makes an analysis of the output, and not both are there at a time.
         plan, report = writing.run(analyse(source.model()), xp, finite, planned)
-    return Result(plan, report, out, time.perf_counter() - started)
+    return Result(plan, report, out, time.perf_counter() - started, writing.learned)
 
 
 class _Job:
@@ -239,6 +215,8 @@ class _Job:
         """Settle the sizes, prove them, plan the rest."""
         request, target = self.request, self.target
         refuse_quantised(analysis, str(source.path))
+        if request.learning is not None:
+            check_learnable(request, analysis.form.scheme, self.origin.label)
         origin = planner.Origin(self.origin.label, digest.result(), source.size_bytes)
         calibration, external = request.calibration, self.external(source)
         samples = None if calibration is None else samples_for(analysis.model, Path(calibration))
@@ -277,7 +255,11 @@ class _Job:
         given, request = self.given, self.request
         shapes = {} if given is None else {name: tuple(map(int, shape)) for name, shape in given.shapes.items()}
         arrays = given is not None and bool(given.arrays)
-        return Asked(unproven=request.unproven, requantize=request.requantize, inputs=arrays, input_shapes=shapes)
+        learned = None if request.learning is None else record(request.learning)
+        return Asked(
+            unproven=request.unproven, requantize=request.requantize, inputs=arrays, input_shapes=shapes,
+            learned=learned,
+        )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -293,6 +275,7 @@ class _Writing:
     digest: Future[str]
     settled: Callable[[Plan], object] | None
     report: VerifyReport | None = field(default=None, init=False)
+    learned: Learned | None = field(default=None, init=False)
 
     def run(
         self, analysis: Analysis, xp: object, finite: Future[None], planned: str | None
@@ -350,11 +333,15 @@ class _Writing:
             self.source.check_unchanged()
             self.report = report
 
+        tensors, self.learned = tensors_of(
+            prepared, self.job.options, request.learning, xp=xp, source=self.source.path, given=self._loose(),
+            room=lambda: private_folder(prepared.plan.size_bytes[1]),
+        )  # fmt: skip
         stage("writing")
         write_model(
             prepared.proto,
             prepared.slots,
-            produce(prepared, self.job.options, xp=xp, progress=step),
+            tensors,
             written,
             external=self.external,
             force=self.force,

@@ -60,6 +60,12 @@ class _Plain(Aligned):
     def whole_energy(self, name: str) -> float:
         return sum_of_squares(self.read(name))
 
+    def whole(self, name: str) -> AnyArray:
+        return self.read(name)
+
+    def cut(self, name: str, axis: int, leaf: str) -> AnyArray | None:
+        return None
+
 
 def plan_alignment(
     kind: Kind,

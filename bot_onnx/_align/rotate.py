@@ -132,6 +132,31 @@ class Rotated(Aligned):
             return self._following.reading(self._folding.norm_of.get(name))
         return self.basis.write
 
+    def whole(self, name: str) -> AnyArray:
+        """One tensor, folded but not turned, chosen from only where the choice depends on another leaf."""
+        if name not in self._folding.places:
+            return self._tensors[name].numpy()
+        stack, layer = self._folding.places[name]
+        vector = self._following.unturned(name)
+        if vector is not None:
+            return self._shaped(vector, stack, name)
+        if not self._is_touched(stack, layer):
+            return self._tensors[name].numpy()
+        array = self._folding.read(name, self._tensors, self._following.left)
+        if stack.chain is not None and not stack.shared:
+            array = ordered(self._structure, stack, array, self._kept.bound(stack, layer))
+        return np.ascontiguousarray(array)
+
+    def cut(self, name: str, axis: int, leaf: str) -> AnyArray | None:
+        """The turn of hidden ``[target, source]``, or the indices of the leaf that stay."""
+        if name not in self._folding.places:
+            return None
+        stack, layer = self._folding.places[name]
+        if leaf == self._folding.hidden:
+            return self._turn(name, axis) if stack.axes[axis] == leaf else None
+        inside = stack.chain is not None and not stack.shared
+        return self._kept.free(stack, layer, leaf) if inside else None
+
     def whole_energy(self, name: str) -> float:
         """Sum of squares of the folded tensor, its mean over hidden taken off where the norms do."""
         if name not in self._folding.places:

@@ -137,3 +137,17 @@ class _Selected(Aligned):
     def whole_energy(self, name: str) -> float:
         """Sum of squares of the whole tensor."""
         return sum_of_squares(self._tensors[name].numpy())
+
+    def whole(self, name: str) -> AnyArray:
+        """The tensor, chosen from only where the choice depends on another leaf."""
+        array = self._tensors[name].numpy()
+        if name not in self._folding.places:
+            return array
+        stack, layer = self._folding.places[name]
+        return ordered(self._structure, stack, array, self._kept.bound(stack, layer))
+
+    def cut(self, name: str, axis: int, leaf: str) -> AnyArray | None:
+        """Indices of the leaf that stay."""
+        if name not in self._folding.places:
+            return None
+        return self._kept.free(*self._folding.places[name], leaf)

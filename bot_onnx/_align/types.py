@@ -68,6 +68,15 @@ class Kept:
         inside = stack.chain is not None and not stack.shared
         return {**self.common, **self.layers[stack.chain][layer]} if inside and stack.chain else self.common
 
+    def bound(self, stack: Stack, layer: int) -> dict[str, LeafOrder]:
+        """Those of them that depend on another leaf."""
+        return {leaf: order for leaf, order in self.of(stack, layer).items() if order.given is not None}
+
+    def free(self, stack: Stack, layer: int, leaf: str) -> AnyArray | None:
+        """Indices of a leaf that stay, where they depend on no other leaf."""
+        order = self.of(stack, layer).get(leaf)
+        return None if order is None or order.given is not None else order.table
+
 
 class Aligned(Protocol):
     """The source's tensors, aligned."""
@@ -78,6 +87,17 @@ class Aligned(Protocol):
 
     def whole_energy(self, name: str) -> float:
         """Sum of squares of the same tensor, aligned but with nothing cut off."""
+        ...
+
+    def whole(self, name: str) -> AnyArray:
+        """The same tensor before what :meth:`cut` tells of is done to it: at the source's sizes where that tells."""
+        ...
+
+    def cut(self, name: str, axis: int, leaf: str) -> AnyArray | None:
+        """What brings a leaf along an axis of a tensor to its size: ``[target]`` indices, or ``[target, source]``.
+
+        None where nothing does, or where :meth:`whole` has done it already.
+        """
         ...
 
 

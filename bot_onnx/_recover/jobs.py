@@ -96,7 +96,7 @@ def recover(
         check_output(kept, force=True, sources=read_only)
         stack.enter_context(_threads(settings.threads))
         stage(f"reading {student}, {teacher} and {data}")
-        job = _Job(sources, origin, settings, options)
+        job = Job(sources, origin, settings, options)
         savepoint = Savepoint(kept, job.fingerprint())
         if restart:
             savepoint.remove()
@@ -152,7 +152,7 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def _recovery(
-    job: _Job,
+    job: Job,
     training: Training,
     losses: Sequence[float],
     quality: tuple[tuple[OutputQuality, ...], tuple[OutputQuality, ...]],
@@ -182,7 +182,7 @@ def _recovery(
     )
 
 
-class _Job:
+class Job:
     """Everything that is known before the first step.
 
     Args:

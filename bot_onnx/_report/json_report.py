@@ -48,4 +48,5 @@ def result_json(result: ResultView) -> dict[str, Any]:
         "seconds": result.seconds,
         "plan": plan_json(result.plan),
         "report": verify_json(result.report),
+        "learned": plain(result.learned),
     }

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Protocol
 
 from bot_onnx._costs import Costs
+from bot_onnx._learn.types import Learned
 from bot_onnx._structure import Structure
 from bot_onnx._surgery.types import Plan
 from bot_onnx._verify.types import VerifyReport
@@ -68,3 +69,7 @@ class ResultView(Protocol):
     @property
     def seconds(self) -> float:
         """Wall time of the whole resize."""
+
+    @property
+    def learned(self) -> Learned | None:
+        """How the operators were trained, where they were."""

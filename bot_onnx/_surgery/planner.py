@@ -31,7 +31,8 @@ from bot_onnx._surgery.joined import gathered, task_of, with_joints
 from bot_onnx._surgery.kept_layers import kept_layers, moved_values
 from bot_onnx._surgery.laws import epsilon_edits
 from bot_onnx._surgery.picked import picked
-from bot_onnx._surgery.provenance import describe, tolerance_of
+from bot_onnx._surgery.proven import LEARNED
+from bot_onnx._surgery.provenance import describe, tolerance_of, unpromised
 from bot_onnx._surgery.scales import check_branches, scale_edits
 from bot_onnx._surgery.settled import Settled
 from bot_onnx._surgery.sizes import size_edits
@@ -156,7 +157,7 @@ def prepare(
         options=options.model_dump(mode="json"),
         seed=seed,
         asked=asked,
-        computed=_computed(alignment, spec, samples),
+        computed=_computed(alignment, spec, samples, asked),
     )
     notes = check_branches(analysis, settled.solution.layers, spec.constants or {})
     joined = analysis.structure.qkv if get_method(method).joins_qkv(options) else ()
@@ -167,10 +168,19 @@ def prepare(
     plan = replace(
         outline,
         stacks=tuple(_placed(stack, placed) for stack in drawn.stacks),
-        notes=(*analysis.repairs, *drawn.notes, *settled.solution.notes, *notes, *outline.notes, *idle),
+        notes=(
+            *analysis.repairs,
+            *drawn.notes,
+            *settled.solution.notes,
+            *notes,
+            *outline.notes,
+            *idle,
+            *_taught(asked),
+        ),
         parameters=(analysis.structure.parameters, _parameters(drawn.stacks)),
         size_bytes=(origin.size_bytes, placed.total_bytes),
         external=placed.data_name is not None,
+        promise=outline.promise if asked.learned is None else LEARNED,
     )
     return Prepared(plan, drawn.proto, drawn.slots, tensors, alignment, drawn.calibrated, obeyed.changed)
 
@@ -257,6 +267,8 @@ def _drawn(
         stacks = with_joints(_stacks(analysis, settled, alignment, depth.targets, picks), joined)
         written = {n for stack in structure.stacks for n in (*stack.tensors, *depth.targets[stack.id])}
         provenance = {**_begun(plan), **describe(analysis, settled, depth.partners, tolerance)}
+        if plan.asked.learned is not None:
+            provenance = {**unpromised(provenance, LEARNED.why), "learned": plan.asked.learned}
         calibrated = going_on(analysis, held, ((stack.sources, stack.targets) for stack in stacks))
         restore_spelling(graph)
         restore_casts(graph, written)
@@ -287,14 +299,26 @@ def _stacks(
     ]
 
 
-def _computed(alignment: Alignment, spec: TargetSpec, samples: Samples | None) -> tuple[str, ...]:
+def _computed(alignment: Alignment, spec: TargetSpec, samples: Samples | None, asked: Asked) -> tuple[str, ...]:
     if alignment.kind == "none":
-        return ()
+        return _taught(asked)
     looked_at = samples is not None and (alignment.kind == "rotate" or spec.keep in LOOKING)
     where = "the source's weights and the samples" if looked_at else "the source's weights"
     operators = f"{alignment.kind}: the operators of every axis, from {where}"
     refitted = f"refit {spec.refit}: what makes up for what goes, from the source's weights and the samples"
-    return (operators, refitted) if alignment.refitted else (operators,)
+    return (operators, *((refitted,) if alignment.refitted else ()), *_taught(asked))
+
+
+def _taught(asked: Asked) -> tuple[str, ...]:
+    """What is trained before the weights are made, in a sentence."""
+    learned = asked.learned
+    if learned is None:
+        return ()
+    blocks = ", blocks mixed," if learned["mix"] else ""
+    return (
+        f"learned: the operators of every axis and of the layers{blocks} in {learned['steps']} steps of "
+        f"{learned['batch']} samples at a rate of {learned['rate']:g} (data SHA-256 {learned['data_sha256'][:12]}…)",
+    )
 
 
 def _begun(plan: Plan) -> dict[str, object]:

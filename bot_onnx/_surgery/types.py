@@ -71,6 +71,7 @@ class Asked:
         requantize: quantise the result as the source is.
         inputs: what the models ran on was given as arrays. input_shapes: shapes that were given, by input.
         file_name: of the output that sizes and offsets are of.
+        learned: the training of the operators: its settings, and the hash of its data; None: they are not trained.
     """
 
     spec: dict[str, Any] = field(default_factory=dict)
@@ -81,6 +82,7 @@ class Asked:
     inputs: bool = False
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     file_name: str = field(default="model.onnx", compare=False)
+    learned: dict[str, Any] | None = None
 
 
 #: Of what a saved plan holds, and how it says it.

@@ -12,6 +12,7 @@ from click.core import ParameterSource
 
 from bot_onnx._cli.failures import standing
 from bot_onnx._cli.folders import check_beside, default_folder, is_folder, told
+from bot_onnx._cli.learn_option import OF_LEARNING, asked_learning, learn_options
 from bot_onnx._cli.output import activity, show, show_json
 from bot_onnx._cli.parameters import (
     OUTPUT,
@@ -84,7 +85,8 @@ class _Job:
     "  bot-onnx resize bert.onnx --spec bert-s -o small.onnx\n"
     "  bot-onnx resize model.onnx --layers 6 --hidden 384 --dry-run\n"
     "  bot-onnx resize model.onnx --hidden 1536 --convention value --layer-axis identity\n"
-    "  bot-onnx resize bert-folder --spec small.json -o small-folder",
+    "  bot-onnx resize bert-folder --spec small.json -o small-folder\n"
+    "  bot-onnx resize vit.onnx --hidden 384 --learn 100 --data samples.npz -o small.onnx",
 )
 @model_argument
 @click.option("--file", metavar="PLACE", help="Where MODEL is a folder with several: the .onnx file in it.")
@@ -105,6 +107,7 @@ class _Job:
     help="Run a saved plan again: the same bytes from the same MODEL. It says the target and how to get there.",
 )
 @request_options
+@learn_options
 @quantise_options
 @input_options
 @option(SHOWN, "--dry-run", is_flag=True, help="Print the plan; read no weights, write no model.")
@@ -138,7 +141,8 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
         output = default_folder(model, output)
     asked = {name: values[name] for name in ASKED} | {"external": values["external"]}
     given = read_inputs(values["inputs"], values["input_shapes"])
-    request = ResizeRequest(target, method=method, options=options, **asked, **given)
+    learn = None if stored is not None else asked_learning(ctx, values)
+    request = ResizeRequest(target, method=method, options=options, learn=learn, **asked, **given)
     if stored is not None:
         request = replace(request, requantize=stored.asked.requantize)
     job = _Job(model, request, output, values["plan_out"], values["file"], stored, values["plan"])
@@ -178,6 +182,11 @@ def _read_plan(ctx: click.Context, path: Path) -> Plan:
 
     for param in ctx.command.get_params(ctx):
         given = ctx.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
+        if given and param.name in OF_LEARNING:
+            raise click.UsageError(
+                f"'{param.opts[0]}': a saved plan has the operators of its method, which it does not train; leave "
+                "--plan out to learn them."
+            )
         if given and param.name not in _BESIDE_PLAN:
             raise click.UsageError(
                 f"'{param.opts[0]}' says what the plan says: leave it out to run {path} again, or leave --plan out."
@@ -249,7 +258,8 @@ def _resize(job: _Job, values: dict[str, Any]) -> None:
     from bot_onnx._report.result_report import result_report
 
     model = job.opened()
-    with activity(f"reading {job.model.name}", silent=values["quiet"] or values["as_json"]):
+    counted, silent = job.request.learn is not None, values["quiet"] or values["as_json"]
+    with activity(f"reading {job.model.name}", silent=silent, counted=counted):
         result = job.resized(model, job.output, force=values["force"])
     with standing(job.output):
         _save_plan(job, result.plan.to_json(), force=values["force"])
