@@ -48,7 +48,7 @@ def produce(
             continue
         twins = [other for other in plan.stacks if other.twin_of == stack.task.stack]
         dtype = ir.DataType[stack.dtype].numpy()
-        layers = resampled(stack, plan.method, plan.seed, options, aligned.read, xp)
+        layers = resampled(stack, plan.method, plan.seed, options, aligned.read, xp, plan.asked.tokens)
         for name, array in zip(stack.targets, layers, strict=True):
             values = to_numpy(array).astype(dtype, copy=False)
             yield name, values
@@ -60,7 +60,15 @@ def produce(
                 progress(stack.task.name, done, total)
 
 
-def resampled(stack: StackPlan, method: str, seed: int, options: MethodOptions, read: Read, xp: Any) -> Iterator[Any]:
+def resampled(
+    stack: StackPlan,
+    method: str,
+    seed: int,
+    options: MethodOptions,
+    read: Read,
+    xp: Any,
+    tokens: tuple[int, ...] = (),
+) -> Iterator[Any]:
     """The tensors of one stack of the target, in layer order.
 
     Args:
@@ -68,13 +76,14 @@ def resampled(stack: StackPlan, method: str, seed: int, options: MethodOptions, 
         method, seed, options: of the resampling.
         read: gives a tensor of the source by name.
         xp: array namespace to compute in.
+        tokens: ids of the source's tokens that stay, where they were named.
     """
     if stack.closed_form is not None:
         for _ in stack.targets:
             yield compute(stack.closed_form, stack.task.target_shape, ir.DataType[stack.dtype].numpy())
         return
     readers = [partial(read, name) for name in stack.sources]
-    task, chosen = picked(stack.task, readers)
+    task, chosen = picked(stack.task, readers, tokens)
     layers = get_method(method).resample(task, chosen, options, xp=xp, seed=seed)
     # Long filters have negative weights, and the square root of what they make of variances may not exist.
     least = min(float(np.min(reader())) for reader in readers) if stack.positive else None

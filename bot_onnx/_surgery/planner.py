@@ -35,6 +35,7 @@ from bot_onnx._surgery.scales import check_branches, scale_edits
 from bot_onnx._surgery.settled import Settled
 from bot_onnx._surgery.sizes import size_edits
 from bot_onnx._surgery.tasks import build_task
+from bot_onnx._surgery.tokens import TokenUse, token_use
 from bot_onnx._surgery.types import Asked, DimChange, Plan, StackPlan
 from bot_onnx._surgery.undo import unchanged
 from bot_onnx._target import Picks, TargetSpec
@@ -62,6 +63,7 @@ class Prepared:
         alignment: what happens to them before they are resampled.
         calibrated: what of the source's calibrated scales goes on.
         changed: numbers of a saved plan that are others than its request makes, in sentences.
+        token_inputs: names of the inputs whose ids of tokens are others in the target.
     """
 
     plan: Plan
@@ -71,6 +73,7 @@ class Prepared:
     alignment: Alignment
     calibrated: Calibrated
     changed: tuple[str, ...] = ()
+    token_inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class _Drawn:
 
 
 _ASKED = Asked()
+_NO_TOKENS = TokenUse()
 
 
 def prepare(
@@ -135,7 +139,8 @@ def prepare(
         promised=settled.promise.kept is True,  # of the request: a number that was changed turns no tensors
     )
     picks = kept_layers(analysis, settled.solution, spec.layers_by, samples, tensors)
-    decided = decide(analysis, spec, settled, picks)
+    use = token_use(analysis, settled.solution.tokens, settled.solution.vocabularies)
+    decided = decide(analysis, spec, settled, picks, use)
     obeyed = Obeyed(decided) if stored is None else obey(stored, decided, unproven=asked.unproven)
     settled = obeyed.of(settled)
     asked = replace(
@@ -155,8 +160,8 @@ def prepare(
         computed=_computed(alignment, spec, samples),
     )
     notes = check_branches(analysis, settled.solution.layers, spec.constants or {})
-    drawn = _drawn(analysis, settled, alignment, outline)
-    _refuse_early(drawn.stacks, method, options, seed)
+    drawn = _drawn(analysis, settled, alignment, outline, use)
+    _refuse_early(drawn.stacks, method, options, seed, asked.tokens)
     idle = _idle(method, options, drawn.stacks, alignment.kind)
     placed = layout(drawn.proto, drawn.slots, name, external=external)
     plan = replace(
@@ -167,7 +172,7 @@ def prepare(
         size_bytes=(origin.size_bytes, placed.total_bytes),
         external=placed.data_name is not None,
     )
-    return Prepared(plan, drawn.proto, drawn.slots, tensors, alignment, drawn.calibrated, obeyed.changed)
+    return Prepared(plan, drawn.proto, drawn.slots, tensors, alignment, drawn.calibrated, obeyed.changed, use.inputs)
 
 
 def _idle(method: str, options: MethodOptions, stacks: Iterable[StackPlan], kind: Kind) -> list[str]:
@@ -209,12 +214,13 @@ def _outline(analysis: Analysis, settled: Settled, origin: Origin, obeyed: Obeye
     )
 
 
-def decide(analysis: Analysis, spec: TargetSpec, settled: Settled, picks: Picks) -> Edits:
+def decide(analysis: Analysis, spec: TargetSpec, settled: Settled, picks: Picks, use: TokenUse = _NO_TOKENS) -> Edits:
     """What happens to the graph at the sizes that were settled: it is looked at, and not changed.
 
     Args:
         analysis, spec, settled: see :func:`prepare`.
         picks: per chain whose layers are chosen, the source's layer for every layer of the target.
+        use: where the graph meets the tokens that stay.
 
     Raises:
         GraphError, DimError, SpecError: a number cannot be made to follow.
@@ -225,7 +231,7 @@ def decide(analysis: Analysis, spec: TargetSpec, settled: Settled, picks: Picks)
     epsilons = epsilon_edits(analysis, solution.sizes, settled.laws)
     factors = scale_edits(analysis, solution.sizes, solution.layers, spec.constants or {})
     return Edits(
-        last_of_each([*epsilons, *numbers, *factors]),
+        last_of_each([*epsilons, *numbers, *factors, *use.edits]),
         tuple(edit for edit in sized if isinstance(edit, ReshapeEmpty)),
         tuple(
             LayerChange(c.name, c.count, solution.layers[c.name], c.leading, picks.get(c.name, ()))
@@ -234,24 +240,38 @@ def decide(analysis: Analysis, spec: TargetSpec, settled: Settled, picks: Picks)
     )
 
 
-def _drawn(analysis: Analysis, settled: Settled, alignment: Alignment, plan: Plan) -> _Drawn:
+def _drawn(analysis: Analysis, settled: Settled, alignment: Alignment, plan: Plan, use: TokenUse) -> _Drawn:
     """The target without its weights: the edits of the plan are tried, and what they made is written down."""
     structure, solution = analysis.structure, settled.solution
     picks = picks_of(plan.layers)
     moved = moved_values(analysis, picks)
     held = [(value, grid) for value, grid in holding(analysis, settled) if value not in moved]
-    tolerance = tolerance_of(analysis, (stack.dtype for stack in structure.stacks))
+    tolerance = tolerance_of(analysis, (stack.dtype for stack in structure.stacks), cut=_only_cut(analysis, settled))
     with unchanged(analysis):
         depth = apply(analysis, plan.edits)
         graph = analysis.model.graph
         stacks = _stacks(analysis, settled, alignment, depth.targets, picks)
         written = {n for stack in structure.stacks for n in (*stack.tensors, *depth.targets[stack.id])}
-        provenance = {**_begun(plan), **describe(analysis, settled, depth.partners, tolerance)}
+        provenance = {
+            **_begun(plan),
+            **describe(analysis, settled, depth.partners, tolerance, (*use.inputs, *use.outputs)),
+        }
         calibrated = going_on(analysis, held, ((stack.sources, stack.targets) for stack in stacks))
         restore_spelling(graph)
         restore_casts(graph, written)
         proto = skeleton(analysis, solution.sizes, written, provenance)
         return _Drawn(stacks, proto, _slots(analysis, stacks), calibrated, folded_note(graph))
+
+
+def _only_cut(analysis: Analysis, settled: Settled) -> bool:
+    """Whether tokens go, and nothing else changes."""
+    solution, structure = settled.solution, analysis.structure
+    return (
+        bool(solution.tokens)
+        and not solution.picks
+        and all(size == structure.dims[ident].size for ident, size in solution.with_all_tokens.sizes.items())
+        and all(solution.layers[chain.name] == chain.count for chain in structure.chains)
+    )
 
 
 def _stacks(
@@ -335,12 +355,14 @@ def refuse_quantised(analysis: Analysis, path: str) -> None:
         )
 
 
-def _refuse_early(stacks: list[StackPlan], method: str, options: MethodOptions, seed: int) -> None:
+def _refuse_early(
+    stacks: list[StackPlan], method: str, options: MethodOptions, seed: int, tokens: tuple[int, ...]
+) -> None:
     """Let the method judge every task now: it checks when called and reads when iterated."""
     for stack in stacks:
         if stack.closed_form is None and stack.twin_of is None:
             readers = [_unread] * len(stack.sources)
-            task, chosen = picked(stack.task, readers)
+            task, chosen = picked(stack.task, readers, tokens)
             get_method(method).resample(task, chosen, options, xp=np, seed=seed)
 
 
