@@ -44,6 +44,7 @@ from bot_onnx._surgery.more_heads import with_key_heads
 from bot_onnx._surgery.planner import Prepared, check_exact, prepare, refuse_quantised
 from bot_onnx._surgery.proven import QUANTISED
 from bot_onnx._surgery.requantise import check_requantisable
+from bot_onnx._surgery.tokens import in_new_ids
 from bot_onnx._surgery.types import Asked, Plan
 from bot_onnx._target import TargetSpec
 from bot_onnx._verify import (
@@ -276,6 +277,11 @@ class _Writing:
     settled: Callable[[Plan], object] | None
     report: VerifyReport | None = field(default=None, init=False)
     learned: Learned | None = field(default=None, init=False)
+    loose: Given | None = field(init=False)  #: what is given, for what is resized: it may take other sizes
+
+    def __post_init__(self) -> None:
+        given = self.job.given
+        self.loose = None if given is None else replace(given, strict=False)
 
     def run(
         self, analysis: Analysis, xp: object, finite: Future[None], planned: str | None
@@ -310,6 +316,8 @@ class _Writing:
         prepared.plan = replace(prepared.plan, notes=(*prepared.plan.notes, *quantised))
         if self.settled is not None:
             self.settled(prepared.plan)
+        if self.loose is not None and prepared.token_inputs:
+            self.loose = in_new_ids(self.loose, prepared.token_inputs, prepared.plan.asked.tokens)
         return prepared
 
     def _write(self, prepared: Prepared, written: Path, xp: object, scratch: Path | None) -> Plan:
@@ -326,7 +334,7 @@ class _Writing:
                 against=self.source.path if request.against else None,
                 against_sha256=self.digest.result(),
                 allow_nonfinite=request.allow_nonfinite,
-                given=self._loose(),
+                given=self.loose,
                 scratch=scratch,
             )
             raise_unless_passed(report)
@@ -362,16 +370,12 @@ class _Writing:
             sources=self.read_only,
             calibrated=prepared.calibrated,
             allow_nonfinite=self.job.request.allow_nonfinite,
-            given=self._loose(),
+            given=self.loose,
         )
         self.report = report
         cosines = ", ".join(f"{e.output} {e.cosine:.4f}" for e in report.comparisons if e.cosine is not None)
         told = f"Quantised again, as the source was ({scheme.kind}): cosine with its floats {cosines}."
         return replace(plan, size_bytes=(plan.size_bytes[0], size), notes=(*plan.notes, told), promise=QUANTISED)
-
-    def _loose(self) -> Given | None:
-        """What is given, for what is resized: it may take other sizes than its source."""
-        return None if self.job.given is None else replace(self.job.given, strict=False)
 
 
 def verify_origin(

@@ -171,7 +171,8 @@ def default_output(model: Path, spec: str | None, target: TargetSpec, flags: Map
     if spec is not None:
         path = Path(spec).resolve()
         parts.append(target.name or (path.parent.name if path.name == "config.json" else path.stem))
-    parts += [f"{key.replace('_', '-')}{_text(flags[key])}" for key in SIZES[:-1] if flags.get(key) is not None]
+    named = {**flags, **({"vocab": len(target.tokens)} if target.tokens and flags.get("vocab") is not None else {})}
+    parts += [f"{key.replace('_', '-')}{_text(named[key])}" for key in SIZES[:-1] if named.get(key) is not None]
     parts += [f"{name}{size}" for name, size in (flags.get("dims") or {}).items()]
     label = re.sub(r"[^\w.+-]+", "_", "-".join(filter(None, parts))).strip("._-")
     return model.with_name(f"{model.stem}-{label[:100] or 'resized'}.onnx")

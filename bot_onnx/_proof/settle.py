@@ -33,7 +33,8 @@ def settle(analysis: Analysis, spec: TargetSpec, way: Way, *, unproven: bool = F
         ProofError: the proof fails for a dim that the spec asks for.
     """
     given = spec.constants or {}
-    solution = solve(analysis.structure, spec)
+    wanted = solve(analysis.structure, spec)
+    solution = wanted.with_all_tokens
     check_scales(analysis, solution.sizes, given)
     proven = prove(analysis, solution.sizes, given)
     kept: list[str] = []
@@ -47,7 +48,8 @@ def settle(analysis: Analysis, spec: TargetSpec, way: Way, *, unproven: bool = F
         analysis = _with_frozen(analysis, culprits, fault)
         kept += [f"{_named(analysis, culprits)}: {_told(fault)}"]
         try:
-            solution = solve(analysis.structure, spec)
+            wanted = solve(analysis.structure, spec)
+            solution = wanted.with_all_tokens
         except (DimError, SpecError) as error:
             raise ProofError(f"{error} {_refusal(fault)}", fault) from error
         proven = prove(analysis, solution.sizes, given)
@@ -60,7 +62,7 @@ def settle(analysis: Analysis, spec: TargetSpec, way: Way, *, unproven: bool = F
         proven.miniature.learn(analysis.scales)
     promise, gains = keeping(analysis, solution, proven, way)
     laws = laws_of(analysis, solution.sizes, way)
-    return Settled(solution, proof, promise, laws, gains, analysis.structure, analysis.scales)
+    return Settled(wanted, proof, promise, laws, gains, analysis.structure, analysis.scales)
 
 
 def _culprits(analysis: Analysis, fault: Fault, solution: Solution) -> list[str]:

@@ -43,7 +43,7 @@ def produce(
     total = sum(slot.nbytes for slot in prepared.slots)
     done = 0
     for members in gathered(plan.stacks):
-        made = resampled(members, plan.method, plan.seed, options, aligned.read, xp)
+        made = resampled(members, plan.method, plan.seed, options, aligned.read, xp, plan.asked.tokens)
         for stack, name, array in by_name(members, made):
             values = to_numpy(array).astype(ir.DataType[stack.dtype].numpy(), copy=False)
             yield name, values
@@ -62,7 +62,13 @@ def by_name(members: Sequence[StackPlan], made: Iterator[tuple[Any, ...]]) -> It
 
 
 def resampled(
-    members: Sequence[StackPlan], method: str, seed: int, options: MethodOptions, read: Read, xp: Any
+    members: Sequence[StackPlan],
+    method: str,
+    seed: int,
+    options: MethodOptions,
+    read: Read,
+    xp: Any,
+    tokens: tuple[int, ...] = (),
 ) -> Iterator[tuple[Any, ...]]:
     """The tensors of the target of stacks that are made together, layer by layer: one of each stack.
 
@@ -71,6 +77,7 @@ def resampled(
         method, seed, options: of the resampling.
         read: gives a tensor of the source by name.
         xp: array namespace to compute in.
+        tokens: ids of the source's tokens that stay, where they were named.
     """
     first = members[0]
     if first.closed_form is not None:
@@ -78,7 +85,7 @@ def resampled(
             yield (compute(first.closed_form, first.task.target_shape, ir.DataType[first.dtype].numpy()),)
         return
     readers = readers_of(members, read)
-    task, chosen = picked(task_of(members), readers)
+    task, chosen = picked(task_of(members), readers, tokens)
     layers = get_method(method).resample(task, chosen, options, xp=xp, seed=seed)
     # Long filters have negative weights, and the square root of what they make of variances may not exist.
     least = min(float(np.min(reader())) for reader in readers) if first.positive else None

@@ -37,6 +37,7 @@ from bot_onnx._surgery.scales import check_branches, scale_edits
 from bot_onnx._surgery.settled import Settled
 from bot_onnx._surgery.sizes import size_edits
 from bot_onnx._surgery.tasks import build_task
+from bot_onnx._surgery.tokens import TokenUse, token_use
 from bot_onnx._surgery.types import Asked, DimChange, Plan, StackPlan
 from bot_onnx._surgery.undo import unchanged
 from bot_onnx._target import Picks, TargetSpec
@@ -64,6 +65,7 @@ class Prepared:
         alignment: what happens to them before they are resampled.
         calibrated: what of the source's calibrated scales goes on.
         changed: numbers of a saved plan that are others than its request makes, in sentences.
+        token_inputs: names of the inputs whose ids of tokens are others in the target.
     """
 
     plan: Plan
@@ -73,6 +75,7 @@ class Prepared:
     alignment: Alignment
     calibrated: Calibrated
     changed: tuple[str, ...] = ()
+    token_inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +90,7 @@ class _Drawn:
 
 
 _ASKED = Asked()
+_NO_TOKENS = TokenUse()
 
 
 def prepare(
@@ -140,7 +144,8 @@ def prepare(
         promised=settled.promise.kept is True,  # of the request: a number that was changed turns no tensors
     )
     picks = kept_layers(analysis, settled.solution, spec.layers_by, samples, tensors)
-    decided = decide(analysis, spec, settled, picks)
+    use = token_use(analysis, settled.solution.tokens, settled.solution.vocabularies)
+    decided = decide(analysis, spec, settled, picks, use)
     obeyed = Obeyed(decided) if stored is None else obey(stored, decided, unproven=asked.unproven)
     settled = obeyed.of(settled)
     asked = replace(
@@ -161,8 +166,8 @@ def prepare(
     )
     notes = check_branches(analysis, settled.solution.layers, spec.constants or {})
     joined = analysis.structure.qkv if get_method(method).joins_qkv(options) else ()
-    drawn = _drawn(analysis, settled, alignment, outline, joined)
-    _refuse_early(drawn.stacks, method, options, seed)
+    drawn = _drawn(analysis, settled, alignment, outline, joined, use)
+    _refuse_early(drawn.stacks, method, options, seed, asked.tokens)
     idle = _idle(method, options, drawn.stacks, alignment.kind)
     placed = layout(drawn.proto, drawn.slots, name, external=external)
     plan = replace(
@@ -182,7 +187,7 @@ def prepare(
         external=placed.data_name is not None,
         promise=outline.promise if asked.learned is None else LEARNED,
     )
-    return Prepared(plan, drawn.proto, drawn.slots, tensors, alignment, drawn.calibrated, obeyed.changed)
+    return Prepared(plan, drawn.proto, drawn.slots, tensors, alignment, drawn.calibrated, obeyed.changed, use.inputs)
 
 
 def _idle(method: str, options: MethodOptions, stacks: Iterable[StackPlan], kind: Kind) -> list[str]:
@@ -224,12 +229,13 @@ def _outline(analysis: Analysis, settled: Settled, origin: Origin, obeyed: Obeye
     )
 
 
-def decide(analysis: Analysis, spec: TargetSpec, settled: Settled, picks: Picks) -> Edits:
+def decide(analysis: Analysis, spec: TargetSpec, settled: Settled, picks: Picks, use: TokenUse = _NO_TOKENS) -> Edits:
     """What happens to the graph at the sizes that were settled: it is looked at, and not changed.
 
     Args:
         analysis, spec, settled: see :func:`prepare`.
         picks: per chain whose layers are chosen, the source's layer for every layer of the target.
+        use: where the graph meets the tokens that stay.
 
     Raises:
         GraphError, DimError, SpecError: a number cannot be made to follow.
@@ -240,7 +246,7 @@ def decide(analysis: Analysis, spec: TargetSpec, settled: Settled, picks: Picks)
     epsilons = epsilon_edits(analysis, solution.sizes, settled.laws)
     factors = scale_edits(analysis, solution.sizes, solution.layers, spec.constants or {})
     return Edits(
-        last_of_each([*epsilons, *numbers, *factors]),
+        last_of_each([*epsilons, *numbers, *factors, *use.edits]),
         tuple(edit for edit in sized if isinstance(edit, ReshapeEmpty)),
         tuple(
             LayerChange(c.name, c.count, solution.layers[c.name], c.leading, picks.get(c.name, ()))
@@ -250,7 +256,12 @@ def decide(analysis: Analysis, spec: TargetSpec, settled: Settled, picks: Picks)
 
 
 def _drawn(
-    analysis: Analysis, settled: Settled, alignment: Alignment, plan: Plan, joined: tuple[tuple[str, ...], ...]
+    analysis: Analysis,
+    settled: Settled,
+    alignment: Alignment,
+    plan: Plan,
+    joined: tuple[tuple[str, ...], ...],
+    use: TokenUse,
 ) -> _Drawn:
     """The target without its weights: the edits of the plan are tried, and what they made is written down.
 
@@ -260,13 +271,14 @@ def _drawn(
     picks = picks_of(plan.layers)
     moved = moved_values(analysis, picks)
     held = [(value, grid) for value, grid in holding(analysis, settled) if value not in moved]
-    tolerance = tolerance_of(analysis, (stack.dtype for stack in structure.stacks))
+    tolerance = tolerance_of(analysis, (stack.dtype for stack in structure.stacks), cut=_only_cut(analysis, settled))
     with unchanged(analysis):
         depth = apply(analysis, plan.edits)
         graph = analysis.model.graph
         stacks = with_joints(_stacks(analysis, settled, alignment, depth.targets, picks), joined)
         written = {n for stack in structure.stacks for n in (*stack.tensors, *depth.targets[stack.id])}
-        provenance = {**_begun(plan), **describe(analysis, settled, depth.partners, tolerance)}
+        ports = (*use.inputs, *use.outputs)
+        provenance = {**_begun(plan), **describe(analysis, settled, depth.partners, tolerance, ports)}
         if plan.asked.learned is not None:
             provenance = {**unpromised(provenance, LEARNED.why), "learned": plan.asked.learned}
         calibrated = going_on(analysis, held, ((stack.sources, stack.targets) for stack in stacks))
@@ -274,6 +286,17 @@ def _drawn(
         restore_casts(graph, written)
         proto = skeleton(analysis, solution.sizes, written, provenance)
         return _Drawn(stacks, proto, _slots(analysis, stacks), calibrated, folded_note(graph))
+
+
+def _only_cut(analysis: Analysis, settled: Settled) -> bool:
+    """Whether tokens go, and nothing else changes."""
+    solution, structure = settled.solution, analysis.structure
+    return (
+        bool(solution.tokens)
+        and not solution.picks
+        and all(size == structure.dims[ident].size for ident, size in solution.with_all_tokens.sizes.items())
+        and all(solution.layers[chain.name] == chain.count for chain in structure.chains)
+    )
 
 
 def _stacks(
@@ -373,12 +396,14 @@ def refuse_quantised(analysis: Analysis, path: str) -> None:
         )
 
 
-def _refuse_early(stacks: list[StackPlan], method: str, options: MethodOptions, seed: int) -> None:
+def _refuse_early(
+    stacks: list[StackPlan], method: str, options: MethodOptions, seed: int, tokens: tuple[int, ...]
+) -> None:
     """Let the method judge every task now: it checks when called and reads when iterated."""
     for members in gathered(stacks):
         if members[0].closed_form is None:
             readers = [_unread] * len(members[0].sources)
-            task, chosen = picked(task_of(members), readers)
+            task, chosen = picked(task_of(members), readers, tokens)
             get_method(method).resample(task, chosen, options, xp=np, seed=seed)
 
 

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from bot_onnx import _html
 from bot_onnx._costs import Costs
 from bot_onnx._stack.types import StackTask
+from bot_onnx._structure import Role
 from bot_onnx._surgery.edits import Edit, LayerChange, NumberEdit, ReshapeEmpty
 from bot_onnx._surgery.proven import UNKNOWN, UNTRIED, Promise, Proof
 
@@ -84,6 +85,12 @@ class Asked:
     file_name: str = field(default="model.onnx", compare=False)
     learned: dict[str, Any] | None = None
 
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """Ids of the source's tokens that stay, where the target names them; else empty."""
+        told = self.spec.get("vocab")
+        return tuple(told["keep"]) if isinstance(told, dict) else ()
+
 
 #: Of what a saved plan holds, and how it says it.
 FORMAT = 1
@@ -148,6 +155,14 @@ class Plan:
     def edits(self) -> tuple[Edit, ...]:
         """What changes in the graph, in the order in which it is done."""
         return (*self.constants, *self.empties, *self.layers)
+
+    @property
+    def source_tokens(self) -> int:
+        """Number of the source's tokens, where the target names those that stay; else 0."""
+        kept = len(self.asked.tokens)
+        return max(
+            (dim.source for dim in self.dims if kept and (dim.role, dim.target) == (Role.VOCAB, kept)), default=0
+        )
 
     def to_json(self, *, indent: int | None = 2) -> str:
         """The plan as JSON, the same every time: without the time that the proof took."""

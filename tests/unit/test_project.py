@@ -37,6 +37,7 @@ ORDER = (
     "_fit",
     "_quantise",
     "_checkpoint",
+    "_vocabulary",
     "_folders",
     "_recover",
     "_learn",

@@ -28,6 +28,7 @@ from bot_onnx._cli.parameters import (
 from bot_onnx._cli.quantise_option import quantise_options, resize_quantised
 from bot_onnx._cli.request_options import ASKED, request_options
 from bot_onnx._cli.target import default_output, target_options, target_spec
+from bot_onnx._cli.vocabulary_options import Words, chosen_words, vocabulary_options
 from bot_onnx._request import LeftOpen, ResizeRequest
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ class _Job:
     file: str | None
     stored: Plan | None
     stored_file: Path | None
+    words: Words | None = None
 
     def opened(self) -> Model:
         """The model, which may lie in a folder."""
@@ -91,6 +93,7 @@ class _Job:
 @model_argument
 @click.option("--file", metavar="PLACE", help="Where MODEL is a folder with several: the .onnx file in it.")
 @target_options
+@vocabulary_options
 @model_output("MODEL-<spec or sizes>.onnx beside the source", folders=True)
 @option(
     OUTPUT,
@@ -133,8 +136,11 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
     options = chosen_options(method, own, ctx.command.params)
     stored = None if values["plan"] is None else _read_plan(ctx, values["plan"])
     flags = {key: values.get(key) for key in _TARGET_KEYS}
+    words = chosen_words(model, values, stored)
     if stored is not None:
         spec, flags = stored.name or None, {} if stored.name else stored.asked.spec
+    elif words is not None:
+        flags["vocab"] = {"keep": list(words.ids)}
     target = target_spec(spec, flags) if stored is None else _target_of(stored)
     output = values["output"] or default_output(model, spec, target, flags)
     if is_folder(model) and values["output"] is None:
@@ -145,7 +151,7 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
     request = ResizeRequest(target, method=method, options=options, learn=learn, **asked, **given)
     if stored is not None:
         request = replace(request, requantize=stored.asked.requantize)
-    job = _Job(model, request, output, values["plan_out"], values["file"], stored, values["plan"])
+    job = _Job(model, request, output, values["plan_out"], values["file"], stored, values["plan"], words)
     _check_files(job, {**values, "spec": spec if stored is None else values["plan"]})
     if values["against_plan"] is not None and not values["dry_run"]:
         raise click.UsageError("'--against-plan' compares plans: give --dry-run with it.")
@@ -155,6 +161,7 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
         made = resize_quantised(job.model, job.request, job.output, values, partial(_floats, job), job.read())
         with standing(job.output):
             _save_plan(job, made.plan.to_json(), force=values["force"])
+            _write_words(job, made.plan, values)
     else:
         _resize(job, values)
 
@@ -168,7 +175,7 @@ _TARGET_KEYS = (
 #: Parameters that may stand beside ``--plan``: what a plan leaves open, where the output goes and what becomes of it,
 #: and what is shown.
 _BESIDE_PLAN = frozenset(entry.name for entry in fields(LeftOpen)) | frozenset(
-    "model file plan output force quantize quantize_on dry_run against_plan plan_out as_json quiet".split()
+    "model file plan output force quantize quantize_on dry_run against_plan plan_out as_json quiet tokenizer".split()
 )
 
 
@@ -208,7 +215,15 @@ def _check_files(job: _Job, values: dict[str, Any]) -> None:
     """
     from bot_onnx._onnxfile.writer import check_output
 
-    named = [values["spec"], values["against_plan"], job.request.calibration]
+    if job.words is not None and not values["dry_run"]:
+        job.words.check(job.output, force=values["force"])
+    named = [
+        values["spec"],
+        values["against_plan"],
+        job.request.calibration,
+        *values["vocab_from"],
+        values["vocab_keep"],
+    ]
     given = [Path(name) for name in named if name is not None and Path(name).is_file()]
     if job.output.exists() and not values["dry_run"] and not is_folder(job.model):
         check_output(job.output, force=values["force"], sources=given)
@@ -232,9 +247,10 @@ def _dry_run(job: _Job, values: dict[str, Any]) -> None:
         if other is not None:
             _show_differences(other, plan, values)
         elif as_json:
-            show_json(plan_json(plan))
+            show_json(_with_words(job, plan, plan_json(plan)))
         elif not quiet:
             show(plan_report(shown))
+            _say_words(job, plan)
             click.echo(f"Dry run: {job.output} was not written.", err=True)
 
 
@@ -263,11 +279,27 @@ def _resize(job: _Job, values: dict[str, Any]) -> None:
         result = job.resized(model, job.output, force=values["force"])
     with standing(job.output):
         _save_plan(job, result.plan.to_json(), force=values["force"])
+        _write_words(job, result.plan, values)
         shown = replace(result, plan=told(model, result.plan, silent=values["quiet"]))
         if values["as_json"]:
-            show_json(result_json(result))
+            show_json(_with_words(job, result.plan, result_json(result)))
         elif not values["quiet"]:
             show(result_report(shown))
+            _say_words(job, result.plan)
+
+
+def _write_words(job: _Job, plan: Plan, values: dict[str, Any]) -> None:
+    if job.words is not None:
+        job.words.write(job.output, plan, force=values["force"])
+
+
+def _say_words(job: _Job, plan: Plan) -> None:
+    if job.words is not None:
+        job.words.say(plan)
+
+
+def _with_words(job: _Job, plan: Plan, told: dict[str, Any]) -> dict[str, Any]:
+    return told if job.words is None else {**told, "vocabulary": job.words.told(plan)}
 
 
 def _save_plan(job: _Job, text: str, *, force: bool) -> None:
