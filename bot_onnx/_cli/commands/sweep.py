@@ -183,8 +183,9 @@ class SweepCommand(MethodsCommand):
 def command(ctx: click.Context, /, model: Path, specs: tuple[str, ...], **values: Any) -> None:
     """Resize MODEL by every combination of specs, methods and their options; score and rank the results.
 
-    MODEL may be a folder with one; the best model is a file all the same. Needs the extra 'sweep'. Options of methods take several values: --wavelet haar,db2. A sweep that
-    was interrupted, or killed, goes on when it is called again in the same way: what is finished is not made again.
+    MODEL may be a folder with one; the best model is a file all the same. Needs the extra 'sweep'. Options of methods
+    take several values: --wavelet haar,db2. A sweep that was interrupted, or killed, goes on when it is called again
+    in the same way: what is finished is not made again.
     """
     from bot_onnx._cli.method_options import PREFIX
     from bot_onnx._report.sweep_report import sweep_csv, sweep_json, sweep_report
