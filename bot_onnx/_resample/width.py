@@ -18,7 +18,9 @@ from math import prod
 from bot_onnx._resample.amplitude import Convention, chosen_convention, leaf_form
 from bot_onnx._resample.arrays import Array, Namespace, dtype_name
 from bot_onnx._resample.axes import HEAD_DIM_ROLES, changes, mark_scores, walk
+from bot_onnx._resample.cuda import engine_of
 from bot_onnx._resample.filters import COPIES, Matrix
+from bot_onnx._resample.fused import separable
 from bot_onnx._resample.growth import shares, uneven_score_gain
 from bot_onnx._resample.operators import Filters, LeafOperator, select_vocabulary
 from bot_onnx._stack.types import Axis, StackTask
@@ -56,6 +58,9 @@ class WidthTransform:
 
     def apply(self, x: Array, xp: Namespace, addition: Addition | None = None) -> Array:
         """Tensor of ``task.source_shape`` to ``task.target_shape``; ``addition`` comes to what grows."""
+        together = self._two_at_once(x) if addition is None else None
+        if together is not None:
+            return together
         shape = list(self.task.source_shape)
         # Shrink first; among equals the last axis, the costliest a number, when the tensor is at its smallest.
         ratios = [self.task.axes[i].target / shape[i] for i in range(len(shape))]
@@ -68,6 +73,34 @@ class WidthTransform:
             x = walk(x, axis, self._leaf_function(direction, xp, addition), xp, self._corrected)
             shape[index] = axis.target
         return xp.reshape(x, tuple(shape))
+
+    def _two_at_once(self, x: Array) -> Array | None:
+        """The whole transform in one pass on a CUDA device, where just the last axis and one other change, both leaves.
+
+        None: elsewhere, or where one of the operators is no narrow band.
+        """
+        engine, axes = engine_of(x), [mark_scores(axis) for axis in self.task.axes]
+        moving = [i for i, axis in enumerate(axes) if changes(axis) or self._score_gain(axis) != 1.0]
+        if engine is None or len(moving) != 2 or moving[1] != len(axes) - 1:
+            return None
+        operators, gain = [self._leaf_operator(i) for i in moving], 1.0
+        for operator, i in zip(operators, moving, strict=True):
+            if operator is None or not operator.is_filter:
+                return None
+            gain *= self._score_gain(axes[i])
+        shape, first = self.task.source_shape, moving[0]
+        view = x if x.flags.c_contiguous else x.copy()
+        view = view.reshape(prod(shape[:first]), shape[first], prod(shape[first + 1 : -1]), shape[-1])
+        y = separable(view, operators[0], operators[1], engine, gain)
+        return None if y is None else y.reshape(self.task.target_shape)
+
+    def _leaf_operator(self, index: int) -> LeafOperator | None:
+        """The operator of an axis that is a leaf and is not selected from."""
+        axis = self.task.axes[index]
+        if axis.kind != "leaf" or axis.role == Role.VOCAB or axis.source == axis.target:
+            return None
+        convention = chosen_convention(self.convention, axis.source, axis.target)
+        return self.filters.of_axis(axis, leaf_form(self.task.kind, self.task.directions[index], axis.role, convention))
 
     def _leaf_function(
         self, direction: Direction, xp: Namespace, addition: Addition | None
