@@ -58,7 +58,8 @@ class WidthTransform:
 
     def apply(self, x: Array, xp: Namespace, addition: Addition | None = None) -> Array:
         """Tensor of ``task.source_shape`` to ``task.target_shape``; ``addition`` comes to what grows."""
-        together = self._two_at_once(x) if addition is None else None
+        plain = addition is None and self.shares is None
+        together = self._two_at_once(x) if plain else None
         if together is not None:
             return together
         shape = list(self.task.source_shape)
