@@ -342,7 +342,7 @@ class _Writing:
             self.report = report
 
         tensors, self.learned = tensors_of(
-            prepared, self.job.options, request.learning, xp=xp, source=self.source.path, given=self._loose(),
+            prepared, self.job.options, request.learning, xp=xp, source=self.source.path, given=self.loose,
             room=lambda: private_folder(prepared.plan.size_bytes[1]),
         )  # fmt: skip
         stage("writing")
