@@ -96,6 +96,13 @@ def test_the_plan_says_what_is_made_together(tmp_path: Path) -> None:
     assert grown.proof.status == "proven" and grown.promise.kept is False
 
 
+def test_a_saved_plan_makes_the_same_file(tmp_path: Path) -> None:
+    source, first, again = save(qkv_model("apart"), tmp_path), tmp_path / "first.onnx", tmp_path / "again.onnx"
+    result = bot_onnx.resize(source, SMALLER, first, options={"preset": "paper-gpt"})
+    bot_onnx.replay(source, result.plan, again)
+    assert first.read_bytes() == again.read_bytes()
+
+
 def test_what_is_read_from_elsewhere_stays_apart(tmp_path: Path) -> None:
     """Keys and values of another stream: no fused matrix would hold them with the queries."""
     proto = qkv_model("apart")
