@@ -52,7 +52,8 @@ on {machine}. {scale}
   *shuffled* (the default start, every tensor's elements in random order), *embeddings only*, *random projection*
   (hidden and neurons through random orthonormal matrices), *scratch*.
 * The methods are those of [methods/](methods). *bot* alone is the default; *paper* its literal preset, *not aligned*
-  without the rotation of [align.md](align.md), *on samples* with its `--calibration`. Growing also shows what fills the
+  without the rotation of [align.md](align.md), *on samples* with its `--calibration`. *learned* is `--learn` for
+  100 steps on these samples ([learn.md](learn.md)), which are not counted. Growing also shows what fills the
   detail bands: *zero*, *gaussian*, *uniform*, and the in-band noise of the default at twice its scale.
 * Sources were trained for longer than scratch is: where one ends below scratch, a start that keeps its function is
   there at once, and the final loss and the last column tell more than what is saved.
