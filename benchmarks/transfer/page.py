@@ -56,7 +56,8 @@ on {machine}. {scale}
   (hidden and neurons through random orthonormal matrices), *scratch*.
 * The methods are those of [methods/](methods). *bot* alone is the default; *paper* its literal preset, *as published*
   what the authors' public code computes, *not aligned* without the rotation of [align.md](align.md), *on samples* with
-  its `--calibration`. Growing also shows what fills the detail bands: *zero*, *gaussian*, *uniform*, the in-band noise
+  its `--calibration`. *learned* is `--learn` for 100 steps on these samples ([learn.md](learn.md)), which are not
+  counted. Growing also shows what fills the detail bands: *zero*, *gaussian*, *uniform*, the in-band noise
   of the default at twice its scale (*x2*), and what is no noise: copies that share what reads them unequally (*LEMON
   splits*). *fresh readers* are random weights of standard deviation 0.12 in the layers that are added.
 * Sources were trained for longer than scratch is: where one ends below scratch, a start that keeps its function is

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import bot_onnx
 from benchmarks.transfer.networks import Size, build
 
 StateDict = dict[str, torch.Tensor]
+LEARNED_STEPS = 100
 TABLES = ("tokens", "positions", "patches", "class_token", "norm_first")
 
 
@@ -151,6 +153,12 @@ def calibrated(source: Source, size: Size, seed: int) -> StateDict:
     return resized(source, size, seed, calibration=source.samples)
 
 
+def learned(source: Source, size: Size, seed: int, *, mix: bool) -> StateDict:
+    """The default start, its operators trained for 100 steps to answer as the source does on those samples."""
+    asked = {"steps": LEARNED_STEPS, "data": source.samples, "mix": mix}
+    return resized(source, size, seed, learn=asked)
+
+
 def _method(name: str, directions: tuple[str, ...] = ("shrink", "grow"), **arguments: Any) -> Start:
     def make(source: Source, size: Size, seed: int) -> StateDict:
         return resized(source, size, seed, **arguments)
@@ -179,6 +187,8 @@ STARTS: dict[str, Start] = {
         _method("bot, not aligned", _SHRINK, **_options(), align="none"),
         Start("bot, on samples", calibrated, directions=_SHRINK),
         _method("bot, permute", _SHRINK, **_options(), align="permute"),
+        Start("bot, learned (LiGO-type)", partial(learned, mix=False)),
+        Start("bot, learned with mixing (Mango-type)", partial(learned, mix=True)),
         *(
             _method(f"bot, {wavelet}", _SHRINK, **_options(wavelet=wavelet), align="none")
             for wavelet in ("db2", "coif3", "bior6.8")

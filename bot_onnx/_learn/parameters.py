@@ -1,7 +1,7 @@
 """What is trained: one matrix per dim of the stream, gates for what lives in layers, a matrix over layers a stack.
 
-A dim's operator is one, whatever tensors carry it (LiGO, arXiv:2303.00980, section 3.2 ties them alike). The tensors
-take it in their own forms - outputs R, contracted inputs its dual, a norm's reader with the scale of its norm - so that
+A dim's operator is one, whatever tensors carry it (LiGO, arXiv:2303.00980, ties them alike). The tensors take it in
+their own forms - outputs R, contracted inputs its dual, a norm's reader with the scale of its norm - so that
 with R₀ the form of the first tensor, R_u that of a use u, and M the trained matrix, which starts at R₀, a use applies
 
     R_u + diag(‖R_u,t‖ / ‖R₀,t‖) (M - R₀)        (rows t)

@@ -38,6 +38,7 @@ class Learned:
             f"{self.samples:,} samples{loss}; {self.tensors} tensors ({self.weights:,} weights) follow from them"
         )
         text += f", {self.as_planned} are as the method makes them" if self.as_planned else ""
-        apart = "is no operator's work (noise, neutral layers, norms that follow a turn): it stays"
-        kept = f" Of {self.kept} tensors a part {apart}." if self.kept else ""
-        return f"{text}.{kept}"
+        if not self.kept:
+            return f"{text}."
+        besides = "noise, neutral layers, norms that follow a turn"
+        return f"{text}. Of {self.kept} tensors a part is no operator's work ({besides}): it stays."

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import numpy_helper
 
 import bot_onnx
 from bot_onnx import ResizeRequest, Result
@@ -60,7 +60,10 @@ def test_training_brings_the_student_nearer(tmp_path: Path) -> None:
     told = result.learned
     assert told is not None and told.loss is not None and told.loss[1] < 0.6 * told.loss[0]
     assert correct(folder() / "small.onnx") < 0.5 < 0.65 < correct(tmp_path / "out.onnx")
-    assert told.parameters * 8 < told.weights == sum(array.size for array in weights(tmp_path / "out.onnx").values() if array.dtype == np.float32 and array.size > 1)  # fmt: skip
+    floats = [
+        array for array in weights(tmp_path / "out.onnx").values() if array.dtype == np.float32 and array.size > 1
+    ]
+    assert told.parameters * 8 < told.weights == sum(array.size for array in floats)
     plan = result.plan
     assert plan.promise.kept is None and plan.promise.why == "the operators are learned"
     assert plan.asked.learned == record(Learning(60, folder() / "digits.npz"))
@@ -100,16 +103,4 @@ def test_what_cannot_be_learned_is_refused(tmp_path: Path) -> None:
         source.resize(ResizeRequest(SMALL, method="scratch", learn=learn), out)
     with pytest.raises(RecoverError, match="--requantize is for quantised sources"):
         source.plan(ResizeRequest(SMALL, requantize=True, learn=learn))
-    half = onnx.load(folder() / "teacher.onnx")
-    for tensor in half.graph.initializer:
-        if tensor.data_type == TensorProto.FLOAT and len(tensor.dims) > 1:
-            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float16), tensor.name))
-    casts = {t.name: f"{t.name}_wide" for t in half.graph.initializer if t.data_type == TensorProto.FLOAT16}
-    for node in half.graph.node:
-        for place, name in enumerate(node.input):
-            node.input[place] = casts.get(name, name)
-    for place, (name, wide) in enumerate(casts.items()):
-        half.graph.node.insert(place, helper.make_node("Cast", [name], [wide], to=TensorProto.FLOAT))
-    with pytest.raises(RecoverError, match="float32"):
-        bot_onnx.open(half).resize(ResizeRequest(SMALL, learn=learn), out)
     assert not out.exists()
