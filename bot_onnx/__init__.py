@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from bot_onnx._sweeping import sweep
     from bot_onnx._target import TargetSpec
     from bot_onnx._verify import VerifyReport
+    from bot_onnx._vocabulary import tokens_of
     from bot_onnx.api import (
         Inspection,
         Model,
@@ -108,6 +109,7 @@ __all__ = [
     "resize",
     "state_dict",
     "sweep",
+    "tokens_of",
     "verify",
 ]
 
@@ -126,6 +128,7 @@ _IN_MODULES = {
     "bot_onnx._sweep.types": "Sweep Teaching",
     "bot_onnx._sweeping": "sweep",
     "bot_onnx._verify": "VerifyReport",
+    "bot_onnx._vocabulary": "tokens_of",
 }
 _HOMES = {name: module for module, names in _IN_MODULES.items() for name in names.split()}
 

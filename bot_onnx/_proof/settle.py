@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bot_onnx._analysis.passes import Analysis
-from bot_onnx._proof.keeping import keeping
+from bot_onnx._proof.keeping import keeping, leaves_alone
 from bot_onnx._proof.miniature import scales_of
 from bot_onnx._proof.promise import Way, laws_of
 from bot_onnx._proof.prover import prove
 from bot_onnx._reasons import Reason, Why
-from bot_onnx._surgery.proven import Fault
+from bot_onnx._surgery.proven import Fault, Promise
 from bot_onnx._surgery.scales import check_scales
 from bot_onnx._surgery.settled import Settled
 from bot_onnx._target import Solution, TargetSpec, solve
@@ -61,6 +61,8 @@ def settle(analysis: Analysis, spec: TargetSpec, way: Way, *, unproven: bool = F
     if proven.miniature is not None:
         proven.miniature.learn(analysis.scales)
     promise, gains = keeping(analysis, solution, proven, way)
+    if promise.kept is None and wanted.tokens and solution.keeps_sizes_of(analysis.structure) and leaves_alone(way):
+        promise = Promise(True)  # the rows that stay are the source's own, and so is all else
     laws = laws_of(analysis, solution.sizes, way)
     return Settled(wanted, proof, promise, laws, gains, analysis.structure, analysis.scales)
 

@@ -291,12 +291,8 @@ def _drawn(
 def _only_cut(analysis: Analysis, settled: Settled) -> bool:
     """Whether tokens go, and nothing else changes."""
     solution, structure = settled.solution, analysis.structure
-    return (
-        bool(solution.tokens)
-        and not solution.picks
-        and all(size == structure.dims[ident].size for ident, size in solution.with_all_tokens.sizes.items())
-        and all(solution.layers[chain.name] == chain.count for chain in structure.chains)
-    )
+    rest = solution.with_all_tokens.keeps_sizes_of(structure)
+    return bool(solution.tokens) and rest
 
 
 def _stacks(

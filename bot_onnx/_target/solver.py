@@ -82,6 +82,12 @@ class Solution:
     tokens: tuple[int, ...] = ()
     vocabularies: Mapping[str, int] = field(default_factory=dict)
 
+    def keeps_sizes_of(self, structure: Structure) -> bool:
+        """Whether all sizes and layers are those of the source."""
+        sizes = all(self.sizes[ident] == dim.size for ident, dim in structure.dims.items())
+        layers = all(self.layers[chain.name] == chain.count for chain in structure.chains)
+        return sizes and layers and not self.picks and not self.tokens
+
     @property
     def with_all_tokens(self) -> Solution:
         """The same sizes, without the cut of the vocabulary: what is kept of it does not depend on what goes."""

@@ -6,7 +6,7 @@ same but for their numbers: that is shown on the text before anything is written
 
 from bot_onnx._vocabulary.configs import named_ids, renumbered
 from bot_onnx._vocabulary.cut import cut_tokenizer
-from bot_onnx._vocabulary.job import Vocabulary, cut_vocabulary
+from bot_onnx._vocabulary.job import Vocabulary, cut_vocabulary, tokens_of
 from bot_onnx._vocabulary.lists import id_map, read_ids
 from bot_onnx._vocabulary.tokenizer import TOKENIZER, Tokenizer
 
@@ -20,4 +20,5 @@ __all__ = [
     "named_ids",
     "read_ids",
     "renumbered",
+    "tokens_of",
 ]

@@ -6,11 +6,37 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bot_onnx._request import PathOrName
 from bot_onnx._vocabulary.choice import Choice, choose
 from bot_onnx._vocabulary.cut import cut_tokenizer
 from bot_onnx._vocabulary.lines import text_lines
 from bot_onnx._vocabulary.proof import Shown, show_on
 from bot_onnx._vocabulary.tokenizer import Tokenizer
+
+
+def tokens_of(
+    tokenizer: PathOrName, texts: Iterable[PathOrName], *, also: Iterable[int] = (), size: int | None = None
+) -> tuple[int, ...]:
+    """The tokens that texts need, for ``{"vocab": {"keep": ids}}`` in a spec; see docs/vocabulary.md.
+
+    Args:
+        tokenizer: a ``tokenizer.json``.
+        texts: files, a line a sample. It is shown on them that a tokenizer with these tokens alone gives the same.
+        also: ids that stay as well.
+        size: most tokens that stay, the most frequent ones; None: all that the texts have.
+
+    Returns:
+        Ids in ascending order, with those of special tokens and of all parts that tokens are put together from.
+
+    Raises:
+        DataError: a file cannot be read, the texts are empty, or ``size`` is too small for what must stay.
+        MissingRuntimeError: the extra ``vocabulary`` is not installed.
+
+    Examples:
+        >>> ids = bot_onnx.tokens_of("tokenizer.json", ["lines.txt"], size=2000)  # doctest: +SKIP
+        >>> bot_onnx.resize("folder", {"vocab": {"keep": ids}}, "small-folder")  # doctest: +SKIP
+    """
+    return cut_vocabulary(Tokenizer.read(Path(tokenizer)), list(map(Path, texts)), also=also, size=size).ids
 
 
 @dataclass(frozen=True, slots=True)

@@ -211,7 +211,9 @@ def test_a_folder_says_the_new_ids_wherever_it_says_ids(tmp_path: Path) -> None:
     assert "do not fit" not in result.stderr
     card = (made / "README.md").read_text()
     assert "spiece.model" in card
-    again = done("resize", source, "--vocab-from", text(tmp_path, ["the fox"]), "--hidden", "4", "-o", tmp_path / "both")
+    again = done(
+        "resize", source, "--vocab-from", text(tmp_path, ["the fox"]), "--hidden", "4", "-o", tmp_path / "both"
+    )
     assert json.loads((tmp_path / "both" / "config.json").read_text())["hidden_size"] == 4, again.output
 
 

@@ -11,6 +11,9 @@ import onnxruntime
 import pytest
 
 import bot_onnx
+from bot_onnx._proof import Way
+from bot_onnx._proof.keeping import leaves_alone
+from bot_onnx._resample import make_options
 from bot_onnx._surgery.edits import SetToken
 from bot_onnx.errors import BotError, GraphError, SpecError
 from tests.graphs import GraphBuilder
@@ -239,3 +242,11 @@ def test_inputs_that_are_given_are_the_sources(tmp_path: Path) -> None:
     request = bot_onnx.ResizeRequest({"vocab": {"keep": list(KEPT)}}, inputs={"tokens": np.array([[3, 4], [5, 5]])})
     with pytest.raises(GraphError, match="token 4"):
         bot_onnx.open(model).resize(request, tmp_path / "other.onnx")
+
+
+def test_a_method_that_draws_anew_promises_nothing(tmp_path: Path) -> None:
+    request = bot_onnx.ResizeRequest({"vocab": {"keep": list(KEPT)}}, method="scratch")
+    made = bot_onnx.open(network()).resize(request, tmp_path / "cut.onnx")
+    assert not made.plan.promise.kept
+    assert not leaves_alone(Way("scratch", make_options("scratch")))
+    assert leaves_alone(Way("bot", make_options("bot")))

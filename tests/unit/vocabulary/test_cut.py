@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+import bot_onnx
 from bot_onnx._vocabulary import Tokenizer, cut_tokenizer, cut_vocabulary
 from bot_onnx._vocabulary.closure import Closure
 from bot_onnx.errors import DataError
@@ -178,3 +179,10 @@ def test_a_line_that_comes_out_otherwise_ends_it(tmp_path: Path, monkeypatch: py
     whole = Tokenizer.read(saved("byte-level BPE", tmp_path))
     with pytest.raises(DataError, match=r"lines\.txt, line 1: the cut tokenizer makes other tokens"):
         cut_vocabulary(whole, [written(tmp_path)])
+
+
+def test_ids_for_a_spec(tmp_path: Path) -> None:
+    saved("wordpiece", tmp_path)
+    ids = bot_onnx.tokens_of(tmp_path / "tokenizer.json", [written(tmp_path)], also=[7])
+    assert 7 in ids and ids == tuple(sorted(set(ids)))
+    assert bot_onnx.TargetSpec.parse({"vocab": {"keep": list(ids)}}).tokens == ids
