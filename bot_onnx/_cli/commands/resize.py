@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -109,6 +110,13 @@ class _Job:
     metavar="FILE",
     help="Run a saved plan again: the same bytes from the same MODEL. It says the target and how to get there.",
 )
+@option(
+    OUTPUT,
+    "--recipe-out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also write a recipe of these options, for 'bot-onnx run' (.yaml or .json).",
+)
 @request_options
 @learn_options
 @quantise_options
@@ -135,7 +143,7 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
     own = {key: values.pop(key) for key in list(values) if key.startswith(PREFIX)}
     options = chosen_options(method, own, ctx.command.params)
     stored = None if values["plan"] is None else _read_plan(ctx, values["plan"])
-    flags = {key: values.get(key) for key in _TARGET_KEYS}
+    flags = {key: values.get(key) for key in TARGET_KEYS}
     words = chosen_words(model, values, stored)
     if stored is not None:
         spec, flags = stored.name or None, {} if stored.name else stored.asked.spec
@@ -164,9 +172,12 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
             _write_words(job, made.plan, values)
     else:
         _resize(job, values)
+    if values["recipe_out"] is not None:
+        with standing(None if values["dry_run"] else job.output):
+            _save_recipe(ctx, job, values["recipe_out"], force=values["force"])
 
 
-_TARGET_KEYS = (
+TARGET_KEYS = (
     "layers", "layers_by", "keep", "refit", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab",
     "positions", "width", "round_to", "dims", "constants",
 )  # fmt: skip
@@ -175,7 +186,8 @@ _TARGET_KEYS = (
 #: Parameters that may stand beside ``--plan``: what a plan leaves open, where the output goes and what becomes of it,
 #: and what is shown.
 _BESIDE_PLAN = frozenset(entry.name for entry in fields(LeftOpen)) | frozenset(
-    "model file plan output force quantize quantize_on dry_run against_plan plan_out as_json quiet tokenizer".split()
+    "model file plan output force quantize quantize_on dry_run against_plan plan_out recipe_out as_json quiet "
+    "tokenizer".split()
 )
 
 
@@ -229,6 +241,30 @@ def _check_files(job: _Job, values: dict[str, Any]) -> None:
         check_output(job.output, force=values["force"], sources=given)
     if job.plan_out is not None:
         check_beside("--plan-out", job.plan_out, job.model, job.output, given, force=values["force"])
+    if values["recipe_out"] is not None:
+        _check_recipe(job, values["recipe_out"], given, force=values["force"])
+
+
+def _check_recipe(job: _Job, path: Path, given: list[Path], *, force: bool) -> None:
+    """Refuse a recipe's name that nothing could be written to, or read from.
+
+    Raises:
+        click.UsageError: its ending, or that a recipe takes no folder. OutputError: it may not be written.
+    """
+    if path.suffix.lower() not in (".yaml", ".yml", ".json"):
+        raise click.UsageError(f"'--recipe-out {path}': a recipe ends in .yaml or .json")
+    if is_folder(job.model):
+        raise click.UsageError("'--recipe-out': a recipe takes the .onnx file in a folder: give that as MODEL")
+    if job.plan_out is not None and os.path.realpath(path) == os.path.realpath(job.plan_out):
+        raise click.UsageError("'--recipe-out' and '--plan-out' name one file: give each its own")
+    check_beside("--recipe-out", path, job.model, job.output, given, force=force)
+
+
+def _save_recipe(ctx: click.Context, job: _Job, path: Path, *, force: bool) -> None:
+    from bot_onnx._cli.recipes.write import recipe_of
+    from bot_onnx._onnxfile.writer import write_text
+
+    write_text(path, recipe_of(ctx, job.model, job.output, path), force=force)
 
 
 def _dry_run(job: _Job, values: dict[str, Any]) -> None:
