@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from bot_onnx._align import align
 from bot_onnx._patterns.closed_forms import compute
 from bot_onnx._resample import MethodOptions, get_method
-from bot_onnx._resample.devices import to_numpy
+from bot_onnx._resample.transfers import fetched
 from bot_onnx._surgery.picked import picked
 from bot_onnx._surgery.planner import Prepared
 from bot_onnx._surgery.types import StackPlan
@@ -49,8 +49,8 @@ def produce(
         twins = [other for other in plan.stacks if other.twin_of == stack.task.stack]
         dtype = ir.DataType[stack.dtype].numpy()
         layers = resampled(stack, plan.method, plan.seed, options, aligned.read, xp)
-        for name, array in zip(stack.targets, layers, strict=True):
-            values = to_numpy(array).astype(dtype, copy=False)
+        for name, array in zip(stack.targets, fetched(layers), strict=True):
+            values = array.astype(dtype, copy=False)
             yield name, values
             done += values.nbytes
             for twin in twins:
