@@ -9,6 +9,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
+import re
 import shutil
 import subprocess
 import sys
@@ -22,8 +23,8 @@ import numpy as np
 from bot_onnx._resample.fused import SOURCE, Build
 
 SHIM = """
-#include <cstring>
-#include <cstdint>
+#include <stdint.h>
+#include <string.h>
 #define __global__
 #define __device__
 #define __forceinline__ inline
@@ -35,15 +36,15 @@ static Three threadIdx, blockIdx;
 // Threads from the last to the first in every other block: none may need what another one does in the same phase.
 #define PHASE for (unsigned turn = 0; threadIdx.x = (blockIdx.x + blockIdx.y) % 2 ? THREADS - 1 - turn : turn, \\
                    turn < THREADS; ++turn)
-double tile_memory[8192];
+extern "C" { double tile_memory[8192]; }
 int row_taps, col_taps, tile_rows;
 static inline float half_of(unsigned short bits)
 {
     uint32_t sign = (bits & 0x8000u) << 16, rest = bits & 0x7fffu;
     float value;
-    if (rest >= 0x7c00u) { uint32_t word = 0x7f800000u | (rest & 0x3ffu) << 13; std::memcpy(&value, &word, 4); }
+    if (rest >= 0x7c00u) { uint32_t word = 0x7f800000u | (rest & 0x3ffu) << 13; memcpy(&value, &word, 4); }
     else if (rest < 0x400u) value = rest * 5.9604644775390625e-8f;
-    else { uint32_t word = (rest + (112u << 10)) << 13; std::memcpy(&value, &word, 4); }
+    else { uint32_t word = (rest + (112u << 10)) << 13; memcpy(&value, &word, 4); }
     return sign ? -value : value;
 }
 """
@@ -57,7 +58,7 @@ extern "C" int run(void** pointers, const int* sizes, const long long* strides, 
     for (blockIdx.z = 0; blockIdx.z < grid[2]; ++blockIdx.z)
     for (blockIdx.y = 0; blockIdx.y < grid[1]; ++blockIdx.y)
     for (blockIdx.x = 0; blockIdx.x < grid[0]; ++blockIdx.x) {
-        std::memset(tile_memory, 255, shared);  // NaN: what was never written shows
+        memset(tile_memory, 255, shared);  // NaN: what was never written shows
         separable((const SOURCE*)pointers[0], (WORK*)pointers[1], (const int*)pointers[2], (const int*)pointers[3],
                   (const WORK*)pointers[4], (const int*)pointers[5], (const int*)pointers[6], (const int*)pointers[7],
                   (const int*)pointers[8], (const WORK*)pointers[9], sizes[0], sizes[1], sizes[2], sizes[3], sizes[4],
@@ -73,7 +74,8 @@ def compiler() -> list[str] | None:
     for name in ("g++", "clang++"):
         if found := shutil.which(name):
             return [found]
-    return [sys.executable, "-m", "ziglang", "c++"] if importlib.util.find_spec("ziglang") else None
+    bare = ["-nostdlib++", "-fno-sanitize=undefined"]  # it would compile its own library first
+    return [sys.executable, "-m", "ziglang", "c++", *bare] if importlib.util.find_spec("ziglang") else None
 
 
 @functools.lru_cache(maxsize=1)
@@ -94,7 +96,7 @@ def _library(definitions: tuple[str, ...]) -> Any:
     assert found is not None
     stem = Path(_folder().name, f"kernel{len(list(Path(_folder().name).iterdir()))}")
     text, library = stem.with_suffix(".cpp"), stem.with_suffix(".so")
-    text.write_text(SHIM + SOURCE + DRIVER)
+    text.write_text(SHIM + re.sub("#pragma.*", "", SOURCE) + DRIVER)  # unrolling is the device's
     flags = ["-std=c++17", "-O1", "-shared", "-fPIC", "-w", *definitions]
     subprocess.run([*found, *flags, str(text), "-o", str(library)], check=True, capture_output=True, text=True)
     return ctypes.CDLL(str(library))

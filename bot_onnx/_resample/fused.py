@@ -36,15 +36,25 @@ class Operator(Protocol):
     """What is asked of the operator of an axis: :class:`bot_onnx._resample.operators.LeafOperator`, hashable."""
 
     @property
-    def source(self) -> int: ...
+    def source(self) -> int:
+        """Size in the source."""
+
     @property
-    def target(self) -> int: ...
+    def target(self) -> int:
+        """Size in the target."""
+
     @property
-    def form(self) -> Form: ...
+    def form(self) -> Form:
+        """Its gain."""
+
     @property
-    def is_haar(self) -> bool: ...
+    def is_haar(self) -> bool:
+        """Haar over a power of two."""
+
     @property
-    def matrix(self) -> Matrix: ...
+    def matrix(self) -> Matrix:
+        """``[target, source]``."""
+
     def __hash__(self) -> int: ...
 
 

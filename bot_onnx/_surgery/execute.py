@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bot_onnx._align import align
 from bot_onnx._patterns.closed_forms import compute
 from bot_onnx._resample import MethodOptions, get_method
-from bot_onnx._resample.devices import to_numpy
+from bot_onnx._resample.transfers import fetched
 from bot_onnx._surgery.joined import Read, cut, gathered, readers_of, task_of
 from bot_onnx._surgery.picked import picked
 from bot_onnx._surgery.planner import Prepared
@@ -45,7 +45,7 @@ def produce(
     for members in gathered(plan.stacks):
         made = resampled(members, plan.method, plan.seed, options, aligned.read, xp, plan.asked.tokens)
         for stack, name, array in by_name(members, made):
-            values = to_numpy(array).astype(ir.DataType[stack.dtype].numpy(), copy=False)
+            values = array.astype(ir.DataType[stack.dtype].numpy(), copy=False)
             yield name, values
             done += values.nbytes
             for twin in (other for other in plan.stacks if other.twin_of == stack.task.stack):
@@ -56,9 +56,12 @@ def produce(
 
 
 def by_name(members: Sequence[StackPlan], made: Iterator[tuple[Any, ...]]) -> Iterator[tuple[StackPlan, str, Any]]:
-    """What :func:`resampled` gives, each tensor with its stack and its name."""
-    for targets, arrays in zip(zip(*(stack.targets for stack in members), strict=True), made, strict=True):
-        yield from zip(members, targets, arrays, strict=True)
+    """What :func:`resampled` gives, on the host, each tensor with its stack and its name."""
+    named = [
+        pair for names in zip(*(s.targets for s in members), strict=True) for pair in zip(members, names, strict=True)
+    ]
+    arrays = fetched(array for layer in made for array in layer)
+    yield from ((stack, name, array) for (stack, name), array in zip(named, arrays, strict=True))
 
 
 def resampled(
