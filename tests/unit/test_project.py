@@ -46,6 +46,7 @@ ORDER = (
     "_engine",
     "_again",
     "_model",
+    "_together",
     "_sweeping",
     "api",
     "demo",

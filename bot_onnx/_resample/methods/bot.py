@@ -135,7 +135,7 @@ class _Resampling:
         return self.width.apply(x, self.xp)
 
     def _layer(self, k: int) -> Array:
-        rng = stream(self.seed, self.task.stack, k)
+        rng = stream(self.seed, self.task.draws, k)
         x = self.source.mixed(k)
         if self.layers.filtered:
             x = self._depth_gain(x, self.layers.rows[k], rng)
@@ -155,7 +155,7 @@ class _Resampling:
         """Add the noise that activations do not see; an added layer's residual writers consist of it."""
         if not self.in_band:
             return x
-        rng = stream(self.seed, self.task.stack, k)
+        rng = stream(self.seed, self.task.draws, k)
         noise = self.in_band.draw(rng, self.options.noise_scale * self._spread, dtype_name(x), self.xp)
         noise += x
         return noise
