@@ -46,11 +46,16 @@ class Ports(Protocol):
     """What links are found by: names of inputs and outputs."""
 
     @property
-    def member(self) -> Member: ...
+    def member(self) -> Member:
+        """The file."""
+
     @property
-    def inputs(self) -> Mapping[str, object]: ...
+    def inputs(self) -> Mapping[str, object]:
+        """By name."""
+
     @property
-    def outputs(self) -> Mapping[str, object]: ...
+    def outputs(self) -> Mapping[str, object]:
+        """By name."""
 
 
 @dataclass(frozen=True, slots=True)
