@@ -33,14 +33,18 @@ if TYPE_CHECKING:
         Model,
         PlannedResize,
         Result,
+        Together,
         energy,
         inspect,
         open,
         plan,
+        plan_together,
         replan,
         replay,
         resize,
+        resize_together,
         verify,
+        verify_together,
     )
     from bot_onnx.errors import (
         BotError,
@@ -90,6 +94,7 @@ __all__ = [
     "Sweep",
     "TargetSpec",
     "Teaching",
+    "Together",
     "Transfer",
     "VerifyError",
     "VerifyReport",
@@ -102,19 +107,23 @@ __all__ = [
     "open",
     "operator",
     "plan",
+    "plan_together",
     "recover",
     "replan",
     "replay",
     "report",
     "resize",
+    "resize_together",
     "state_dict",
     "sweep",
     "tokens_of",
     "verify",
+    "verify_together",
 ]
 
 _IN_MODULES = {
-    "bot_onnx.api": "Inspection Model PlannedResize Result energy inspect open plan replan replay resize verify",
+    "bot_onnx.api": "Inspection Model PlannedResize Result Together energy inspect open plan plan_together replan "
+    "replay resize resize_together verify verify_together",
     "bot_onnx._checkpoint.jobs": "Transfer export_weights import_weights state_dict",
     "bot_onnx.errors": "BotError CheckpointError DataError DimError GraphError MissingRuntimeError OutputError "
     "PlanError ProofError RecoverError ResampleError SpecError VerifyError",

@@ -13,6 +13,7 @@ from bot_onnx._origins import ModelLike
 from bot_onnx._progress import Progress
 from bot_onnx._request import InputsLike, Learning, PathOrName, ResizeRequest
 from bot_onnx._surgery.types import Plan
+from bot_onnx._together import Together, plan_together, resize_together, verify_together
 from bot_onnx._verify import VerifyReport
 
 __all__ = [
@@ -20,14 +21,18 @@ __all__ = [
     "Model",
     "PlannedResize",
     "Result",
+    "Together",
     "energy",
     "inspect",
     "open",
     "plan",
+    "plan_together",
     "replan",
     "replay",
     "resize",
+    "resize_together",
     "verify",
+    "verify_together",
 ]
 
 Shapes = Mapping[str, Sequence[int]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from bot_onnx._align.calibration import Calibration
 from bot_onnx._align.gradients import Gradients
@@ -13,9 +14,12 @@ from bot_onnx._align.permute import Permutation
 from bot_onnx._align.readings import Readings
 from bot_onnx._align.rotate import Rotation
 from bot_onnx._align.select import Selection
+from bot_onnx._align.stream import Stream
 from bot_onnx._align.stream_walk import find_stream
 from bot_onnx._align.types import KINDS, Aligned, Alignment, AnyArray, Facts, Kind, Progress, Tensors
 from bot_onnx._analysis.passes import Analysis
+from bot_onnx._onnxfile.input_overrides import given_to
+from bot_onnx._reasons import Reason, Why
 from bot_onnx._runs.sample_arrays import Samples
 from bot_onnx._structure import Role, Structure
 from bot_onnx._target import Criterion, Refit
@@ -32,9 +36,24 @@ def find_facts(analysis: Analysis, samples: Samples | None = None, gradients: Gr
         samples: to look at its residual stream on, where it has one.
         gradients: who takes them on the samples.
     """
-    stream = find_stream(analysis)
+    stream = _unlinked(find_stream(analysis), analysis)
     calibration = None if samples is None else Calibration(analysis.model, stream, samples)
     return Facts(find_freedom(analysis), stream, Readings(analysis, samples), calibration, gradients)
+
+
+def _unlinked(stream: Stream, analysis: Analysis) -> Stream:
+    """The stream, with an obstacle where another model sees it: a turn found in one of them is not the other's."""
+    told = given_to(analysis.model)
+    if told is None or stream.obstacle is not None:
+        return stream
+    table = analysis.context.table
+    graph = analysis.model.graph
+    for port in (*graph.inputs, *graph.outputs):
+        leaves = (leaf for dim in analysis.context.axes_of(port) if dim is not None for leaf in table.leaves(dim))
+        if port.name in told.linked and any(analysis.ids.get(leaf) == stream.hidden for leaf in leaves):
+            return replace(stream, obstacle=Reason.of(Why.STREAM_LINKED, port.name))
+    shared = min(set(told.shared).intersection(stream.writers), default=None)
+    return stream if shared is None else replace(stream, obstacle=Reason.of(Why.STREAM_SHARED, shared))
 
 
 class Unaligned(Alignment):

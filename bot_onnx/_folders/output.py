@@ -76,6 +76,13 @@ class FolderOutput:
         """Where the model is to be written."""
         return self._folder / self._source.inner
 
+    def at(self, place: str) -> Path:
+        """Where a file of the folder is to be written."""
+        path = self._folder / place
+        with worded(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
     def publish(self, plan: Plan, report: VerifyReport) -> tuple[str, ...]:
         """Put what goes along beside the model, which is written, and give the folder its name.
 
@@ -118,10 +125,10 @@ class FolderOutput:
         self._write(MARK, json.dumps({**told, "files": sorted([*files, MARK])}, indent=2, ensure_ascii=False) + "\n")
 
     def _check(self) -> None:
-        check_folder(self._target, force=self._force, apart_from=self._source.path, own=_own(self._target))
+        check_folder(self._target, force=self._force, apart_from=self._source.path, own=own_files(self._target))
 
 
-def _own(target: Path) -> set[str] | None:
+def own_files(target: Path) -> set[str] | None:
     """Places of the files that this tool wrote into a folder; None where it wrote none."""
     try:
         told = json.loads((target / MARK).read_text(encoding="utf-8"))

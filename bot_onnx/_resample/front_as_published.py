@@ -107,7 +107,7 @@ class PublishedFront:
         weights = dct_matrix(new)[:, k]
         total = np.zeros(self.task.target_shape, dtype=dtype_name(x))
         for frequency in range(self.kept_layers, new):
-            rng = stream(self.seed, self.task.stack, frequency)
+            rng = stream(self.seed, self.task.draws, frequency)
             total += normal(rng, self.task.target_shape, dtype_name(x)) * (weights[frequency] * gain)
         return x + self.xp.asarray(total)
 

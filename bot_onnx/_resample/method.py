@@ -63,7 +63,7 @@ class Method(ABC, Generic[OptionsT]):
                 array or as one of ``xp``. Readers are called when their layer is needed, not before.
             options: an instance of :attr:`Options`.
             xp: array namespace the arithmetic runs in (array API standard: NumPy, CuPy, array-api-strict).
-            seed: of the run; together with ``task.stack`` and the target layer it keys every random draw.
+            seed: of the run; together with ``task.draws`` and the target layer it keys every random draw.
 
         Yields:
             Arrays of ``xp``: float64 where the source is float64, else float32. The same object may be yielded

@@ -20,6 +20,7 @@ from bot_onnx._canonical.spelling import restore_spelling
 from bot_onnx._canonical.still_packed import quantised_weight
 from bot_onnx._costs import sizing_of
 from bot_onnx._onnxfile.byte_layout import Layout, TensorSlot, layout
+from bot_onnx._onnxfile.input_overrides import given_to
 from bot_onnx._resample import MethodOptions, get_method
 from bot_onnx._runs.sample_arrays import Samples
 from bot_onnx._surgery.apply import apply
@@ -301,9 +302,14 @@ def _stacks(
     """What happens to the tensors of every stack, once the graph has its new depth."""
     solution = settled.solution
     used = set(initializer_order(analysis.model.graph))  # a table of its own may go with the layer that read it
+    told = given_to(analysis.model)
+    keys: Mapping[str, str] = {} if told is None else told.shared
     return [
         StackPlan(
-            build_task(alignment.structure, stack, solution.sizes, solution.layers, settled.laws, picks),
+            replace(
+                build_task(alignment.structure, stack, solution.sizes, solution.layers, settled.laws, picks),
+                shared=keys.get(stack.tensors[0], ""),
+            ),
             stack.tensors,
             targets[stack.id],
             stack.dtype,

@@ -49,6 +49,7 @@ ORDER = (
     "_energies",
     "_again",
     "_model",
+    "_together",
     "_sweeping",
     "api",
     "demo",

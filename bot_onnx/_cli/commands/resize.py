@@ -20,7 +20,6 @@ from bot_onnx._cli.parameters import (
     SHOWN,
     MethodsCommand,
     input_options,
-    model_argument,
     model_output,
     option,
     read_inputs,
@@ -29,6 +28,7 @@ from bot_onnx._cli.parameters import (
 from bot_onnx._cli.quantise_option import quantise_options, resize_quantised
 from bot_onnx._cli.request_options import ASKED, request_options
 from bot_onnx._cli.target import default_output, target_options, target_spec
+from bot_onnx._cli.together import are_several, check_options, resize_files
 from bot_onnx._cli.vocabulary_options import Words, chosen_words, vocabulary_options
 from bot_onnx._request import LeftOpen, ResizeRequest
 
@@ -89,10 +89,17 @@ class _Job:
     "  bot-onnx resize model.onnx --layers 6 --hidden 384 --dry-run\n"
     "  bot-onnx resize model.onnx --hidden 1536 --convention value --layer-axis identity\n"
     "  bot-onnx resize bert-folder --spec small.json -o small-folder\n"
-    "  bot-onnx resize vit.onnx --hidden 384 --learn 100 --data samples.npz -o small.onnx",
+    "  bot-onnx resize vit.onnx --hidden 384 --learn 100 --data samples.npz -o small.onnx\n"
+    "  bot-onnx resize encoder.onnx decoder.onnx --hidden 384 -o small-pair",
 )
-@model_argument
-@click.option("--file", metavar="PLACE", help="Where MODEL is a folder with several: the .onnx file in it.")
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--file", metavar="PLACE", help="Where MODEL is a folder with several: the .onnx file in it, alone.")
+@click.option(
+    "--connect",
+    multiple=True,
+    metavar="A:OUT=B:IN",
+    help="Of several files: output OUT of file A is input IN of file B, where the names do not say it.",
+)
 @target_options
 @vocabulary_options
 @model_output("MODEL-<spec or sizes>.onnx beside the source", folders=True)
@@ -131,15 +138,21 @@ class _Job:
 )
 @shown_options
 @click.pass_context
-def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, **values: Any) -> None:
+def command(ctx: click.Context, /, models: tuple[Path, ...], spec: str | None, method: str, **values: Any) -> None:
     """Make a smaller or larger model out of MODEL, to a spec, to sizes given as options, or both.
 
     MODEL is an .onnx file, or a folder with one (or hf://organisation/name): of a folder comes a folder, with its
-    tokenizer, and its config at the new sizes. Sizes left out are derived. The output appears only when it is whole
-    and verified; MODEL is never written to.
+    tokenizer, and its config at the new sizes. Several files that are used one after the other (encoder, decoder), or
+    a folder of them, are resized together and still fit. Sizes left out are derived. The output appears only when it
+    is whole and verified; MODEL is never written to.
     """
     from bot_onnx._cli.method_options import PREFIX, chosen_options
 
+    model, several = models[0], are_several(models, values["file"])
+    if several:
+        check_options(models, values)
+    elif values["connect"]:
+        raise click.UsageError("'--connect' joins several files: one is given.")
     own = {key: values.pop(key) for key in list(values) if key.startswith(PREFIX)}
     options = chosen_options(method, own, ctx.command.params)
     stored = None if values["plan"] is None else _read_plan(ctx, values["plan"])
@@ -157,6 +170,9 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
     given = read_inputs(values["inputs"], values["input_shapes"])
     learn = None if stored is not None else asked_learning(ctx, values)
     request = ResizeRequest(target, method=method, options=options, learn=learn, **asked, **given)
+    if several:
+        resize_files(models, request, output, values)
+        return
     if stored is not None:
         request = replace(request, requantize=stored.asked.requantize)
     job = _Job(model, request, output, values["plan_out"], values["file"], stored, values["plan"], words)
@@ -186,7 +202,7 @@ TARGET_KEYS = (
 #: Parameters that may stand beside ``--plan``: what a plan leaves open, where the output goes and what becomes of it,
 #: and what is shown.
 _BESIDE_PLAN = frozenset(entry.name for entry in fields(LeftOpen)) | frozenset(
-    "model file plan output force quantize quantize_on dry_run against_plan plan_out recipe_out as_json quiet "
+    "models file plan output force quantize quantize_on dry_run against_plan plan_out recipe_out as_json quiet "
     "tokenizer".split()
 )
 

@@ -166,7 +166,7 @@ class _Resampling:
         return self.width.apply(x, self.xp)
 
     def _layer(self, k: int) -> Array:
-        rng = stream(self.seed, self.task.stack, k)
+        rng = stream(self.seed, self.task.draws, k)
         x = self.source.mixed(k)
         if self.layers.filtered:
             x = self._depth_gain(x, self.layers.rows[k], rng)
@@ -187,7 +187,7 @@ class _Resampling:
         zeros = self.source.full(k, 0.0)
         if self.task.kind == "bias":
             return zeros
-        draws = normal(stream(self.seed, self.task.stack, k), self.task.target_shape, dtype_name(zeros))
+        draws = normal(stream(self.seed, self.task.draws, k), self.task.target_shape, dtype_name(zeros))
         draws *= deviation
         return self.xp.asarray(draws)
 
@@ -198,14 +198,14 @@ class _Resampling:
         found = self.in_band if self.layers.added[k] else self.extended  # layers without weights have none to share
         if not found or fresh:
             return x
-        rng = stream(self.seed, self.task.stack, k)
+        rng = stream(self.seed, self.task.draws, k)
         noise = found.draw(rng, self.options.noise_scale * self._spread, dtype_name(x), self.xp)
         noise += x
         return noise
 
     def _shares(self, axis: Axis) -> Matrix:
         """Unequal shares of the copies of a leaf's indices, the same in all layers of the stack."""
-        rng = stream(self.seed, f"{self.task.stack} shares {axis.dim}", 0)
+        rng = stream(self.seed, f"{self.task.draws} shares {axis.dim}", 0)
         return unequal_shares(axis.source, axis.target, rng, self.options.noise_scale)
 
     @cached_property

@@ -167,6 +167,6 @@ class _Resampling:
         weights = dct_matrix(new)[:, k]
         total = np.zeros(self.task.target_shape, dtype=dtype_name(x))
         for frequency in range(old, new):
-            rng = stream(self.seed, self.task.stack, frequency)
+            rng = stream(self.seed, self.task.draws, frequency)
             total += normal(rng, self.task.target_shape, dtype_name(x)) * (weights[frequency] * self._moments.std)
         return x + self.xp.asarray(total)
