@@ -28,6 +28,7 @@ from bot_onnx._surgery.edits import Edits, LayerChange, ReshapeEmpty, last_of_ea
 from bot_onnx._surgery.emit import initializer_order, skeleton
 from bot_onnx._surgery.held import Obeyed, obey
 from bot_onnx._surgery.joined import gathered, task_of, with_joints
+from bot_onnx._surgery.joined import told as told_of_joints
 from bot_onnx._surgery.kept_layers import kept_layers, moved_values
 from bot_onnx._surgery.laws import epsilon_edits
 from bot_onnx._surgery.picked import picked
@@ -164,7 +165,15 @@ def prepare(
     plan = replace(
         outline,
         stacks=tuple(_placed(stack, placed) for stack in drawn.stacks),
-        notes=(*analysis.repairs, *drawn.notes, *settled.solution.notes, *notes, *outline.notes, *idle),
+        notes=(
+            *analysis.repairs,
+            *drawn.notes,
+            *settled.solution.notes,
+            *notes,
+            *outline.notes,
+            *told_of_joints(drawn.stacks),
+            *idle,
+        ),
         parameters=(analysis.structure.parameters, _parameters(drawn.stacks)),
         size_bytes=(origin.size_bytes, placed.total_bytes),
         external=placed.data_name is not None,
