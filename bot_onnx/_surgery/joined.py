@@ -85,5 +85,14 @@ def cut(array: Any, members: Sequence[StackPlan]) -> Iterator[Any]:
         start = end
 
 
+def told(plans: Sequence[StackPlan]) -> tuple[str, ...]:
+    """A sentence on matrices that are made together; none where there are none."""
+    count = sum(len(members) > 1 and members[0].task.kind == "matrix" for members in gathered(plans))
+    if not count:
+        return ()
+    places = f"{count} stacks" if count > 1 else "a stack"
+    return (f"Queries, keys and values, kept apart in {places} each, are resampled as one matrix.",)
+
+
 def _outputs(task: StackTask) -> int:
     return task.directions.index("out")

@@ -29,6 +29,7 @@ from bot_onnx._surgery.edits import Edits, LayerChange, ReshapeEmpty, last_of_ea
 from bot_onnx._surgery.emit import initializer_order, skeleton
 from bot_onnx._surgery.held import Obeyed, obey
 from bot_onnx._surgery.joined import gathered, task_of, with_joints
+from bot_onnx._surgery.joined import told as told_of_joints
 from bot_onnx._surgery.kept_layers import kept_layers, moved_values
 from bot_onnx._surgery.laws import epsilon_edits
 from bot_onnx._surgery.picked import picked
@@ -180,6 +181,7 @@ def prepare(
             *settled.solution.notes,
             *notes,
             *outline.notes,
+            *told_of_joints(drawn.stacks),
             *idle,
             *_taught(asked),
         ),

@@ -91,6 +91,8 @@ def test_the_plan_says_what_is_made_together(tmp_path: Path) -> None:
     assert joint == set(model.structure.qkv) and len(joint) == 2  # matrices, biases
     assert plan.proof.status == "proven" and plan.promise.kept is False
     assert bot_onnx.Plan.from_json(plan.to_json()) == plan
+    said = "Queries, keys and values, kept apart in a stack each, are resampled as one matrix."
+    assert said in plan.notes and said not in model.plan(SMALLER).notes
     assert not any(stack.joint for stack in model.plan(SMALLER).stacks)
     grown = model.plan(bot_onnx.ResizeRequest(LARGER, options={"preset": "paper"}))
     assert grown.proof.status == "proven" and grown.promise.kept is False
