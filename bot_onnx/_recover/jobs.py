@@ -106,8 +106,8 @@ def recover(
         check_output(kept, force=True, sources=read_only)
         stack.enter_context(_threads(settings.threads))
         stage(f"reading {student}, {teacher} and {data}")
-        cache = default_folder() if teacher_cache is None else Path(teacher_cache)
-        job = _Job(sources, origin, settings, options, (cache if teacher_cache_bytes else None, teacher_cache_bytes))
+        cache = (default_folder() if teacher_cache is None else Path(teacher_cache), teacher_cache_bytes)
+        job = Job(sources, origin, settings, options, cache)
         savepoint = Savepoint(kept, job.fingerprint())
         if restart:
             savepoint.remove()
@@ -163,7 +163,7 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def _recovery(
-    job: _Job,
+    job: Job,
     training: Training,
     losses: Sequence[float],
     quality: tuple[tuple[OutputQuality, ...], tuple[OutputQuality, ...]],
@@ -193,14 +193,14 @@ def _recovery(
     )
 
 
-class _Job:
+class Job:
     """Everything that is known before the first step.
 
     Args:
         sources: the student's and the teacher's files.
         origin: of the data.
         settings: of the training. options: of the reading.
-        cache: folder of the teachers' answers, or None, and the bytes that it may take.
+        cache: folder of the teachers' answers and the bytes that it may take; None: as by default.
     """
 
     def __init__(
@@ -209,7 +209,7 @@ class _Job:
         origin: Path,
         settings: Settings,
         options: DataOptions,
-        cache: tuple[Path | None, int],
+        cache: tuple[Path | None, int] | None = None,
     ) -> None:
         self.settings = settings
         self._pixels = [options.mean, options.deviation] if origin.is_dir() else None
@@ -236,7 +236,7 @@ class _Job:
         names = [pair.student for pair in self.pairs]
         learnt = [*(name for name in self.networks[0].outputs if name in names), *names]
         self.frozen_student = self._frozen(0, learnt, settings.threads)
-        self.teacher = self._teacher(*cache)
+        self.teacher = self._teacher(*(cache or (default_folder(), CACHE_BYTES)))
 
     def _frozen(self, side: int, names: Sequence[str], threads: int) -> Frozen:
         wanted = list(dict.fromkeys(names))
@@ -248,7 +248,7 @@ class _Job:
         common = [name for name in teacher.outputs if name in student.outputs]
         names = sorted({*common, *(pair.teacher for pair in self.pairs)})
         store = None
-        if cache is not None:
+        if cache is not None and most:
             key = [__version__, onnxruntime().__version__, teacher.digest, self.chunk, names]
             store = AnswerStore(cache, json.dumps(key), most)
         return Teacher(

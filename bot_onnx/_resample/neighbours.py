@@ -31,6 +31,11 @@ def _copying_gain(block: int, form: Form) -> float:
     return {"unit": 1.0, "sqrt": 1.0 / sqrt(block), "dual": 1.0 / block}[form]
 
 
+def neighbours_gain(source: int, target: int, form: Form) -> float:
+    """Gain of every neighbour that is summed, or copied."""
+    return _summing_gain(source // target, form) if target < source else _copying_gain(target // source, form)
+
+
 def sum_neighbours(x: Array, block: int, form: Form, xp: Namespace) -> Array:
     """Sum of every ``block`` neighbours of ``[pre, n, post]`` times the form's gain, in any namespace."""
     gain = _summing_gain(block, form)

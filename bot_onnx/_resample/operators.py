@@ -1,12 +1,13 @@
 """Fast application of one leaf axis' operator, on any array namespace, in the array's own precision.
 
-Arrays come as ``[pre, n, post]`` with the axis in the middle, a view of the tensor. Four engines, all equal to
+Arrays come as ``[pre, n, post]`` with the axis in the middle, a view of the tensor. Five engines, all equal to
 :func:`bot_onnx._resample.filters.axis_matrix` up to rounding:
 
 * Haar over a power of two: sums of strided slices, copies when growing, over any whole ratio;
 * other ways to grow by whole indices (:mod:`bot_onnx._resample.growth`): picked, or put beside the old ones;
 * other filters: the matrix product in blocks of rows, each over the columns its taps touch (a wavelet's matrix is a
   band, so the cost is linear in the axis); dense operators are the case of one block;
+* on a CUDA device, for Haar and all other narrow bands: one kernel (:mod:`bot_onnx._resample.fused`);
 * the vocabulary: selection. Token ids are looked up, so no two tokens are ever mixed.
 
 The first and the third are written for any namespace, and once more for NumPy: in tiles that stay in cache, shared
@@ -24,7 +25,9 @@ from numpy.typing import NDArray
 from bot_onnx._resample.arrays import Array, Floats, Namespace, dtype_name
 from bot_onnx._resample.banded import Piece, block_rows, multiply, pieces_of
 from bot_onnx._resample.boundary import BoundaryMode
+from bot_onnx._resample.cuda import engine_of
 from bot_onnx._resample.filters import COPIES, HAAR_NAMES, Form, Matrix, axis_matrix
+from bot_onnx._resample.fused import along_axis
 from bot_onnx._resample.growth import AGAIN, LAWS, grow, growth_matrix
 from bot_onnx._resample.neighbours import copy_into, copy_neighbours, sum_into, sum_neighbours
 from bot_onnx._stack.types import Axis
@@ -68,6 +71,11 @@ class LeafOperator:
         return self.max_level is None or self.max_level >= (large // small).bit_length() - 1
 
     @property
+    def is_filter(self) -> bool:
+        """No law of growth that only picks indices, or puts new ones beside them."""
+        return self.wavelet not in LAWS or self.is_haar
+
+    @property
     def matrix(self) -> Matrix:
         """The float64 reference, ``[target, source]``, read-only."""
         if self.wavelet in LAWS:
@@ -78,8 +86,12 @@ class LeafOperator:
         """``[pre, source, post]`` to ``[pre, target, post]``."""
         if self.source == self.target:
             return x
-        if self.wavelet in LAWS and not self.is_haar:
+        if not self.is_filter:
             return grow(x, self.wavelet, self.target, self.form, xp)
+        engine = engine_of(x)
+        on_device = None if engine is None else along_axis(self, x, engine)
+        if on_device is not None:
+            return on_device
         if isinstance(x, np.ndarray):
             return self._on_numpy(x)
         if not self.is_haar:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 
 from bot_onnx._resample.arrays import Array, Moments, Namespace, is_floating, to_working, working_dtype
 from bot_onnx._resample.axes import changes, place_of
 from bot_onnx._resample.depth import LayerMap
+from bot_onnx._resample.transfers import Link, Sent, link_to
 from bot_onnx._stack.types import StackTask
 from bot_onnx.errors import ResampleError
 
@@ -44,6 +46,8 @@ class SourceLayers:
         self.task, self.source, self.layers, self.xp, self.prepare = task, source, layers, xp, prepare
         self._last_use = {layer: k for k, row in enumerate(layers.rows) for layer, _ in row}
         self._held: dict[int, Array] = {}
+        self._order = _reading_order(layers)
+        self._sent: dict[int, tuple[Link, Sent]] = {}
         self._passes = layers.is_selection and not any(changes(axis) for axis in task.axes)
 
     def place(self, layer: int) -> str:
@@ -78,7 +82,7 @@ class SourceLayers:
         """One prepared source layer."""
         if layer in self._held:
             return self._held[layer]
-        raw = self.raw(layer)
+        raw = self._arrived(layer)
         if self._passes and not is_floating(raw):
             return self.xp.asarray(raw)
         x = to_working(raw, self.xp, self.place(layer))
@@ -86,6 +90,24 @@ class SourceLayers:
             x = self.prepare(x)
         self._held[layer] = x
         return x
+
+    def _arrived(self, layer: int) -> Array:
+        """One source layer as it is; for a CUDA device the next one is sent on its way before work on it starts."""
+        on_its_way = self._sent.pop(layer, None) or self._send(layer)
+        if not isinstance(on_its_way, tuple):
+            return on_its_way
+        following = self._order.get(layer)
+        if following is not None and following not in self._sent and following not in self._held:
+            further = self._send(following)
+            if isinstance(further, tuple):
+                self._sent = {following: further}
+        link, sent = on_its_way
+        return link.receive(sent)
+
+    def _send(self, layer: int) -> Array | tuple[Link, Sent]:
+        raw = self.raw(layer)
+        link = link_to(self.xp, raw)
+        return raw if link is None else (link, link.send(raw))
 
     def raw(self, layer: int) -> Array:
         """One source layer as it is, its shape checked."""
@@ -116,6 +138,12 @@ class SourceLayers:
         return self.xp.full(self.task.target_shape, value, dtype=getattr(self.xp, dtype))
 
 
+def _reading_order(layers: LayerMap) -> dict[int, int]:
+    """Which source layer is read after which."""
+    reads = list(dict.fromkeys(layer for row in layers.rows for layer, _ in row))
+    return dict(pairwise(reads))
+
+
 def neutral_value(task: StackTask, layers: LayerMap, k: int) -> float | None:
     """The constant that fills a tensor of a layer that must do nothing (mode ``identity``), None for all others.
 
@@ -133,3 +161,11 @@ def neutral_value(task: StackTask, layers: LayerMap, k: int) -> float | None:
     if moved or (task.norm_position == "inner" and added[k]):
         return task.gain - task.offset if task.kind == "norm_scale" else 0.0
     return None
+
+
+def reads_afresh(task: StackTask, layers: LayerMap, k: int) -> bool:
+    """Whether a tensor of a layer that must do nothing may hold anything, and can start as in a fresh network.
+
+    A matrix or kernel that reads in such a layer, or its bias: what the layer writes is zero whatever it reads.
+    """
+    return layers.added[k] and not task.writes_residual and task.kind in ("matrix", "kernel", "bias")

@@ -18,14 +18,18 @@ from math import prod
 from bot_onnx._resample.amplitude import Convention, chosen_convention, leaf_form
 from bot_onnx._resample.arrays import Array, Namespace, dtype_name
 from bot_onnx._resample.axes import HEAD_DIM_ROLES, changes, mark_scores, walk
-from bot_onnx._resample.filters import COPIES
-from bot_onnx._resample.growth import uneven_score_gain
+from bot_onnx._resample.cuda import engine_of
+from bot_onnx._resample.filters import COPIES, Matrix
+from bot_onnx._resample.fused import separable
+from bot_onnx._resample.growth import shares, uneven_score_gain
 from bot_onnx._resample.operators import Filters, LeafOperator, select_vocabulary
 from bot_onnx._stack.types import Axis, StackTask
 from bot_onnx._structure import Direction, Role
 
 #: What is added to the result of a leaf that grows: called with the operator and its argument.
 Addition = Callable[[LeafOperator, Array], Array | None]
+#: The parts that the copies of a leaf's indices have of a contraction, ``[leaf.target]``.
+Shares = Callable[[Axis], Matrix]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,12 +42,14 @@ class WidthTransform:
         convention: see the module; None decides by leaf axis.
         head_dim_correction: multiply what makes queries and keys by (d_s/d_t)^¼ under ``value``: a score q·k grows
             with head_dim, its divisor √d only half as fast.
+        shares: of copies, in contracted axes that grow by them; None: equal ones.
     """
 
     task: StackTask
     filters: Filters
     convention: Convention | None = None
     head_dim_correction: bool = True
+    shares: Shares | None = None
 
     @property
     def is_identity(self) -> bool:
@@ -52,6 +58,10 @@ class WidthTransform:
 
     def apply(self, x: Array, xp: Namespace, addition: Addition | None = None) -> Array:
         """Tensor of ``task.source_shape`` to ``task.target_shape``; ``addition`` comes to what grows."""
+        plain = addition is None and self.shares is None
+        together = self._two_at_once(x) if plain else None
+        if together is not None:
+            return together
         shape = list(self.task.source_shape)
         # Shrink first; among equals the last axis, the costliest a number, when the tensor is at its smallest.
         ratios = [self.task.axes[i].target / shape[i] for i in range(len(shape))]
@@ -64,6 +74,34 @@ class WidthTransform:
             x = walk(x, axis, self._leaf_function(direction, xp, addition), xp, self._corrected)
             shape[index] = axis.target
         return xp.reshape(x, tuple(shape))
+
+    def _two_at_once(self, x: Array) -> Array | None:
+        """The whole transform in one pass on a CUDA device, where just the last axis and one other change, both leaves.
+
+        None: elsewhere, or where one of the operators is no narrow band.
+        """
+        engine, axes = engine_of(x), [mark_scores(axis) for axis in self.task.axes]
+        moving = [i for i, axis in enumerate(axes) if changes(axis) or self._score_gain(axis) != 1.0]
+        if engine is None or len(moving) != 2 or moving[1] != len(axes) - 1:
+            return None
+        operators, gain = [self._leaf_operator(i) for i in moving], 1.0
+        for operator, i in zip(operators, moving, strict=True):
+            if operator is None or not operator.is_filter:
+                return None
+            gain *= self._score_gain(axes[i])
+        shape, first = self.task.source_shape, moving[0]
+        view = x if x.flags.c_contiguous else x.copy()
+        view = view.reshape(prod(shape[:first]), shape[first], prod(shape[first + 1 : -1]), shape[-1])
+        y = separable(view, operators[0], operators[1], engine, gain)
+        return None if y is None else y.reshape(self.task.target_shape)
+
+    def _leaf_operator(self, index: int) -> LeafOperator | None:
+        """The operator of an axis that is a leaf and is not selected from."""
+        axis = self.task.axes[index]
+        if axis.kind != "leaf" or axis.role == Role.VOCAB or axis.source == axis.target:
+            return None
+        convention = chosen_convention(self.convention, axis.source, axis.target)
+        return self.filters.of_axis(axis, leaf_form(self.task.kind, self.task.directions[index], axis.role, convention))
 
     def _leaf_function(
         self, direction: Direction, xp: Namespace, addition: Addition | None
@@ -78,6 +116,9 @@ class WidthTransform:
             if operator.wavelet == COPIES and axis.score and axis.role in HEAD_DIM_ROLES and self.head_dim_correction:
                 gain = uneven_score_gain(axis)
                 y = y if gain is None else y * xp.asarray(gain.astype(dtype_name(y)))[None, :, None]
+            if operator.wavelet == COPIES and form == "dual" and self.shares is not None and axis.target > axis.source:
+                gain = self.shares(axis) / shares(COPIES, axis.source, axis.target)
+                y = y * xp.asarray(gain.astype(dtype_name(y)))[None, :, None]
             added = addition(operator, x) if addition is not None and axis.target > axis.source else None
             return y if added is None else y + xp.asarray(added)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bot_onnx import _progress as progress
 from bot_onnx._cli.failures import standing
 from bot_onnx._cli.output import Activity, activity, show, show_json
 from bot_onnx._cli.parameters import OUTPUT, F, SectionedCommand, model_argument, model_output, option, shown_options
@@ -244,7 +245,9 @@ class _Told:
             self._started = now, done
         if self._bar is not None:
             self._bar.update(f"training, loss {loss:.4f}", done, steps)
-        elif not self._silent and now - self._last >= _LINES_APART:
+        elif self._silent:  # a recipe's bar, where there is one
+            progress.step(f"training, loss {loss:.4f}", done, steps)
+        elif now - self._last >= _LINES_APART:
             from bot_onnx._report.units import seconds
 
             self._last = now
