@@ -164,6 +164,23 @@ def reading_options(command: F) -> F:
     metavar="SECONDS",
     help="Between two times that OUT.recover is written.",
 )
+@option(
+    OUTPUT,
+    "--teacher-cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where the teacher's answers are kept for other runs; default: $BOT_ONNX_TEACHER_CACHE, or bot-onnx/teachers "
+    "in the user's cache.",
+)
+@option(
+    OUTPUT,
+    "--teacher-cache-size",
+    type=click.FloatRange(min=0),
+    default=8.0,
+    show_default=True,
+    metavar="GIB",
+    help="Most that this folder may take; 0: nothing is kept.",
+)
 @shown_options
 def command(model: Path, teacher: Path, data: Path, output: Path | None, **values: Any) -> None:
     """Train MODEL, a shrunk one, to answer as the model it was made from: with data, without labels.
@@ -190,6 +207,8 @@ def command(model: Path, teacher: Path, data: Path, output: Path | None, **value
                 options=options,
                 restart=values["restart"],
                 save_every=values["save_every"],
+                teacher_cache=values["teacher_cache"],
+                teacher_cache_bytes=int(values["teacher_cache_size"] * (1 << 30)),
                 force=values["force"],
                 external=values["external"],
                 progress=told.step,
