@@ -82,7 +82,8 @@ class MethodStarts:
             task, axes=(rows, axis), directions=("out", direction), layers=one, total_layers=one, picks=(), gain=1.0,
             offset=0.0, residual="none",
         )  # fmt: skip
-        return self._resampled(small, [x])[0]
+        layer: Matrix = self._resampled(small, [x])[0]
+        return layer
 
     def _resampled(self, task: StackTask, layers: list[Matrix]) -> Matrix:
         """The part of the method's result that turns its sign with its input, layers first."""

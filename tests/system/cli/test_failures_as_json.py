@@ -17,6 +17,7 @@ from bot_onnx._cli import cli
 from bot_onnx._cli.app import commands
 from bot_onnx._cli.commands.resize import TARGET_KEYS
 from bot_onnx._cli.commands.resize import command as resize
+from bot_onnx._cli.learn_option import OF_LEARNING
 from bot_onnx._cli.request_options import ASKED
 from bot_onnx._request import ResizeRequest
 from bot_onnx._verify import Check, VerifyReport
@@ -142,6 +143,8 @@ def test_every_option_of_resize_is_a_field_of_the_request() -> None:
     fields = set(ResizeRequest.__dataclass_fields__)
     about_the_command = {"model", "output", "force", "plan_out", "dry_run", "as_json", "quiet"}
     about_the_command |= {"plan", "against_plan"}  # a request that was saved
+    about_the_command |= {"models", "connect"}  # several files
+    about_the_command |= OF_LEARNING - {"learn"}  # fields of what 'learn' is
     about_the_command |= {"file", "quantize", "quantize_on", "recipe_out"}  # more commands, on what the request gives
     about_the_command |= {"vocab_from", "vocab_keep", "vocab_size", "tokenizer"}  # by which the spec gets its tokens
     names = {str(param.name) for param in resize.get_params(click.Context(resize)) if "--help" not in param.opts}

@@ -17,6 +17,7 @@ from bot_onnx._learn.materialise import Materialiser
 from bot_onnx._learn.starts import MethodStarts
 from bot_onnx._resample import make_options
 from bot_onnx._stack.types import Axis, StackTask
+from bot_onnx._structure import Direction, TensorKind
 from bot_onnx._surgery.execute import produce, resampled
 from bot_onnx._surgery.types import StackPlan
 
@@ -61,16 +62,17 @@ class Hand:
         rng = np.random.default_rng(0)
         self.tensors: dict[str, Array] = {}
         self.plans: tuple[StackPlan, ...] = ()
-        for name, kind, axes, ways in (
+        made: tuple[tuple[str, TensorKind, tuple[Axis, ...], tuple[Direction, ...]], ...] = (
             ("embedding", "embedding", (words, h), ("index", "out")),
             ("up", "matrix", (h, n), ("in", "out")),
             ("bias", "bias", (n,), ("out",)),
             ("down", "matrix", (n, h), ("in", "out")),
-        ):
+        )
+        for name, kind, axes, ways in made:
             counts = (1, 1) if name == "embedding" else layers
             work = StackTask(
                 name, name, kind, axes, ways, counts, layers, writes_residual=name == "down", residual="pre-norm"
-            )  # type: ignore[arg-type]
+            )
             names = [tuple(f"{name}.{layer}" for layer in range(count)) for count in counts]
             self.plans += (StackPlan(work, names[0], tuple(f"new.{each}" for each in names[1]), "FLOAT"),)
             self.tensors |= {each: rng.standard_normal(work.source_shape) for each in names[0]}
