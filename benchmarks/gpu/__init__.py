@@ -1,0 +1,1 @@
+"""Everything that takes a CUDA device: tests, bandwidth, whole commands, recovery, the transfer study. One command."""
