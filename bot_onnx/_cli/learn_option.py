@@ -16,8 +16,8 @@ from bot_onnx._request import Learning
 LEARNING = "Learned operators (with the extra 'recover')"
 #: Parameters that say something of a training alone.
 OF_LEARNING = frozenset(
-    "learn learn_rate learn_batch learn_mix data tokenizer length image_size mean std held_out".split()
-)
+    "learn learn_rate learn_batch learn_mix data length image_size mean std held_out".split()
+)  # --tokenizer is also that of a vocabulary
 
 
 def learn_options(command: F) -> F:

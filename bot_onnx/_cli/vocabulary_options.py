@@ -20,12 +20,9 @@ if TYPE_CHECKING:
     from bot_onnx._surgery.types import Plan
     from bot_onnx._vocabulary import Tokenizer, Vocabulary
 
-#: Parameters of the options.
-NAMES = ("vocab_from", "vocab_keep", "vocab_size", "tokenizer")
-
 
 def vocabulary_options(command: F) -> F:
-    """Add ``--vocab-from``, ``--vocab-keep``, ``--vocab-size`` and ``--tokenizer``."""
+    """Add ``--vocab-from``, ``--vocab-keep`` and ``--vocab-size``; ``--tokenizer`` is that of the data's options."""
     file = click.Path(path_type=Path)
     declared = (
         option(
@@ -49,13 +46,6 @@ def vocabulary_options(command: F) -> F:
             type=click.IntRange(min=1),
             metavar="N",
             help="With --vocab-from: N tokens at most, the most frequent ones.",
-        ),
-        option(
-            SECTION,
-            "--tokenizer",
-            type=file,
-            metavar="FILE",
-            help="Where MODEL is a file: the tokenizer.json that belongs to it; default: that beside it.",
         ),
     )
     return reduce(lambda made, add: add(made), reversed(declared), command)
@@ -166,8 +156,10 @@ def chosen_words(model: Path, values: Mapping[str, Any], stored: Plan | None) ->
             "'--vocab' counts the first tokens: leave it out beside '--vocab-from' or '--vocab-keep'."
         )
     if not asked and (stored is None or not stored.asked.tokens):
-        if values["tokenizer"] is not None:
-            raise click.UsageError("'--tokenizer' belongs to '--vocab-from' or '--vocab-keep': give one of them.")
+        if values["tokenizer"] is not None and values["learn"] is None:
+            raise click.UsageError(
+                "'--tokenizer' belongs to '--vocab-from', '--vocab-keep' or '--learn': give one of them."
+            )
         return None
     from bot_onnx._folders.layout import find_folder
 

@@ -24,8 +24,9 @@ from bot_onnx._recover.training import LARGEST_NORM, rate_at
 from bot_onnx._recover.types import Settings
 from bot_onnx._request import Learning
 from bot_onnx._resample import MethodOptions
+from bot_onnx._structure import Role
 from bot_onnx._surgery.planner import Prepared
-from bot_onnx._surgery.types import StackPlan
+from bot_onnx._surgery.types import Plan, StackPlan
 from bot_onnx.errors import RecoverError
 
 Array = NDArray[Any]
@@ -56,8 +57,9 @@ def learn(
         RecoverError, DataError, ResampleError: the plan cannot be learned; the message says why.
         MissingRuntimeError: the extra ``recover`` is not installed.
     """
-    stage("converting the start to PyTorch")
     plan = prepared.plan
+    _check_tokens(plan)
+    stage("converting the start to PyTorch")
     settings = Settings(
         steps=max(asked.steps, 1), batch=asked.batch, rate=asked.rate, seed=plan.seed, held_out=asked.held_out
     )
@@ -83,6 +85,20 @@ def learn(
     followed = {name: base[name].size for name in (*weights, *twins)}
     tensors = {name: array.astype(base[name].dtype, copy=False) for name, array in {**base, **weights, **twins}.items()}
     return tensors, _report(made, distillation, losses, followed, len(base))
+
+
+def _check_tokens(plan: Plan) -> None:
+    """Refuse a smaller vocabulary: both networks run on the same tokens.
+
+    Raises:
+        RecoverError: tokens go.
+    """
+    for dim in plan.dims:
+        if dim.role == Role.VOCAB and dim.target < dim.source:
+            raise RecoverError(
+                f"--learn: dim {dim.name!r} goes from {dim.source:,} to {dim.target:,} tokens, and the source answers "
+                "with all of them: learn the operators first, and cut the vocabulary of what comes out"
+            )
 
 
 def _train(made: Materialiser, distillation: Distillation, asked: Learning) -> list[float]:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx import __version__
-from bot_onnx._align import LOOKING, Alignment, Gradients, Kind, find_facts, plan_alignment
+from bot_onnx._align import Alignment, Gradients, Kind, find_facts, plan_alignment
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._canonical.decompose import restore_casts
 from bot_onnx._canonical.folded_norms import folded_note
@@ -25,6 +25,7 @@ from bot_onnx._resample import MethodOptions, get_method
 from bot_onnx._runs.sample_arrays import Samples
 from bot_onnx._surgery.apply import apply
 from bot_onnx._surgery.calibrated import Calibrated, going_on, holding
+from bot_onnx._surgery.computed import computed, taught
 from bot_onnx._surgery.edits import Edits, LayerChange, ReshapeEmpty, last_of_each, picks_of
 from bot_onnx._surgery.emit import initializer_order, skeleton
 from bot_onnx._surgery.held import Obeyed, obey
@@ -164,7 +165,7 @@ def prepare(
         options=options.model_dump(mode="json"),
         seed=seed,
         asked=asked,
-        computed=_computed(alignment, spec, samples, asked),
+        computed=computed(alignment, spec, samples, asked),
     )
     notes = check_branches(analysis, settled.solution.layers, spec.constants or {})
     joined = analysis.structure.qkv if get_method(method).joins_qkv(options) else ()
@@ -183,7 +184,7 @@ def prepare(
             *outline.notes,
             *told_of_joints(drawn.stacks),
             *idle,
-            *_taught(asked),
+            *taught(asked),
         ),
         parameters=(analysis.structure.parameters, _parameters(drawn.stacks)),
         size_bytes=(origin.size_bytes, placed.total_bytes),
@@ -324,28 +325,6 @@ def _stacks(
         for stack in analysis.structure.stacks
         if not used.isdisjoint(targets[stack.id])
     ]
-
-
-def _computed(alignment: Alignment, spec: TargetSpec, samples: Samples | None, asked: Asked) -> tuple[str, ...]:
-    if alignment.kind == "none":
-        return _taught(asked)
-    looked_at = samples is not None and (alignment.kind == "rotate" or spec.keep in LOOKING)
-    where = "the source's weights and the samples" if looked_at else "the source's weights"
-    operators = f"{alignment.kind}: the operators of every axis, from {where}"
-    refitted = f"refit {spec.refit}: what makes up for what goes, from the source's weights and the samples"
-    return (operators, *((refitted,) if alignment.refitted else ()), *_taught(asked))
-
-
-def _taught(asked: Asked) -> tuple[str, ...]:
-    """What is trained before the weights are made, in a sentence."""
-    learned = asked.learned
-    if learned is None:
-        return ()
-    blocks = ", blocks mixed," if learned["mix"] else ""
-    return (
-        f"learned: the operators of every axis and of the layers{blocks} in {learned['steps']} steps of "
-        f"{learned['batch']} samples at a rate of {learned['rate']:g} (data SHA-256 {learned['data_sha256'][:12]}…)",
-    )
 
 
 def _begun(plan: Plan) -> dict[str, object]:

@@ -31,7 +31,7 @@ def reading_options(command: F) -> F:
                 "--tokenizer",
                 type=click.Path(path_type=Path, dir_okay=False),
                 metavar="JSON",
-                help="For text: the tokenizer.json; default: the one beside MODEL or its teacher.",
+                help="The tokenizer.json of text; default: the one beside MODEL or its teacher.",
             ),
             option(
                 DATA,
