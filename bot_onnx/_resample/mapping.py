@@ -26,6 +26,8 @@ from bot_onnx._structure import Role
 
 Indices = NDArray[np.int64]
 LeafRule = Callable[[Axis], Indices]
+#: What the copies of a leaf's indices have of a contraction, of the leaf and its map: summing to 1 by source index.
+ShareRule = Callable[[Axis, Indices], NDArray[np.float64]]
 Mapping = Literal["random", "cyclic"]
 ScalarT = TypeVar("ScalarT", bound=np.generic)
 
@@ -66,34 +68,38 @@ class AxisMap:
 
     Attributes:
         index: int64 ``[n]``, source index of every target index.
-        share: float64 ``[n]``, 1/c, the part that each copy has of a contraction.
+        share: float64 ``[n]``, 1/c.
+        part: float64 ``[n]``, the part that each copy has of a contraction: 1/c too, or what a rule of shares says.
         copied: bool ``[n]``, True on what is not the first index made of its source.
         score: float64 ``[n]``, gain of queries and keys: see :func:`_score_gain`.
     """
 
     index: Indices
     share: NDArray[np.float64]
+    part: NDArray[np.float64]
     copied: NDArray[np.bool_]
     score: NDArray[np.float64]
 
     @classmethod
-    def of(cls, axis: Axis, rule: LeafRule) -> AxisMap:
-        """Build it from the leaves' rule."""
+    def of(cls, axis: Axis, rule: LeafRule, shares: ShareRule | None = None) -> AxisMap:
+        """Build it from the leaves' rules."""
         if axis.kind == "leaf":
-            built = cls._of_leaf(axis, rule)
+            built = cls._of_leaf(axis, rule, shares)
         else:
-            parts = [cls.of(_scored(part, axis), rule) for part in axis.parts]
+            parts = [cls.of(_scored(part, axis), rule, shares) for part in axis.parts]
             built = _product(parts, axis.parts) if axis.kind == "product" else _concat(parts, axis.parts)
-        return built if not axis.score else cls(built.index, built.share, built.copied, _score_gain(axis, built))
+        return built if not axis.score else replace(built, score=_score_gain(axis, built))
 
     @classmethod
-    def _of_leaf(cls, axis: Axis, rule: LeafRule) -> AxisMap:
+    def _of_leaf(cls, axis: Axis, rule: LeafRule, shares: ShareRule | None) -> AxisMap:
         index = rule(axis) if axis.source != axis.target else np.arange(axis.source)
         counts = np.bincount(index, minlength=axis.source)
         share = np.ones(axis.target) if axis.role in LOOKED_UP_ROLES else 1.0 / counts[index]
         copied = np.ones(axis.target, dtype=bool)
         copied[np.unique(index, return_index=True)[1]] = False
-        return cls(index, share, copied, np.ones(axis.target))
+        uneven = shares is not None and axis.source != axis.target and axis.role not in LOOKED_UP_ROLES
+        part = shares(axis, index) if shares is not None and uneven else share
+        return cls(index, share, part, copied, np.ones(axis.target))
 
 
 def _scored(part: Axis, whole: Axis) -> Axis:
@@ -129,6 +135,7 @@ def _product(maps: Sequence[AxisMap], parts: Sequence[Axis]) -> AxisMap:
     return AxisMap(
         index,
         reduce(lambda a, b: np.outer(a, b).reshape(-1), (one.share for one in maps)),
+        reduce(lambda a, b: np.outer(a, b).reshape(-1), (one.part for one in maps)),
         reduce(lambda a, b: np.logical_or.outer(a, b).reshape(-1), (one.copied for one in maps)),
         reduce(lambda a, b: np.outer(a, b).reshape(-1), (one.score for one in maps)),
     )
@@ -139,6 +146,7 @@ def _concat(maps: Sequence[AxisMap], parts: Sequence[Axis]) -> AxisMap:
     return AxisMap(
         np.concatenate([one.index + start for one, start in zip(maps, starts, strict=False)]),
         np.concatenate([one.share for one in maps]),
+        np.concatenate([one.part for one in maps]),
         np.concatenate([one.copied for one in maps]),
         np.concatenate([one.score for one in maps]),
     )
@@ -152,16 +160,18 @@ class Selection:
         task: the work order.
         rule: of the leaves.
         split: share contractions among copies (growing); else values are taken as they are.
+        shares: how; None: equally.
     """
 
     task: StackTask
     rule: LeafRule
     split: bool
+    shares: ShareRule | None = None
 
     @cached_property
     def _maps(self) -> list[AxisMap | None]:
         return [
-            AxisMap.of(axis, self.rule) if changes(axis) and axis.role != Role.VOCAB else None
+            AxisMap.of(axis, self.rule, self.shares) if changes(axis) and axis.role != Role.VOCAB else None
             for axis in self.task.axes
         ]
 
@@ -180,7 +190,9 @@ class Selection:
             if found is None:
                 gains.append(None)
                 continue
-            gain = found.score * found.share if contracted or self.task.before_tied_head else found.score
+            gain = found.score
+            if contracted or self.task.before_tied_head:
+                gain = gain * (found.part if contracted else found.share)
             gains.append(None if np.all(gain == 1.0) else gain)
         return gains
 

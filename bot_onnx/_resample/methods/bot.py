@@ -25,7 +25,8 @@ from bot_onnx._resample.axes import changes, check_axes, grows, place_of
 from bot_onnx._resample.bot_options import BotOptions
 from bot_onnx._resample.depth import LayerMap, layer_map
 from bot_onnx._resample.details import InBandNoise, Noise, robust_spread
-from bot_onnx._resample.filters import Matrix
+from bot_onnx._resample.filters import COPIES, Matrix
+from bot_onnx._resample.growth import copied_index
 from bot_onnx._resample.plain import plain_task
 from bot_onnx._resample.registry import AxisDirection, Method
 from bot_onnx._resample.shares import unequal_shares
@@ -206,7 +207,7 @@ class _Resampling:
     def _shares(self, axis: Axis) -> Matrix:
         """Unequal shares of the copies of a leaf's indices, the same in all layers of the stack."""
         rng = stream(self.seed, f"{self.task.draws} shares {axis.dim}", 0)
-        return unequal_shares(axis.source, axis.target, rng, self.options.noise_scale)
+        return unequal_shares(copied_index(COPIES, axis.source, axis.target), rng, self.options.noise_scale)
 
     @cached_property
     def _spread(self) -> float:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,9 @@ from pydantic import Field
 from bot_onnx._resample.arrays import Array, Namespace, dtype_name, normal, stream
 from bot_onnx._resample.axes import check_axes, place_of, refuse_direction
 from bot_onnx._resample.depth import LayerMap, layer_map
-from bot_onnx._resample.mapping import Mapping, Selection, duplicate, selection_matrix
+from bot_onnx._resample.mapping import Indices, Mapping, Selection, duplicate, selection_matrix
 from bot_onnx._resample.registry import AxisDirection, Method, MethodOptions
+from bot_onnx._resample.shares import unequal_shares
 from bot_onnx._resample.sources import SourceLayers, check_readers, neutral_value
 from bot_onnx._stack.types import Axis, StackTask
 from bot_onnx.errors import ResampleError
@@ -33,6 +35,11 @@ class Net2NetOptions(MethodOptions):
 
     mapping: Mapping = Field(
         "random", description="Which neurons are copied: random ones, or one after the other; balanced in both."
+    )
+    shares: Literal["equal", "unequal"] = Field(
+        "equal",
+        description="What the copies of a unit have of its outgoing weights: as much each, or unequal parts that sum "
+        "to 1, so that they get other gradients at once; both keep the function.",
     )
     noise: float = Field(
         0.0,
@@ -73,7 +80,9 @@ class Net2Net(Method[Net2NetOptions]):
             place=place_of(task),
             turns=task.turns,
         )
-        chosen = Selection(task, partial(duplicate, mapping=options.mapping, seed=seed), split=True)
+        rule = partial(duplicate, mapping=options.mapping, seed=seed)
+        shares = None if options.shares == "equal" else partial(_unequal, stack=task.stack, seed=seed)
+        chosen = Selection(task, rule, split=True, shares=shares)
         layers = SourceLayers(task, source, rows, xp, lambda x: chosen.apply(x, xp))
         return _layers(task, rows, layers, chosen, options.noise, seed)
 
@@ -88,6 +97,11 @@ class Net2Net(Method[Net2NetOptions]):
 
 
 METHOD = Net2Net()
+
+
+def _unequal(axis: Axis, index: Indices, *, stack: str, seed: int) -> NDArray[np.float64]:
+    """Unequal shares of the copies of a leaf's indices, the same in all layers of a stack."""
+    return unequal_shares(index, stream(seed, f"{stack} shares {axis.dim}", 0))
 
 
 def _layers(

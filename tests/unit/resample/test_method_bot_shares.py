@@ -26,8 +26,9 @@ DIGITS = Path(str(files("bot_onnx") / "demo" / "digits_vit.onnx"))
 @pytest.mark.parametrize(("n", "m"), [(5, 10), (4, 6), (3, 12), (4, 18)])
 @pytest.mark.parametrize("scale", [1.0, 2.0])
 def test_shares_sum_to_one_and_none_are_equal(n: int, m: int, scale: float) -> None:
-    shares = unequal_shares(n, m, np.random.default_rng(0), scale)
-    for copies in (shares[np.arange(m) * n // m == index] for index in range(n)):
+    copied = np.random.default_rng(1).permutation(np.arange(m) * n // m)
+    shares = unequal_shares(copied, np.random.default_rng(0), scale)
+    for copies in (shares[copied == index] for index in range(n)):
         assert copies.sum() == pytest.approx(1.0, abs=1e-12)
         assert len(copies) == 1 or np.diff(np.sort(copies)).min() > 0.02
 
@@ -85,6 +86,23 @@ def test_a_network_that_grows_keeps_its_function(spec: dict[str, int], tmp_path:
 def test_attention_keeps_its_function(tmp_path: Path) -> None:
     spec = {"hidden": 128, "heads": 8, "intermediate": 512, "layers": 8}
     result = bot_onnx.resize(DIGITS, spec, tmp_path / "out.onnx", options={**SHARES, "fresh_readers": 0.12})
+    assert result.plan.promise.kept is True and result.report.passed
+
+
+@pytest.mark.parametrize("mapping", ["random", "cyclic"])
+def test_net2net_shares_unequally_too(mapping: str, tmp_path: Path) -> None:
+    weight, options = RNG.standard_normal((5, 6)), {"mapping": mapping}
+    work = task("matrix", (leaf(5, 5), leaf(6, 12, "intermediate", "d0")), ("out", "in"))
+    equal, unequal = (run("net2net", work, [weight], shares=shares, **options)[0] for shares in ("equal", "unequal"))
+    alpha = unequal / equal / 2  # equal ones are halves
+    np.testing.assert_allclose(alpha, np.broadcast_to(alpha[:1], alpha.shape), atol=1e-12)
+    assert len(np.unique(np.round(alpha[0], 6))) == 12 and np.abs(alpha[0] - 0.5).min() > 0.02
+    signal = RNG.standard_normal(6)
+    (copied,) = run("net2net", task("bias", (leaf(6, 12, "intermediate", "d0"),), ("out",)), [signal], **options)
+    np.testing.assert_allclose(unequal @ copied, weight @ signal, atol=1e-12)
+    chosen = {"shares": "unequal", **options}
+    source = save(residual_mlp_model(), tmp_path)
+    result = bot_onnx.resize(source, {"hidden": 16}, tmp_path / "out.onnx", method="net2net", options=chosen)
     assert result.plan.promise.kept is True and result.report.passed
 
 
