@@ -83,7 +83,7 @@ def reader_place(
     if hidden_in_bodies(analysis.model.graph, [name]) is not None:
         raise Unsuited("lies in a branch or a loop")
     behind = linear.form == "kernel" or slot == 1  # else what it makes does not lie along the last axis
-    taker = _taker(analysis, node, stack.shape[outer], scaling) if behind else None
+    taker = _taker(analysis, node, stack.axes[outer] or "", scaling) if behind else None
     return ReaderPlace(parameter.name, inner, outer, name, axes[0], stack.axes[inner] or "", strides, taker)
 
 
@@ -116,16 +116,28 @@ def _axes(analysis: Analysis, value: ir.Value, wanted: str) -> list[int]:
     return [axis for axis, dim in enumerate(dims) if dim is not None and analysis.ids.get(table.find(dim)) == wanted]
 
 
-def _taker(analysis: Analysis, node: ir.Node, size: int, scaling: str | None) -> Taker | None:
-    """What takes a constant, if it is that weight's alone."""
+def _taker(analysis: Analysis, node: ir.Node, dim: str, scaling: str | None) -> Taker | None:
+    """What takes a constant along what the weight makes, if it is that weight's alone."""
     if any(node.attributes.get_float(name, 1.0) != 1.0 for name in ("alpha", "beta")):
         return None
     bias = bias_of(node)
     name, sign = (bias, 1.0) if bias is not None else (scaling, -1.0)
     value = analysis.model.graph.initializers.get(name or "")
-    if name is None or value is None or value.const_value is None or value.const_value.size != size:
+    if name is None or value is None or not _lies_along(analysis, value, dim):
         return None
     return Taker(name, sign) if len(tuple(value.uses())) == 1 else None
+
+
+def _lies_along(analysis: Analysis, value: ir.Value, dim: str) -> bool:
+    """Whether a tensor has the indices of a dim and no others, in their order, on whatever axes."""
+    table, dims = analysis.context.table, analysis.structure.dims
+    found: list[str] = []
+    for axis in analysis.context.axes_of(value):
+        ident = None if axis is None else analysis.ids.get(table.find(axis))
+        if ident is not None and dims[ident].size > 1:
+            found += leaves_of(analysis.structure, ident)
+    size = value.const_value.size if value.const_value is not None else 0
+    return bool(found) and found == leaves_of(analysis.structure, dim) and size == dims[dim].size
 
 
 def normalised(analysis: Analysis) -> dict[str, str]:

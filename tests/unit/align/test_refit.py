@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
 import bot_onnx
+from bot_onnx._cli.app import cli
 from bot_onnx._runs.runtime import session
+from bot_onnx.demo import accuracy, held_out, model_file
 from bot_onnx.errors import DataError, ResampleError
 from tests.graphs import GraphBuilder, save
 
@@ -240,6 +244,21 @@ def test_what_cannot_make_up_for_anything_is_refused(
             bot_onnx.plan(save(model, tmp_path), {**spec, "refit": refit}, align="select", calibration=given)
 
 
+def test_what_is_added_along_other_axes_takes_nothing(tmp_path: Path) -> None:
+    """As many numbers as channels, one for every position: no bias."""
+    b = GraphBuilder(5)
+    inside = b.op("Sigmoid", b.op("MatMul", "x", b.weight(4, INNER, name="up")))
+    made = b.op("MatMul", inside, b.weight(INNER, HIDDEN, name="down"))
+    b.op("MatMul", b.op("Add", made, b.weight(HIDDEN, 1, name="places")), b.weight(HIDDEN, 3))
+    model, given = b.model([("x", ["batch", HIDDEN, 4])], [b.nodes[-1].output[0]], rank=3), samples(tmp_path, 6, 12, 4)
+    dims = bot_onnx.inspect(save(model, tmp_path)).structure.dims.values()
+    spec = {"dims": {next(dim.name for dim in dims if dim.size == INNER): 4}, "keep": "magnitude"}
+    with pytest.raises(ResampleError, match="has no bias of its own"):
+        bot_onnx.plan(tmp_path / "model.onnx", {**spec, "refit": "bias"}, calibration=given)
+    made_of, _ = refitted(model, tmp_path, {**spec, "refit": "readers"}, given)
+    np.testing.assert_array_equal(made_of["places"], arrays(model)["places"])
+
+
 @pytest.mark.parametrize(
     ("spec", "options", "error", "message"),
     [
@@ -287,3 +306,23 @@ def test_what_others_say_as_well_goes_and_the_function_stays(tmp_path: Path) -> 
     bare = np.abs(run(tmp_path / "out.onnx", given) - run(model, given)).max()
     refitted(model, tmp_path, {**spec, "refit": "readers"}, given)
     assert np.abs(run(tmp_path / "out.onnx", given) - run(model, given)).max() < bare / 4
+
+
+def test_the_demo_keeps_more_of_its_accuracy(tmp_path: Path) -> None:
+    """From the command line, with half of the heads: 120 digits are the samples, the others are counted."""
+    images = held_out()
+    np.savez(tmp_path / "samples.npz", image=images.images[:120])
+    scores = []
+    for options in ([], ["--refit", "readers", "--calibration", str(tmp_path / "samples.npz")]):
+        out = tmp_path / "out.onnx"
+        with model_file() as source:
+            arguments = ["resize", str(source), "--heads", "2", "--hidden", "64", "-o", str(out), "--force", "--json"]
+            result = CliRunner().invoke(cli, [*arguments, *options])
+        assert result.exit_code == 0, result.stderr
+        plan = json.loads(result.stdout)["plan"]
+        assert {stack["task"]["name"] for stack in plan["stacks"] if stack["refitted"]} == (
+            {"node_MatMul_*", "layers.*.attention.output.bias"} if options else set()
+        )
+        (logits,) = session(str(out)).run(None, {"image": images.images[120:]})
+        scores.append(accuracy(np.asarray(logits), images.labels[120:]))
+    assert scores[1] > scores[0] + 0.15
