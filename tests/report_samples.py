@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console, RenderableType
 
 from bot_onnx._costs import OUTSIDE, Cost, Costs
+from bot_onnx._learn.types import Learned
 from bot_onnx._reasons import Reason, Why
 from bot_onnx._stack.types import Axis, StackTask
 from bot_onnx._structure import Stack, Structure
@@ -40,6 +41,7 @@ class Resized:
     report: VerifyReport
     output: Path
     seconds: float
+    learned: Learned | None = None
 
 
 def text(renderable: RenderableType, width: int = 160) -> str:

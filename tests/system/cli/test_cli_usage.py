@@ -124,6 +124,7 @@ def test_everything_given_reaches_the_api(recorded: dict[str, Any], tmp_path: Pa
         "allow_nonfinite": True,
         "against": False,
         "requantize": True,
+        "learn": None,
         "inputs": None,
         "input_shapes": None,
     }
@@ -134,6 +135,16 @@ def test_what_is_not_given_is_left_to_the_api(recorded: dict[str, Any]) -> None:
     assert recorded["options"] == {} and recorded["external"] is None and recorded["against"] is True
     assert run("resize", "m.onnx", "--layers", "3", "--inline").exit_code == 0
     assert recorded["external"] is False
+
+
+def test_what_is_learned_reaches_the_api(recorded: dict[str, Any]) -> None:
+    line = "--learn 7 --data x.npz --learn-rate 0.1 --learn-batch 8 --learn-mix --held-out 0.2 --length 9 --mean 0.5"
+    assert run("resize", "m.onnx", "--layers", "3", *line.split()).exit_code == 0
+    learn = recorded["learn"]
+    assert (learn.steps, learn.data, learn.rate, learn.batch, learn.mix, learn.held_out) == (
+        7, Path("x.npz"), 0.1, 8, True, 0.2
+    )  # fmt: skip
+    assert learn.reading["length"] == 9 and learn.reading["mean"] == (0.5,)
 
 
 @pytest.mark.parametrize(
