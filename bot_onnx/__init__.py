@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from bot_onnx._checkpoint.jobs import Transfer, export_weights, import_weights, state_dict
     from bot_onnx._fit import Budget, Candidate, Fit, fit
     from bot_onnx._page import Report, report
+    from bot_onnx._quantise import Quantised, quantize
     from bot_onnx._recover.jobs import Recovery, recover
     from bot_onnx._request import ResizeRequest
     from bot_onnx._resample import operator
@@ -84,6 +85,7 @@ __all__ = [
     "PlanError",
     "PlannedResize",
     "ProofError",
+    "Quantised",
     "RecoverError",
     "Recovery",
     "Report",
@@ -108,6 +110,7 @@ __all__ = [
     "operator",
     "plan",
     "plan_together",
+    "quantize",
     "recover",
     "replan",
     "replay",
@@ -129,6 +132,7 @@ _IN_MODULES = {
     "PlanError ProofError RecoverError ResampleError SpecError VerifyError",
     "bot_onnx._fit": "Budget Candidate Fit fit",
     "bot_onnx._page": "Report report",
+    "bot_onnx._quantise": "Quantised quantize",
     "bot_onnx._recover.jobs": "Recovery recover",
     "bot_onnx._request": "ResizeRequest",
     "bot_onnx._resample": "operator",

@@ -30,6 +30,9 @@ from bot_onnx._verify import VerifyReport
 from bot_onnx.errors import GraphError
 
 T = TypeVar("T")
+#: Makes more of a model in a folder on its way: told the source, the new model, and where that will lie; gives notes
+#: for the card.
+Also = Callable[[Path, Path, Path], tuple[str, ...]]
 SpecLike = TargetSpec | Mapping[str, Any] | PathOrName
 
 
@@ -51,6 +54,7 @@ class Model:
         """Take a model, without reading it yet; see :func:`open`."""
         self._given_as, self._file = Origin.of(model), file
         self._inputs, self._shapes = inputs, input_shapes
+        self._also: Also | None = None
 
     @property
     def source(self) -> str:
@@ -267,7 +271,8 @@ class Model:
         with FolderOutput(self._folder, output, force=force) as made:
             result = run(made.model)
             report = replace(result.report, path=str(output / self._folder.inner))
-            notes = made.publish(result.plan, report)
+            also = () if self._also is None else self._also(self._folder.model, made.model, output / self._folder.inner)
+            notes = made.publish(result.plan, report, also)
         plan = replace(result.plan, notes=(*result.plan.notes, *notes))
         return replace(result, plan=plan, report=report, output=output)
 
@@ -386,6 +391,21 @@ def open(
         >>> plan.write("small.onnx")  # doctest: +SKIP
     """
     return Model(model, inputs=inputs, input_shapes=input_shapes, file=file)
+
+
+def also_in_folder(model: Model, make: Also) -> Path:
+    """Let something more be put into the folder that comes of a folder, before that gets its name.
+
+    Returns:
+        The source.
+
+    Raises:
+        GraphError: the model lies in no folder.
+    """
+    if model._folder is None:
+        raise GraphError(f"{model.source} is no folder")
+    model._also = make
+    return model._folder.model
 
 
 @surviving()

@@ -83,11 +83,11 @@ class FolderOutput:
             path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
-    def publish(self, plan: Plan, report: VerifyReport) -> tuple[str, ...]:
+    def publish(self, plan: Plan, report: VerifyReport, also: tuple[str, ...] = ()) -> tuple[str, ...]:
         """Put what goes along beside the model, which is written, and give the folder its name.
 
         Args:
-            plan: what was done. report: what was checked.
+            plan: what was done. report: what was checked. also: more for the card to say.
 
         Returns:
             What :func:`planned_notes` says.
@@ -103,7 +103,7 @@ class FolderOutput:
         configs = _configs(source, plan, cut)
         for place, text in {**cut.texts, **{place: text for place, (text, _) in configs.items()}}.items():
             self._write(place, text)
-        notes = [note for _, told in configs.values() for note in told] + list(_told(source, plan, cut))
+        notes = [note for _, told in configs.values() for note in told] + [*_told(source, plan, cut), *also]
         digest = str(read_provenance(metadata_of(self.model)).get("source_sha256", ""))
         lineage = Lineage(source.label, source.inner, digest, bot_onnx.__version__)
         licence = licence_lines(source.card())

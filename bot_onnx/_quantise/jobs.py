@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from os import PathLike
 from pathlib import Path
+from typing import Final
 
 from bot_onnx._analysis.passes import analyse
 from bot_onnx._canonical.decompose import Scheme
@@ -28,6 +29,8 @@ from bot_onnx.errors import GraphError, VerifyError
 
 PathOrName = str | PathLike[str]
 
+_ALONE: Final = "source, quantised"
+
 
 @surviving()
 def quantise(
@@ -38,6 +41,7 @@ def quantise(
     shown: str | None = None,
     read_only: tuple[Path, ...] = (),
     beside: Path | None = None,
+    way: str = "resized",
 ) -> Quantised:
     """Quantise a model in floating point, and write it once it has passed all checks.
 
@@ -49,6 +53,7 @@ def quantise(
         shown: what reports call the model; None: its path.
         read_only: more files that the output must not be.
         beside: the model that ``model`` was resized from: it is quantised as well, to be measured, and not kept.
+        way: how ``model`` came of it, for the names of the measured files: ``resized`` or ``recovered``.
 
     Raises:
         GraphError: the model is quantised already, there is nothing to quantise, or the quantiser fails.
@@ -70,7 +75,9 @@ def quantise(
         files = {"float": source.files[0], "quantised": made.path}
         notes = made.notes
         if beside is not None:
-            files, alone = _source_alone(beside, request, folder, files)
+            files, alone = _source_alone(
+                beside, request, folder, {f"{way}, {what}": path for what, path in files.items()}
+            )
             notes += alone
         spent = costs(files, made.drawn.batches)
         report, size = publish_packed(
@@ -181,13 +188,13 @@ def _source_alone(
         with open_model(beside, given=request.given) as source:
             samples = None if request.calibration is None else samples_for(source.model(), request.calibration)
             convert(request.kind, source, packed, samples)
-        first["source, quantised"] = packed
+        first[_ALONE] = packed
     except GraphError as error:
         told = (f"The source alone cannot be quantised like this, to be measured beside it: {error}",)
-    return {**first, **{f"resized, {what}": path for what, path in files.items()}}, told
+    return {**first, **files}, told
 
 
 def _sized(cost: Spent, size: int) -> Spent:
     """The output's size is that of the written file."""
-    own = cost.what in ("quantised", "resized, quantised")
+    own = cost.what.endswith("quantised") and cost.what != _ALONE
     return replace(cost, size_bytes=size) if own else cost

@@ -77,7 +77,8 @@ class Spent:
     """What one file costs.
 
     Attributes:
-        what: ``float`` or ``quantised``, after ``source`` or ``resized`` where the model was resized as well.
+        what: ``float`` or ``quantised``, after ``source``, ``resized`` or ``recovered`` where the model was
+            made of another one as well.
         size_bytes: of the file with its data. latency: median seconds of one run, on one thread.
         agreement: share of rows whose largest element along the last axis is that of the first file; None for that one,
             and where no output has the same shape.

@@ -64,6 +64,7 @@ def recover(
     teacher_cache_bytes: int = CACHE_BYTES,
     force: bool = False,
     external: bool | None = None,
+    state: PathOrName | None = None,
     progress: Progress | None = None,
 ) -> Recovery:
     """Teach a shrunk model what its source knows, and write the result.
@@ -86,6 +87,7 @@ def recover(
         teacher_cache_bytes: that the folder may take; 0: no answers are kept on the disk.
         force: replace an existing output.
         external: store the weights beside the model; None: as the student does.
+        state: where the state of the training is kept, and stays; None: ``<output>.recover``, gone in the end.
         progress: called with (steps done, steps in all, loss) after each step.
 
     Raises:
@@ -100,9 +102,9 @@ def recover(
     with ExitStack() as stack:
         sources = [stack.enter_context(open_model(path)) for path in (student, teacher)]
         in_data = sources[0].uses_external_data if external is None else external
-        read_only = [*sources[0].files, *sources[1].files, *_files_read(origin, options, (student, teacher), out)]
+        read_only = [*sources[0].files, *sources[1].files, *files_read(origin, options, (student, teacher), out)]
         check_output(out, external=in_data, force=force, sources=read_only)
-        kept = out.with_name(out.name + SUFFIX)
+        kept = out.with_name(out.name + SUFFIX) if state is None else Path(state)
         check_output(kept, force=True, sources=read_only)
         stack.enter_context(_threads(settings.threads))
         stage(f"reading {student}, {teacher} and {data}")
@@ -111,11 +113,11 @@ def recover(
         savepoint = Savepoint(kept, job.fingerprint())
         if restart:
             savepoint.remove()
-        state = savepoint.load()
+        begun = savepoint.load()
         training = job.training(savepoint, save_every)
         before = job.quality(job.frozen_student)
         stage(f"training for {settings.steps} steps")
-        losses = training.run(state, progress)
+        losses = training.run(begun, progress)
         after: list[tuple[OutputQuality, ...]] = []
 
         def check(readable: str) -> None:
@@ -136,13 +138,14 @@ def recover(
             read_only=read_only,
             before_publish=check,
         )
-        savepoint.remove()
-        resumed = 0 if state is None else len(state["losses"])
+        if state is None:
+            savepoint.remove()
+        resumed = 0 if begun is None else len(begun["losses"])
         made = _recovery(job, training, losses, (before, after[0]), resumed, out)
         return replace(made, seconds=time.perf_counter() - started)
 
 
-def _files_read(origin: Path, options: DataOptions, models: Sequence[PathOrName], out: Path) -> list[Path]:
+def files_read(origin: Path, options: DataOptions, models: Sequence[PathOrName], out: Path) -> list[Path]:
     """Files besides the models that the output must not replace: the data, an image among them, and tokenizers."""
     files = [origin] if origin.is_file() else []
     if out.exists() and out.resolve().is_relative_to(origin.resolve()):

@@ -72,6 +72,11 @@ def _cost(cost: Spent, first: Spent) -> list[Text]:
     return [cell(length), cell(taken), cell("" if cost.agreement is None else percent(cost.agreement))]
 
 
+def scheme_note(floats: str, result: Quantised) -> str:
+    """A sentence for the card of a folder that holds both files."""
+    return f"{result.output.name} is {floats}, quantised to {result.kind}: {result.scheme}."
+
+
 def quantise_json(result: Quantised) -> dict[str, Any]:
     """A quantisation, and whether the checks of its output ``passed``."""
     return {**plain(result), "report": verify_json(result.report)}

@@ -77,6 +77,6 @@ def quantise_request(kind: Any, calibration: Path | None, values: dict[str, Any]
     from bot_onnx._quantise import QuantiseRequest
     from bot_onnx._runs.read_overrides import as_given
 
-    read = read_inputs(values["inputs"], values["input_shapes"])
+    read = read_inputs(values.get("inputs"), values.get("input_shapes", ()))
     given = as_given(read.get("inputs"), read.get("input_shapes"))
     return QuantiseRequest(kind, calibration, given, values["external"], values["force"])

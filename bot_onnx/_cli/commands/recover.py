@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,10 +16,12 @@ from bot_onnx import _progress as progress
 from bot_onnx._cli.failures import standing
 from bot_onnx._cli.output import Activity, activity, show, show_json
 from bot_onnx._cli.parameters import OUTPUT, F, SectionedCommand, model_argument, model_output, option, shown_options
+from bot_onnx._cli.quantise_option import quantise_asked, quantise_options
 
 if TYPE_CHECKING:
+    from bot_onnx._quantise import Quantised
     from bot_onnx._recover.data import DataOptions
-    from bot_onnx._recover.types import Settings
+    from bot_onnx._recover.types import Recovery, Settings
 
 DATA, TRAINING = "Data", "Training"
 _LINES_APART = 30.0  # seconds between lines of progress where there is no terminal
@@ -154,6 +159,7 @@ def reading_options(command: F) -> F:
     help="0: as many as there are cores.",
 )
 @model_output("MODEL-recovered.onnx beside MODEL")
+@quantise_options
 @option(OUTPUT, "--restart", is_flag=True, help="Throw away what an interrupted run has left in OUT.recover.")
 @option(
     OUTPUT,
@@ -187,31 +193,26 @@ def command(model: Path, teacher: Path, data: Path, output: Path | None, **value
 
     The teacher runs in onnxruntime, MODEL is trained in PyTorch (the extra 'recover') on the CPU. The
     output appears only when it is whole and verified. A run that was interrupted goes on when it is called again in
-    the same way.
+    the same way; with --quantize, also after a refusal to quantise.
     """
     settings, options = _settings(values), data_options(values)
-    from bot_onnx._recover.jobs import recover
+    from bot_onnx._recover.jobs import files_read, recover
+    from bot_onnx._report.quantise_report import quantise_json, quantise_report
     from bot_onnx._report.recover_report import recover_json, recover_report
 
     out = output if output is not None else model.with_name(f"{model.stem}-recovered.onnx")
     silent = values["quiet"] or values["as_json"]
     with activity(f"reading {model.name}", silent=silent, counted=True) as bar:
         told = _Told(bar, silent)
+        run = partial(
+            recover, model, teacher, data, settings=settings, options=options, restart=values["restart"],
+            save_every=values["save_every"], teacher_cache=values["teacher_cache"],
+            teacher_cache_bytes=int(values["teacher_cache_size"] * (1 << 30)), external=values["external"],
+            progress=told.step,
+        )  # fmt: skip
         try:
-            recovery = recover(
-                model,
-                teacher,
-                data,
-                out,
-                settings=settings,
-                options=options,
-                restart=values["restart"],
-                save_every=values["save_every"],
-                teacher_cache=values["teacher_cache"],
-                teacher_cache_bytes=int(values["teacher_cache_size"] * (1 << 30)),
-                force=values["force"],
-                external=values["external"],
-                progress=told.step,
+            recovery, packed = _recovered(
+                run, (model, teacher), files_read(data, options, (model, teacher), out), out, values
             )
         except (KeyboardInterrupt, SystemExit):
             if told.done:
@@ -223,9 +224,33 @@ def command(model: Path, teacher: Path, data: Path, output: Path | None, **value
             raise
     with standing(recovery.output):
         if values["as_json"]:
-            show_json(recover_json(recovery))
+            more = {} if packed is None else {"quantized": quantise_json(packed)}
+            show_json({**recover_json(recovery), **more})
         elif not values["quiet"]:
             show(recover_report(recovery))
+            if packed is not None:
+                show("")
+                show(quantise_report(packed))
+
+
+def _recovered(
+    run: Callable[..., Recovery], models: tuple[Path, Path], read: Sequence[Path], out: Path, values: dict[str, Any]
+) -> tuple[Recovery, Quantised | None]:
+    """Train, and quantise where that is asked for; until both are done the state of the training stays."""
+    if values["quantize"] is None:
+        return run(out, force=values["force"]), None
+    from bot_onnx._onnxfile.data_files import named_files
+    from bot_onnx._quantise import make_and_quantise
+    from bot_onnx._recover.savepoint import SUFFIX
+
+    model, teacher = models
+    state = out.with_name(out.name + SUFFIX)
+    made = make_and_quantise(
+        model, out, quantise_asked(values), partial(run, state=state), (teacher, *named_files(teacher), *read),
+        beside=teacher, way="recovered",
+    )  # fmt: skip
+    state.unlink(missing_ok=True)
+    return replace(made.floats, output=out), made.quantised
 
 
 class _Told:

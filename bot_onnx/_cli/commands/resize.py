@@ -25,7 +25,7 @@ from bot_onnx._cli.parameters import (
     read_inputs,
     shown_options,
 )
-from bot_onnx._cli.quantise_option import quantise_options, resize_quantised
+from bot_onnx._cli.quantise_option import quantise_options, resize_folder_quantised, resize_quantised
 from bot_onnx._cli.request_options import ASKED, request_options
 from bot_onnx._cli.target import default_output, target_options, target_spec
 from bot_onnx._cli.together import are_several, check_options, resize_files
@@ -182,7 +182,7 @@ def command(ctx: click.Context, /, models: tuple[Path, ...], spec: str | None, m
     if values["dry_run"]:
         _dry_run(job, values)
     elif values["quantize"] is not None:
-        made = resize_quantised(job.model, job.request, job.output, values, partial(_floats, job), job.read())
+        made = _resize_quantised(job, values)
         with standing(job.output):
             _save_plan(job, made.plan.to_json(), force=values["force"])
             _write_words(job, made.plan, values)
@@ -314,6 +314,17 @@ def _show_differences(saved: Plan, plan: Plan, values: dict[str, Any]) -> None:
         show_json(difference_json(found))
     elif not values["quiet"]:
         show(difference_report(found, values["against_plan"].name))
+
+
+def _resize_quantised(job: _Job, values: dict[str, Any]) -> Result:
+    if not is_folder(job.model):
+        made: Result = resize_quantised(job.model, job.request, job.output, values, partial(_floats, job), job.read())
+        return made
+    model = job.opened()
+    write = partial(job.resized, model, job.output, force=values["force"])
+    done: Result = resize_folder_quantised(model, job.request, values, write, job.read())
+    told(model, done.plan, silent=values["quiet"])
+    return done
 
 
 def _floats(job: _Job, output: Path) -> Result:

@@ -68,3 +68,30 @@ def test_nothing_is_published_where_half_precision_overflows(tmp_path: Path) -> 
     source = save(model, tmp_path)
     assert "beyond 65,504" in refused("resize", source, "--layers", "1", "--quantize", "fp16", "-o", out)
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
+def test_of_a_folder_both_files_come_by_the_names_of_optimum(tmp_path: Path) -> None:
+    source, out = tmp_path / "net", tmp_path / "small"
+    source.mkdir()
+    save(encoder(), source)
+    (source / "tokenizer.json").write_text("{}")
+    found = told("resize", source, "--layers", "1", "--quantize", "int8", "-o", out)
+    assert {path.name for path in out.glob("*.onnx")} == {"model.onnx", "model_quantized.onnx"}
+    assert TensorProto.INT8 in types(out / "model_quantized.onnx") and TensorProto.INT8 not in types(out / "model.onnx")
+    assert found["quantized"]["output"] == str(out / "model_quantized.onnx")
+    assert found["quantized"]["report"]["passed"] and bot_onnx.verify(out / "model_quantized.onnx").passed
+    assert "model\\_quantized.onnx is model.onnx, quantised to int8" in (out / "README.md").read_text()
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+    assert (out / "tokenizer.json").exists()
+    again = run("resize", out, "--file", "model_quantized.onnx", "--layers", "1", "--quantize", "int8", "-o", out / "x")
+    assert again.exit_code == 1
+
+
+def test_the_same_from_python(tmp_path: Path) -> None:
+    source, out = save(encoder(), tmp_path), tmp_path / "halves.onnx"
+    seen: list[str] = []
+    made = bot_onnx.quantize(source, out, to="fp16", progress=lambda what, done, count: seen.append(what))
+    assert isinstance(made, bot_onnx.Quantised) and made.output == out and made.report.passed and seen
+    assert types(out) == {TensorProto.FLOAT16}
+    with pytest.raises(bot_onnx.OutputError, match="exists already"):
+        bot_onnx.quantize(source, out, to="fp16")

@@ -110,3 +110,20 @@ def wait_for(path: Path, process: int) -> bool:
         os.kill(process, 0)
         time.sleep(0.1)
     return False
+
+
+def test_the_published_file_may_be_the_quantised_one(tmp_path: Path) -> None:
+    out, plain = tmp_path / "out.onnx", tmp_path / "plain.onnx"
+    given = ("--steps", "3", "--quantize", "int8", "--quantize-on")
+    (tmp_path / "none.npz").write_bytes(b"no archive")
+    refused = run(*arguments(out, *given, str(tmp_path / "none.npz")))
+    assert refused.exit_code == 1 and not (tmp_path / "out.onnx.recover").exists()  # before the training
+    asked = run(*arguments(out, *given, str(folder() / "digits.npz"), "--json"))
+    assert asked.exit_code == 0, asked.output
+    told = json.loads(asked.stdout)
+    assert run(*arguments(plain, "--steps", "3")).exit_code == 0
+    rows = {cost["what"]: cost["size_bytes"] for cost in told["quantized"]["costs"]}
+    assert list(rows) == ["source, float", "source, quantised", "recovered, float", "recovered, quantised"]
+    assert rows["recovered, float"] == plain.stat().st_size and rows["recovered, quantised"] == out.stat().st_size
+    assert told["output"] == told["quantized"]["output"] == str(out) and told["quantized"]["report"]["passed"]
+    assert {path.name for path in tmp_path.iterdir()} == {"none.npz", "out.onnx", "plain.onnx"}
