@@ -27,6 +27,7 @@ MAGIKA = "magika==1.0.3"
 MAGIKA_BYTES = 2048
 MAGIKA_PAD = 256  # what its own code fills short files with
 KINDS = 400  # files of an extension at most
+HELD_FILES = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +160,8 @@ def magika(cache: Path) -> Real:
     train, held = cache / "magika-train.npz", cache / "magika-held.npz"
     if not (train.exists() and held.exists()):
         rows = _files()
-        np.savez(train, bytes=rows[len(rows) // 10 :])
-        np.savez(held, bytes=rows[: len(rows) // 10])
+        np.savez(train, bytes=rows[HELD_FILES:])
+        np.savez(held, bytes=rows[:HELD_FILES])
     samples = cache / "magika-samples.npz"
     if not samples.exists():
         np.savez(samples, bytes=np.load(train)["bytes"][:CALIBRATION])
