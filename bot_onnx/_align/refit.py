@@ -137,13 +137,18 @@ class Refitting:
         dims = self._structure.dims.values()
         names = ", ".join(dim.name for dim in dims if dim.id in self._leaves)
         weights = sorted({place.weight for place, _, _ in self._places})
-        readers = f"{len(weights)} weights that read it ('{weights[0]}' …)"
+        many = len(weights) > 1
+        readers = (
+            f"{len(weights)} weights that read it ('{weights[0]}' …)" if many else f"'{weights[0]}', which reads it"
+        )
         if self._kind == "bias":
-            return f"what goes of {names} is made up for by its mean on {count} samples, in the biases of {readers}"
-        behind = sum(place.taker is not None for place, _, _ in self._places)
+            behind = "the biases" if many else "the bias"
+            return f"what goes of {names} is made up for by its mean on {count} samples, in {behind} of {readers}"
+        taking = sum(place.taker is not None for place, _, _ in self._places)
+        behind = f", with the biases of {taking} of them," if taking and many else ", with its bias," if taking else ""
         return (
-            f"what goes of {names} is made up for by what stays: {readers}, and the biases of {behind} of them, are "
-            f"fitted to the source's activations on {count} samples by least squares"
+            f"what goes of {names} is made up for by what stays: {readers}{behind or (',' if not many else '')} "
+            f"{'are' if many else 'is'} fitted to the source's activations on {count} samples by least squares"
         )
 
     def tensors(self, tensors: Tensors, kept: Kept) -> Tensors:
