@@ -364,8 +364,8 @@ def _check_equal(ours: dict[str, Any], theirs: dict[str, Array], network: Networ
         distance = float(np.abs(found - wanted).max(initial=0.0)) if found.shape == wanted.shape else float("inf")
         if not distance <= TOLERANCE * scale:
             raise RecoverError(
-                f"onnx2pytorch carries {network.path} to something else: {name!r} differs by {distance:.3g} where "
-                f"values go up to {scale:.3g}; train in the framework (`bot-onnx export`)"
+                f"{network.path} computes something else in PyTorch than in onnxruntime: {name!r} differs by "
+                f"{distance:.3g} where values go up to {scale:.3g}; train in the framework (`bot-onnx export`)"
             )
 
 

@@ -1,35 +1,38 @@
-"""The student in PyTorch: the converter's module, with every trained initializer as one parameter.
+"""The student in PyTorch, with every trained initializer as one parameter.
 
-The converter copies initializers into buffers and into its modules' own weights, turned and reordered as PyTorch wants
-them. Where each number went is found by converting the model once more with numbers that say which they are: that
-tells for every tensor of the module which elements of which initializers it is made of, whatever the op. The module is
-then called with tensors computed from the parameters, so that tied weights stay tied and gradients reach all uses.
+Its nodes run as calls of PyTorch (:mod:`bot_onnx._recover.executor`); a network with an op that is not known there goes
+through onnx2pytorch (:mod:`bot_onnx._recover.converted`), and one that neither carries is refused.
 """
 
 from __future__ import annotations
 
-import itertools
-import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
-import onnx
-from onnx import numpy_helper
 
 from bot_onnx._onnxfile.tensor_protos import one_line
-from bot_onnx._recover.extras import converter, torch
+from bot_onnx._recover.carried import Uncarried
+from bot_onnx._recover.converted import Converted
+from bot_onnx._recover.executor import Executor
+from bot_onnx._recover.extras import torch
 from bot_onnx._recover.network import Network, chunks
-from bot_onnx._recover.plain_form import PlainForm, plain_form
 from bot_onnx._recover.trainable import Trainable
 from bot_onnx._recover.types import Array, Feeds
 from bot_onnx.errors import RecoverError
 
-_MARK = float(1 << 40)  # beyond every weight; doubles hold all whole numbers up to 2**53
-_MOST_PERMUTED = 5  # axes up to which a transposition is looked for
 
-Make = Callable[[Mapping[str, Any]], Any]
+class Carrier(Protocol):
+    """What computes a network's outputs in PyTorch."""
+
+    inputs: tuple[str, ...]
+
+    def __call__(self, feeds: Mapping[str, Any], weights: Mapping[str, Any]) -> list[Any]:
+        """Values of the outputs, in order, torch tensors."""
+
+    def failing(self, feeds: Mapping[str, Any], weights: Mapping[str, Any]) -> str:
+        """Op and first output of the node at which it fails; empty if it does not."""
 
 
 @dataclass(slots=True)
@@ -39,31 +42,23 @@ class Student:
     Attributes:
         parameters: by initializer, torch parameters of float32.
         outputs: names of the values that it computes.
+        carrier: what computes them.
     """
 
     parameters: dict[str, Any]
     outputs: tuple[str, ...]
-    _module: Any
-    _inputs: tuple[str, ...]
-    _made: dict[str, Make]
+    carrier: Carrier
     _chunk: int | None
     _constant: frozenset[str]
-    _names: dict[str, str]  # of the original's values, by the converter's
 
     def __call__(self, feeds: Feeds) -> dict[str, Any]:
         """Values by name, torch tensors; a batch goes through in chunks where the model's batch is fixed."""
-        library = torch()
-        state = {entry: make(self.parameters) for entry, make in self._made.items()}
-        parts = []
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of indexing by lists and the like, on every call
-            for part in chunks(feeds, self._chunk, self._constant):
-                tensors = tuple(library.from_numpy(np.ascontiguousarray(part[name])) for name in self._inputs)
-                result = library.func.functional_call(self._module, state, tensors)
-                parts.append(result if isinstance(result, list | tuple) else [result])
+        parts = [
+            self.carrier(self._tensors(part), self.parameters) for part in chunks(feeds, self._chunk, self._constant)
+        ]
         if len(parts) == 1:
             return dict(zip(self.outputs, parts[0], strict=True))
-        return {name: library.cat([part[place] for part in parts]) for place, name in enumerate(self.outputs)}
+        return {name: torch().cat([part[place] for part in parts]) for place, name in enumerate(self.outputs)}
 
     def look(self, feeds: Feeds) -> dict[str, Any]:
         """The same without gradients."""
@@ -71,26 +66,18 @@ class Student:
             return self(feeds)
 
     def failing(self, feeds: Feeds) -> str:
-        """Op and first output of the node at which the module fails; empty if it does not."""
-        started: list[str] = []
-
-        def starting(name: str) -> Callable[..., None]:
-            return lambda *_: started.append(name)
-
-        hooks = [module.register_forward_pre_hook(starting(name)) for name, module in self._module.named_children()]
-        try:
-            self.look(feeds)
-        except Exception:
-            operator, _, value = started[-1].partition("_") if started else ("", "", "")
-            return f"{operator} {self._names.get(value, value)!r}"
-        finally:
-            for hook in hooks:
-                hook.remove()
-        return ""
+        """Op and first output of the node at which it fails; empty if it does not."""
+        with torch().no_grad():
+            part = chunks(feeds, self._chunk, self._constant)[0]
+            return self.carrier.failing(self._tensors(part), self.parameters)
 
     def weights(self) -> dict[str, Array]:
         """Present values of the trained initializers."""
         return {name: parameter.detach().numpy().copy() for name, parameter in self.parameters.items()}
+
+    def _tensors(self, feeds: Feeds) -> dict[str, Any]:
+        library = torch()
+        return {name: library.from_numpy(np.ascontiguousarray(feeds[name])) for name in self.carrier.inputs}
 
 
 def make_student(
@@ -101,159 +88,39 @@ def make_student(
     chunk: int | None = None,
     constant: frozenset[str] = frozenset(),
 ) -> Student:
-    """Convert a network to PyTorch.
+    """Carry a network to PyTorch.
 
     Args:
         network: the student.
         trainable: its weights.
-        outputs: names of the values that the module gives.
+        outputs: names of the values that it is to give.
         chunk: samples that it takes at a time; None: any number.
         constant: names of inputs that are the same for all samples.
 
     Raises:
-        RecoverError: the converter cannot carry it.
+        RecoverError: it cannot be carried.
     """
-    form = plain_form(network.message(outputs))
-    ports = [form.names[name] for name in outputs]
-    shown = {port.name: port for port in form.proto.graph.output}
-    del form.proto.graph.output[:]
-    form.proto.graph.output.extend(shown[port] for port in ports)
-    module = _convert(form.proto, network)
-    made = _origins(form, module, trainable, network)
+    try:
+        carrier: Carrier = Executor(network.message(outputs), trainable, outputs)
+    except Uncarried:
+        carrier = Converted(network, trainable, outputs)
     library = torch()
-    names = {new: old for old, new in form.names.items()}
     parameters = {
         name: library.nn.Parameter(library.from_numpy(values.copy())) for name, values in trainable.values.items()
     }
-    inputs = tuple(names[port] for port in module.input_names)
-    return Student(parameters, tuple(outputs), module, inputs, made, chunk, constant, names)
+    return Student(parameters, tuple(outputs), carrier, chunk, constant)
 
 
 def first_run(student: Student, feeds: Feeds) -> dict[str, Any]:
     """The student's values for a batch.
 
     Raises:
-        RecoverError: an op that was converted cannot be run; the message names its node.
+        RecoverError: an op that was carried cannot be run; the message names its node.
     """
     try:
         return student.look(feeds)
     except Exception as error:  # whatever an op raises
         raise RecoverError(
-            f"onnx2pytorch converts the student, but cannot run its {student.failing(feeds)}: {one_line(error)}; "
-            "export its weights with `bot-onnx export` and train in the framework"
+            f"the student is carried to PyTorch, but its {student.failing(feeds)} cannot be run there: "
+            f"{one_line(error)}; export its weights with `bot-onnx export` and train in the framework"
         ) from error
-
-
-def _convert(proto: onnx.ModelProto, network: Network) -> Any:
-    copied = onnx.ModelProto()
-    copied.CopyFrom(proto)  # the converter changes what it is given
-    convert = converter()
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            warnings.simplefilter("error", RuntimeWarning)  # "guessing", "might differ": not here
-            module = convert(copied, experimental=True)
-    except Exception as error:  # whatever an op's converter raises
-        raise RecoverError(
-            f"onnx2pytorch cannot carry {network.path} to PyTorch: {one_line(error)}; export its weights with "
-            "`bot-onnx export` and train in the framework"
-        ) from error
-    module.eval()
-    module.requires_grad_(False)
-    return module
-
-
-def _origins(form: PlainForm, module: Any, trainable: Trainable, network: Network) -> dict[str, Make]:
-    """How every tensor of the module that holds trained numbers is made of the parameters.
-
-    Raises:
-        RecoverError: a tensor mixes trained and other numbers, or an initializer did not arrive anywhere.
-    """
-    marks, starts = _marks(trainable)
-    probed = onnx.ModelProto()
-    probed.CopyFrom(form.proto)
-    for tensor in probed.graph.initializer:
-        if tensor.name in (by_name := {form.names[name]: name for name in marks}):
-            tensor.CopyFrom(numpy_helper.from_array(marks[by_name[tensor.name]], tensor.name))
-    probe = dict(_tensors(_convert(probed, network)))
-    values = {**trainable.values, **{twin: trainable.values[source].T for twin, source in trainable.twins.items()}}
-    known = np.concatenate([values[name].reshape(-1) for name in starts])
-    made: dict[str, Make] = {}
-    arrived: set[str] = set()
-    for entry, tensor in _tensors(module):
-        if not tensor.is_floating_point() or not tensor.numel():
-            continue
-        indices = probe[entry].double().numpy() - _MARK
-        marked = indices > -_MARK / 2
-        if not marked.any():
-            continue
-        whole = np.rint(indices).astype(np.int64)
-        sound = marked.all() and (whole == indices).all() and whole.max() < len(known)
-        if not sound or not np.array_equal(known[whole], tensor.numpy()):
-            raise RecoverError(
-                f"onnx2pytorch computes with the weights of {network.path} while it converts them (tensor {entry!r}), "
-                "so that they could not be put back: train in the framework (`bot-onnx export`)"
-            )
-        make, sources = _maker(whole, starts, trainable)
-        made[entry] = make
-        arrived |= sources
-    lost = [name for name in trainable.values if name not in arrived]
-    if lost:
-        raise RecoverError(
-            f"onnx2pytorch does not carry weight {lost[0]!r} of {network.path} to PyTorch"
-            + (f" (nor {len(lost) - 1} others)" if lost[1:] else "")
-            + "; train in the framework (`bot-onnx export`)"
-        )
-    return made
-
-
-def _tensors(module: Any) -> list[tuple[str, Any]]:
-    """All parameters and buffers of a module, aliases included."""
-    return [
-        *((name, tensor.detach()) for name, tensor in module.named_parameters(remove_duplicate=False)),
-        *((name, tensor.detach()) for name, tensor in module.named_buffers(remove_duplicate=False)),
-    ]
-
-
-def _marks(trainable: Trainable) -> tuple[dict[str, Array], dict[str, int]]:
-    """Numbers that say which element they are, by initializer, and the first one of each that has its own."""
-    marks: dict[str, Array] = {}
-    starts: dict[str, int] = {}
-    total = 0
-    for name, values in trainable.values.items():
-        marks[name] = (np.arange(values.size, dtype=np.float64) + (_MARK + total)).reshape(values.shape)
-        starts[name] = total
-        total += values.size
-    for twin, source in trainable.twins.items():
-        marks[twin] = np.ascontiguousarray(marks[source].T)
-    return marks, starts
-
-
-def _maker(indices: Array, starts: Mapping[str, int], trainable: Trainable) -> tuple[Make, set[str]]:
-    """How to make a tensor from numbered elements, and the initializers that it takes."""
-    order = list(starts)
-    bounds = np.array([starts[name] for name in order])
-    places = np.searchsorted(bounds, indices, side="right") - 1
-    sources = [order[place] for place in np.unique(places)]
-    if len(sources) == 1:
-        name = sources[0]
-        shape = trainable.values[name].shape
-        own = indices - starts[name]
-        numbered = np.arange(trainable.values[name].size).reshape(shape)
-        for axes in itertools.permutations(range(len(shape))) if len(shape) <= _MOST_PERMUTED else ():
-            turned = numbered.transpose(axes)
-            if turned.size == own.size and np.array_equal(turned.reshape(-1), own.reshape(-1)):
-                return _turned(name, axes, own.shape), {name}
-    library = torch()
-    shift, total = np.zeros(len(order), np.int64), 0
-    for name in sources:
-        shift[order.index(name)] = total - starts[name]
-        total += trainable.values[name].size
-    picked = library.from_numpy(indices + shift[places])
-    return lambda given: library.cat([given[name].reshape(-1) for name in sources])[picked], set(sources)
-
-
-def _turned(name: str, axes: tuple[int, ...], shape: tuple[int, ...]) -> Make:
-    if axes == tuple(range(len(axes))):
-        return lambda given: given[name].reshape(shape)
-    return lambda given: given[name].permute(axes).reshape(shape)

@@ -13,6 +13,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bot_onnx._onnxfile.reader import open_model
+from bot_onnx._recover.converted import Converted
+from bot_onnx._recover.executor import Executor
 from bot_onnx._recover.network import Frozen, read_network
 from bot_onnx._recover.student import first_run, make_student
 from bot_onnx._recover.trainable import find_trainable
@@ -48,8 +50,12 @@ def feeds_of(network: Any, graph: onnx.GraphProto) -> list[Feeds]:
     return batches(network.inputs, shapes, index_ranges(graph), 0)
 
 
-def check_round_trip(path: Path, out: Path) -> tuple[Any, Any]:
-    """Convert, compare at two sizes, reach every weight, change every weight, write, and compare again."""
+def check_round_trip(path: Path, out: Path, carrier: type | None = Executor) -> tuple[Any, Any]:
+    """Convert, compare at two sizes, reach every weight, change every weight, write, and compare again.
+
+    Args:
+        path, out: of the network, and of what is written. carrier: what is to carry it; None: either.
+    """
     import torch
 
     with ExitStack() as stack:
@@ -59,6 +65,7 @@ def check_round_trip(path: Path, out: Path) -> tuple[Any, Any]:
         hidden = [name for names in network.hidden.values() for name in names]
         wanted = list(dict.fromkeys([*network.outputs, *hidden]))
         student = make_student(network, trainable, wanted)
+        assert carrier in (None, type(student.carrier))
         frozen = Frozen(network.message(wanted), wanted, threads=1)
         fed = feeds_of(network, source.proto.graph)
         for feeds in fed:
@@ -103,7 +110,7 @@ VISION = [
 
 @pytest.mark.parametrize(("name", "exporter"), VISION)
 def test_a_vision_network_goes_to_pytorch_and_back(name: str, exporter: str, tmp_path: Path) -> None:
-    _, trainable = check_round_trip(vision.exported(name, exporter), tmp_path / "out.onnx")
+    _, trainable = check_round_trip(vision.exported(name, exporter), tmp_path / "out.onnx", None)
     assert not [key for key, why in trainable.fixed.items() if key.endswith("weight") and "batch" not in why]
 
 
@@ -127,7 +134,7 @@ def test_gates_that_pytorch_orders_otherwise_come_back_in_their_order(kind: str,
         [weight("w", 2, gates * 6, 5), weight("r", 2, gates * 6, 6), weight("b", 2, 2 * gates * 6)],
     )
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
-    _, trainable = check_round_trip(path, tmp_path / "out.onnx")
+    _, trainable = check_round_trip(path, tmp_path / "out.onnx", Converted)
     assert {"w", "r", "b"} == set(trainable.values)
 
 
@@ -193,10 +200,16 @@ def test_an_op_that_cannot_be_run_is_refused_by_name(tmp_path: Path, monkeypatch
     convolutions(tmp_path / "convolutions.onnx")
     with open_model(tmp_path / "convolutions.onnx") as source:
         network = read_network(source)
-        student = make_student(network, find_trainable(network), network.outputs)
-        monkeypatch.setattr(torch.nn.ReLU, "forward", fails)
-        with pytest.raises(RecoverError, match="cannot run its Relu 'c': no such kernel"):
-            first_run(student, feeds_of(network, source.proto.graph)[0])
+        known = find_trainable(network)
+        for carrier in ("own", "converter"):
+            with monkeypatch.context() as patch:
+                patch.setattr(torch, "relu", fails)
+                student = make_student(network, known, network.outputs)
+            if carrier == "converter":
+                student.carrier = Converted(network, known, network.outputs)
+                monkeypatch.setattr(torch.nn.ReLU, "forward", fails)
+            with pytest.raises(RecoverError, match="its Relu 'c' cannot be run there: no such kernel"):
+                first_run(student, feeds_of(network, source.proto.graph)[0])
 
 
 def test_ops_of_other_domains_are_refused_by_name(tmp_path: Path) -> None:
