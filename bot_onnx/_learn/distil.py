@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from bot_onnx._onnxfile.reader import Source
-from bot_onnx._recover.data import DataOptions
+from bot_onnx._recover.data import DataOptions, Origin
 from bot_onnx._recover.extras import converter
 from bot_onnx._recover.jobs import Job
 from bot_onnx._recover.savepoint import Savepoint
@@ -36,7 +36,7 @@ class Distillation:
 
     def __init__(self, start: Source, source: Source, data: Path, options: DataOptions, settings: Settings) -> None:
         converter()
-        job = Job([start, source], data, settings, options)
+        job = Job([start, source], Origin.of(data), settings, options)
         self._training = job.training(Savepoint(start.path.with_suffix(".unused"), {}), float("inf"))
         self._own = {name: weight.detach() for name, weight in self._training.student.parameters.items()}
         self.shapes = {name: tuple(weight.shape) for name, weight in self._own.items()}

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from bot_onnx._recover.rows import Rows, digest_rows
 from bot_onnx._recover.types import Array, Feeds
 from bot_onnx._runs.sample_arrays import digest
 from bot_onnx.errors import RecoverError
@@ -23,22 +25,24 @@ class Dataset:
     """Inputs of a model for a number of samples.
 
     Attributes:
-        arrays: ``[samples, …]`` by input.
+        arrays: ``[samples, …]`` by input, in memory or not (:mod:`bot_onnx._recover.rows`).
         constant: inputs that are the same for all samples.
         lengths: ``[samples]`` number of tokens, where inputs are padded.
         padded: names of inputs ``[samples, tokens]`` that are cut to the longest sample of a batch.
         mask: name of the input that is 1 where a token counts, or None.
         finish: makes inputs of what the arrays hold (numbers of pixels, a batch at a time); None: they are the inputs.
         notes: what was found while reading, in sentences.
+        told: how what the arrays hold is made to inputs, for the metadata of what learns from it.
     """
 
-    arrays: Mapping[str, Array]
+    arrays: Mapping[str, Rows]
     constant: Mapping[str, Array] = field(default_factory=dict)
     lengths: Indices | None = None
     padded: tuple[str, ...] = ()
     mask: str | None = None
     finish: Callable[[Feeds], Feeds] | None = None
     notes: tuple[str, ...] = ()
+    told: Mapping[str, Any] = field(default_factory=dict)
 
     def __len__(self) -> int:
         """Number of samples."""
@@ -60,7 +64,11 @@ class Dataset:
 
     def digest(self) -> str:
         """SHA-256 of all of it."""
-        return digest({**self.arrays, **self.constant})
+        plain = {name: rows for name, rows in self.arrays.items() if isinstance(rows, np.ndarray)}
+        whole = digest({**plain, **self.constant})
+        if len(plain) == len(self.arrays):
+            return whole
+        return digest_rows({name: rows for name, rows in self.arrays.items() if name not in plain}) + whole
 
 
 def split(count: int, part: float, seed: int) -> tuple[Indices, Indices]:

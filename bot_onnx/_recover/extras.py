@@ -81,6 +81,17 @@ def tokenizers() -> Any:
     return _imported("tokenizers", "tokenizers is needed to read text")
 
 
+def pyarrow() -> Any:
+    """Return the pyarrow module, with what reads Arrow's own files.
+
+    Raises:
+        MissingRuntimeError: it is not installed.
+    """
+    with needing("pyarrow is needed to read Parquet and Arrow", "data"):
+        importlib.import_module("pyarrow.ipc")
+        return importlib.import_module("pyarrow")
+
+
 def pillow() -> Any:
     """Return ``PIL.Image``.
 

@@ -1,9 +1,10 @@
-"""A folder of images as the input of a vision model."""
+"""Images as the input of a vision model."""
 
 from __future__ import annotations
 
+import io
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,105 +13,132 @@ import numpy as np
 from bot_onnx._onnxfile.input_overrides import InputSpec
 from bot_onnx._recover.dataset import Dataset
 from bot_onnx._recover.extras import pillow
+from bot_onnx._recover.preparing import DEVIATION, MEAN, Preparing, Resize
+from bot_onnx._recover.rows import Spool
 from bot_onnx._recover.types import Array, Feeds
 from bot_onnx.errors import RecoverError
+
+__all__ = ["DEVIATION", "MEAN", "Preparing", "find_images", "read_images"]
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"})
 #: What Pillow may take such files for: by itself it looks at their content, and starts Ghostscript on PostScript.
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "PPM", "TIFF")
 #: Most pixels of a file: some 300 MB once they are laid open. Cameras take half as many.
 MOST_PIXELS = 100_000_000
-#: Of ImageNet, as most vision models are trained: means and deviations of red, green and blue between 0 and 1.
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_CHANNELS = (1, 3)
 
 
-def read_images(
-    folder: Path, specs: Sequence[InputSpec], size: int | None, mean: Sequence[float], deviation: Sequence[float]
-) -> Dataset:
-    """Read all images of a folder and the folders in it, in order of their names.
+def find_images(folders: Iterable[Path]) -> list[Path]:
+    """All images of folders and the folders in them, in order of their names."""
+    found = (path for folder in folders for path in sorted(folder.rglob("*")))
+    return [path for path in found if path.suffix.lower() in SUFFIXES and path.is_file()]
 
-    The shorter side is brought to the model's size and the middle is cut out; pixels are brought to 0 … 1, less
-    ``mean``, over ``deviation``. A model that takes bytes gets them as they are.
+
+def read_images(given: Iterable[tuple[Any, str]], specs: Sequence[InputSpec], way: Preparing, label: str) -> Dataset:
+    """Read images; their pixels lie in a file without a name.
+
+    Without a config the shorter side is brought to the model's size and the middle is cut out; pixels are brought to
+    0 … 1, less the mean, over the deviation. A model that takes bytes gets them as they are.
 
     Args:
-        folder: with the images.
-        specs: inputs of the model; one of four axes, ``[batch, channels, height, width]`` or channels last.
-        size: side of the images where the model leaves it open.
-        mean, deviation: per channel, or one for all.
+        given: files, their bytes, or Pillow's images, each with its place.
+        specs: inputs of the model, which takes one.
+        way: what is done to them.
+        label: how notes call the data.
 
     Raises:
-        RecoverError: the model takes something else, an image cannot be read, or there are too few.
+        RecoverError: one cannot be read.
     """
-    if len(specs) != 1 or len(specs[0].shape) != 4:
-        told = ", ".join(f"{spec.name} {list(spec.shape)}" for spec in specs)
-        raise RecoverError(f"images go into one input of four axes, and the model takes {told}; give an .npz file")
-    spec = specs[0]
-    channel = next((axis for axis in (1, 3) if spec.shape[axis] in _CHANNELS), None)
-    if channel is None:
-        raise RecoverError(f"input {spec.name!r} {list(spec.shape)} has no axis of 1 or 3 channels; give an .npz file")
-    sides = [spec.shape[axis] for axis in (1, 2, 3) if axis != channel]
-    height, width = (side if isinstance(side, int) else size for side in sides)
-    if height is None or width is None:
-        raise RecoverError(f"input {spec.name!r} takes images of any size: say which with --image-size")
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    grey = spec.shape[channel] == 1
-    count = 1 if grey else 3
-    if any(len(values) not in (1, count) for values in (mean, deviation)) or min(deviation) <= 0:
-        raise RecoverError(f"--mean and --std take one number or {count}, and deviations above 0")
-    arrays = [_read(path, grey, (height, width)) for path in files]
-    pixels = np.stack(arrays) if arrays else np.zeros((0, height, width, count), np.uint8)
-
-    shift, scale = np.array(mean, np.float32), np.array(deviation, np.float32)
+    spec, (height, width) = specs[0], way.size
+    spool, count = Spool(np.dtype(np.uint8)), 0
+    for image, place in given:
+        spool.append(_read(image, place, way))
+        count += 1
+    pixels = spool.array(count, height, width, 1 if way.grey else 3)
 
     def finish(feeds: Feeds) -> Feeds:
         values: Array = feeds[spec.name]
+        values = values[..., ::-1] if way.flip else values
         if spec.dtype.kind == "f":
-            values = (values / np.float32(255) - shift) / scale
-        if channel == 1:
+            if way.scale == 1 / 255:
+                values = values / np.float32(255)
+            elif way.scale is not None:
+                values = values * np.float32(way.scale)
+            if way.mean is not None and way.deviation is not None:
+                values = (values - np.array(way.mean, np.float32)) / np.array(way.deviation, np.float32)
+        if way.channel == 1:
             values = values.transpose(0, 3, 1, 2)
         return {spec.name: np.ascontiguousarray(values, dtype=spec.dtype)}
 
-    note = f"{len(files):,} images of {height} x {width} in {folder.name}"
-    if spec.dtype.kind == "f":
-        note += f", less {', '.join(map(str, mean))}, over {', '.join(map(str, deviation))}"
-    return Dataset({spec.name: pixels}, finish=finish, notes=(note,))
+    note = f"{count:,} images of {height} x {width}" + (f" in {label}" if label else "")
+    if spec.dtype.kind == "f" and way.mean is not None and way.deviation is not None:
+        note += f", less {', '.join(map(str, way.mean))}, over {', '.join(map(str, way.deviation))}"
+    note += f", as {way.place} says" if way.place is not None else ""
+    return Dataset({spec.name: pixels}, finish=finish, notes=(note,), told=way.told())
 
 
-def _read(path: Path, grey: bool, size: tuple[int, int]) -> Array:
+def _read(image: Any, place: str, way: Preparing) -> Array:
     """One image as bytes ``[height, width, channels]``."""
     library = pillow()
+    if isinstance(image, Mapping):
+        image = image["bytes"]
+    mode = "L" if way.grey else "RGB"
     try:
         with warnings.catch_warnings():  # Pillow has its own opinion of large images, metadata and colour tables
             warnings.simplefilter("ignore")
-            with library.open(path, formats=FORMATS) as opened:
-                if opened.width * opened.height > MOST_PIXELS:
-                    raise RecoverError(_too_large(path, f"{opened.width} x {opened.height} pixels"))
-                pixels = _fitted(path, opened.convert("L" if grey else "RGB"), size, library.Resampling.BICUBIC)
+            if isinstance(image, library.Image):
+                pixels = _fitted(place, image.convert(mode), way)
+            else:
+                source = io.BytesIO(image) if isinstance(image, bytes) else image
+                with library.open(source, formats=FORMATS) as opened:
+                    if opened.width * opened.height > MOST_PIXELS:
+                        raise RecoverError(_too_large(place, f"{opened.width} x {opened.height} pixels"))
+                    pixels = _fitted(place, opened.convert(mode), way)
     except RecoverError:
         raise
     except library.DecompressionBombError as error:
-        raise RecoverError(_too_large(path, "more pixels than Pillow opens")) from error
+        raise RecoverError(_too_large(place, "more pixels than Pillow opens")) from error
     except Exception as error:  # Pillow raises whatever a damaged file makes its readers meet
         told = "it is damaged, or none of " + ", ".join(FORMATS)
         if not isinstance(error, library.UnidentifiedImageError):
             told = " ".join(str(error).split())[:200] or type(error).__name__
-        raise RecoverError(f"{path} cannot be read as an image: {told}; remove it or save it again") from error
-    return pixels[..., None] if grey else pixels
+        raise RecoverError(f"{place} cannot be read as an image: {told}; remove it or save it again") from error
+    return pixels[..., None] if way.grey else pixels
 
 
-def _fitted(path: Path, image: Any, size: tuple[int, int], how: Any) -> Array:
-    """The middle of an image, its shorter side brought to ``size`` (height, width)."""
-    height, width = size
-    scale = max(height / image.height, width / image.width)
-    shape = max(width, round(image.width * scale)), max(height, round(image.height * scale))
+def _fitted(place: str, image: Any, way: Preparing) -> Array:
+    """An image at the model's size."""
+    shape = _resized(way.resize, image.height, image.width)
     if shape[0] * shape[1] > MOST_PIXELS:
-        raise RecoverError(_too_large(path, f"{shape[0]} x {shape[1]} pixels, once its shorter side fits the model"))
-    if shape != image.size:
-        image = image.resize(shape, how)
-    left, top = (shape[0] - width) // 2, (shape[1] - height) // 2
-    return np.asarray(image.crop((left, top, left + width, top + height)), np.uint8)
+        raise RecoverError(_too_large(place, f"{shape[1]} x {shape[0]} pixels, once its shorter side fits the model"))
+    if shape != (image.height, image.width):
+        image = image.resize((shape[1], shape[0]), way.resample)
+    height, width = way.crop or way.size
+    if (image.height, image.width) != (height, width):
+        if way.crop is None or image.height < height or image.width < width:
+            raise RecoverError(
+                f"{place} is {image.height} x {image.width} where {height} x {width} are cut out: remove it or save it "
+                "larger"
+            )
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        image = image.crop((left, top, left + width, top + height))
+    return np.asarray(image, np.uint8)
 
 
-def _too_large(path: Path, what: str) -> str:
-    return f"{path} has {what}, and {MOST_PIXELS:,} are the most: remove it or save it smaller"
+def _resized(resize: Resize, height: int, width: int) -> tuple[int, int]:
+    """Height and width of an image afterwards."""
+    if resize.kind == "none":
+        return height, width
+    if resize.kind == "exact":
+        return resize.size
+    if resize.kind == "cover":
+        scale = max(resize.size[0] / height, resize.size[1] / width)
+        return max(resize.size[0], round(height * scale)), max(resize.size[1], round(width * scale))
+    short, most = resize.size
+    if most and max(height, width) / min(height, width) * short > most:
+        short = round(most * min(height, width) / max(height, width))
+    long = int(short * max(height, width) / min(height, width))
+    return (short, long) if height <= width else (long, short)
+
+
+def _too_large(place: str, what: str) -> str:
+    return f"{place} has {what}, and {MOST_PIXELS:,} are the most: remove it or save it smaller"

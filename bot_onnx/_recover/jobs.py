@@ -21,7 +21,7 @@ from bot_onnx._onnxfile.scratch import sweep_beside
 from bot_onnx._onnxfile.writer import check_output
 from bot_onnx._progress import stage
 from bot_onnx._recover.answer_store import AnswerStore, default_folder
-from bot_onnx._recover.data import DataOptions, read_data
+from bot_onnx._recover.data import DataLike, DataOptions, Origin, read_data
 from bot_onnx._recover.dataset import Batches, Dataset, Indices, consecutive, split
 from bot_onnx._recover.extras import converter, torch
 from bot_onnx._recover.losses import Objective, Pair, hidden_pairs
@@ -53,7 +53,7 @@ _FITTED = 8  # batches from which the maps between widths are solved
 def recover(
     student: PathOrName,
     teacher: PathOrName,
-    data: PathOrName,
+    data: DataLike,
     output: PathOrName,
     *,
     settings: Settings | Mapping[str, Any] | None = None,
@@ -76,7 +76,9 @@ def recover(
     Args:
         student: path of the model to train.
         teacher: path of the model that it learns from, with the same inputs and at least one common output.
-        data: a folder of images, a text file, or an ``.npz`` file with an array per input. No labels are needed.
+        data: files, folders or patterns of paths (text, JSON lines, Parquet and Arrow, images, sounds, an ``.npz`` file
+            with an array per input), or samples: objects with an array per input, texts, or a function that gives
+            them. No labels are needed.
         output: path of the new model.
         settings: of the training: :class:`Settings`, or a mapping with its fields.
         options: how data are read: :class:`DataOptions`, or a mapping with its fields.
@@ -96,7 +98,7 @@ def recover(
     started = time.perf_counter()
     settings = settings if isinstance(settings, Settings) else Settings(**(settings or {}))
     options = options if isinstance(options, DataOptions) else DataOptions(**(options or {}))
-    out, origin = Path(output), Path(data)
+    out, origin = Path(output), Origin.of(data)
     converter()
     sweep_beside(student, teacher, out)
     with ExitStack() as stack:
@@ -107,7 +109,7 @@ def recover(
         kept = out.with_name(out.name + SUFFIX) if state is None else Path(state)
         check_output(kept, force=True, sources=read_only)
         stack.enter_context(_threads(settings.threads))
-        stage(f"reading {student}, {teacher} and {data}")
+        stage(f"reading {student}, {teacher} and {origin.label or 'samples'}")
         cache = (default_folder() if teacher_cache is None else Path(teacher_cache), teacher_cache_bytes)
         job = Job(sources, origin, settings, options, cache)
         savepoint = Savepoint(kept, job.fingerprint())
@@ -145,10 +147,10 @@ def recover(
         return replace(made, seconds=time.perf_counter() - started)
 
 
-def files_read(origin: Path, options: DataOptions, models: Sequence[PathOrName], out: Path) -> list[Path]:
+def files_read(origin: Origin, options: DataOptions, models: Sequence[PathOrName], out: Path) -> list[Path]:
     """Files besides the models that the output must not replace: the data, an image among them, and tokenizers."""
-    files = [origin] if origin.is_file() else []
-    if out.exists() and out.resolve().is_relative_to(origin.resolve()):
+    files = origin.files()
+    if out.exists() and origin.holds(out):
         files.append(out)
     tokenizers = [Path(model).parent / TOKENIZER for model in models]
     return files + [path for path in (options.tokenizer, *tokenizers) if path is not None and path.is_file()]
@@ -209,13 +211,12 @@ class Job:
     def __init__(
         self,
         sources: Sequence[Source],
-        origin: Path,
+        origin: Origin,
         settings: Settings,
         options: DataOptions,
         cache: tuple[Path | None, int] | None = None,
     ) -> None:
         self.settings = settings
-        self._pixels = [options.mean, options.deviation] if origin.is_dir() else None
         self.networks = read_network(sources[0]), read_network(sources[1])
         packed = quantised_weight(self.networks[0].analysis.model.graph)
         if packed is not None:
@@ -275,7 +276,7 @@ class Job:
             "student": self.networks[0].digest,
             "teacher": self.networks[1].digest,
             "data": self.data.digest(),
-            **({} if self._pixels is None else {"pixels": self._pixels}),
+            **self.data.told,
         }
 
     def fingerprint(self) -> dict[str, Any]:

@@ -8,14 +8,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bot_onnx._onnxfile.input_overrides import InputSpec
 from bot_onnx._recover.dataset import Dataset
 from bot_onnx._recover.extras import tokenizers
+from bot_onnx._recover.rows import Padded, Places, Rows, Spool, starts_of
 from bot_onnx._recover.tokens import UNREADABLE
 from bot_onnx._recover.types import Array
 from bot_onnx.errors import RecoverError
@@ -23,24 +27,33 @@ from bot_onnx.errors import RecoverError
 TOKENIZER = "tokenizer.json"
 _IDS, _MASK, _TYPES, _POSITIONS = "input_ids", "attention_mask", "token_type_ids", "position_ids"
 PROGRAM = Path(__file__).with_name("tokens.py")
+_LINES, _LETTERS = 50_000, 1 << 24  #: that one process is given
 _SECONDS, _BYTES = 60, 4 << 30  #: what a tokenizer may take, besides what its text and its own size are reason for
 
 
-def read_text(path: Path, specs: Sequence[InputSpec], tokenizer: Path, length: int, rows: int | None) -> Dataset:
-    """Tokenise a file, a sample a line.
+def read_text(
+    lines: Iterable[tuple[str, str]],
+    specs: Sequence[InputSpec],
+    tokenizer: Path,
+    length: int,
+    rows: int | None,
+    label: str,
+) -> Dataset:
+    """Tokenise texts, a sample each; what comes of them lies in a file without a name.
 
-    Lines are cut at ``length`` tokens and padded. Where the model takes no attention mask, nothing would keep padding
-    apart, so all lines are joined and cut into pieces of equal length.
+    They are cut at ``length`` tokens and padded. Where the model takes no attention mask, nothing would keep padding
+    apart, so all are joined and cut into pieces of equal length.
 
     Args:
-        path: the text, UTF-8.
+        lines: the texts, each with its place.
         specs: inputs of the model: ``input_ids``, and any of ``attention_mask``, ``token_type_ids``, ``position_ids``.
         tokenizer: a ``tokenizer.json``.
         length: most tokens a sample.
         rows: number of rows of the table that the ids address, if it is known.
+        label: how notes call the data.
 
     Raises:
-        RecoverError: an input is of another name, the tokenizer does not fit, or there are too few lines.
+        RecoverError: an input is of another name, or the tokenizer does not fit.
     """
     by_name = {spec.name: spec for spec in specs}
     unknown = [name for name in by_name if name not in (_IDS, _MASK, _TYPES, _POSITIONS)]
@@ -51,41 +64,72 @@ def read_text(path: Path, specs: Sequence[InputSpec], tokenizer: Path, length: i
         )
     fixed = [spec.shape[1] for spec in specs if len(spec.shape) == 2 and isinstance(spec.shape[1], int)]
     length = int(fixed[0]) if fixed else length
-    encoded, types, padding = _encode(path, tokenizer, length if _MASK in by_name else None)
-    highest = max((max(ids) for ids in encoded if ids), default=0)
-    if rows is not None and highest >= rows:
-        raise RecoverError(
-            f"{tokenizer} gives token {highest}, and the model knows {rows}: take the tokenizer that belongs to it, "
-            "and keep the vocabulary when resizing"
-        )
-    if _MASK not in by_name:
-        return _pieces(path, encoded, by_name, length)
-    kept = [place for place, ids in enumerate(encoded) if ids]
-    lengths = np.array([len(encoded[place]) for place in kept], np.int64)
-    width = int(fixed[0]) if fixed else int(lengths.max(initial=1))
-    ids = np.full((len(kept), width), padding, np.int64)
-    kinds = np.zeros_like(ids)
-    for row, place in enumerate(kept):
-        ids[row, : lengths[row]] = encoded[place]
-        kinds[row, : lengths[row]] = types[place]
-    mask = (np.arange(width) < lengths[:, None]).astype(np.int64)
-    made = {_IDS: ids, _MASK: mask, _TYPES: kinds, _POSITIONS: np.maximum(np.cumsum(mask, 1) - 1, 0)}
-    arrays = {name: made[name].astype(spec.dtype) for name, spec in by_name.items()}
-    note = f"{len(kept):,} lines of {path.name}, {float(lengths.mean()) if kept else 0:.0f} tokens on average"
+    masked = _MASK in by_name
+    found = _encoded(lines, tokenizer, length if masked else None, rows, by_name[_IDS].dtype)
+    if not masked:
+        return _pieces(found, by_name, length, label)
+    width = int(fixed[0]) if fixed else None
+    lengths, starts = found.lengths, starts_of(found.lengths)
+    made: dict[str, Callable[[np.dtype[Any]], Rows]] = {
+        _IDS: lambda kind: Padded(found.ids, starts, lengths, found.padding, kind, width),
+        _TYPES: lambda kind: Padded(found.types, starts, lengths, 0, kind, width),
+        _MASK: lambda kind: Places(lengths, kind, width),
+        _POSITIONS: lambda kind: Places(lengths, kind, width, mask=False),
+    }
+    arrays = {name: made[name](spec.dtype) for name, spec in by_name.items()}
+    mean = float(lengths.mean()) if len(lengths) else 0.0
+    note = f"{len(lengths):,} lines{_of(label)}, {mean:.0f} tokens on average"
     return Dataset(arrays, {}, lengths, () if fixed else tuple(arrays), _MASK, notes=(note,))
 
 
-def _encode(path: Path, tokenizer: Path, limit: int | None) -> tuple[list[list[int]], list[list[int]], int]:
-    """Ids and types of every line, and the id that pads."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise RecoverError(f"{path} is no UTF-8 text: save it so, a sample a line") from error
-    lines = [stripped for line in text.splitlines() if (stripped := line.strip())]
-    with np.load(io.BytesIO(_run(tokenizer, lines, limit or 0)), allow_pickle=False) as made:
-        ends = np.cumsum(made["lengths"])[:-1]
-        ids, types = ([part.tolist() for part in np.split(made[name], ends)] for name in ("ids", "types"))
-        return (ids, types, int(made["padding"])) if lines else ([], [], int(made["padding"]))
+def _of(label: str) -> str:
+    return f" of {label}" if label else ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Encoded:
+    """Tokens of all texts in a row, those of single ones by their lengths, and the id that pads."""
+
+    ids: Array
+    types: Array
+    lengths: NDArray[np.int64]
+    padding: int
+
+
+def _encoded(
+    lines: Iterable[tuple[str, str]], tokenizer: Path, limit: int | None, rows: int | None, kind: np.dtype[Any]
+) -> _Encoded:
+    """Encode texts, some thousands at a time."""
+    ids, types = Spool(kind), Spool(np.dtype(np.uint8))
+    lengths, padding = [np.zeros(0, np.int64)], 0
+    for batch in _batches(lines):
+        made = _run(tokenizer, [text for text, _ in batch], limit or 0)
+        with np.load(io.BytesIO(made), allow_pickle=False) as arrays:
+            new, counts, padding = arrays["ids"], arrays["lengths"].astype(np.int64), int(arrays["padding"])
+            if rows is not None and new.size and int(new.max()) >= rows:
+                place = batch[int(np.searchsorted(np.cumsum(counts), int(np.argmax(new >= rows)), side="right"))][1]
+                raise RecoverError(
+                    f"{place}: {tokenizer} gives token {int(new[new >= rows][0])}, and the model knows {rows}: take "
+                    "the tokenizer that belongs to it, and cut the vocabulary of both where one was (--vocab-from)"
+                )
+            ids.append(new)
+            types.append(arrays["types"])
+            lengths.append(counts[counts > 0])
+    return _Encoded(ids.array(), types.array(), np.concatenate(lengths), padding)
+
+
+def _batches(lines: Iterable[tuple[str, str]]) -> Iterator[list[tuple[str, str]]]:
+    """Texts, as many as one process is given."""
+    batch: list[tuple[str, str]] = []
+    size = 0
+    for line in lines:
+        batch.append(line)
+        size += len(line[0])
+        if len(batch) >= _LINES or size >= _LETTERS:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _run(tokenizer: Path, lines: list[str], limit: int) -> bytes:
@@ -127,13 +171,13 @@ def _last(told: bytes) -> str:
     return lines[-1][:200] if lines else "without a word"
 
 
-def _pieces(path: Path, encoded: Sequence[Sequence[int]], by_name: dict[str, InputSpec], length: int) -> Dataset:
-    stream = np.array([token for ids in encoded for token in ids], np.int64)
-    ids = stream[: len(stream) // length * length].reshape(-1, length)
+def _pieces(found: _Encoded, by_name: Mapping[str, InputSpec], length: int, label: str) -> Dataset:
+    count = len(found.ids) // length
+    ids = found.ids[: count * length].reshape(-1, length)
     made: dict[str, Array] = {
         _IDS: ids,
-        _TYPES: np.zeros_like(ids),
-        _POSITIONS: np.tile(np.arange(length), (len(ids), 1)),
+        _TYPES: np.broadcast_to(np.zeros(1, np.int64), ids.shape),
+        _POSITIONS: np.broadcast_to(np.arange(length), ids.shape),
     }
-    arrays = {name: made[name].astype(spec.dtype) for name, spec in by_name.items()}
-    return Dataset(arrays, notes=(f"{len(ids):,} pieces of {length} tokens of {path.name}",))
+    arrays = {name: made[name].astype(spec.dtype, copy=False) for name, spec in by_name.items()}
+    return Dataset(arrays, notes=(f"{count:,} pieces of {length} tokens{_of(label)}",))

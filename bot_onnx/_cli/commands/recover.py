@@ -47,6 +47,27 @@ def reading_options(command: F) -> F:
                 help="For text: most tokens a line.",
             ),
             option(
+                DATA,
+                "--field",
+                metavar="NAME",
+                help="Of JSON lines and tables: the field with the text or the image; default: the only one.",
+            ),
+            option(
+                DATA,
+                "--preprocessor",
+                type=click.Path(path_type=Path, dir_okay=False),
+                metavar="JSON",
+                help="For images and sounds: the preprocessor_config.json; default: that beside MODEL or its teacher.",
+            ),
+            option(
+                DATA,
+                "--seconds",
+                type=click.FloatRange(min=0, min_open=True),
+                default=2.0,
+                show_default=True,
+                help="For sounds: most a sample.",
+            ),
+            option(
                 DATA, "--image-size", type=click.IntRange(min=1), help="Side of the images, where MODEL leaves it open."
             ),
             option(
@@ -97,8 +118,10 @@ def reading_options(command: F) -> F:
     "--data",
     type=click.Path(path_type=Path),
     required=True,
+    multiple=True,
     metavar="DATA",
-    help="A folder of images, a text file with a sample a line, or an .npz file with an array per input.",
+    help="A text with a sample a line, JSON lines, Parquet or Arrow (a saved dataset), a folder of images or WAV "
+    "files, or an .npz file with an array per input; again, or a pattern ('text-*.txt'), for several.",
 )
 @reading_options
 @option(TRAINING, "--steps", type=click.IntRange(min=1), default=1000, show_default=True, help="Number of updates.")
@@ -188,7 +211,7 @@ def reading_options(command: F) -> F:
     help="Most that this folder may take; 0: nothing is kept.",
 )
 @shown_options
-def command(model: Path, teacher: Path, data: Path, output: Path | None, **values: Any) -> None:
+def command(model: Path, teacher: Path, data: tuple[Path, ...], output: Path | None, **values: Any) -> None:
     """Train MODEL, a shrunk one, to answer as the model it was made from: with data, without labels.
 
     The teacher runs in onnxruntime, MODEL is trained in PyTorch (the extra 'recover') on the CPU. The
@@ -196,6 +219,7 @@ def command(model: Path, teacher: Path, data: Path, output: Path | None, **value
     the same way; with --quantize, also after a refusal to quantise.
     """
     settings, options = _settings(values), data_options(values)
+    from bot_onnx._recover.data import Origin
     from bot_onnx._recover.jobs import files_read, recover
     from bot_onnx._report.quantise_report import quantise_json, quantise_report
     from bot_onnx._report.recover_report import recover_json, recover_report
@@ -212,7 +236,7 @@ def command(model: Path, teacher: Path, data: Path, output: Path | None, **value
         )  # fmt: skip
         try:
             recovery, packed = _recovered(
-                run, (model, teacher), files_read(data, options, (model, teacher), out), out, values
+                run, (model, teacher), files_read(Origin.of(data), options, (model, teacher), out), out, values
             )
         except (KeyboardInterrupt, SystemExit):
             if told.done:
@@ -300,4 +324,5 @@ def data_options(values: dict[str, Any]) -> DataOptions:
                 raise click.BadParameter(
                     f"{values[flag]!r} is no list of numbers: 0.5 or 0.5,0.5,0.5", param_hint=f"--{flag}"
                 ) from None
-    return DataOptions(tokenizer=values["tokenizer"], length=values["length"], image_size=values["image_size"], **given)
+    names = ("tokenizer", "length", "image_size", "field", "preprocessor", "seconds")
+    return DataOptions(**{name: values[name] for name in names}, **given)
