@@ -37,6 +37,9 @@ def test_the_help_shows_an_example() -> None:
         (["--learn-mix"], "'--learn-mix' is for '--learn'"),
         (["--data", "lines.txt"], "'--data' is for '--learn'"),
         (["--tokenizer", "t.json"], "'--tokenizer' is for '--learn'"),
+        (["--pixel-std", "0.5"], "'--pixel-std' is for '--learn'"),
+        (["--learn", "1", "--data", "x.npz", "--pixel-std", "a"], "--pixel-std: 'a' is no list of numbers"),
+        (["--std", "0.5"], "of method 'scratch', not of 'bot'"),
         (["--learn", "0", "--data", "x.npz"], "0 is not in the range"),
     ],
 )
