@@ -217,7 +217,7 @@ class _Job:
         request, target = self.request, self.target
         refuse_quantised(analysis, str(source.path))
         if request.learning is not None:
-            check_learnable(request, analysis.form.scheme, self.origin.label)
+            check_learnable(request, analysis, self.origin.label)
         origin = planner.Origin(self.origin.label, digest.result(), source.size_bytes)
         calibration, external = request.calibration, self.external(source)
         samples = None if calibration is None else samples_for(analysis.model, Path(calibration))

@@ -14,6 +14,7 @@ from bot_onnx._cli.parameters import F, option
 from bot_onnx._request import Learning
 
 LEARNING = "Learned operators (with the extra 'recover')"
+STD = "--pixel-std"  #: ``--std`` is scratch's
 #: Parameters that say something of a training alone.
 OF_LEARNING = frozenset(
     "learn learn_rate learn_batch learn_mix data length image_size mean std held_out".split()
@@ -22,7 +23,7 @@ OF_LEARNING = frozenset(
 
 def learn_options(command: F) -> F:
     """Add ``--learn`` and what belongs to it; :func:`asked_learning` reads them."""
-    command = reading_options(command)
+    command = reading_options(command, STD)
     data = option(
         "Data",
         "--data",
@@ -80,5 +81,5 @@ def asked_learning(ctx: click.Context, values: dict[str, Any]) -> Learning | Non
         batch=values["learn_batch"],
         mix=values["learn_mix"],
         held_out=values["held_out"],
-        reading=asdict(data_options(values)),
+        reading=asdict(data_options(values, STD)),
     )

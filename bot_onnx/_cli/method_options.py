@@ -58,7 +58,8 @@ def chosen_options(method: str, values: Mapping[str, Any], parameters: Iterable[
     """
     given = {key.removeprefix(PREFIX): value for key, value in values.items() if value is not None}
     known = get_method(method).Options.model_fields
-    flags = {str(param.name).removeprefix(PREFIX): param.opts[0] for param in parameters}
+    own = {str(param.name): param.opts[0] for param in parameters}
+    flags = {name.removeprefix(PREFIX): flag for name, flag in own.items() if name.startswith(PREFIX)}
     for name in given:
         if name not in known:
             others = [other.name for other in all_methods().values() if name in other.Options.model_fields]

@@ -7,9 +7,11 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from bot_onnx._canonical.decompose import Scheme
+from bot_onnx._analysis.passes import Analysis
 from bot_onnx._request import Learning, ResizeRequest
 from bot_onnx.errors import RecoverError
+
+_OTHERS = frozenset({"FLOAT16", "BFLOAT16", "DOUBLE"})
 
 
 def record(asked: Learning) -> dict[str, Any]:
@@ -52,12 +54,14 @@ def _sha256(path: Path) -> str:
     return made.hexdigest()
 
 
-def check_learnable(request: ResizeRequest, scheme: Scheme | None, label: str) -> None:
+def check_learnable(request: ResizeRequest, analysis: Analysis, label: str) -> None:
     """Refuse sources whose operators are not trained.
 
     Raises:
-        RecoverError: the source is quantised, or the result is to be.
+        RecoverError: the source is quantised or has weights of another type than float32, or the result is to be
+            quantised again.
     """
+    scheme = analysis.form.scheme
     if scheme is not None:
         raise RecoverError(
             f"--learn trains float32 networks, and the weights of {label} are quantised ({scheme.kind}): resize the "
@@ -65,3 +69,9 @@ def check_learnable(request: ResizeRequest, scheme: Scheme | None, label: str) -
         )
     if request.requantize:
         raise RecoverError("--requantize is for quantised sources, which --learn does not train: leave one out")
+    for stack in analysis.structure.stacks:
+        if stack.closed_form is None and stack.dtype in _OTHERS:
+            raise RecoverError(
+                f"--learn trains float32 networks, and weight {stack.tensors[0]!r} of {label} is {stack.dtype}: convert "
+                "the model to float32, or leave --learn out"
+            )

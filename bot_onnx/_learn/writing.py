@@ -19,6 +19,7 @@ from bot_onnx._request import Learning
 from bot_onnx._resample import MethodOptions
 from bot_onnx._surgery.execute import produce
 from bot_onnx._surgery.planner import Prepared
+from bot_onnx.errors import RecoverError
 
 
 def tensors_of(
@@ -53,6 +54,9 @@ def tensors_of(
     with room() as folder:
         start = folder / "start.onnx"
         write_model(prepared.proto, prepared.slots, base.items(), start)
-        tensors, learned = learn(prepared, options, asked, base, start, source, given)
+        try:
+            tensors, learned = learn(prepared, options, asked, base, start, source, given)
+        except RecoverError as error:  # a private file is no name to show
+            raise RecoverError(str(error).replace(str(start), f"the start made of {prepared.plan.source}")) from error
     prepared.plan = replace(prepared.plan, notes=(*prepared.plan.notes, learned.told(), *learned.notes))
     return tensors.items(), learned

@@ -27,8 +27,13 @@ DATA, TRAINING = "Data", "Training"
 _LINES_APART = 30.0  # seconds between lines of progress where there is no terminal
 
 
-def reading_options(command: F) -> F:
-    """Add what says how data are read, but for ``--data`` itself; :func:`data_options` reads it."""
+def reading_options(command: F, std: str = "--std") -> F:
+    """Add what says how data are read, but for ``--data`` itself; :func:`data_options` reads it.
+
+    Args:
+        command: that gets the options.
+        std: what the deviation of pixels is called, where a method's option has that name.
+    """
     for decorate in reversed(
         (
             option(
@@ -78,7 +83,8 @@ def reading_options(command: F) -> F:
             ),
             option(
                 DATA,
-                "--std",
+                std,
+                "std",
                 metavar="NUMBERS",
                 help="What pixels less the mean are divided by; default: ImageNet's, grey 0.5.",
             ),
@@ -311,8 +317,8 @@ def _settings(values: dict[str, Any]) -> Settings:
     return Settings(**{name: values[name] for name in names}, outputs=tuple(values["outputs"]))
 
 
-def data_options(values: dict[str, Any]) -> DataOptions:
-    """How data are read, by the options of :func:`reading_options`."""
+def data_options(values: dict[str, Any], std: str = "--std") -> DataOptions:
+    """How data are read, by the options of :func:`reading_options`, whose argument ``std`` is."""
     from bot_onnx._recover.data import DataOptions
 
     given: dict[str, Any] = {}
@@ -322,7 +328,8 @@ def data_options(values: dict[str, Any]) -> DataOptions:
                 given[name] = tuple(float(part) for part in values[flag].split(","))
             except ValueError:
                 raise click.BadParameter(
-                    f"{values[flag]!r} is no list of numbers: 0.5 or 0.5,0.5,0.5", param_hint=f"--{flag}"
+                    f"{values[flag]!r} is no list of numbers: 0.5 or 0.5,0.5,0.5",
+                    param_hint=std if flag == "std" else f"--{flag}",
                 ) from None
     names = ("tokenizer", "length", "image_size", "field", "preprocessor", "seconds")
     return DataOptions(**{name: values[name] for name in names}, **given)

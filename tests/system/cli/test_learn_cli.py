@@ -37,6 +37,9 @@ def test_the_help_shows_an_example() -> None:
         (["--learn-mix"], "'--learn-mix' is for '--learn'"),
         (["--data", "lines.txt"], "'--data' is for '--learn'"),
         (["--tokenizer", "t.json"], "'--tokenizer' is for '--learn'"),
+        (["--pixel-std", "0.5"], "'--pixel-std' is for '--learn'"),
+        (["--learn", "1", "--data", "x.npz", "--pixel-std", "a"], "--pixel-std: 'a' is no list of numbers"),
+        (["--std", "0.5"], "of method 'scratch', not of 'bot'"),
         (["--learn", "0", "--data", "x.npz"], "0 is not in the range"),
     ],
 )
@@ -83,3 +86,12 @@ def test_json_says_how_it_went(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     told = json.loads(result.stdout)["learned"]
     assert told["steps"] == 2 and len(told["loss"]) == 2 and told["operators"] == 22 and out.is_file()
+
+
+def test_weights_of_other_types_are_refused_by_name(source: Path) -> None:
+    data, half, packed = (source.with_name(name) for name in ("d.npz", "half.onnx", "packed.onnx"))
+    np.savez(data, image=np.zeros((9, 1, 8, 8), np.float32))
+    for kind, out, told in (("fp16", half, "is FLOAT16"), ("int8", packed, "are quantised")):
+        assert CliRunner().invoke(cli, ["quantize", str(source), "--to", kind, "-o", str(out), "-q"]).exit_code == 0
+        result = run(out, "--hidden", "32", "--learn", "5", "--data", data, "--dry-run")
+        assert result.exit_code == 1 and told in result.stderr and str(out) in result.stderr
