@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import networkx
 
 from bot_onnx._reasons import Reason
+from bot_onnx.errors import said
 
 DimKind = Literal["leaf", "product", "concat"]
 TensorKind = Literal["matrix", "kernel", "embedding", "table", "norm_scale", "norm_bias", "bias", "scale", "other"]
@@ -283,8 +284,8 @@ class Structure:
         return f"<Structure: {layers}; {counts}, {self.nodes:,} nodes>"
 
     def _repr_html_(self) -> str:
-        chains = ((chain.name, chain.count, chain.resizable or "yes") for chain in self.chains)
-        dims = ((dim.id, dim.name, dim.size, dim.role, dim.frozen or "yes") for dim in self.dims.values())
+        chains = ((chain.name, chain.count, _or_yes(chain.resizable)) for chain in self.chains)
+        dims = ((dim.id, dim.name, dim.size, dim.role, _or_yes(dim.frozen)) for dim in self.dims.values())
         kinds = Counter(stack.kind for stack in self.stacks)
         return _html.block(
             _html.table("Layers", ("chain", "layers", "resizable"), chains),
@@ -292,3 +293,7 @@ class Structure:
             _html.table("Stacks", ("kind", "stacks"), kinds.items()),
             *(_html.facts("", {"note": note}) for note in self.notes),
         )
+
+
+def _or_yes(reason: Reason | None) -> str:
+    return "yes" if reason is None else f"no: {said(reason)}"

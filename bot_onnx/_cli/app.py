@@ -9,6 +9,7 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
+from difflib import get_close_matches
 from importlib import import_module
 from pkgutil import iter_modules
 from types import FrameType
@@ -24,6 +25,9 @@ from bot_onnx._cli.last_resort import crash_as_json, explain_crashes
 #: What one meets first; all others follow by name.
 FIRST = ("inspect", "resize", "fit", "sweep", "report", "verify", "export", "import", "recover", "quantize", "run")
 _WIDEST = 100  # characters of a command's line in the overview
+
+#: What people write for a word of ours, among commands, options and choices.
+ALIASES = {"out": "output", "quantise": "quantize", "quantise-on": "quantize-on", "requantise": "requantize"}
 
 _AS_JSON = "bot_onnx.as_json"  # in click's context
 
@@ -49,6 +53,17 @@ class App(click.Group):
             return None
         command: click.Command = import_module(module).command
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find the command; one that there is not is refused with the nearest names."""
+        name = ALIASES.get(args[0], args[0])
+        if not name.startswith("-") and name not in commands() and not ctx.resilient_parsing:
+            near = get_close_matches(name, commands())
+            hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+            ctx.fail(f"No such command {name!r}.{hint}")
+        return super().resolve_command(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the overview; only this imports all commands."""
@@ -80,7 +95,11 @@ def asks_for_json(arguments: Sequence[str]) -> bool:
 
 @click.group(
     cls=App,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "max_content_width": 100,
+        "token_normalize_func": lambda word: ALIASES.get(word, word),
+    },
     epilog="\b\nExample:\n  bot-onnx resize model.onnx --layers 6 --hidden 384 -o small.onnx\n\n"
     "Exit codes: 0 done, 1 refused, 2 wrong usage, 3 a check failed, 4 a defect.",
 )

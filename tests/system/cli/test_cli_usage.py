@@ -54,6 +54,8 @@ def run(*arguments: str) -> Result:
         (("resize", "m.onnx", "--layers", "3", "--std", "0.1"), "of method 'scratch', not of 'bot'"),
         (("resize", "m.onnx", "--layers", "3", "--no-tie-correction", "--method", "scratch"), "'--tie-correction'"),
         (("shrink", "m.onnx"), "No such command"),
+        (("resise", "m.onnx"), "Did you mean 'resize'"),
+        (("resize", "m.onnx", "--hiden", "3"), "--hidden"),
         (("inspect",), "Missing argument"),
         (("specs", "show"), "Missing argument"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -51,6 +52,14 @@ def test_resize(tmp_path: Path) -> None:
 def test_replay(tmp_path: Path) -> None:
     printed = run(sys.executable, EXAMPLES / "replay.py", tmp_path)
     assert "hidden: 64 -> 32\n" in printed and printed.endswith("the same bytes: True\n")
+
+
+def test_the_code_of_the_page_about_devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "device.md").read_text(), re.DOTALL)
+    printed = run(sys.executable, "-c", "\n".join(blocks))
+    assert "100.0% of the answers are the same" in printed and "all checks passed: True" in printed
+    assert "98.1% right" in printed
 
 
 @pytest.mark.exporter  # needs PyTorch

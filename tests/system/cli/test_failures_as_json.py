@@ -63,8 +63,13 @@ def with_json(command: click.Command, names: tuple[str, ...]) -> list[tuple[str,
 
 
 def test_every_command_with_json_is_tried_here() -> None:
-    assert set(with_json(cli, ())) == {*((name,) for name in REFUSED), ("specs", "list")}
-    assert {*REFUSED, "specs"} == set(commands())
+    assert set(with_json(cli, ())) == {
+        *((name,) for name in REFUSED),
+        ("specs", "list"),
+        ("methods", "list"),
+        ("methods", "show"),
+    }
+    assert {*REFUSED, "specs", "methods"} == set(commands())
 
 
 @pytest.mark.parametrize("name", list(REFUSED))
@@ -78,7 +83,7 @@ def test_a_refusal_is_json_on_stdout(name: str, tmp_path: Path, monkeypatch: pyt
     assert error["kind"] in ("graph", "output", "runtime", "recover", "checkpoint", "spec")
 
 
-@pytest.mark.parametrize("name", [*REFUSED, "specs list"])
+@pytest.mark.parametrize("name", [*REFUSED, "specs list", "methods show"])
 def test_wrong_usage_is_json_on_stdout(name: str) -> None:
     result = run(*name.split(), "--json", "--nonsense")
     assert result.exit_code == 2
