@@ -30,8 +30,9 @@ from bot_onnx._together.links import (
     find_links,
     same_dims,
     shared_stacks,
+    strangers,
 )
-from bot_onnx._together.places import FilesOutput, FolderOf, one_report, place_of
+from bot_onnx._together.places import FilesOutput, FolderOf, Place, one_report, place_of
 from bot_onnx._together.sizes import Node, agreed, check_depths, spec_of_each
 from bot_onnx._together.view import Member, View, named, view
 from bot_onnx._verify import VerifyReport
@@ -134,7 +135,7 @@ def plan_together(
     def work() -> Together:
         started = time.perf_counter()
         place = place_of(models)
-        fitted = _fitted(place.members, asked, connect)
+        fitted = _fitted(place, asked, connect)
 
         def carry_out(specs: Sequence[TargetSpec]) -> list[Plan]:
             plans = []
@@ -238,7 +239,7 @@ def _resized(
     started = time.perf_counter()
     place = place_of(models)
     with place.writing(output, force=force) as out:
-        fitted = _fitted(place.members, asked, connect)
+        fitted = _fitted(place, asked, connect)
 
         def carry_out(specs: Sequence[TargetSpec]) -> list[Result]:
             return [_written(fitted, number, asked, specs, out.path(one)) for number, one in enumerate(fitted.members)]
@@ -282,12 +283,15 @@ def _checked(fitted: _Fitted, out: FilesOutput | FolderOf, plans: Sequence[Plan]
     return checks
 
 
-def _fitted(members: tuple[Member, ...], request: ResizeRequest, connect: Iterable[str]) -> _Fitted:
+def _fitted(place: Place, request: ResizeRequest, connect: Iterable[str]) -> _Fitted:
+    members = place.members
     if request.calibration is not None:
         raise ResampleError("samples to look at (--calibration) are of one file: files together take none")
     given = as_given(request.inputs, request.input_shapes) or Given()
     given = replace(given, strict=False)
-    links = tuple(find_links([named(member) for member in members], connect))
+    ports = [named(member) for member in members]
+    links = tuple(find_links(ports, connect))
+    place.check([members[number].file for number in strangers(ports, links)])
     views = tuple(view(member, _given_to(given, links, number)) for number, member in enumerate(members))
     for link in links:
         check_fit(views, link)

@@ -65,23 +65,27 @@ def find_links(views: Sequence[Ports], said: Iterable[str] = ()) -> list[Link]:
     return links
 
 
+def strangers(views: Sequence[Ports], links: Sequence[Link], shared: Sequence[SameDim] = ()) -> list[int]:
+    """Numbers of the files that have nothing to do with the others: neither a link nor a matrix."""
+    met = {n for link in links if link.giver != link.taker for n in (link.giver, link.taker)}
+    met |= {n for same in shared for n, _ in (same.one, same.other)}
+    return [number for number in range(len(views)) if number not in met]
+
+
 def check_joined(views: Sequence[View], links: Sequence[Link], shared: Sequence[SameDim]) -> None:
     """Refuse a file that has nothing to do with the others.
 
     Raises:
         GraphError: names it, and what it gives and takes.
     """
-    met = {n for link in links if link.giver != link.taker for n in (link.giver, link.taker)}
-    met |= {n for same in shared for n, _ in (same.one, same.other)}
-    for number, seen in enumerate(views):
-        if number not in met:
-            others = ", ".join(other.name for other in views if other is not seen)
-            raise GraphError(
-                f"{seen.name} is not connected with {others}: none of its inputs ({', '.join(seen.inputs)}) has the "
-                f"name of an output of theirs, none of its outputs ({', '.join(seen.outputs)}) that of an input, and "
-                "no matrix is the same; say what goes where with --connect A:OUTPUT=B:INPUT (connect=), or resize "
-                "it alone (of a folder: --file)"
-            )
+    for number in strangers(views, links, shared):
+        seen = views[number]
+        others = ", ".join(other.name for other in views if other is not seen)
+        raise GraphError(
+            f"{seen.name} is not connected with {others}: none of its inputs ({', '.join(seen.inputs)}) has the "
+            f"name of an output of theirs, none of its outputs ({', '.join(seen.outputs)}) that of an input, and "
+            "no matrix is the same; say what goes where with --connect A:OUTPUT=B:INPUT (connect=), or resize it alone"
+        )
 
 
 def same_dims(views: Sequence[View], links: Sequence[Link]) -> list[SameDim]:

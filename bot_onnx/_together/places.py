@@ -39,6 +39,22 @@ class Place:
             return FilesOutput(self.members, output, force=force)
         return FolderOf(self.folder, output, force=force)
 
+    def check(self, unlinked: Sequence[str]) -> None:
+        """Refuse a folder some of whose files are not used with the others: they may be one model in several forms.
+
+        Raises:
+            GraphError: says which there are.
+        """
+        if self.folder is None or not unlinked:
+            return
+        found = [member.file for member in self.members]
+        raise GraphError(
+            f"{self.folder.path} has several .onnx files ({', '.join(found)}), and {', '.join(unlinked)} neither gives "
+            "an input to the others nor reads an output of theirs: say which is meant with --file (file=), for example "
+            f"--file {found[0]}, or what goes where with --connect",
+            alternatives=found,
+        )
+
     def notes(self, plans: Sequence[Plan]) -> tuple[str, ...]:
         """What the folder that comes of it cannot say."""
         return () if self.folder is None else planned_notes(self.folder, one_plan(plans))

@@ -54,6 +54,7 @@ ORDER = (
     "api",
     "demo",
     "_cli",
+    "torch",
 )
 MODULES = sorted(
     path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem not in ("__init__", "__main__")

@@ -46,6 +46,15 @@ def minilm_l3() -> Path:
     return _locate(L3_PACKAGE, _L3_FILE)
 
 
+def minilm_l6_folder() -> Path:
+    """The folder of all-MiniLM-L6-v2 as sentence-transformers has it, without an ONNX file.
+
+    Raises:
+        MissingModelError: its package is not installed.
+    """
+    return _locate(L6_PACKAGE, _L6_FILE).parent
+
+
 def minilm_l6(exporter: str) -> Path:
     """all-MiniLM-L6-v2 (6 layers, hidden 384, 12 heads), exported as a ``BertModel`` and cached.
 
