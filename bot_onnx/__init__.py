@@ -27,19 +27,24 @@ if TYPE_CHECKING:
     from bot_onnx._sweeping import sweep
     from bot_onnx._target import TargetSpec
     from bot_onnx._verify import VerifyReport
+    from bot_onnx._vocabulary import tokens_of
     from bot_onnx.api import (
         Inspection,
         Model,
         PlannedResize,
         Result,
+        Together,
         energy,
         inspect,
         open,
         plan,
+        plan_together,
         replan,
         replay,
         resize,
+        resize_together,
         verify,
+        verify_together,
     )
     from bot_onnx.errors import (
         BotError,
@@ -89,6 +94,7 @@ __all__ = [
     "Sweep",
     "TargetSpec",
     "Teaching",
+    "Together",
     "Transfer",
     "VerifyError",
     "VerifyReport",
@@ -101,18 +107,23 @@ __all__ = [
     "open",
     "operator",
     "plan",
+    "plan_together",
     "recover",
     "replan",
     "replay",
     "report",
     "resize",
+    "resize_together",
     "state_dict",
     "sweep",
+    "tokens_of",
     "verify",
+    "verify_together",
 ]
 
 _IN_MODULES = {
-    "bot_onnx.api": "Inspection Model PlannedResize Result energy inspect open plan replan replay resize verify",
+    "bot_onnx.api": "Inspection Model PlannedResize Result Together energy inspect open plan plan_together replan "
+    "replay resize resize_together verify verify_together",
     "bot_onnx._checkpoint.jobs": "Transfer export_weights import_weights state_dict",
     "bot_onnx.errors": "BotError CheckpointError DataError DimError GraphError MissingRuntimeError OutputError "
     "PlanError ProofError RecoverError ResampleError SpecError VerifyError",
@@ -126,6 +137,7 @@ _IN_MODULES = {
     "bot_onnx._sweep.types": "Sweep Teaching",
     "bot_onnx._sweeping": "sweep",
     "bot_onnx._verify": "VerifyReport",
+    "bot_onnx._vocabulary": "tokens_of",
 }
 _HOMES = {name: module for module, names in _IN_MODULES.items() for name in names.split()}
 

@@ -26,6 +26,12 @@ def asked_again(plan: Plan, opened_on: Given | None, left: LeftOpen) -> tuple[Re
         SpecError: the target that it holds is none.
     """
     asked = plan.asked
+    if asked.learned is not None:
+        raise PlanError(
+            "the plan's operators are learned, and a plan holds the settings of their training, not what it came to: "
+            "resize with --learn and the same data, options and seed again (in Python: learn), which gives the same "
+            "weights"
+        )
     if asked.inputs and left.inputs is None and (opened_on is None or not opened_on.arrays):
         raise PlanError("the plan was made on given inputs: give --inputs (in Python: inputs) as it was then")
     if asked.input_shapes and not left.input_shapes and (opened_on is None or not opened_on.shapes):

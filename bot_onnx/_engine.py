@@ -13,37 +13,38 @@ from pathlib import Path
 import numpy as np
 
 from bot_onnx import _html
-from bot_onnx._align import Kind, find_facts, plan_alignment
-from bot_onnx._align import align as align_tensors
-from bot_onnx._align.energy import EnergyTable, halved
-from bot_onnx._align.energy import energy as measure_energy
 from bot_onnx._analysis.overview import overview_of
 from bot_onnx._analysis.passes import Analysis, analyse
 from bot_onnx._canonical.decompose import Scheme
 from bot_onnx._costs import Costs, sizing_of
+from bot_onnx._learn.asked import check_learnable, record
+from bot_onnx._learn.types import Learned
+from bot_onnx._learn.writing import tensors_of
 from bot_onnx._onnxfile.atomic_output import floats_beside
 from bot_onnx._onnxfile.header import Port, port_of, producer_of
 from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._onnxfile.reader import Source, open_model
 from bot_onnx._onnxfile.scratch import sweep_beside
 from bot_onnx._onnxfile.writer import check_output, write_model
-from bot_onnx._origins import Origin
-from bot_onnx._progress import stage, step
+from bot_onnx._origins import Origin, private_folder
+from bot_onnx._progress import stage
 from bot_onnx._proof import Way, settle
 from bot_onnx._proof.replay import check_source, planned_again
+from bot_onnx._recover.gradients import TorchGradients
 from bot_onnx._request import ResizeRequest
-from bot_onnx._resample import MethodOptions, make_options, shrinking_operators
+from bot_onnx._resample import MethodOptions, make_options
 from bot_onnx._resample.devices import namespace
 from bot_onnx._resample.parallel import Background
 from bot_onnx._runs.sample_arrays import samples_for
 from bot_onnx._structure import Structure
 from bot_onnx._surgery import planner
 from bot_onnx._surgery.calibrated import told as told_of_scales
-from bot_onnx._surgery.execute import produce, weigh
+from bot_onnx._surgery.execute import weigh
 from bot_onnx._surgery.more_heads import with_key_heads
 from bot_onnx._surgery.planner import Prepared, check_exact, prepare, refuse_quantised
 from bot_onnx._surgery.proven import QUANTISED
 from bot_onnx._surgery.requantise import check_requantisable
+from bot_onnx._surgery.tokens import in_new_ids
 from bot_onnx._surgery.types import Asked, Plan
 from bot_onnx._target import TargetSpec
 from bot_onnx._verify import (
@@ -55,7 +56,7 @@ from bot_onnx._verify import (
     raise_unless_passed,
     verify_model,
 )
-from bot_onnx.errors import GraphError, ResampleError
+from bot_onnx.errors import GraphError
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -90,6 +91,7 @@ class Result:
     report: VerifyReport
     output: Path
     seconds: float
+    learned: Learned | None = None
 
     def __repr__(self) -> str:
         """The file, and whether it passed."""
@@ -124,30 +126,6 @@ def inspect_model(origin: Origin, given: Given | None) -> Inspection:
             outputs=tuple(map(port_of, loaded.graph.outputs)),
             costs=sizing_of(analysis).costs(),
         )
-
-
-def energies(origin: Origin, given: Given | None) -> tuple[EnergyTable, ...]:
-    """What halving would keep; see :meth:`bot_onnx._model.Model.energy`."""
-    stage(f"analysing {origin.label}")
-    with opened(origin, given) as source:
-        source.check_resizable()
-        loaded = source.model()
-        analysis = analyse(loaded)
-        structure, facts = analysis.structure, find_facts(analysis)
-        tensors = analysis.tensors()
-        tables: list[EnergyTable] = []
-        kinds: tuple[Kind, ...] = ("none", "permute", "rotate")
-        for kind in kinds:
-            stage(f"measuring energies, alignment {kind}")
-            try:
-                alignment = plan_alignment(kind, structure, halved(structure), facts)
-                aligned = align_tensors(alignment, tensors)
-                tables.extend(measure_energy(structure, alignment, aligned, shrinking_operators()))
-            except ResampleError:
-                if kind != "rotate":  # which is for pre-norm networks alone
-                    raise
-        source.check_unchanged()
-        return tuple(tables)
 
 
 def make_plan(
@@ -212,7 +190,7 @@ def carry_out(
         stage(f"analysing {origin.label}")
         # Handed on, not held: verification makes an analysis of the output, and not both are there at a time.
         plan, report = writing.run(analyse(source.model()), xp, finite, planned)
-    return Result(plan, report, out, time.perf_counter() - started)
+    return Result(plan, report, out, time.perf_counter() - started, writing.learned)
 
 
 class _Job:
@@ -238,6 +216,8 @@ class _Job:
         """Settle the sizes, prove them, plan the rest."""
         request, target = self.request, self.target
         refuse_quantised(analysis, str(source.path))
+        if request.learning is not None:
+            check_learnable(request, analysis.form.scheme, self.origin.label)
         origin = planner.Origin(self.origin.label, digest.result(), source.size_bytes)
         calibration, external = request.calibration, self.external(source)
         samples = None if calibration is None else samples_for(analysis.model, Path(calibration))
@@ -245,7 +225,8 @@ class _Job:
             stage("planning again")
             return planned_again(
                 analysis, self.stored, origin,
-                samples=samples, unproven=request.unproven, external=external, name=name,
+                samples=samples, gradients=TorchGradients(analysis), unproven=request.unproven, external=external,
+                name=name,
             )  # fmt: skip
         analysis = with_key_heads(analysis, target)
         stage("proving the sizes")
@@ -262,6 +243,7 @@ class _Job:
             seed=request.seed,
             align=request.align,
             samples=samples,
+            gradients=TorchGradients(analysis),
             external=external,
             name=name,
             asked=self._asked(),
@@ -274,7 +256,11 @@ class _Job:
         given, request = self.given, self.request
         shapes = {} if given is None else {name: tuple(map(int, shape)) for name, shape in given.shapes.items()}
         arrays = given is not None and bool(given.arrays)
-        return Asked(unproven=request.unproven, requantize=request.requantize, inputs=arrays, input_shapes=shapes)
+        learned = None if request.learning is None else record(request.learning)
+        return Asked(
+            unproven=request.unproven, requantize=request.requantize, inputs=arrays, input_shapes=shapes,
+            learned=learned,
+        )  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -290,6 +276,12 @@ class _Writing:
     digest: Future[str]
     settled: Callable[[Plan], object] | None
     report: VerifyReport | None = field(default=None, init=False)
+    learned: Learned | None = field(default=None, init=False)
+    loose: Given | None = field(init=False)  #: what is given, for what is resized: it may take other sizes
+
+    def __post_init__(self) -> None:
+        given = self.job.given
+        self.loose = None if given is None else replace(given, strict=False)
 
     def run(
         self, analysis: Analysis, xp: object, finite: Future[None], planned: str | None
@@ -324,6 +316,8 @@ class _Writing:
         prepared.plan = replace(prepared.plan, notes=(*prepared.plan.notes, *quantised))
         if self.settled is not None:
             self.settled(prepared.plan)
+        if self.loose is not None and prepared.token_inputs:
+            self.loose = in_new_ids(self.loose, prepared.token_inputs, prepared.plan.asked.tokens)
         return prepared
 
     def _write(self, prepared: Prepared, written: Path, xp: object, scratch: Path | None) -> Plan:
@@ -340,7 +334,7 @@ class _Writing:
                 against=self.source.path if request.against else None,
                 against_sha256=self.digest.result(),
                 allow_nonfinite=request.allow_nonfinite,
-                given=self._loose(),
+                given=self.loose,
                 scratch=scratch,
                 cuda=xp is not np,
             )
@@ -348,11 +342,15 @@ class _Writing:
             self.source.check_unchanged()
             self.report = report
 
+        tensors, self.learned = tensors_of(
+            prepared, self.job.options, request.learning, xp=xp, source=self.source.path, given=self.loose,
+            room=lambda: private_folder(prepared.plan.size_bytes[1]),
+        )  # fmt: skip
         stage("writing")
         write_model(
             prepared.proto,
             prepared.slots,
-            produce(prepared, self.job.options, xp=xp, progress=step),
+            tensors,
             written,
             external=self.external,
             force=self.force,
@@ -373,16 +371,12 @@ class _Writing:
             sources=self.read_only,
             calibrated=prepared.calibrated,
             allow_nonfinite=self.job.request.allow_nonfinite,
-            given=self._loose(),
+            given=self.loose,
         )
         self.report = report
         cosines = ", ".join(f"{e.output} {e.cosine:.4f}" for e in report.comparisons if e.cosine is not None)
         told = f"Quantised again, as the source was ({scheme.kind}): cosine with its floats {cosines}."
         return replace(plan, size_bytes=(plan.size_bytes[0], size), notes=(*plan.notes, told), promise=QUANTISED)
-
-    def _loose(self) -> Given | None:
-        """What is given, for what is resized: it may take other sizes than its source."""
-        return None if self.job.given is None else replace(self.job.given, strict=False)
 
 
 def verify_origin(

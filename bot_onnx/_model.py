@@ -13,6 +13,7 @@ import onnx
 from bot_onnx import _engine
 from bot_onnx._again import asked_again
 from bot_onnx._align.energy import EnergyTable
+from bot_onnx._energies import energies
 from bot_onnx._engine import Inspection, Result
 from bot_onnx._folders import Folder, FolderOutput, find_folder, planned_notes
 from bot_onnx._names import DeviceName
@@ -96,7 +97,7 @@ class Model:
         Raises:
             GraphError: it cannot be read or run.
         """
-        return _run(progress, lambda: _engine.energies(self._origin, self._given()))
+        return _run(progress, lambda: energies(self._origin, self._given()))
 
     def plan(self, request: ResizeRequest | SpecLike, *, progress: Progress | None = None) -> PlannedResize:
         """Say everything that a resize would do, without reading a weight.

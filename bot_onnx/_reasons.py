@@ -107,6 +107,8 @@ class Why(StrEnum):
     NO_SCALE = auto()
     STREAM_INPUT = auto()
     STREAM_OUTPUT = auto()
+    STREAM_LINKED = auto()
+    STREAM_SHARED = auto()
     NORM_OUTPUT = auto()
     PART_OF_AXIS = auto()
     TWO_SCALES = auto()

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from os import PathLike
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from bot_onnx._names import AlignKind, DeviceName, MethodName
 
@@ -22,6 +22,35 @@ def _cli(flag: str, told: str) -> dict[str, str]:
     return {"flag": flag, "help": told}
 
 
+@dataclass(frozen=True, slots=True)
+class Learning:
+    """A training of the operators of a resize, before they make its weights (``docs/learn.md``).
+
+    Attributes:
+        steps: number of updates.
+        data: a folder of images, a text file, or an ``.npz`` file with an array per input. No labels are needed.
+        rate: largest learning rate. batch: samples an update.
+        mix: mix the weight matrices of a layer among one another, too (Mango).
+        held_out: part of the samples that is left alone.
+        reading: how the data are read: the fields of :class:`bot_onnx._recover.data.DataOptions`.
+    """
+
+    RATE: ClassVar[float] = 1e-2
+
+    steps: int
+    data: PathOrName
+    rate: float = RATE
+    batch: int = 32
+    mix: bool = False
+    held_out: float = 0.1
+    reading: Mapping[str, Any] | None = None
+
+    def files(self) -> list[Path]:
+        """Files that it names and that exist."""
+        given = (self.data, (self.reading or {}).get("tokenizer"))
+        return [Path(name) for name in given if isinstance(name, str | PathLike) and Path(name).is_file()]
+
+
 @dataclass(frozen=True, slots=True, repr=False)
 class ResizeRequest:
     """What is asked of a resize. Use ``dataclasses.replace`` for another one like it.
@@ -34,8 +63,8 @@ class ResizeRequest:
         align: make the source's tensors resample better, without changing its function, before the method sees them;
             None: as the method likes it.
         calibration: an ``.npz`` file with an array per input of the source, samples along the first axis: alignment
-            ``rotate`` then takes its basis from the stream on them, not from the weights; ``layers_by: influence`` and
-            ``keep: activation`` of a spec look at what the source does on them.
+            ``rotate`` then takes its basis from the stream on them, not from the weights; ``layers_by: influence``,
+            ``keep: activation`` or ``taylor`` and ``refit`` of a spec look at what the source does on them.
         external: store the weights beside the model; None: as the source does.
         unproven: go on where the sizes cannot be proven right; the plan and the file say so.
         inputs: what to run the models on: arrays by input, or an ``.npz`` file of them; None: as the model was opened.
@@ -45,6 +74,8 @@ class ResizeRequest:
         against: also compare the outputs with the source's; those that the plan promises to keep must agree.
         requantize: quantise the result in the scheme of the source, which must be a quantised one; otherwise a
             quantised source gives floats. Calibrated activation scales stay where they hold at the new sizes.
+        learn: train the method's operators before they make the weights: :class:`Learning`, or a mapping with its
+            fields; None: they are the method's own.
     """
 
     spec: TargetSpec | Mapping[str, Any] | PathOrName
@@ -63,7 +94,7 @@ class ResizeRequest:
         metadata=_cli(
             "--calibration",
             "Samples (an array per input): alignment rotate finds its basis on them, --layers-by influence and --keep "
-            "activation what matters.",
+            "activation or taylor what matters, --refit what makes up for what goes.",
         ),
     )
     external: bool | None = None
@@ -81,7 +112,11 @@ class ResizeRequest:
         default=False, metadata=_cli("--requantize", "Quantise the result as the source is; else it has float weights.")
     )
 
+    learn: Learning | Mapping[str, Any] | None = None
+
     def __post_init__(self) -> None:
+        if isinstance(self.learn, Mapping):
+            object.__setattr__(self, "learn", Learning(**self.learn))
         if self.options is not None:
             object.__setattr__(self, "options", dict(self.options))  # what the caller does to its own is no concern
 
@@ -102,7 +137,14 @@ class ResizeRequest:
     def files(self) -> list[Path]:
         """Files that it names and that exist: no output may replace them."""
         given = (self.spec, self.calibration, self.inputs)
-        return [Path(name) for name in given if isinstance(name, str | PathLike) and Path(name).is_file()]
+        found = [Path(name) for name in given if isinstance(name, str | PathLike) and Path(name).is_file()]
+        return found + (self.learning.files() if self.learning is not None else [])
+
+    @property
+    def learning(self) -> Learning | None:
+        """The training of the operators."""
+        assert not isinstance(self.learn, Mapping)
+        return self.learn
 
     def __repr__(self) -> str:
         """The spec, and what is not as it is by default."""

@@ -243,6 +243,8 @@ class Structure:
     nodes: int = 0
     notes: tuple[str, ...] = field(default=())
     tied_heads: tuple[TiedHead, ...] = ()
+    #: Ids of stacks of queries, keys and values that are kept apart: of one shape, and read from one value.
+    qkv: tuple[tuple[str, ...], ...] = ()
     single_kv_head: bool = False  # query heads that share one key and value head, an axis of size 1 without a dim
     #: Only where people look at it, and only for them: :meth:`graph` gives it.
     overview: Overview | None = field(default=None, compare=False, metadata={"json": False})

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import Final
 
+from bot_onnx._folders import find_folder
+from bot_onnx._folders.hub import is_hub_name
 from bot_onnx._model import SpecLike, open
 from bot_onnx._names import MethodName
 from bot_onnx._request import PathOrName, ResizeRequest
@@ -15,6 +18,8 @@ from bot_onnx._sweep.scores import cosines_of, read_scoring
 from bot_onnx._sweep.space import Space
 from bot_onnx._sweep.types import Made, Sampler, Sweep, Teaching, Value
 from bot_onnx.errors import SpecError
+
+_STUDY: Final = "sweep.db"
 
 
 def sweep(
@@ -43,7 +48,7 @@ def sweep(
     called again in the same way.
 
     Args:
-        model: path of the source.
+        model: path of the source, or of a folder with one (``hf://organisation/name`` too); the best model is a file.
         specs: targets: by a label, or paths and names of published ones.
         methods: names. options: values to try, by the option's name; each counts for the methods that have it.
         score: ``file.py:function``, a function of a model's path that gives a number; or ``cosine`` or ``agreement``
@@ -64,7 +69,8 @@ def sweep(
         BotError: something was refused before or between trials; what is finished stays in the study. What is wrong
             with a combination, or with its score, is in its trial.
     """
-    source = Path(model)
+    folder = find_folder(model)
+    source = Path(model) if folder is None else folder.model
     out = None if output is None else Path(output)
     base = request or ResizeRequest({})
     inputs = None if base.inputs is None or isinstance(base.inputs, Mapping) else Path(base.inputs)
@@ -77,7 +83,7 @@ def sweep(
         ),
         base=base,
         scoring=read_scoring(score, minimize=minimize, inputs=inputs),
-        study=(out or source).with_name("sweep.db") if study is None else Path(study),
+        study=_beside(out or Path(model)) if study is None else Path(study),
         teaching=recover,
         output=out,
         keep=None if keep is None else Path(keep),
@@ -87,6 +93,13 @@ def sweep(
         trials=trials,
     )
     return run_sweep(wanted, _resized, progress)
+
+
+def _beside(model: Path) -> Path:
+    """The study where none is named: beside the model or its folder; of one of the hub, where the sweep is run."""
+    if is_hub_name(str(model)):
+        return Path(_STUDY)
+    return (model.absolute() if model.is_dir() else model).with_name(_STUDY)
 
 
 def _labelled(specs: Mapping[str, SpecLike] | Sequence[PathOrName]) -> dict[str, SpecLike]:

@@ -11,8 +11,9 @@ from bot_onnx._model import Model, PlannedResize, SpecLike, open
 from bot_onnx._names import AlignKind, DeviceName, MethodName
 from bot_onnx._origins import ModelLike
 from bot_onnx._progress import Progress
-from bot_onnx._request import InputsLike, PathOrName, ResizeRequest
+from bot_onnx._request import InputsLike, Learning, PathOrName, ResizeRequest
 from bot_onnx._surgery.types import Plan
+from bot_onnx._together import Together, plan_together, resize_together, verify_together
 from bot_onnx._verify import VerifyReport
 
 __all__ = [
@@ -20,14 +21,18 @@ __all__ = [
     "Model",
     "PlannedResize",
     "Result",
+    "Together",
     "energy",
     "inspect",
     "open",
     "plan",
+    "plan_together",
     "replan",
     "replay",
     "resize",
+    "resize_together",
     "verify",
+    "verify_together",
 ]
 
 Shapes = Mapping[str, Sequence[int]]
@@ -75,6 +80,7 @@ def plan(
     external: bool | None = None,
     unproven: bool = False,
     requantize: bool = False,
+    learn: Learning | Mapping[str, Any] | None = None,
     inputs: InputsLike | None = None,
     input_shapes: Shapes | None = None,
     progress: Progress | None = None,
@@ -87,7 +93,7 @@ def plan(
     """
     request = ResizeRequest(
         spec, method=method, options=options, seed=seed, align=align, calibration=calibration, external=external,
-        unproven=unproven, requantize=requantize, inputs=inputs, input_shapes=input_shapes,
+        unproven=unproven, requantize=requantize, learn=learn, inputs=inputs, input_shapes=input_shapes,
     )  # fmt: skip
     return open(model).plan(request, progress=progress)
 
@@ -109,6 +115,7 @@ def resize(
     allow_nonfinite: bool = False,
     against: bool = True,
     requantize: bool = False,
+    learn: Learning | Mapping[str, Any] | None = None,
     inputs: InputsLike | None = None,
     input_shapes: Shapes | None = None,
     progress: Progress | None = None,
@@ -127,7 +134,7 @@ def resize(
     request = ResizeRequest(
         spec, method=method, options=options, seed=seed, align=align, calibration=calibration, external=external,
         unproven=unproven, inputs=inputs, input_shapes=input_shapes, device=device, allow_nonfinite=allow_nonfinite,
-        against=against, requantize=requantize,
+        against=against, requantize=requantize, learn=learn,
     )  # fmt: skip
     return open(model).resize(request, output, force=force, progress=progress)
 

@@ -201,6 +201,8 @@ _SENTENCES: Final[dict[Why, str]] = {
     Why.NO_SCALE: "a norm has no scale of its own",
     Why.STREAM_INPUT: "input '{name}' is part of the stream",
     Why.STREAM_OUTPUT: "output '{name}' shows hidden element by element",
+    Why.STREAM_LINKED: "'{name}' shows hidden to another model, which is resized with this one and is not turned",
+    Why.STREAM_SHARED: "'{name}' is a tensor of another model as well, which is resized with this one",
     Why.NORM_OUTPUT: "output '{name}' shows the inside of a norm",
     Why.PART_OF_AXIS: "value '{name}' has channels of the stream as a part of an axis",
     Why.TWO_SCALES: "what '{name}' writes is scaled in two ways",

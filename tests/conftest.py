@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 
 import pytest
 from hypothesis import settings
@@ -15,6 +15,14 @@ from tests.spread import cell_of, spread
 settings.register_profile("untimed", deadline=None)
 settings.register_profile("fixed", deadline=None, derandomize=True)
 settings.load_profile("untimed")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def teachers_answers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep what teachers answer in tests out of the user's cache."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BOT_ONNX_TEACHER_CACHE", str(tmp_path_factory.mktemp("teachers")))
+        yield
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m picks by marker

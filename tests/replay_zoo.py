@@ -124,5 +124,9 @@ CASES: dict[str, Case] = {
     "keep-magnitude": Case(of(lambda: bert(BERT)), ("--heads", "2", "--intermediate", "12", "--keep", "magnitude")),
     "keep-activation": Case(_measured, ("--intermediate", "8", "--keep", "activation", "--calibration",
                                         "@samples.npz"), ("--calibration", "@samples.npz")),
+    "refit-bias": Case(_measured, ("--intermediate", "8", "--refit", "bias", "--calibration", "@samples.npz"),
+                       ("--calibration", "@samples.npz")),
+    "refit-readers": Case(_measured, ("--intermediate", "8", "--hidden", "12", "--refit", "readers", "--calibration",
+                                      "@samples.npz"), ("--calibration", "@samples.npz")),
     "shapes": Case(of(residual_mlp_model), ("--hidden", "12", "--input-shape", "x=3x4")),
 }  # fmt: skip

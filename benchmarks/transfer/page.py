@@ -18,6 +18,7 @@ _HEADERS = (
     "start",
     "at the start",
     "final loss",
+    "against bot, seed by seed",
     "saved, short",
     "saved, mid",
     "short, against the strictest control",
@@ -29,8 +30,10 @@ _NAMES = {
     "shrink-far": "to the same from far",
 }
 _SEEDS = 3  #: fewer say little of the spread
+_DEFAULT = "bot"  #: the start that others are held against
 _PAPER = (
-    "The BoT paper (arXiv 2603.07506) reports savings of up to 67.1 % growing and 52.8 % shrinking, by its own measure."
+    "The paper of Bidirectional knowledge Transfer (BoT, arXiv 2603.07506) reports savings of up to 67.1 % growing and "
+    "52.8 % shrinking, by its own measure."
 )
 _INTRO = """# Does a resized start pay?
 
@@ -51,15 +54,21 @@ on {machine}. {scale}
 * **against the strictest control** is the same with the best control's final loss in scratch's place. The controls:
   *shuffled* (the default start, every tensor's elements in random order), *embeddings only*, *random projection*
   (hidden and neurons through random orthonormal matrices), *scratch*.
-* The methods are those of [methods/](methods). *bot* alone is the default; *paper* its literal preset, *not aligned*
-  without the rotation of [align.md](align.md), *on samples* with its `--calibration`. Growing also shows what fills the
-  detail bands: *zero*, *gaussian*, *uniform*, and the in-band noise of the default at twice its scale.
+* The methods are those of [methods/](methods). *bot* alone is the default; *paper* its literal preset, *as published*
+  what the authors' public code computes, *not aligned* without the rotation of [align.md](align.md), *on samples* with
+  its `--calibration`. *learned* is `--learn` for 100 steps on these samples ([learn.md](learn.md)), which are not
+  counted. Growing also shows what fills the detail bands: *zero*, *gaussian*, *uniform*, the in-band noise
+  of the default at twice its scale (*x2*), and what is no noise: copies that share what reads them unequally (*LEMON
+  splits*). *fresh readers* are random weights of standard deviation 0.12 in the layers that are added.
 * Sources were trained for longer than scratch is: where one ends below scratch, a start that keeps its function is
   there at once, and the final loss and the last column tell more than what is saved.
 * A masked language model (BERT) learns how frequent tokens are, and no more, for its first thousand steps or so. Where
   targets train for fewer, scratch is still there at its end: what is saved against it says little, the final loss and
   the last column do. BERT is post-norm, which no rotation leaves exactly as it was, so it has *permute* beside the
   default.
+* **against bot, seed by seed** is the final loss minus that of the default, *bot*, of the same source and the same
+  data, mean ± half the range over the seeds: less than 0 is better than the default. Seeds move all starts together,
+  so that these differences say more than those of the means.
 * Losses are in nats; `never` means that the loss was not reached. Several seeds: mean ± half the range; a mean is
   given only if every seed got there.
 
@@ -136,18 +145,40 @@ def _tables(columns: Sequence[Column], scale: Scale) -> Iterator[str]:
         for column in group:
             for row in column.rows:
                 by_name[row.name].append(row)
+        paired = _differences(group)
         for name in sorted(by_name, key=lambda name: sum(row.final for row in by_name[name])):
             rows = by_name[name]
             label = f"*{name}* (control)" if STARTS[name].control else name
             cells = [
                 _number([row.initial for row in rows]),
                 _number([row.final for row in rows], 3),
+                _signed(paired[name]),
                 _percent([row.short_saved for row in rows]),
                 _percent([row.mid_saved for row in rows]),
                 _percent([row.short_saved_control for row in rows]),
             ]
             yield f"| {label} | {' | '.join(cells)} |"
         yield ""
+
+
+def _differences(group: Sequence[Column]) -> Mapping[str, list[float]]:
+    """By start its final loss minus the default's of the same seed; the default itself, and a seed without it, none."""
+    found: dict[str, list[float]] = defaultdict(list)
+    for column in group:
+        finals = {row.name: row.final for row in column.rows}
+        if _DEFAULT in finals:
+            for name, final in finals.items():
+                found[name] += [] if name == _DEFAULT else [final - finals[_DEFAULT]]
+    return found
+
+
+def _signed(values: Sequence[float]) -> str:
+    """Mean and half the range of differences, with the mean's sign."""
+    found = mean_and_spread(values) if values else None
+    if found is None:
+        return ""
+    mean, spread = found
+    return f"{mean:+.3f}" + (f" ± {spread:.3f}" if len(values) > 1 else "")
 
 
 def _number(values: Sequence[float], digits: int = 2) -> str:

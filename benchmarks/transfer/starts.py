@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import bot_onnx
 from benchmarks.transfer.networks import Size, build
 
 StateDict = dict[str, torch.Tensor]
+LEARNED_STEPS = 100
 TABLES = ("tokens", "positions", "patches", "class_token", "norm_first")
 
 
@@ -151,6 +153,12 @@ def calibrated(source: Source, size: Size, seed: int) -> StateDict:
     return resized(source, size, seed, calibration=source.samples)
 
 
+def learned(source: Source, size: Size, seed: int, *, mix: bool) -> StateDict:
+    """The default start, its operators trained for 100 steps to answer as the source does on those samples."""
+    asked = {"steps": LEARNED_STEPS, "data": source.samples, "mix": mix}
+    return resized(source, size, seed, learn=asked)
+
+
 def _method(name: str, directions: tuple[str, ...] = ("shrink", "grow"), **arguments: Any) -> Start:
     def make(source: Source, size: Size, seed: int) -> StateDict:
         return resized(source, size, seed, **arguments)
@@ -179,6 +187,8 @@ STARTS: dict[str, Start] = {
         _method("bot, not aligned", _SHRINK, **_options(), align="none"),
         Start("bot, on samples", calibrated, directions=_SHRINK),
         _method("bot, permute", _SHRINK, **_options(), align="permute"),
+        Start("bot, learned (LiGO-type)", partial(learned, mix=False)),
+        Start("bot, learned with mixing (Mango-type)", partial(learned, mix=True)),
         *(
             _method(f"bot, {wavelet}", _SHRINK, **_options(wavelet=wavelet), align="none")
             for wavelet in ("db2", "coif3", "bior6.8")
@@ -190,8 +200,13 @@ STARTS: dict[str, Start] = {
         _method("bot, gaussian", _GROW, **_options(details="gaussian")),
         _method("bot, uniform", _GROW, **_options(details="uniform")),
         _method("bot, in-band x2", _GROW, **_options(details="in-band", noise_scale=2.0)),
+        _method("bot, LEMON splits", _GROW, **_options(details="shares")),
+        _method("bot, fresh readers", _GROW, **_options(fresh_readers=0.12)),
+        _method("bot, x2, fresh readers", _GROW, **_options(noise_scale=2.0, fresh_readers=0.12)),
         _method("front", method="front"),
+        _method("front, as published", method="front", options={"preset": "published"}),
         _method("ws", _SHRINK, method="ws"),
+        _method("ws, as published", _SHRINK, method="ws", options={"preset": "published"}),
         _method("bert2bert FPI", _GROW, method="bert2bert", options={"variant": "fpi"}),
         _method("bert2bert AKI", _GROW, method="bert2bert", options={"variant": "aki"}),
         _method("net2net", _GROW, method="net2net"),
@@ -211,8 +226,13 @@ _MAIN = (
     "bot, gaussian",
     "bot, uniform",
     "bot, in-band x2",
+    "bot, LEMON splits",
+    "bot, fresh readers",
+    "bot, x2, fresh readers",
     "front",
+    "front, as published",
     "ws",
+    "ws, as published",
     "bert2bert AKI",
     "shuffled",
     "embeddings only",

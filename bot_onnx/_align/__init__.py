@@ -6,6 +6,20 @@ the weights, ``Aligned.read`` gives the aligned tensors one by one.
 """
 
 from bot_onnx._align.choice import align, find_facts, plan_alignment
+from bot_onnx._align.gradients import Gradients
+from bot_onnx._align.keep import LOOKING
 from bot_onnx._align.types import KINDS, Aligned, Alignment, Facts, Kind, Tensors
 
-__all__ = ["KINDS", "Aligned", "Alignment", "Facts", "Kind", "Tensors", "align", "find_facts", "plan_alignment"]
+__all__ = [
+    "KINDS",
+    "LOOKING",
+    "Aligned",
+    "Alignment",
+    "Facts",
+    "Gradients",
+    "Kind",
+    "Tensors",
+    "align",
+    "find_facts",
+    "plan_alignment",
+]

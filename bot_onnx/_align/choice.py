@@ -3,38 +3,60 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 
 from bot_onnx._align.calibration import Calibration
+from bot_onnx._align.gradients import Gradients
 from bot_onnx._align.gram import sum_of_squares
+from bot_onnx._align.keep import LOOKING
 from bot_onnx._align.permutable_dims import find_freedom
 from bot_onnx._align.permute import Permutation
 from bot_onnx._align.places import Namespace
 from bot_onnx._align.readings import Readings
 from bot_onnx._align.rotate import Rotation
 from bot_onnx._align.select import Selection
+from bot_onnx._align.stream import Stream
 from bot_onnx._align.stream_walk import find_stream
 from bot_onnx._align.types import KINDS, Aligned, Alignment, AnyArray, Facts, Kind, Progress, Tensors
 from bot_onnx._analysis.passes import Analysis
+from bot_onnx._onnxfile.input_overrides import given_to
+from bot_onnx._reasons import Reason, Why
 from bot_onnx._runs.sample_arrays import Samples
 from bot_onnx._structure import Role, Structure
-from bot_onnx._target import Criterion
+from bot_onnx._target import Criterion, Refit
 from bot_onnx.errors import ResampleError
 
 _CHOOSING: tuple[Kind, ...] = ("auto", "select", "rotate")  #: kinds that choose what stays
 
 
-def find_facts(analysis: Analysis, samples: Samples | None = None) -> Facts:
+def find_facts(analysis: Analysis, samples: Samples | None = None, gradients: Gradients | None = None) -> Facts:
     """What alignments need to know of a graph. To be asked before a resize changes the graph.
 
     Args:
         analysis: of the source.
         samples: to look at its residual stream on, where it has one.
+        gradients: who takes them on the samples.
     """
-    stream = find_stream(analysis)
+    stream = _unlinked(find_stream(analysis), analysis)
     calibration = None if samples is None else Calibration(analysis.model, stream, samples)
-    return Facts(find_freedom(analysis), stream, Readings(analysis, samples), calibration)
+    return Facts(find_freedom(analysis), stream, Readings(analysis, samples), calibration, gradients)
+
+
+def _unlinked(stream: Stream, analysis: Analysis) -> Stream:
+    """The stream, with an obstacle where another model sees it: a turn found in one of them is not the other's."""
+    told = given_to(analysis.model)
+    if told is None or stream.obstacle is not None:
+        return stream
+    table = analysis.context.table
+    graph = analysis.model.graph
+    for port in (*graph.inputs, *graph.outputs):
+        leaves = (leaf for dim in analysis.context.axes_of(port) if dim is not None for leaf in table.leaves(dim))
+        if port.name in told.linked and any(analysis.ids.get(leaf) == stream.hidden for leaf in leaves):
+            return replace(stream, obstacle=Reason.of(Why.STREAM_LINKED, port.name))
+    shared = min(set(told.shared).intersection(stream.writers), default=None)
+    return stream if shared is None else replace(stream, obstacle=Reason.of(Why.STREAM_SHARED, shared))
 
 
 class Unaligned(Alignment):
@@ -60,6 +82,12 @@ class _Plain(Aligned):
     def whole_energy(self, name: str) -> float:
         return sum_of_squares(self.read(name))
 
+    def whole(self, name: str) -> AnyArray:
+        return self.read(name)
+
+    def cut(self, name: str, axis: int, leaf: str) -> AnyArray | None:
+        return None
+
 
 def plan_alignment(
     kind: Kind,
@@ -67,6 +95,7 @@ def plan_alignment(
     sizes: Mapping[str, int],
     facts: Facts,
     keep: Criterion | None = None,
+    refit: Refit | None = None,
     *,
     served: bool = False,
     promised: bool = False,
@@ -83,26 +112,30 @@ def plan_alignment(
         sizes: target size per dim id.
         facts: of the source's graph.
         keep: by what heads, neurons and channels are chosen; None: ``energy``, where something is chosen.
+        refit: what makes up for those that go; None: nothing.
         served: the samples are of use elsewhere.
         promised: these sizes keep the function, which what is left out would change: ``auto`` leaves nothing out.
 
     Raises:
         ResampleError: an unknown kind, a network that cannot be rotated, nothing to choose from though a criterion is
-            given, or samples that nothing would be done with; the message says why.
-        DataError: a criterion needs samples.
+            given, nothing that could make up for what goes, or samples that nothing would be done with; the message
+            says why.
+        DataError: a criterion, or what makes up for what goes, needs samples.
     """
     if kind not in KINDS:
         raise ResampleError(f"no alignment '{kind}'; there are: {', '.join(KINDS)}")
-    if keep is not None and kind not in _CHOOSING:
+    if kind not in _CHOOSING and (keep is not None or refit is not None):
+        told = "'refit' makes up for" if keep is None else "'keep' says by what"
         raise ResampleError(
-            f"'keep' says by what heads, neurons and channels are chosen, and alignment '{kind}' chooses none: take "
-            f"{', '.join(_CHOOSING)}, or leave --align out"
+            f"{told} heads, neurons and channels {'that go' if keep is None else 'are chosen'}, and alignment '{kind}' "
+            f"chooses none: take {', '.join(_CHOOSING)}, or leave --align out"
         )
-    chosen = _planned(kind, structure, sizes, facts, keep, promised)
-    if keep is not None and not chosen.chooses:
+    chosen = _planned(kind, structure, sizes, facts, keep, refit, promised)
+    if not chosen.chooses and (keep is not None or refit is not None):
         why = f" ({chosen.notes[0]})" if chosen.notes else ""
-        raise ResampleError(f"'keep' is '{keep}', and nothing that shrinks can be chosen from{why}; drop it")
-    needed = served or keep == "activation"
+        told = f"'refit' is '{refit}'" if keep is None else f"'keep' is '{keep}'"
+        raise ResampleError(f"{told}, and nothing that shrinks can be chosen from{why}; drop it")
+    needed = served or keep in LOOKING or refit is not None
     if facts.calibration is not None and chosen.kind != "rotate" and not needed:
         why = chosen.notes[0] if kind == "auto" and chosen.notes else f"this one is '{chosen.kind}'"
         raise ResampleError(f"calibration samples serve alignment 'rotate', of a hidden size that shrinks: {why}")
@@ -115,31 +148,32 @@ def _planned(
     sizes: Mapping[str, int],
     facts: Facts,
     keep: Criterion | None,
+    refit: Refit | None,
     promised: bool,
 ) -> Alignment:
     criterion: Criterion = keep or "energy"
     if kind == "none":
         return Unaligned(structure)
     if kind == "rotate":
-        return Rotation(structure, sizes, facts, criterion)
+        return Rotation(structure, sizes, facts, criterion, refit)
     if kind == "select":
-        return Selection(structure, sizes, facts, criterion)
+        return Selection(structure, sizes, facts, criterion, refit=refit)
     if kind == "permute":
         return Permutation(structure, sizes, facts.freedom)
     shrinking = {d.id for d in structure.dims.values() if not d.parts and sizes.get(d.id, d.size) < d.size}
     if not shrinking:
         return Unaligned(structure)
     if not any(structure.dims[leaf].role == Role.HIDDEN for leaf in shrinking):
-        selection = Selection(structure, sizes, facts, criterion)
-        if keep is not None or (selection.chooses and not promised):
+        selection = Selection(structure, sizes, facts, criterion, refit=refit)
+        if keep is not None or refit is not None or (selection.chooses and not promised):
             return selection
         return Permutation(structure, sizes, facts.freedom)
     try:
-        return Rotation(structure, sizes, facts, criterion)
+        return Rotation(structure, sizes, facts, criterion, refit)
     except ResampleError as refusal:
         # Reordering takes a second a layer on wide networks, and gains little more than choosing does.
         notes = (f"Not rotated: {refusal}",)
-        selection = Selection(structure, sizes, facts, criterion, notes)
+        selection = Selection(structure, sizes, facts, criterion, notes, refit)
         return selection if selection.chooses else Unaligned(structure, notes)
 
 

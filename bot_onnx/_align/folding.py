@@ -47,8 +47,15 @@ class Folding:
         places: stack and layer of every tensor.
     """
 
-    def __init__(self, structure: Structure, stream: Stream) -> None:
+    def __init__(self, structure: Structure, stream: Stream, biases: Mapping[str, str] | None = None) -> None:
+        """Look at what reads the stream.
+
+        Args:
+            structure: of the source. stream: of its graph.
+            biases: of weights that are not known to read the stream, by the name of the weight; to look at alone.
+        """
         self.hidden = stream.hidden
+        self._other_biases = biases or {}
         self.places: dict[str, tuple[Stack, int]] = {
             name: (stack, layer) for stack in structure.stacks for layer, name in enumerate(stack.tensors)
         }
@@ -147,8 +154,9 @@ class Folding:
         return array
 
     def bias_of(self, weight: str) -> str | None:
-        """Name of the bias added after a reader."""
-        return next((bias for bias, reader in self._reader_bias.items() if reader == weight), None)
+        """Name of the bias added after a weight."""
+        own = (bias for bias, reader in self._reader_bias.items() if reader == weight)
+        return next(own, self._other_biases.get(weight))
 
     def reads(self, name: str) -> bool:
         """Whether a tensor reads the stream, and is not a tied head."""

@@ -63,6 +63,21 @@ class Following:
         found = self._scales.get(name)
         return self._biases.get(name) if found is None else found
 
+    def unturned(self, name: str) -> AnyArray | None:
+        """The same before the turn, ``[source]``: 1 and 0 where a norm is folded into its readers."""
+        size = self._basis.write.shape[1]
+        if name in self._folding.layer_scales:
+            return np.ones(size)
+        norm = self._folding.norms.get(name)
+        if norm is not None:
+            return _vector(self._tensors, name) if norm.follows else np.ones(size)
+        norm = self._folding.biases.get(name)
+        if norm is None:
+            return None
+        if norm.follows or not norm.homeless:
+            return _vector(self._tensors, name) if norm.follows else np.zeros(size)
+        return _vector(self._tensors, name) / _bounded(_vector(self._tensors, norm.scale))
+
     def reading(self, norm: Norm | None) -> Floats:
         """diag(s/γ') R_in ``[target, source]``: what turns a reader of a norm, or (None) of the stream itself."""
         if norm is None:

@@ -7,15 +7,20 @@ from collections.abc import Mapping
 from bot_onnx._align.axes import LeafOrder
 from bot_onnx._align.folding import Folding
 from bot_onnx._align.mobility import Mobility
+from bot_onnx._align.readings import Reading
 from bot_onnx._align.selection import by_worth
+from bot_onnx._align.taylor import taylor
 from bot_onnx._align.types import Facts, Kept, Progress, Tensors
 from bot_onnx._align.units import Units, find_units
 from bot_onnx._align.worth import Worth, activation, magnitude
+from bot_onnx._runs.watched import Watched
 from bot_onnx._structure import Structure
 from bot_onnx._target import Criterion
 from bot_onnx.errors import DataError
 
 _WHAT = "choosing what stays"
+#: Criteria that look at samples.
+LOOKING: tuple[Criterion, ...] = ("activation", "taylor")
 
 
 class ChosenUnits:
@@ -40,12 +45,13 @@ class ChosenUnits:
             structure: of the source.
             sizes: target size per dim id.
             facts: of the source's graph.
-            criterion: ``magnitude`` or ``activation``.
+            criterion: ``magnitude``, ``activation`` or ``taylor``.
             everywhere: choose channels outside the layers as well.
 
         Raises:
-            DataError: activations are asked for, and there are no samples.
+            DataError: activations or gradients are asked for, and there are no samples.
             ResampleError: they cannot be looked at.
+            MissingRuntimeError: who takes gradients is not installed.
         """
         self._structure, self._sizes = structure, sizes
         self._mobile = Mobility(structure, sizes, facts.freedom)
@@ -55,18 +61,28 @@ class ChosenUnits:
         self.sizes = {leaf: sizes[leaf] for one in units for leaf in one.leaves if self._mobile.shrinks(leaf)}
         names = ", ".join(dict.fromkeys(one.name for one in units))
         self._scalings = facts.readings.scalings() if criterion == "magnitude" else {}
-        self._watched = None
-        if criterion == "activation" and units:
-            samples = facts.readings.samples
-            if samples is None:
-                raise DataError(
-                    f"{names}: activations are measured on samples of what the network will see: give them as "
-                    "--calibration FILE.npz (an array per input), or choose by 'magnitude'"
-                )
-            self._readings = {place: facts.readings.of(*place) for place in self._places}
-            self._watched = facts.readings.watch(one for found in self._readings.values() for one in found)
-            notes = [f"the activations are those on {len(samples)} samples", *notes]
+        self._gradients = facts.gradients if criterion == "taylor" else None
+        self._readings: dict[tuple[Units, int], tuple[Reading, ...]] = {}
+        self._watched: Watched | None = None
+        if criterion in LOOKING and units:
+            notes = [self._look(facts, criterion, names), *notes]
         self.notes = ((f"what stays of {names} is chosen by {criterion}",) if units else ()) + tuple(notes)
+
+    def _look(self, facts: Facts, criterion: Criterion, names: str) -> str:
+        """Make ready to run the source on samples. Gives a note."""
+        samples, told = facts.readings.samples, "gradients" if criterion == "taylor" else "activations"
+        if samples is None:
+            raise DataError(
+                f"{names}: {told} are measured on samples of what the network will see: give them as "
+                "--calibration FILE.npz (an array per input), or choose by 'magnitude'"
+            )
+        self._readings = {place: facts.readings.of(*place) for place in self._places}
+        values = [one.value for found in self._readings.values() for one in found]
+        if self._gradients is not None:
+            self._gradients.check()
+            values.extend(self._gradients.outputs)
+        self._watched = facts.readings.watch(values)
+        return f"the {told} are those on {len(samples)} samples"
 
     def _depth(self, units: Units) -> int:
         return 1 if units.chain is None else self._layers[units.chain]
@@ -81,7 +97,10 @@ class ChosenUnits:
         kept = Kept({name: [{} for _ in range(count)] for name, count in self._layers.items()})
         worths: Mapping[tuple[Units, int], Worth] = {}
         if self._watched is not None:
-            worths = activation(self._structure, self._readings, self._watched, tensors)
+            if self._gradients is None:
+                worths = activation(self._structure, self._readings, self._watched, tensors)
+            else:
+                worths = taylor(self._structure, self._readings, self._watched, tensors, self._gradients)
         for units, layer in self._places:
             worth = worths.get((units, layer))
             if worth is None:

@@ -91,6 +91,14 @@ class Permuted(Aligned):
         """Sum of squares, which no order changes."""
         return sum_of_squares(self._tensors[name].numpy())
 
+    def whole(self, name: str) -> AnyArray:
+        """The tensor in its new order: nothing is cut off."""
+        return self.read(name)
+
+    def cut(self, name: str, axis: int, leaf: str) -> AnyArray | None:
+        """Nothing."""
+        return None
+
     def orders(self, stack: Stack, layer: int) -> Orders:
         """Order per leaf that holds in one tensor of a stack."""
         own = self.layered.get(stack.chain or "") if not stack.shared else None

@@ -9,12 +9,15 @@ from functools import cached_property
 import onnx_ir as ir
 
 from bot_onnx._align.axes import leaves_of
+from bot_onnx._align.reader_places import ReaderPlace, Unsuited, normalised, reader_place
+from bot_onnx._align.stream_labels import bias_of
 from bot_onnx._align.units import Units
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._ops import Slot, linear_of, slot_of
 from bot_onnx._patterns.parameters import Parameter, find_parameters
 from bot_onnx._runs.sample_arrays import Samples
 from bot_onnx._runs.watched import Watched, hidden_in_bodies
+from bot_onnx._structure import Stack
 from bot_onnx.errors import ResampleError
 
 _EPSILON = 1e-5  #: of a batch normalisation that says nothing
@@ -93,10 +96,36 @@ class Readings:
                 found.append((axis, ident))
         return found
 
-    def watch(self, readings: Iterable[Reading]) -> Watched:
-        """The source as it is now, ready to be run on the samples."""
+    def place(self, weight: str, stack: Stack, inner: int) -> ReaderPlace:
+        """Where a weight stands that reads chosen units along an axis of its own.
+
+        Raises:
+            Unsuited: it cannot make up for what goes.
+        """
+        for leaf in leaves_of(self._analysis.structure, stack.axes[inner] or ""):
+            if leaf in self._normalised:
+                raise Unsuited(f"what stays is normalised together with what goes, by {self._normalised[leaf]}")
+        scaling = self._scalings.get(weight)
+        mean = None if scaling is None else scaling.mean
+        return reader_place(self._analysis, self._parameters[weight], stack, inner, mean)
+
+    @cached_property
+    def _normalised(self) -> dict[str, str]:
+        return normalised(self._analysis)
+
+    @cached_property
+    def _scalings(self) -> dict[str, Scaling]:
+        return self.scalings()
+
+    def biases(self) -> dict[str, str]:
+        """Per weight that is used once the bias that is added behind it."""
+        found = {name: bias_of(one.uses[0][0]) for name, one in self._parameters.items() if len(one.uses) == 1}
+        return {name: bias for name, bias in found.items() if bias is not None and bias != name}
+
+    def watch(self, values: Iterable[str]) -> Watched:
+        """The source as it is now, ready to be run on the samples, with some of its values shown."""
         assert self.samples is not None
-        return Watched(self._analysis.model, self.samples, (reading.value for reading in readings))
+        return Watched(self._analysis.model, self.samples, values)
 
     def scalings(self) -> dict[str, Scaling]:
         """Per weight the batch normalisation that alone reads what it makes."""

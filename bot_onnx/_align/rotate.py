@@ -22,11 +22,11 @@ from bot_onnx._align.folding import Folding, refusal
 from bot_onnx._align.following import Following, keeps_mean, outliers
 from bot_onnx._align.gram import sum_of_squares
 from bot_onnx._align.places import Namespace, to_numpy
-from bot_onnx._align.select import chooser
+from bot_onnx._align.select import chooser, refitting
 from bot_onnx._align.stream import Stream
 from bot_onnx._align.types import Aligned, Alignment, AnyArray, Facts, Kept, Kind, Progress, Tensors
 from bot_onnx._structure import Stack, Structure
-from bot_onnx._target import Criterion
+from bot_onnx._target import Criterion, Refit
 from bot_onnx.errors import ResampleError, said
 
 
@@ -36,7 +36,12 @@ class Rotation(Alignment):
     kind: Kind = "rotate"
 
     def __init__(
-        self, structure: Structure, sizes: Mapping[str, int], facts: Facts, criterion: Criterion = "energy"
+        self,
+        structure: Structure,
+        sizes: Mapping[str, int],
+        facts: Facts,
+        criterion: Criterion = "energy",
+        refit: Refit | None = None,
     ) -> None:
         stream = facts.stream
         self._target = _target_size(structure, sizes, stream)
@@ -47,7 +52,11 @@ class Rotation(Alignment):
         self.folding = Folding(structure, stream)
         _check_cover(structure, self.folding, stream)
         self._inner = chooser(structure, sizes, facts, criterion, everywhere=False)
+        self._refitting = refitting(refit, structure, self._inner, facts)
         notes = list(self._inner.notes)
+        if self._refitting is not None:
+            self.refitted = self._refitting.names
+            notes.extend(self._refitting.notes)
         self.structure = resized(structure, {**self._inner.sizes, stream.hidden: self._target})
         changed = _inexact(self.folding, stream)
         self.exact = not changed
@@ -82,6 +91,8 @@ class Rotation(Alignment):
             xp=xp,
         )
         kept = self._inner.keep(self.folding, tensors, progress, 1, steps)
+        if self._refitting is not None:
+            tensors = self._refitting.tensors(tensors, kept)
         return Rotated(self._source, tensors, self.folding, basis, kept, xp)
 
 
@@ -129,6 +140,31 @@ class Rotated(Aligned):
         if self._folding.reads(name) and axis == self._folding.reading_axis(name):
             return self._following.reading(self._folding.norm_of.get(name))
         return self.basis.write
+
+    def whole(self, name: str) -> AnyArray:
+        """One tensor, folded but not turned, chosen from only where the choice depends on another leaf."""
+        if name not in self._folding.places:
+            return self._tensors[name].numpy()
+        stack, layer = self._folding.places[name]
+        vector = self._following.unturned(name)
+        if vector is not None:
+            return self._shaped(vector, stack, name)
+        if not self._is_touched(stack, layer):
+            return self._tensors[name].numpy()
+        array = self._folding.read(name, self._tensors, self._following.left)
+        if stack.chain is not None and not stack.shared:
+            array = ordered(self._structure, stack, array, self._kept.bound(stack, layer))
+        return np.ascontiguousarray(array)
+
+    def cut(self, name: str, axis: int, leaf: str) -> AnyArray | None:
+        """The turn of hidden ``[target, source]``, or the indices of the leaf that stay."""
+        if name not in self._folding.places:
+            return None
+        stack, layer = self._folding.places[name]
+        if leaf == self._folding.hidden:
+            return self._turn(name, axis) if stack.axes[axis] == leaf else None
+        inside = stack.chain is not None and not stack.shared
+        return self._kept.free(stack, layer, leaf) if inside else None
 
     def whole_energy(self, name: str) -> float:
         """Sum of squares of the folded tensor, its mean over hidden taken off where the norms do."""

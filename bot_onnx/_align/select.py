@@ -17,11 +17,12 @@ from bot_onnx._align.keep import ChosenUnits
 from bot_onnx._align.mobility import Mobility
 from bot_onnx._align.permutable_dims import Freedom
 from bot_onnx._align.places import Namespace
+from bot_onnx._align.refit import Refitting
 from bot_onnx._align.selection import choose, chosen_leaves, find_choices
 from bot_onnx._align.stream import Stream
 from bot_onnx._align.types import Aligned, Alignment, AnyArray, Facts, Kept, Kind, Progress, Tensors
 from bot_onnx._structure import Structure
-from bot_onnx._target import Criterion
+from bot_onnx._target import Criterion, Refit
 
 
 class HeadsAndNeurons:
@@ -79,6 +80,13 @@ def chooser(
     return ChosenUnits(structure, sizes, facts, criterion, everywhere=everywhere)
 
 
+def refitting(
+    refit: Refit | None, structure: Structure, chosen: HeadsAndNeurons | ChosenUnits, facts: Facts
+) -> Refitting | None:
+    """What makes up for what goes, where that is asked for and something is chosen."""
+    return None if refit is None or not chosen.sizes else Refitting(refit, structure, chosen.sizes, facts)
+
+
 class Selection(Alignment):
     """Keep the most valuable heads and neurons; where a criterion is asked for, channels too."""
 
@@ -91,11 +99,17 @@ class Selection(Alignment):
         facts: Facts,
         criterion: Criterion = "energy",
         notes: tuple[str, ...] = (),
+        refit: Refit | None = None,
     ) -> None:
         self._source = structure
+        self._biases = facts.readings.biases()
         self._inner = chooser(structure, sizes, facts, criterion, everywhere=True)
+        self._refitting = refitting(refit, structure, self._inner, facts)
         self.structure = resized(structure, self._inner.sizes)
         self.notes = (*notes, *self._inner.notes)
+        if self._refitting is not None:
+            self.refitted = self._refitting.names
+            self.notes += self._refitting.notes
 
     @property
     def chooses(self) -> bool:
@@ -103,9 +117,11 @@ class Selection(Alignment):
         return bool(self._inner.sizes)
 
     def align(self, tensors: Tensors, progress: Progress | None = None, xp: Namespace = np) -> Aligned:
-        """Find out what stays. Memory: one tensor."""
-        folding = Folding(self._source, Stream(""))
+        """Find out what stays. Memory: one tensor; see :meth:`Refitting.tensors` for more where that is asked for."""
+        folding = Folding(self._source, Stream(""), self._biases)
         kept = self._inner.keep(folding, tensors, progress, 0, self._inner.steps)
+        if self._refitting is not None:
+            tensors = self._refitting.tensors(tensors, kept)
         return _Selected(self._source, tensors, folding, kept)
 
 
@@ -124,3 +140,17 @@ class _Selected(Aligned):
     def whole_energy(self, name: str) -> float:
         """Sum of squares of the whole tensor."""
         return sum_of_squares(self._tensors[name].numpy())
+
+    def whole(self, name: str) -> AnyArray:
+        """The tensor, chosen from only where the choice depends on another leaf."""
+        array = self._tensors[name].numpy()
+        if name not in self._folding.places:
+            return array
+        stack, layer = self._folding.places[name]
+        return ordered(self._structure, stack, array, self._kept.bound(stack, layer))
+
+    def cut(self, name: str, axis: int, leaf: str) -> AnyArray | None:
+        """Indices of the leaf that stay."""
+        if name not in self._folding.places:
+            return None
+        return self._kept.free(*self._folding.places[name], leaf)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bot_onnx._align.axes import LeafOrder
 from bot_onnx._align.calibration import Calibration
+from bot_onnx._align.gradients import Gradients
 from bot_onnx._align.permutable_dims import Freedom
 from bot_onnx._align.places import Namespace
 from bot_onnx._align.readings import Readings
@@ -40,12 +41,16 @@ Tensors = Mapping[str, TensorLike]
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What an alignment must know of the graph besides its structure, and of the data where there are some."""
+    """What an alignment must know of the graph besides its structure, and of the data where there are some.
+
+    ``gradients`` are who takes them, where they are to be had.
+    """
 
     freedom: Freedom
     stream: Stream
     readings: Readings
     calibration: Calibration | None = None
+    gradients: Gradients | None = None
 
 
 @dataclass(slots=True)
@@ -65,6 +70,15 @@ class Kept:
         inside = stack.chain is not None and not stack.shared
         return {**self.common, **self.layers[stack.chain][layer]} if inside and stack.chain else self.common
 
+    def bound(self, stack: Stack, layer: int) -> dict[str, LeafOrder]:
+        """Those of them that depend on another leaf."""
+        return {leaf: order for leaf, order in self.of(stack, layer).items() if order.given is not None}
+
+    def free(self, stack: Stack, layer: int, leaf: str) -> AnyArray | None:
+        """Indices of a leaf that stay, where they depend on no other leaf."""
+        order = self.of(stack, layer).get(leaf)
+        return None if order is None or order.given is not None else order.table
+
 
 class Aligned(Protocol):
     """The source's tensors, aligned."""
@@ -75,6 +89,17 @@ class Aligned(Protocol):
 
     def whole_energy(self, name: str) -> float:
         """Sum of squares of the same tensor, aligned but with nothing cut off."""
+        ...
+
+    def whole(self, name: str) -> AnyArray:
+        """The same tensor before what :meth:`cut` tells of is done to it: at the source's sizes where that tells."""
+        ...
+
+    def cut(self, name: str, axis: int, leaf: str) -> AnyArray | None:
+        """What brings a leaf along an axis of a tensor to its size: ``[target]`` indices, or ``[target, source]``.
+
+        None where nothing does, or where :meth:`whole` has done it already.
+        """
         ...
 
 
@@ -88,12 +113,14 @@ class Alignment(ABC):
         notes: what was done or left, and why, in sentences.
         exact: with every size kept, the network computes what it did, outputs in their own basis.
         chooses: heads, neurons or channels are chosen, by what they are worth.
+        refitted: names of the source's tensors that make up for what goes.
     """
 
     kind: Kind
     structure: Structure
     notes: tuple[str, ...]
     exact: bool = True
+    refitted: frozenset[str] = frozenset()
 
     @property
     def chooses(self) -> bool:

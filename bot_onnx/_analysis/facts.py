@@ -126,6 +126,7 @@ class Stacks:
         broken: why a chain cannot change its depth, by its index.
         follows: index of the chain that another one follows, by its index.
         tied_heads: linear maps by an embedding, with the norms before them.
+        qkv: ids of the stacks of queries, keys and values that are kept apart.
     """
 
     stacks: tuple[Stack, ...]
@@ -133,6 +134,7 @@ class Stacks:
     broken: Mapping[int, Reason]
     follows: Mapping[int, int]
     tied_heads: tuple[TiedHead, ...]
+    qkv: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,6 +43,7 @@ from bot_onnx._canonical.normalise import normalise
 from bot_onnx._canonical.spelling import spell_seen
 from bot_onnx._canonical.spelling.seen import Observation
 from bot_onnx._canonical.tidy import tidy
+from bot_onnx._onnxfile.input_overrides import given_to
 from bot_onnx._patterns.attention import Attention, find_attentions
 from bot_onnx._patterns.constant_tables import find_constants, freeze_constants
 from bot_onnx._patterns.input_axes import release_inputs
@@ -118,7 +119,9 @@ def release(
     source: Normalised, axes: AxisFacts, layers: Layers, attentions: Attentions, parameters: Parameters
 ) -> Released:
     """Axes of graph inputs that belong to the inside may change."""
-    release_inputs(source.graph, axes, layers.chains, attentions.found, parameters.by_name)
+    told = given_to(source.model)
+    linked = frozenset[str]() if told is None else told.linked
+    release_inputs(source.graph, axes, layers.chains, attentions.found, parameters.by_name, linked)
     return Released()
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import onnx_ir as ir
 
+from bot_onnx._analysis.apart import kept_apart, stacks_apart
 from bot_onnx._analysis.facts import Layers, Stacks
 from bot_onnx._analysis.names import stack_name
 from bot_onnx._axes.dims import MaybeDim
@@ -47,6 +48,7 @@ class StackBuilder:
         self._before_head = norms_before(self._tied_heads())
         self._by_embedding = self._heads_by_embedding()
         self._scores = self._score_parts(attentions)
+        self._apart = list(kept_apart(context, attentions, parameters))
         self._axes: dict[str, tuple[MaybeDim, ...]] = {}
 
     def build(self) -> Stacks:
@@ -64,7 +66,7 @@ class StackBuilder:
             twin_ids[name] = stack.id
             stacks.append(stack)
         whole = tuple(self._with_twin(stack, twin_ids) for stack in stacks)
-        return Stacks(whole, self._axes, broken, follows, self._by_embedding)
+        return Stacks(whole, self._axes, broken, follows, self._by_embedding, stacks_apart(whole, self._apart))
 
     def _members(self) -> tuple[dict[str, tuple[int, tuple[str, ...]]], dict[int, Reason], dict[int, int]]:
         """The chain of every tensor of layers, with the tensors that stand in its place in the others.

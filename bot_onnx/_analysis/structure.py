@@ -48,6 +48,7 @@ def assemble(
         nodes=len(graph),
         notes=(*unknown, *source.form.notes(graph), *beside, *spelled.notes),
         tied_heads=stacks.tied_heads,
+        qkv=stacks.qkv,
         single_kv_head=single_kv_head,
     )
 

@@ -22,7 +22,7 @@ from bot_onnx._cli.failures import guarded, guarded_help
 from bot_onnx._cli.last_resort import crash_as_json, explain_crashes
 
 #: What one meets first; all others follow by name.
-FIRST = ("inspect", "resize", "fit", "sweep", "report", "verify", "export", "import", "recover", "quantize")
+FIRST = ("inspect", "resize", "fit", "sweep", "report", "verify", "export", "import", "recover", "quantize", "run")
 _WIDEST = 100  # characters of a command's line in the overview
 
 _AS_JSON = "bot_onnx.as_json"  # in click's context

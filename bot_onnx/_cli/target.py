@@ -100,9 +100,16 @@ def _declarations() -> list[Callable[[F], F]]:
         option(
             SECTION,
             "--keep",
-            type=click.Choice(["energy", "magnitude", "activation"]),
+            type=click.Choice(["energy", "magnitude", "activation", "taylor"]),
             help="By what heads, neurons and channels are chosen where some go: norms of the maps around them, of all "
-            "their weights, or what they do on --calibration samples.",
+            "their weights, what they do on --calibration samples, or what outputs lose without them (gradients).",
+        ),
+        option(
+            SECTION,
+            "--refit",
+            type=click.Choice(["bias", "readers"]),
+            help="What makes up for those that go, on --calibration samples: biases take their mean, or the weights "
+            "that read them are fitted to what stays.",
         ),
         option(
             SECTION,
@@ -164,7 +171,8 @@ def default_output(model: Path, spec: str | None, target: TargetSpec, flags: Map
     if spec is not None:
         path = Path(spec).resolve()
         parts.append(target.name or (path.parent.name if path.name == "config.json" else path.stem))
-    parts += [f"{key.replace('_', '-')}{_text(flags[key])}" for key in SIZES[:-1] if flags.get(key) is not None]
+    named = {**flags, **({"vocab": len(target.tokens)} if target.tokens and flags.get("vocab") is not None else {})}
+    parts += [f"{key.replace('_', '-')}{_text(named[key])}" for key in SIZES[:-1] if named.get(key) is not None]
     parts += [f"{name}{size}" for name, size in (flags.get("dims") or {}).items()]
     label = re.sub(r"[^\w.+-]+", "_", "-".join(filter(None, parts))).strip("._-")
     return model.with_name(f"{model.stem}-{label[:100] or 'resized'}.onnx")

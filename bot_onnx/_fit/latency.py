@@ -72,7 +72,9 @@ def _random(prepared: Prepared, options: MethodOptions) -> Iterator[tuple[str, N
     for stack in plan.stacks:
         dtype = ir.DataType[stack.dtype]
         drawn = stack.closed_form is None and dtype.is_floating_point()
-        layers = None if drawn else resampled(stack, plan.method, plan.seed, options, aligned.read, np)
+        layers = None if drawn else resampled((stack,), plan.method, plan.seed, options, aligned.read, np)
         for name in stack.targets:
-            values = rng.standard_normal(stack.task.target_shape, np.float32) * _STD if layers is None else next(layers)
+            values = (
+                rng.standard_normal(stack.task.target_shape, np.float32) * _STD if layers is None else next(layers)[0]
+            )
             yield name, np.asarray(np.abs(values) if stack.positive else values).astype(dtype.numpy(), copy=False)

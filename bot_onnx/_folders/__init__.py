@@ -5,7 +5,7 @@ configs to the sizes of a plan, ``jsontext`` writes them without touching anythi
 ``output`` puts the folder together and gives it its name, ``hub`` fetches one.
 """
 
-from bot_onnx._folders.layout import Folder, find_folder
+from bot_onnx._folders.layout import Folder, find_folder, holds_several
 from bot_onnx._folders.output import FolderOutput, planned_notes
 
-__all__ = ["Folder", "FolderOutput", "find_folder", "planned_notes"]
+__all__ = ["Folder", "FolderOutput", "find_folder", "holds_several", "planned_notes"]

@@ -60,8 +60,8 @@ def card(
     front = [*licence, *([f"base_model: {base}"] if lineage.source.startswith("hf://") else []), "tags:", "- onnx"]
     sections = [
         "\n".join(["---", *front, "- bot-onnx", "---"]),
-        f"# {_text(lineage.source)}, resized",
-        f"`{lineage.model}` was made from that of {_text(lineage.source)} by bot-onnx {lineage.version}: its weights "
+        f"# {plain(lineage.source)}, resized",
+        f"`{lineage.model}` was made from that of {plain(lineage.source)} by bot-onnx {lineage.version}: its weights "
         "were resampled to other sizes.",
         _lineage(lineage, plan),
         "## Sizes\n\n" + _sizes(plan),
@@ -71,7 +71,7 @@ def card(
     if not licence:
         sections.append("## Licence\n\nThe card of the source names none: ask its makers.")
     if notes:
-        sections.append("## To know\n\n" + "\n".join(f"* {_text(note)}" for note in notes))
+        sections.append("## To know\n\n" + "\n".join(f"* {plain(note)}" for note in notes))
     return "\n\n".join(sections) + "\n"
 
 
@@ -86,14 +86,14 @@ def _lineage(lineage: Lineage, plan: Plan) -> str:
         "spec": plan.name or "sizes given one by one",
         "tool": f"bot-onnx {lineage.version}",
     }
-    return _table(("", ""), [(key, _text(str(value))) for key, value in rows.items()])
+    return table(("", ""), [(key, plain(str(value))) for key, value in rows.items()])
 
 
 def _sizes(plan: Plan) -> str:
     rows = [(key, *moves) for key, moves in Sizes.of(plan).told().items()]
     totals = {"parameters": plan.parameters, "bytes": plan.size_bytes}
     rows += [(key, f"{before:,}", f"{after:,}") for key, (before, after) in totals.items()]
-    return _table(("", "before", "after"), rows)
+    return table(("", "before", "after"), rows)
 
 
 def _function(plan: Plan) -> str:
@@ -106,20 +106,21 @@ def _function(plan: Plan) -> str:
 
 
 def _because(plan: Plan) -> str:
-    return f": {_text(plan.promise.why)}" if plan.promise.why else ""
+    return f": {plain(plan.promise.why)}" if plan.promise.why else ""
 
 
 def _checks(report: VerifyReport) -> str:
-    rows = [(_text(check.name), check.status, _text(check.detail)) for check in report.checks]
-    return _table(("check", "result", "seen"), rows)
+    rows = [(plain(check.name), check.status, plain(check.detail)) for check in report.checks]
+    return table(("check", "result", "seen"), rows)
 
 
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines)
 
 
-def _text(value: str) -> str:
+def plain(value: str) -> str:
     """A text on one line that starts no markup of its own."""
     return re.sub(r"([\\`*_\[\]<>|])", r"\\\1", " ".join(value.split()))
 

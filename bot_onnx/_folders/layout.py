@@ -41,12 +41,18 @@ class Folder:
 
     Attributes:
         path: of the folder. label: how messages and cards call it.
-        model: the file in it that is resized.
+        model: the file in it that is resized. others: files that are resized together with it.
     """
 
     path: Path
     label: str
     model: Path
+    others: tuple[Path, ...] = ()
+
+    @property
+    def models(self) -> tuple[Path, ...]:
+        """All files that are resized."""
+        return self.model, *self.others
 
     @property
     def shown(self) -> str:
@@ -94,19 +100,22 @@ class Folder:
 
     def copied(self) -> list[str]:
         """Places of the files that go along as they are."""
-        own = {self.inner, CARD, MARK, *self.configs(), *self._data()}
+        own = {*self._models(), CARD, MARK, *self.configs(), *self._data()}
         return [place for place in self.files() if place not in own and self._goes_along(place)]
 
     def left_behind(self) -> tuple[list[str], list[str]]:
         """Places of files that do not go along: weights, which would have the old sizes, and others."""
-        own = {self.inner, CARD, MARK, *self.configs(), *self._data(), *self.copied()}
+        own = {*self._models(), CARD, MARK, *self.configs(), *self._data(), *self.copied()}
         left = [place for place in self.files() if place not in own]
         return [place for place in left if _is_weights(place)], [place for place in left if not _is_weights(place)]
 
     def _data(self) -> set[str]:
-        """Places of the files that hold the model's own weights."""
-        beside = Path(self.inner).parent
-        return {(beside / file.name).as_posix() for file in named_files(self.model)}
+        """Places of the files that hold the models' own weights."""
+        files = [model.parent / file.name for model in self.models for file in named_files(model)]
+        return {file.relative_to(self.path).as_posix() for file in files}
+
+    def _models(self) -> set[str]:
+        return {model.relative_to(self.path).as_posix() for model in self.models}
 
     def _goes_along(self, place: str) -> bool:
         name = place.rsplit("/", 1)[-1]
@@ -117,11 +126,12 @@ class Folder:
         return _KNOWN.match(name) is not None or _is_small_text(self.path / place)
 
 
-def find_folder(model: Any, file: str | None = None) -> Folder | None:
+def find_folder(model: Any, file: str | None = None, *, together: bool = False) -> Folder | None:
     """The folder that a model was given as: a path of one, or ``hf://organisation/name``.
 
     Args:
         model: whatever a model may be given as. file: place of the model in the folder, where there are several.
+        together: take all of them.
 
     Returns:
         The folder; None where it is something else.
@@ -133,17 +143,37 @@ def find_folder(model: Any, file: str | None = None) -> Folder | None:
         name = os.fspath(model)
         if is_hub_name(name):
             label, path = fetched(name)
-            return Folder(path, label, _model_in(path, label, file))
+            return Folder(path, label, *_models_in(path, label, file, together))
         if "\0" not in name and os.path.isdir(name):
             path = Path(name)
-            return Folder(path, path.resolve().name, _model_in(path, str(path), file))
+            return Folder(path, path.resolve().name, *_models_in(path, str(path), file, together))
     if file is not None:
         raise GraphError(f"'{file}' is to be taken out of a folder, but no folder is given: give it, or the file alone")
     return None
 
 
-def _model_in(folder: Path, label: str, file: str | None) -> Path:
-    found = [place for place in sorted(_walk(folder, "", 0)) if place.lower().endswith(".onnx")]
+def holds_several(model: str | os.PathLike[str]) -> bool:
+    """Whether a folder, here or on the hub, holds several models."""
+    try:
+        folder = find_folder(model, together=True)
+    except GraphError:  # it is told where the folder is opened
+        return False
+    return folder is not None and len(folder.models) > 1
+
+
+def _places(folder: Path) -> list[str]:
+    return [place for place in sorted(_walk(folder, "", 0)) if place.lower().endswith(".onnx")]
+
+
+def _models_in(folder: Path, label: str, file: str | None, together: bool) -> tuple[Path, tuple[Path, ...]]:
+    found = _places(folder)
+    if together and len(found) > 1:
+        first, *others = (folder / place for place in found)
+        return first, tuple(others)
+    return _model_in(folder, label, file, found), ()
+
+
+def _model_in(folder: Path, label: str, file: str | None, found: list[str]) -> Path:
     if file is not None:
         place = Path(file).as_posix()
         if place not in found:

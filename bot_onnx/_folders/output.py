@@ -15,6 +15,7 @@ from bot_onnx._folders.card import Lineage, card, licence_lines
 from bot_onnx._folders.jsontext import rewritten
 from bot_onnx._folders.layout import CARD, MARK, Folder
 from bot_onnx._folders.sizes import Sizes, Written
+from bot_onnx._folders.vocabulary import Cut, cut_files
 from bot_onnx._onnxfile.atomic_output import worded
 from bot_onnx._onnxfile.data_files import metadata_of
 from bot_onnx._onnxfile.folder_output import StagedFolder, check_folder, copy_file
@@ -31,7 +32,9 @@ def planned_notes(folder: Folder, plan: Plan) -> tuple[str, ...]:
     Raises:
         SpecError: a config is none, or would tell of another network than the model's.
     """
-    return tuple(note for text in _configs(folder, plan).values() for note in text[1]) + _told(folder, plan)
+    cut = cut_files(folder, plan)
+    configs = _configs(folder, plan, cut)
+    return tuple(note for text in configs.values() for note in text[1]) + _told(folder, plan, cut)
 
 
 class FolderOutput:
@@ -73,6 +76,13 @@ class FolderOutput:
         """Where the model is to be written."""
         return self._folder / self._source.inner
 
+    def at(self, place: str) -> Path:
+        """Where a file of the folder is to be written."""
+        path = self._folder / place
+        with worded(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
     def publish(self, plan: Plan, report: VerifyReport) -> tuple[str, ...]:
         """Put what goes along beside the model, which is written, and give the folder its name.
 
@@ -86,12 +96,14 @@ class FolderOutput:
             SpecError: see :func:`planned_notes`. OutputError: something cannot be written.
         """
         source = self._source
+        cut = cut_files(source, plan)
         for place in source.copied():
-            copy_file(source.path / place, self._folder / place)
-        configs = _configs(source, plan)
-        for place, (text, _) in configs.items():
+            if place not in cut.texts and place not in cut.dropped:
+                copy_file(source.path / place, self._folder / place)
+        configs = _configs(source, plan, cut)
+        for place, text in {**cut.texts, **{place: text for place, (text, _) in configs.items()}}.items():
             self._write(place, text)
-        notes = [note for _, told in configs.values() for note in told] + list(_told(source, plan))
+        notes = [note for _, told in configs.values() for note in told] + list(_told(source, plan, cut))
         digest = str(read_provenance(metadata_of(self.model)).get("source_sha256", ""))
         lineage = Lineage(source.label, source.inner, digest, bot_onnx.__version__)
         licence = licence_lines(source.card())
@@ -113,10 +125,10 @@ class FolderOutput:
         self._write(MARK, json.dumps({**told, "files": sorted([*files, MARK])}, indent=2, ensure_ascii=False) + "\n")
 
     def _check(self) -> None:
-        check_folder(self._target, force=self._force, apart_from=self._source.path, own=_own(self._target))
+        check_folder(self._target, force=self._force, apart_from=self._source.path, own=own_files(self._target))
 
 
-def _own(target: Path) -> set[str] | None:
+def own_files(target: Path) -> set[str] | None:
     """Places of the files that this tool wrote into a folder; None where it wrote none."""
     try:
         told = json.loads((target / MARK).read_text(encoding="utf-8"))
@@ -126,15 +138,16 @@ def _own(target: Path) -> set[str] | None:
     return {str(place) for place in files} if isinstance(files, list) else None
 
 
-def _configs(folder: Folder, plan: Plan) -> dict[str, tuple[str, list[str]]]:
+def _configs(folder: Folder, plan: Plan, cut: Cut) -> dict[str, tuple[str, list[str]]]:
     """New texts of the configs by place, and what they cannot say."""
     sizes = Sizes.of(plan)
     made: dict[str, tuple[str, list[str]]] = {}
     for place, text in folder.configs().items():
         before = folder.parsed(place, text)
         written = _resized(before, sizes, place)
-        after = rewritten(text, before, written.data)
-        if folder.parsed(place, after) != written.data:
+        data = cut.config(dict(written.data), place)
+        after = rewritten(text, before, data)
+        if folder.parsed(place, after) != data:
             raise SpecError(f"{place} cannot be written without changing more than its sizes; correct its JSON")
         made[place] = after, written.notes
     return made
@@ -162,7 +175,7 @@ def _pooling(before: Mapping[str, Any], sizes: Sizes, place: str) -> Written:
     return written
 
 
-def _told(folder: Folder, plan: Plan) -> tuple[str, ...]:
+def _told(folder: Folder, plan: Plan, cut: Cut) -> tuple[str, ...]:
     """What does not go along, and what goes along but may not fit."""
     weights, others = folder.left_behind()
     notes: list[str] = []
@@ -176,7 +189,8 @@ def _told(folder: Folder, plan: Plan) -> tuple[str, ...]:
         if any(place.startswith(f"{module}/") for place in weights) and not folder.inner.startswith(f"{module}/")
     ]
     sizes = Sizes.of(plan)
-    if sizes.changes_role(Role.VOCAB):
+    notes += cut.notes
+    if sizes.changes_role(Role.VOCAB) and not cut.ids:
         notes.append("The tokenizer's files are the source's, and the vocabulary has another size: they do not fit.")
     if sizes.changes_role(Role.POSITIONS):
         notes.append("The tokenizer's files are the source's: how long a text may be is told there as it was.")

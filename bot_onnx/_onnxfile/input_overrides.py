@@ -39,11 +39,17 @@ class Given:
     """Arrays and shapes of inputs, by name. An input may have neither: it is made up.
 
     ``strict``: they must be ones that the model takes; what was resized may take others than its source.
+
+    Of a model that is one of several which are resized together (:mod:`bot_onnx._together`), ``linked`` are the inputs
+    and outputs that another one gives or takes, ``shared`` the tensors that another one holds as well, each with a key
+    that is the same in both.
     """
 
     arrays: Mapping[str, Array] = field(default_factory=dict)
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     strict: bool = True
+    linked: frozenset[str] = frozenset()
+    shared: Mapping[str, str] = field(default_factory=dict)
 
     def specs(self, specs: Sequence[InputSpec]) -> list[InputSpec]:
         """``specs`` whose open axes that have no symbol do not share one between inputs, where sizes are given.

@@ -7,7 +7,7 @@ what a decoder attends to has the width of the encoder before it, and the state 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import onnx_ir as ir
 
@@ -28,13 +28,14 @@ def release_inputs(
     chains: Sequence[LayerChain],
     attentions: Sequence[Attention],
     parameters: Mapping[str, Parameter],
+    linked: Collection[str] = (),
 ) -> None:
     """Unfreeze axes of graph inputs that follow from sizes inside, as far as weights carry them.
 
     They are: heads and channels of attention; the residual stream, where one input gives all of it (what is joined to
     it from outside, as a voice's style is, stays as the world has it); states of recurrent layers; and a whole axis
     that every layer of a chain contracts with weights of its own, without it being part of the stream (what cross
-    attention looks at).
+    attention looks at); and all that weights carry of an input that is ``linked``: another network gives it.
     """
     carried = _leaves(context, (dim for p in parameters.values() for dim in context.axes_of(p.value)))
     inside = _leaves(
@@ -42,6 +43,7 @@ def release_inputs(
         (dim for a in attentions for dim in (a.head_dim, a.heads, a.value_dim)),
     )
     inside |= _states(graph, context, parameters)
+    inside |= _leaves(context, (d for v in graph.inputs if v.name in linked for d in context.axes_of(v)))
     given = [_leaves(context, [dim]) for value in graph.inputs for dim in context.axes_of(value)]
     streams: set[Dim] = set()
     looked_at: set[Dim] = set()

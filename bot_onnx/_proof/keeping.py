@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
+
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._proof.miniature import factor
 from bot_onnx._proof.promise import Growth, Way
 from bot_onnx._proof.prover import Proven
-from bot_onnx._resample import make_options
+from bot_onnx._resample import get_method, make_options
 from bot_onnx._stack.groups import hands_over
+from bot_onnx._stack.types import Axis, StackTask
 from bot_onnx._structure import Role
 from bot_onnx._surgery.proven import Gain, Promise
 from bot_onnx._target import Solution
@@ -48,6 +51,15 @@ def keeping(analysis: Analysis, solution: Solution, proven: Proven, way: Way) ->
         if promise.kept:
             return promise, _numbers(analysis, solution, taken)
     return _with_way_out(promise, growth, way), {}
+
+
+def leaves_alone(way: Way) -> bool:
+    """Whether a method gives a matrix whose sizes stay as it was."""
+    matrix = np.random.default_rng(0).standard_normal((4, 6))
+    axes = tuple(Axis("leaf", size, size) for size in matrix.shape)
+    task = StackTask("", "a matrix", "matrix", axes, ("in", "out"))
+    made = get_method(way.method).resample(task, [lambda: matrix], way.options, xp=np, seed=way.seed)
+    return all(np.array_equal(array, matrix) for array in made)
 
 
 def _shrinks(analysis: Analysis, solution: Solution) -> str:

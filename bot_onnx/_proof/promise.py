@@ -30,7 +30,8 @@ from bot_onnx._stack.types import Axis, Law, StackTask
 from bot_onnx._structure import Structure
 from bot_onnx._surgery.apply import apply
 from bot_onnx._surgery.edits import Edit, LayerChange, last_of_each
-from bot_onnx._surgery.execute import resampled
+from bot_onnx._surgery.execute import by_name, resampled
+from bot_onnx._surgery.joined import gathered, with_joints
 from bot_onnx._surgery.laws import Laws, epsilon_edits, find_laws
 from bot_onnx._surgery.proven import Formula, Gain
 from bot_onnx._surgery.sizes import size_edits
@@ -194,19 +195,28 @@ class Growth:
             if any(name in held for name in stack.tensors)
         }
         _check_amount(tasks.values())
-        for stack in self._structure.stacks:
-            if stack.id not in tasks:
-                continue
-            sources = tuple(name for name in stack.tensors if name in held)
-            names = (*sources, *targets[stack.id][len(stack.tensors) :])
-            if stack.twin_of is not None and originals[stack.twin_of] in contents:
-                contents[names[0]] = np.ascontiguousarray(contents[originals[stack.twin_of]].T)
-                continue
-            gain = gains.get(stack.id, 1.0)
-            plan = StackPlan(tasks[stack.id], sources, names, "FLOAT", stack.closed_form, stack.positive, gain)
-            made = resampled(plan, way.method, way.seed, way.options, held.__getitem__, np)
-            for name, array in zip(names, made, strict=True):
-                contents[name] = np.asarray(array).astype(held[sources[0]].dtype, copy=False)
+        plans = [
+            StackPlan(
+                tasks[stack.id],
+                sources := tuple(name for name in stack.tensors if name in held),
+                (*sources, *targets[stack.id][len(stack.tensors) :]),
+                "FLOAT",
+                stack.closed_form,
+                stack.positive,
+                gains.get(stack.id, 1.0),
+                stack.twin_of if stack.twin_of in tasks else None,
+            )
+            for stack in self._structure.stacks
+            if stack.id in tasks
+        ]
+        joined = self._structure.qkv if get_method(way.method).joins_qkv(way.options) else ()
+        for members in gathered(with_joints(plans, joined)):
+            made = resampled(members, way.method, way.seed, way.options, held.__getitem__, np)
+            for plan, name, array in by_name(members, made):
+                contents[name] = np.asarray(array).astype(held[plan.sources[0]].dtype, copy=False)
+        for plan in plans:
+            if plan.twin_of is not None:
+                contents[plan.targets[0]] = np.ascontiguousarray(contents[originals[plan.twin_of]].T)
         return contents
 
     def _feeds(

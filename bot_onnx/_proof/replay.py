@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from bot_onnx._align import Gradients
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._proof.promise import Way
 from bot_onnx._proof.settle import settle
@@ -23,6 +24,7 @@ def planned_again(
     origin: Origin,
     *,
     samples: Samples | None,
+    gradients: Gradients | None,
     unproven: bool,
     external: bool,
     name: str,
@@ -37,6 +39,7 @@ def planned_again(
         stored: the plan.
         origin: of the source, see :func:`check_source`.
         samples: that the alignment or the choice of layers looks at, where the plan was made with them.
+        gradients: who takes them, where units are chosen by them.
         unproven: take numbers that were changed in the plan as they are.
         external: weights go to a file beside the model. name: file name of the output.
 
@@ -66,6 +69,7 @@ def planned_again(
         external=external,
         align=request.align,
         samples=samples,
+        gradients=gradients,
         name=name,
         asked=replace(request, unproven=unproven or request.unproven),
         stored=stored,

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 from bot_onnx._analysis.passes import Analysis
-from bot_onnx._proof.keeping import keeping
+from bot_onnx._proof.keeping import keeping, leaves_alone
 from bot_onnx._proof.miniature import scales_of
 from bot_onnx._proof.promise import Way, laws_of
 from bot_onnx._proof.prover import prove
 from bot_onnx._reasons import Reason, Why
-from bot_onnx._surgery.proven import Fault
+from bot_onnx._surgery.proven import Fault, Promise
 from bot_onnx._surgery.scales import check_scales
 from bot_onnx._surgery.settled import Settled
 from bot_onnx._target import Solution, TargetSpec, solve
@@ -33,7 +33,8 @@ def settle(analysis: Analysis, spec: TargetSpec, way: Way, *, unproven: bool = F
         ProofError: the proof fails for a dim that the spec asks for.
     """
     given = spec.constants or {}
-    solution = solve(analysis.structure, spec)
+    wanted = solve(analysis.structure, spec)
+    solution = wanted.with_all_tokens
     check_scales(analysis, solution.sizes, given)
     proven = prove(analysis, solution.sizes, given)
     kept: list[str] = []
@@ -47,7 +48,8 @@ def settle(analysis: Analysis, spec: TargetSpec, way: Way, *, unproven: bool = F
         analysis = _with_frozen(analysis, culprits, fault)
         kept += [f"{_named(analysis, culprits)}: {_told(fault)}"]
         try:
-            solution = solve(analysis.structure, spec)
+            wanted = solve(analysis.structure, spec)
+            solution = wanted.with_all_tokens
         except (DimError, SpecError) as error:
             raise ProofError(f"{error} {_refusal(fault)}", fault) from error
         proven = prove(analysis, solution.sizes, given)
@@ -59,8 +61,10 @@ def settle(analysis: Analysis, spec: TargetSpec, way: Way, *, unproven: bool = F
     if proven.miniature is not None:
         proven.miniature.learn(analysis.scales)
     promise, gains = keeping(analysis, solution, proven, way)
+    if promise.kept is None and wanted.tokens and solution.keeps_sizes_of(analysis.structure) and leaves_alone(way):
+        promise = Promise(True)  # the rows that stay are the source's own, and so is all else
     laws = laws_of(analysis, solution.sizes, way)
-    return Settled(solution, proof, promise, laws, gains, analysis.structure, analysis.scales)
+    return Settled(wanted, proof, promise, laws, gains, analysis.structure, analysis.scales)
 
 
 def _culprits(analysis: Analysis, fault: Fault, solution: Solution) -> list[str]:

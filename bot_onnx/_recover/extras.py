@@ -17,23 +17,29 @@ _DETECTION_OPS = (
 _kept: list[Any] = []  # a library takes its definitions back when it is collected
 
 
-def torch() -> Any:
+def torch(need: str = "to train the student") -> Any:
     """Return the torch module.
+
+    Args:
+        need: what it is needed for.
 
     Raises:
         MissingRuntimeError: it is not installed.
     """
-    return _imported("torch", "PyTorch is needed to train the student")
+    return _imported("torch", f"PyTorch is needed {need}")
 
 
-def converter() -> Any:
+def converter(need: str = "to train ONNX files") -> Any:
     """Return onnx2pytorch's ``ConvertModel``.
+
+    Args:
+        need: what it is needed for.
 
     Raises:
         MissingRuntimeError: it is not installed, or torchvision, which it imports, was built for another PyTorch.
     """
-    torch()
-    need = "onnx2pytorch is needed to train ONNX files"
+    torch(need)
+    need = f"onnx2pytorch is needed {need}"
     with needing(need, *_EXTRAS):
         import_torchvision()
     return _imported("onnx2pytorch", need).ConvertModel

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -12,12 +13,14 @@ from typing import Any
 
 import numpy as np
 
+from bot_onnx import __version__
 from bot_onnx._canonical.still_packed import quantised_weight
 from bot_onnx._onnxfile.lost_files import surviving
 from bot_onnx._onnxfile.reader import Source, open_model
 from bot_onnx._onnxfile.scratch import sweep_beside
 from bot_onnx._onnxfile.writer import check_output
 from bot_onnx._progress import stage
+from bot_onnx._recover.answer_store import AnswerStore, default_folder
 from bot_onnx._recover.data import DataOptions, read_data
 from bot_onnx._recover.dataset import Batches, Dataset, Indices, consecutive, split
 from bot_onnx._recover.extras import converter, torch
@@ -32,6 +35,7 @@ from bot_onnx._recover.trainable import Trainable, find_trainable
 from bot_onnx._recover.training import Progress, Training, as_tensors, mask_of
 from bot_onnx._recover.types import Array, OutputQuality, Recovery, Settings
 from bot_onnx._recover.writing import write_trained
+from bot_onnx._runs.runtime import onnxruntime
 from bot_onnx._verify import raise_unless_passed, verify_model
 from bot_onnx._verify.feeding import index_ranges
 from bot_onnx.errors import RecoverError
@@ -41,6 +45,7 @@ __all__ = ["DataOptions", "Recovery", "Settings", "recover"]
 PathOrName = str | PathLike[str]
 
 TOLERANCE = 1e-4  #: largest difference between the student in PyTorch and in onnxruntime, of the largest value
+CACHE_BYTES = 8 << 30  #: of the teachers' answers on the disk
 _FITTED = 8  # batches from which the maps between widths are solved
 
 
@@ -55,6 +60,8 @@ def recover(
     options: DataOptions | Mapping[str, Any] | None = None,
     restart: bool = False,
     save_every: float = 30.0,
+    teacher_cache: PathOrName | None = None,
+    teacher_cache_bytes: int = CACHE_BYTES,
     force: bool = False,
     external: bool | None = None,
     progress: Progress | None = None,
@@ -74,6 +81,9 @@ def recover(
         options: how data are read: :class:`DataOptions`, or a mapping with its fields.
         restart: throw away what an earlier run left behind.
         save_every: seconds between two times that the state is saved.
+        teacher_cache: folder where the teacher's answers are kept for this run and others; None: what the environment
+            variable ``BOT_ONNX_TEACHER_CACHE`` names, else ``bot-onnx/teachers`` in the user's cache.
+        teacher_cache_bytes: that the folder may take; 0: no answers are kept on the disk.
         force: replace an existing output.
         external: store the weights beside the model; None: as the student does.
         progress: called with (steps done, steps in all, loss) after each step.
@@ -96,7 +106,8 @@ def recover(
         check_output(kept, force=True, sources=read_only)
         stack.enter_context(_threads(settings.threads))
         stage(f"reading {student}, {teacher} and {data}")
-        job = _Job(sources, origin, settings, options)
+        cache = (default_folder() if teacher_cache is None else Path(teacher_cache), teacher_cache_bytes)
+        job = Job(sources, origin, settings, options, cache)
         savepoint = Savepoint(kept, job.fingerprint())
         if restart:
             savepoint.remove()
@@ -152,7 +163,7 @@ def _threads(count: int) -> Iterator[None]:
 
 
 def _recovery(
-    job: _Job,
+    job: Job,
     training: Training,
     losses: Sequence[float],
     quality: tuple[tuple[OutputQuality, ...], tuple[OutputQuality, ...]],
@@ -182,16 +193,24 @@ def _recovery(
     )
 
 
-class _Job:
+class Job:
     """Everything that is known before the first step.
 
     Args:
         sources: the student's and the teacher's files.
         origin: of the data.
         settings: of the training. options: of the reading.
+        cache: folder of the teachers' answers and the bytes that it may take; None: as by default.
     """
 
-    def __init__(self, sources: Sequence[Source], origin: Path, settings: Settings, options: DataOptions) -> None:
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        origin: Path,
+        settings: Settings,
+        options: DataOptions,
+        cache: tuple[Path | None, int] | None = None,
+    ) -> None:
         self.settings = settings
         self._pixels = [options.mean, options.deviation] if origin.is_dir() else None
         self.networks = read_network(sources[0]), read_network(sources[1])
@@ -214,14 +233,31 @@ class _Job:
             )
         self.batches = Batches(self.training_indices, settings.batch, settings.seed, self.chunk, self.data.lengths)
         self.pairs, self.notes = _pairs(*self.networks, settings)
-        self.frozen_student = self._frozen(0)
-        self.frozen_teacher = self._frozen(1)
+        names = [pair.student for pair in self.pairs]
+        learnt = [*(name for name in self.networks[0].outputs if name in names), *names]
+        self.frozen_student = self._frozen(0, learnt, settings.threads)
+        self.teacher = self._teacher(*(cache or (default_folder(), CACHE_BYTES)))
 
-    def _frozen(self, side: int) -> Frozen:
-        network = self.networks[side]
-        names = [pair.student if side == 0 else pair.teacher for pair in self.pairs]
-        wanted = list(dict.fromkeys([*(name for name in network.outputs if name in names), *names]))
-        return Frozen(network.message(wanted), wanted, threads=self.settings.threads, chunk=self.chunk)
+    def _frozen(self, side: int, names: Sequence[str], threads: int) -> Frozen:
+        wanted = list(dict.fromkeys(names))
+        return Frozen(self.networks[side].message(wanted), wanted, threads=threads, chunk=self.chunk)
+
+    def _teacher(self, cache: Path | None, most: int) -> Teacher:
+        """What answers for all that is learnt or measured."""
+        student, teacher = self.networks
+        common = [name for name in teacher.outputs if name in student.outputs]
+        names = sorted({*common, *(pair.teacher for pair in self.pairs)})
+        store = None
+        if cache is not None and most:
+            key = [__version__, onnxruntime().__version__, teacher.digest, self.chunk, names]
+            store = AnswerStore(cache, json.dumps(key), most)
+        return Teacher(
+            lambda threads: self._frozen(1, names, threads),
+            self.data,
+            store=store,
+            threads=self.settings.threads,
+            chunk=self.chunk,
+        )
 
     def opened(self, path: str) -> Frozen:
         """A finished student."""
@@ -248,9 +284,6 @@ class _Job:
         torch().manual_seed(self.settings.seed)
         wanted = list(self.frozen_student.outputs)
         student = make_student(self.networks[0], self.trainable, wanted, chunk=self.chunk, constant=self.data.fixed)
-        teacher = Teacher(self.frozen_teacher, self.data, list(dict.fromkeys(pair.teacher for pair in self.pairs)))
-        if self.settings.steps * self.settings.batch >= 2 * len(self.training_indices):
-            teacher.remember(consecutive(self.training_indices, self.settings.batch, self.chunk))
         batches = []
         for step in range(_FITTED):
             chosen = self.batches.at(step)
@@ -258,11 +291,11 @@ class _Job:
             ours = first_run(student, feeds) if step == 0 else student.look(feeds)
             if step < 2:
                 _check_equal(ours, self.frozen_student.run(feeds, self.data.fixed), self.networks[0])
-            batches.append((ours, as_tensors(teacher.answers(chosen, feeds)), mask_of(self.data, feeds)))
+            batches.append((ours, as_tensors(self.teacher.answers(chosen, feeds)), mask_of(self.data, feeds)))
         objective = Objective(self.pairs, self.settings, batches)
         training = Training(
             student,
-            teacher,
+            self.teacher,
             objective,
             self.data,
             self.batches,
@@ -276,7 +309,7 @@ class _Job:
     def quality(self, student: Frozen) -> tuple[OutputQuality, ...]:
         """How close a student is to the teacher on the held-out samples."""
         batches = consecutive(self.held_out, self.settings.batch, self.chunk)
-        return measure(student, self.frozen_teacher, self.networks, self.data, batches)
+        return measure(student, self.teacher, self.networks, self.data, batches)
 
 
 def _check_ports(student: Network, teacher: Network) -> None:

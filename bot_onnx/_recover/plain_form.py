@@ -16,7 +16,7 @@ from onnx import helper, numpy_helper
 
 from bot_onnx.errors import RecoverError
 
-_OWN_DOMAINS = ("", "ai.onnx")
+OWN_DOMAINS = ("", "ai.onnx")
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +41,14 @@ def plain_form(message: onnx.ModelProto) -> PlainForm:
     proto = onnx.ModelProto()
     proto.CopyFrom(message)
     for node in _all_nodes(proto.graph):
-        if node.domain not in _OWN_DOMAINS:
+        if node.domain not in OWN_DOMAINS:
             raise RecoverError(
                 f"node {node.name!r} is a {node.domain}::{node.op_type}, which onnx2pytorch cannot carry to PyTorch: "
                 "take a file that no runtime has optimised, or export its weights and train in the framework"
             )
     for port in [*proto.graph.value_info]:
         proto.graph.value_info.remove(port)
-    kept = [entry for entry in proto.opset_import if entry.domain in _OWN_DOMAINS]
+    kept = [entry for entry in proto.opset_import if entry.domain in OWN_DOMAINS]
     del proto.opset_import[:]
     proto.opset_import.extend(kept)
     _lay_bare(proto.graph)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from bot_onnx._recover.dataset import Dataset, Indices
 from bot_onnx._recover.network import Frozen, Network
+from bot_onnx._recover.teacher import Teacher
 from bot_onnx._recover.types import Array, OutputQuality
 from bot_onnx._verify.comparison import cosine_sum, divergence_sum
 
@@ -67,12 +68,12 @@ class _Tally:
 
 
 def measure(
-    student: Frozen, teacher: Frozen, networks: tuple[Network, Network], data: Dataset, batches: Sequence[Indices]
+    student: Frozen, teacher: Teacher, networks: tuple[Network, Network], data: Dataset, batches: Sequence[Indices]
 ) -> tuple[OutputQuality, ...]:
     """Compare the outputs that both have, on the samples that were held out.
 
     Args:
-        student, teacher: that run.
+        student: that runs. teacher: that answers.
         networks: the student's and the teacher's.
         data: the samples.
         batches: indices of those held out, as many at a time as are run together.
@@ -81,7 +82,7 @@ def measure(
     tallies = {name: _Tally(name in networks[0].logits, name in networks[0].words) for name in names}
     for chosen in batches:
         feeds = data.feeds(chosen)
-        ours, theirs = (side.run(feeds, data.fixed, names) for side in (student, teacher))
+        ours, theirs = student.run(feeds, data.fixed, names), teacher.answers(chosen, feeds)
         mask = feeds[data.mask] if data.mask is not None else None
         for name, tally in tallies.items():
             if ours[name].ndim == theirs[name].ndim and ours[name].ndim > 1:

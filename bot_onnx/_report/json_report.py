@@ -11,7 +11,7 @@ from bot_onnx._structure import Structure
 from bot_onnx.errors import said
 
 if TYPE_CHECKING:
-    from bot_onnx._report.views import InspectionView, ResultView
+    from bot_onnx._report.views import InspectionView, ResultView, TogetherView
     from bot_onnx._surgery.types import Plan
     from bot_onnx._verify.types import VerifyReport
 
@@ -48,4 +48,18 @@ def result_json(result: ResultView) -> dict[str, Any]:
         "seconds": result.seconds,
         "plan": plan_json(result.plan),
         "report": verify_json(result.report),
+        "learned": plain(result.learned),
+    }
+
+
+def together_json(made: TogetherView) -> dict[str, Any]:
+    """Files that were resized together: each of them, and what they were found to be to one another."""
+    return {
+        "output": None if made.output is None else str(made.output),
+        "seconds": made.seconds,
+        "links": [list(sides) for sides in made.links],
+        "checks": plain(made.checks),
+        "plans": {name: plan_json(plan) for name, plan in made.plans.items()},
+        "results": {name: result_json(result) for name, result in made.results.items()},
+        "notes": list(made.notes),
     }

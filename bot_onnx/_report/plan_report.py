@@ -155,6 +155,8 @@ def _how(stack: StackPlan) -> str:
         return f"transpose of {stack.twin_of}"
     task = stack.task
     same = task.layers[0] == task.layers[1] and all(axis_same(axis) for axis in task.axes)
+    if stack.refitted:
+        return "refitted" if same else "refitted, resampled"
     return "kept" if same else "resampled"
 
 

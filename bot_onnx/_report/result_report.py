@@ -21,6 +21,8 @@ RETRAIN = "The model was shrunk: it has lost accuracy until it is trained again.
 
 def shrinks(plan: Plan) -> bool:
     """Whether any dim or chain gets smaller, so that the model cannot keep all that it knew."""
+    if plan.promise.kept:  # tokens alone went
+        return False
     return any(dim.target < dim.source for dim in plan.dims) or any(
         layer.target < layer.source for layer in plan.layers
     )

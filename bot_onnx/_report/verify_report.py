@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from bot_onnx._report.costs_report import costs_table, macs_text
 from bot_onnx._report.layout import cell, facts, table
 from bot_onnx._report.units import count, number, size
-from bot_onnx._verify.types import OutputComparison, VerifyReport
+from bot_onnx._verify.types import Check, OutputComparison, VerifyReport
 
 _STYLES = {"pass": "green", "fail": "bold red", "skip": "dim", "info": "yellow"}
 
@@ -30,7 +32,7 @@ def verify_report(report: VerifyReport) -> Group:
 
 def tables(report: VerifyReport) -> list[RenderableType]:
     """The checks, the verdict, and the comparison where there is one."""
-    parts: list[RenderableType] = [_checks(report), verdict(report)]
+    parts: list[RenderableType] = [checks_table(report.checks), verdict(report)]
     if report.comparisons:
         parts += ["", _comparisons(report)]
     return parts
@@ -50,9 +52,10 @@ def verdict(report: VerifyReport) -> Text:
     return Text(f"All {done} checks passed{rest}.", style="green")
 
 
-def _checks(report: VerifyReport) -> RenderableType:
+def checks_table(checks: Iterable[Check]) -> RenderableType:
+    """Checks, how they ended, what was seen."""
     made = table("Checks", ["check", "result!", "seen"])
-    for check in report.checks:
+    for check in checks:
         made.add_row(cell(check.name), Text(check.status, style=_STYLES[check.status]), cell(check.detail))
     return made
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
 from bot_onnx._costs import Costs
+from bot_onnx._learn.types import Learned
 from bot_onnx._structure import Structure
 from bot_onnx._surgery.types import Plan
-from bot_onnx._verify.types import VerifyReport
+from bot_onnx._verify.types import Check, VerifyReport
 
 #: Name, ONNX data type and shape (symbolic sizes as texts) of a graph input or output.
 Value = tuple[str, str, tuple[int | str, ...]]
@@ -68,3 +70,39 @@ class ResultView(Protocol):
     @property
     def seconds(self) -> float:
         """Wall time of the whole resize."""
+
+    @property
+    def learned(self) -> Learned | None:
+        """How the operators were trained, where they were."""
+
+
+class TogetherView(Protocol):
+    """What a resize of several files returns."""
+
+    @property
+    def plans(self) -> Mapping[str, Plan]:
+        """By name of the file."""
+
+    @property
+    def results(self) -> Mapping[str, ResultView]:
+        """By name of the file; empty where nothing was written."""
+
+    @property
+    def links(self) -> tuple[tuple[str, str], ...]:
+        """Output and input, each with the file's name."""
+
+    @property
+    def checks(self) -> tuple[Check, ...]:
+        """Of the files with one another."""
+
+    @property
+    def output(self) -> Path | None:
+        """The folder that was written."""
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of it all."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What the folder cannot say."""

@@ -116,7 +116,9 @@ def refuse_width(task: StackTask, method: str, way_out: str) -> None:
                 )
 
 
-def walk(x: Array, axis: Axis, leaf: LeafFunction, xp: Namespace, after: LeafFunction | None = None) -> Array:
+def walk(
+    x: Array, axis: Axis, leaf: LeafFunction, xp: Namespace, after: LeafFunction | None = None, *, every: bool = False
+) -> Array:
     """Apply a function of leaves along a composite axis, ``[pre, axis.source, post]`` to ``[pre, axis.target, post]``.
 
     Args:
@@ -125,33 +127,34 @@ def walk(x: Array, axis: Axis, leaf: LeafFunction, xp: Namespace, after: LeafFun
         leaf: called on the leaves that change size.
         xp: namespace of ``x``.
         after: called on the result of every part, and of the axis itself.
+        every: call ``leaf`` on those that stay as well.
     """
     if axis.kind == "product":
-        x = _product(x, axis, leaf, xp, after)
+        x = _product(x, axis, leaf, xp, after, every)
     elif axis.kind == "concat":
-        x = _concat(x, axis, leaf, xp, after)
-    elif axis.source != axis.target:
+        x = _concat(x, axis, leaf, xp, after, every)
+    elif every or axis.source != axis.target:
         x = leaf(x, axis)
     return x if after is None else after(x, axis)
 
 
-def _product(x: Array, axis: Axis, leaf: LeafFunction, xp: Namespace, after: LeafFunction | None) -> Array:
+def _product(x: Array, axis: Axis, leaf: LeafFunction, xp: Namespace, after: LeafFunction | None, every: bool) -> Array:
     """Kronecker product of the parts' operators, factor by factor: (A ⊗ B) vec X = vec(A X Bᵀ)."""
     pre, _, post = x.shape
     for j, part in enumerate(axis.parts):
-        if not changes(part):
+        if not every and not changes(part):
             continue
         before = prod(p.target for p in axis.parts[:j])
         behind = prod(p.source for p in axis.parts[j + 1 :])
         x = xp.reshape(x, (pre * before, part.source, behind * post))
-        x = walk(x, part, leaf, xp, after)
+        x = walk(x, part, leaf, xp, after, every=every)
     return xp.reshape(x, (pre, axis.target, post))
 
 
-def _concat(x: Array, axis: Axis, leaf: LeafFunction, xp: Namespace, after: LeafFunction | None) -> Array:
+def _concat(x: Array, axis: Axis, leaf: LeafFunction, xp: Namespace, after: LeafFunction | None, every: bool) -> Array:
     pieces, start = [], 0
     for part in axis.parts:
-        pieces.append(walk(x[:, start : start + part.source, :], part, leaf, xp, after))
+        pieces.append(walk(x[:, start : start + part.source, :], part, leaf, xp, after, every=every))
         start += part.source
     return xp.concat(pieces, axis=1)
 

@@ -16,6 +16,7 @@ from bot_onnx._resample.filters import COPIES
 from bot_onnx._resample.operators import Filters
 from bot_onnx._resample.registry import MethodOptions
 
+QKV = Literal["one", "apart"]
 Preset = Literal["paper", "paper-gpt"]
 
 #: Wavelets of a preset, for axes that shrink and that grow: those that the paper found for BERT and for GPT.
@@ -34,7 +35,12 @@ class BotOptions(MethodOptions):
         None,
         description="'paper': the literal method: convention ortho, zero details, layers filtered too, wavelet haar "
         "where an axis shrinks and bior6.8 where it grows, as found for BERT; 'paper-gpt': coif3 and db2, as found for "
-        "GPT; what is given besides wins.",
+        "GPT; queries, keys and values are one matrix; what is given besides wins.",
+    )
+    qkv: QKV | None = Field(
+        None,
+        description="'one': queries, keys and values are one matrix, kept apart or not, and the axes of heads one "
+        "signal each; 'apart': each by itself, and heads stay whole; by default apart, and one with a preset.",
     )
     mode: BoundaryMode = Field(
         "periodization",
@@ -61,11 +67,21 @@ class BotOptions(MethodOptions):
     details: Details | None = Field(
         None,
         description="Detail bands when growing: zero, noise with the standard deviation of the weights, or 'in-band': "
-        "noise that the network's function does not see; by default in-band where the convention keeps the function, "
-        "else zero.",
+        "noise that the network's function does not see; or 'shares': copies share what reads them unequally; by "
+        "default in-band where the convention keeps the function, else zero.",
     )
     noise_scale: float = Field(
-        1.0, ge=0, allow_inf_nan=False, description="Standard deviation of the noise, in those of the weights."
+        1.0,
+        ge=0,
+        allow_inf_nan=False,
+        description="Standard deviation of the noise, in those of the weights; of 'shares' how unequal they are.",
+    )
+    fresh_readers: float | None = Field(
+        None,
+        gt=0,
+        allow_inf_nan=False,
+        description="Standard deviation of random weights in the layers that layer axis 'identity' adds, in place of "
+        "copies; what these layers write is zero, so that the function stays.",
     )
     tie_correction: bool = Field(
         True, description="Under 'value', divide the logits' growth out of the last norm before a tied head."
@@ -97,10 +113,51 @@ class BotOptions(MethodOptions):
             )
         return self
 
+    @model_validator(mode="after")
+    def _one_matrix_keeps_no_values(self) -> BotOptions:
+        if self.qkv == "one" and self.amplitudes in (None, "value"):
+            raise ValueError(
+                "qkv 'one' mixes queries with keys, which keeps no function; use a preset, or convention ortho, "
+                "std-source or std-fresh"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _shares_are_of_copies(self) -> BotOptions:
+        if self.details == "shares" and not self.keeps_function:
+            raise ValueError(
+                "details 'shares' are of copies that keep the function; leave out the preset, the wavelet, its mode, "
+                "its level and the convention"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _fresh_readers_do_nothing(self) -> BotOptions:
+        if self.fresh_readers is None:
+            return self
+        if self.depth_mode not in ("auto", "identity"):
+            raise ValueError(
+                f"fresh_readers are of layers that do nothing, and layer axis '{self.depth_mode}' adds none; use "
+                "layer axis identity"
+            )
+        if self.amplitudes not in (None, "value"):
+            raise ValueError(
+                f"fresh_readers have a deviation of their own, and convention '{self.amplitudes}' sets one; use "
+                "convention value"
+            )
+        return self
+
     @property
     def amplitudes(self) -> Convention | None:
         """The convention, the preset considered."""
         return "ortho" if self.convention is None and self.preset is not None else self.convention
+
+    @property
+    def joins_qkv(self) -> bool:
+        """Whether queries, keys and values are one matrix, the preset considered."""
+        if self.qkv is not None:
+            return self.qkv == "one"
+        return self.preset is not None and self.amplitudes != "value"
 
     @property
     def detail_kind(self) -> Details:
@@ -125,4 +182,4 @@ class BotOptions(MethodOptions):
     def keeps_function(self) -> bool:
         """Whether growth is by whole indices, exact at any ratio: no filter, boundary or amplitude was asked for."""
         plain = self.preset is None and self.wavelet is None and self.mode == "periodization" and self.level is None
-        return plain and self.convention in (None, "value") and self.detail_kind in ("zero", "in-band")
+        return plain and self.convention in (None, "value") and self.detail_kind in ("zero", "in-band", "shares")

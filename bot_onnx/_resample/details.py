@@ -21,7 +21,7 @@ import numpy as np
 
 from bot_onnx._align.places import to_numpy
 from bot_onnx._resample.arrays import Array, Floats, Namespace, dtype_name, normal, uniform
-from bot_onnx._resample.axes import CONTRACTED_KINDS, grows, only_growing, reverse, walk
+from bot_onnx._resample.axes import CONTRACTED_KINDS, grows, leaves, only_growing, reverse, walk
 from bot_onnx._resample.boundary import margin, synthesise
 from bot_onnx._resample.filters import COPIES, Matrix, dct_resize, grow_level, synthesis, taps
 from bot_onnx._resample.growth import seen_when_extended, sum_copies
@@ -34,7 +34,7 @@ _MEDIAN_OF_NORMAL, _OUTLYING = 0.6745, 6.0
 #: So many numbers give a standard deviation to a part in seven hundred.
 _ENOUGH = 1 << 18
 
-Details = Literal["zero", "gaussian", "uniform", "in-band"]
+Details = Literal["zero", "gaussian", "uniform", "in-band", "shares"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,15 +141,19 @@ def _sample(array: Floats) -> Floats:
 
 
 class InBandNoise:
-    """Noise for one stack that the network's function does not see."""
+    """Noise for one stack that the network's function does not see.
 
-    def __init__(self, task: StackTask, filters: Filters) -> None:
+    Along all contracted axes that grow, or along those alone that grow by new indices beside the old ones.
+    """
+
+    def __init__(self, task: StackTask, filters: Filters, *, extended_alone: bool = False) -> None:
         self.task, self.filters = task, filters
         contracted = task.kind in CONTRACTED_KINDS
         self._axes = [
             (index, only_growing(axis))
             for index, (axis, direction) in enumerate(zip(task.axes, task.directions, strict=True))
             if contracted and direction == "in" and grows(axis)
+            if not extended_alone or any(leaf.law != "even" for leaf in leaves(axis))
         ]
 
     @property

@@ -76,13 +76,13 @@ def grow_level(n_source: int, n_target: int, max_level: int | None = None) -> in
     return level if max_level is None else min(level, max_level)
 
 
-def dct_resize(n_source: int, n_target: int) -> Matrix:
+def dct_resize(n_source: int, n_target: int, kept: int | None = None) -> Matrix:
     """Resize through the orthonormal DCT-II, ``[n_target, n_source]``, unit row sums.
 
-    R = √(m/n) · C_mᵀ[:, :q] · C_n[:q], q = min(n, m), with the sum over frequencies in closed form (Dirichlet's
-    kernel), so that a large axis costs no matrix product.
+    R = √(m/n) · C_mᵀ[:, :q] · C_n[:q], q = min(n, m), or ``kept`` frequencies if they are fewer, with the sum over
+    frequencies in closed form (Dirichlet's kernel), so that a large axis costs no matrix product.
     """
-    q = min(n_source, n_target)
+    q = min(n_source, n_target, n_source if kept is None else kept)
     out = (np.arange(n_target) + 0.5)[:, None] / n_target
     into = (np.arange(n_source) + 0.5)[None, :] / n_source
     return (1.0 + _cosine_sum(np.pi * (out - into), q) + _cosine_sum(np.pi * (out + into), q)) / n_source

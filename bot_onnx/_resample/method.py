@@ -63,7 +63,7 @@ class Method(ABC, Generic[OptionsT]):
                 array or as one of ``xp``. Readers are called when their layer is needed, not before.
             options: an instance of :attr:`Options`.
             xp: array namespace the arithmetic runs in (array API standard: NumPy, CuPy, array-api-strict).
-            seed: of the run; together with ``task.stack`` and the target layer it keys every random draw.
+            seed: of the run; together with ``task.draws`` and the target layer it keys every random draw.
 
         Yields:
             Arrays of ``xp``: float64 where the source is float64, else float32. The same object may be yielded
@@ -85,6 +85,10 @@ class Method(ABC, Generic[OptionsT]):
 
     def keeps_function(self, options: OptionsT) -> bool:
         """Whether growth shall keep the function at any ratio: work orders then say how each dim does that."""
+        return False
+
+    def joins_qkv(self, options: OptionsT) -> bool:
+        """Whether queries, keys and values that a file keeps apart are handed over as the one matrix of a fused one."""
         return False
 
     def idle_options(self, options: OptionsT, tasks: Iterable[StackTask]) -> tuple[str, ...]:

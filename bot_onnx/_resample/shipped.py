@@ -144,6 +144,11 @@ class ShippedMethod(Method[MethodOptions]):
         with self._guarded():
             return self._method.keeps_function(options)
 
+    def joins_qkv(self, options: MethodOptions) -> bool:
+        """As the method says."""
+        with self._guarded():
+            return self._method.joins_qkv(options)
+
     def leaf_matrix(self, axis: Axis, options: MethodOptions) -> NDArray[np.float64]:
         """As the method says."""
         with self._guarded():

@@ -161,3 +161,11 @@ def neutral_value(task: StackTask, layers: LayerMap, k: int) -> float | None:
     if moved or (task.norm_position == "inner" and added[k]):
         return task.gain - task.offset if task.kind == "norm_scale" else 0.0
     return None
+
+
+def reads_afresh(task: StackTask, layers: LayerMap, k: int) -> bool:
+    """Whether a tensor of a layer that must do nothing may hold anything, and can start as in a fresh network.
+
+    A matrix or kernel that reads in such a layer, or its bias: what the layer writes is zero whatever it reads.
+    """
+    return layers.added[k] and not task.writes_residual and task.kind in ("matrix", "kernel", "bias")

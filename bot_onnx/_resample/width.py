@@ -19,15 +19,17 @@ from bot_onnx._resample.amplitude import Convention, chosen_convention, leaf_for
 from bot_onnx._resample.arrays import Array, Namespace, dtype_name
 from bot_onnx._resample.axes import HEAD_DIM_ROLES, changes, mark_scores, walk
 from bot_onnx._resample.cuda import engine_of
-from bot_onnx._resample.filters import COPIES
+from bot_onnx._resample.filters import COPIES, Matrix
 from bot_onnx._resample.fused import separable
-from bot_onnx._resample.growth import uneven_score_gain
+from bot_onnx._resample.growth import shares, uneven_score_gain
 from bot_onnx._resample.operators import Filters, LeafOperator, select_vocabulary
 from bot_onnx._stack.types import Axis, StackTask
 from bot_onnx._structure import Direction, Role
 
 #: What is added to the result of a leaf that grows: called with the operator and its argument.
 Addition = Callable[[LeafOperator, Array], Array | None]
+#: The parts that the copies of a leaf's indices have of a contraction, ``[leaf.target]``.
+Shares = Callable[[Axis], Matrix]
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,12 +42,14 @@ class WidthTransform:
         convention: see the module; None decides by leaf axis.
         head_dim_correction: multiply what makes queries and keys by (d_s/d_t)^¼ under ``value``: a score q·k grows
             with head_dim, its divisor √d only half as fast.
+        shares: of copies, in contracted axes that grow by them; None: equal ones.
     """
 
     task: StackTask
     filters: Filters
     convention: Convention | None = None
     head_dim_correction: bool = True
+    shares: Shares | None = None
 
     @property
     def is_identity(self) -> bool:
@@ -54,7 +58,8 @@ class WidthTransform:
 
     def apply(self, x: Array, xp: Namespace, addition: Addition | None = None) -> Array:
         """Tensor of ``task.source_shape`` to ``task.target_shape``; ``addition`` comes to what grows."""
-        together = self._two_at_once(x) if addition is None else None
+        plain = addition is None and self.shares is None
+        together = self._two_at_once(x) if plain else None
         if together is not None:
             return together
         shape = list(self.task.source_shape)
@@ -111,6 +116,9 @@ class WidthTransform:
             if operator.wavelet == COPIES and axis.score and axis.role in HEAD_DIM_ROLES and self.head_dim_correction:
                 gain = uneven_score_gain(axis)
                 y = y if gain is None else y * xp.asarray(gain.astype(dtype_name(y)))[None, :, None]
+            if operator.wavelet == COPIES and form == "dual" and self.shares is not None and axis.target > axis.source:
+                gain = self.shares(axis) / shares(COPIES, axis.source, axis.target)
+                y = y * xp.asarray(gain.astype(dtype_name(y)))[None, :, None]
             added = addition(operator, x) if addition is not None and axis.target > axis.source else None
             return y if added is None else y + xp.asarray(added)
 

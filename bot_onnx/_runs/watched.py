@@ -17,6 +17,8 @@ from bot_onnx._runs.runtime import session
 from bot_onnx._runs.sample_arrays import Samples
 from bot_onnx.errors import BotError, DataError
 
+_LARGEST = 1 << 31  #: bytes that a message can have
+
 
 class Watched:
     """A graph as it is now, ready to be run later: made before a resize changes it, run when weights are read.
@@ -32,6 +34,26 @@ class Watched:
         self._names = tuple(dict.fromkeys(names))
         self._proto, self._weights = with_fed_weights(model, nested_protos(model.graph))
         self._proto.graph.output.extend(onnx.ValueInfoProto(name=name) for name in self._names)
+
+    def message(self, tensors: Mapping[str, Any]) -> onnx.ModelProto:
+        """The graph with all weights in it, whose outputs are the values that are looked at.
+
+        Args:
+            tensors: the source's tensors by name, with a ``numpy()`` each.
+
+        Raises:
+            DataError: it is too large for a message.
+        """
+        weights = values(self._weights, tensors)
+        if sum(array.nbytes for array in weights.values()) >= _LARGEST:
+            raise DataError("the source has 2 GiB of weights and more, which a message cannot hold")
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self._proto)
+        ports = [port for port in proto.graph.input if port.name not in weights]
+        del proto.graph.input[:]
+        proto.graph.input.extend(ports)
+        proto.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in weights.items())
+        return proto
 
     def runs(self, tensors: Mapping[str, Any], size: int) -> Iterator[dict[str, NDArray[Any]]]:
         """The values by name, ``size`` samples at a time (or as many as the model takes).

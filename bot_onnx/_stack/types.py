@@ -48,7 +48,7 @@ class StackTask:
     """One stack to resample.
 
     Attributes:
-        stack: id of the stack, also the key of its own random stream.
+        stack: id of the stack.
         name: for messages.
         kind, directions, writes_residual, before_tied_head: see :class:`bot_onnx._structure.Stack`.
         axes: one per tensor axis; ``source`` sizes multiply to the source tensor's shape.
@@ -60,6 +60,7 @@ class StackTask:
         norm_position: for a norm inside a layer, ``last`` if it is the layer's last one, else ``inner``; None else.
         offset: what the graph adds to the tensor before it is used (the 1 of norms that scale by 1 + w).
         gain: what the values, with their offset, are multiplied with to keep the function at the target's sizes.
+        shared: key of the tensors where another file, resized together with this one, holds them as well; else empty.
     """
 
     stack: str
@@ -77,6 +78,12 @@ class StackTask:
     norm_position: Literal["inner", "last"] | None = None
     offset: float = 0.0
     gain: float = 1.0
+    shared: str = ""
+
+    @property
+    def draws(self) -> str:
+        """Key of its own random stream: the same in all files that hold these tensors."""
+        return self.shared or self.stack
 
     @property
     def source_shape(self) -> tuple[int, ...]:

@@ -20,6 +20,7 @@ from bot_onnx._surgery.edits import (
     SetAttribute,
     SetConstant,
     SetFactor,
+    SetToken,
     made_by,
     picks_of,
 )
@@ -52,6 +53,8 @@ def apply(analysis: Analysis, edits: Sequence[Edit]) -> Depth:
             numbers.fix_shape(edit)
         elif isinstance(edit, SetFactor):
             numbers.set_factor(edit)
+        elif isinstance(edit, SetToken):
+            numbers.set_token(edit)
         elif isinstance(edit, ReshapeEmpty):
             numbers.reshape_empty(edit)
     layers = {chain.name: chain.count for chain in analysis.structure.chains}
@@ -118,6 +121,19 @@ class _Numbers:
         _check_finite(edit, bool(np.isfinite(array).all()))
         node.replace_input_with(slot, _add_constant(self._graph, f"{value.name}__scaled", array))
 
+    def set_token(self, edit: SetToken) -> None:
+        """Set it in a copy of the constant: another node may mean another number by the same one."""
+        node, slot = self._node(edit.made), edit.slot
+        value = node.inputs[slot] if 0 <= slot < len(node.inputs) else None
+        tensor = value.const_value if value is not None else None
+        array = None if tensor is None else np.array(tensor.numpy())
+        if value is None or array is None or not 0 <= edit.index < array.size or array.dtype.kind not in "iu":
+            raise GraphError(f"{edit.place}: input {slot} of the node has no whole number {edit.index}")
+        flat = array.reshape(-1)
+        _expect(edit, int(flat[edit.index]))
+        flat[edit.index] = edit.new
+        node.replace_input_with(slot, _add_constant(self._graph, f"{value.name}__tokens", array))
+
     def reshape_empty(self, edit: ReshapeEmpty) -> None:
         value = self._initializer(edit.constant)
         tensor = value.const_value
@@ -162,7 +178,7 @@ class _Numbers:
         return self._graph.initializers[name]
 
 
-def _expect(edit: SetConstant | SetAttribute | SetFactor, found: float) -> None:
+def _expect(edit: SetConstant | SetAttribute | SetFactor | SetToken, found: float) -> None:
     """An edit is of a graph in which the number that it says stands."""
     if not (edit.old == found or isclose(edit.old, found, rel_tol=1e-12)):
         raise GraphError(f"{edit.place} is {found:g} in the graph, and the plan says that it was {edit.old:g}")

@@ -88,6 +88,25 @@ class SetFactor:
 
 
 @dataclass(frozen=True, slots=True)
+class SetToken:
+    """The id of a token that a node compares others with: it has another one in the new vocabulary.
+
+    Attributes:
+        place, old, new, reason: see :class:`SetConstant`.
+        made: what the node makes. slot: its input, a constant. index: flat index into it.
+    """
+
+    place: str
+    old: int
+    new: int
+    reason: str
+    made: str
+    slot: int
+    index: int
+    edit: Literal["SetToken"] = "SetToken"
+
+
+@dataclass(frozen=True, slots=True)
 class ReshapeEmpty:
     """A tensor without elements (no tokens of a kind), which has no weights to resample but axes like all others.
 
@@ -116,7 +135,7 @@ class LayerChange:
     kept: tuple[int, ...] = ()
 
 
-NumberEdit = SetConstant | SetAttribute | FixShape | SetFactor
+NumberEdit = SetConstant | SetAttribute | FixShape | SetFactor | SetToken
 Edit = NumberEdit | ReshapeEmpty | LayerChange
 
 
@@ -133,6 +152,8 @@ def number_place(edit: NumberEdit) -> tuple[object, ...]:
         return "attribute", edit.made, edit.attribute, edit.index
     if isinstance(edit, FixShape):
         return "shape", edit.made, edit.slot, edit.element
+    if isinstance(edit, SetToken):
+        return "token", edit.made, edit.slot, edit.index
     return "factor", edit.made, edit.slot
 
 

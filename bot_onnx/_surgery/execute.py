@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,13 +14,13 @@ from bot_onnx._align import align
 from bot_onnx._patterns.closed_forms import compute
 from bot_onnx._resample import MethodOptions, get_method
 from bot_onnx._resample.transfers import fetched
+from bot_onnx._surgery.joined import Read, cut, gathered, readers_of, task_of
 from bot_onnx._surgery.picked import picked
 from bot_onnx._surgery.planner import Prepared
 from bot_onnx._surgery.types import StackPlan
 from bot_onnx.errors import PlanError
 
 Progress = Callable[[str, int, int], None]
-Read = Callable[[str], NDArray[Any]]
 
 
 def produce(
@@ -43,44 +42,65 @@ def produce(
     aligned = align(prepared.alignment, prepared.tensors, xp=xp)
     total = sum(slot.nbytes for slot in prepared.slots)
     done = 0
-    for stack in plan.stacks:
-        if stack.twin_of is not None:
-            continue
-        twins = [other for other in plan.stacks if other.twin_of == stack.task.stack]
-        dtype = ir.DataType[stack.dtype].numpy()
-        layers = resampled(stack, plan.method, plan.seed, options, aligned.read, xp)
-        for name, array in zip(stack.targets, fetched(layers), strict=True):
-            values = array.astype(dtype, copy=False)
+    for members in gathered(plan.stacks):
+        made = resampled(members, plan.method, plan.seed, options, aligned.read, xp, plan.asked.tokens)
+        for stack, name, array in by_name(members, made):
+            values = array.astype(ir.DataType[stack.dtype].numpy(), copy=False)
             yield name, values
             done += values.nbytes
-            for twin in twins:
+            for twin in (other for other in plan.stacks if other.twin_of == stack.task.stack):
                 yield twin.targets[0], np.ascontiguousarray(values.T)
                 done += values.nbytes
             if progress is not None:
                 progress(stack.task.name, done, total)
 
 
-def resampled(stack: StackPlan, method: str, seed: int, options: MethodOptions, read: Read, xp: Any) -> Iterator[Any]:
-    """The tensors of one stack of the target, in layer order.
+def by_name(members: Sequence[StackPlan], made: Iterator[tuple[Any, ...]]) -> Iterator[tuple[StackPlan, str, Any]]:
+    """What :func:`resampled` gives, on the host, each tensor with its stack and its name."""
+    named = [
+        pair for names in zip(*(s.targets for s in members), strict=True) for pair in zip(members, names, strict=True)
+    ]
+    arrays = fetched(array for layer in made for array in layer)
+    yield from ((stack, name, array) for (stack, name), array in zip(named, arrays, strict=True))
+
+
+def resampled(
+    members: Sequence[StackPlan],
+    method: str,
+    seed: int,
+    options: MethodOptions,
+    read: Read,
+    xp: Any,
+    tokens: tuple[int, ...] = (),
+) -> Iterator[tuple[Any, ...]]:
+    """The tensors of the target of stacks that are made together, layer by layer: one of each stack.
 
     Args:
-        stack: what happens to it.
+        members: what happens to them; mostly one stack alone.
         method, seed, options: of the resampling.
         read: gives a tensor of the source by name.
         xp: array namespace to compute in.
+        tokens: ids of the source's tokens that stay, where they were named.
     """
-    if stack.closed_form is not None:
-        for _ in stack.targets:
-            yield compute(stack.closed_form, stack.task.target_shape, ir.DataType[stack.dtype].numpy())
+    first = members[0]
+    if first.closed_form is not None:
+        for _ in first.targets:
+            yield (compute(first.closed_form, first.task.target_shape, ir.DataType[first.dtype].numpy()),)
         return
-    readers = [partial(read, name) for name in stack.sources]
-    task, chosen = picked(stack.task, readers)
+    readers = readers_of(members, read)
+    task, chosen = picked(task_of(members), readers, tokens)
     layers = get_method(method).resample(task, chosen, options, xp=xp, seed=seed)
     # Long filters have negative weights, and the square root of what they make of variances may not exist.
-    least = min(float(np.min(reader())) for reader in readers) if stack.positive else None
-    for array in layers:
-        scaled = array if stack.gain == 1.0 else array * stack.gain
-        yield scaled if least is None else xp.where(scaled < least, xp.asarray(least, dtype=scaled.dtype), scaled)
+    least = min(float(np.min(reader())) for reader in readers) if first.positive else None
+    for layer in layers:
+        yield tuple(
+            _finished(array, stack, least, xp) for array, stack in zip(cut(layer, members), members, strict=True)
+        )
+
+
+def _finished(array: Any, stack: StackPlan, least: float | None, xp: Any) -> Any:
+    scaled = array if stack.gain == 1.0 else array * stack.gain
+    return scaled if least is None else xp.where(scaled < least, xp.asarray(least, dtype=scaled.dtype), scaled)
 
 
 def weigh(prepared: Prepared, device: str, weights_sha256: str) -> None:

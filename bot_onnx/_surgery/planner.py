@@ -12,7 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx import __version__
-from bot_onnx._align import Alignment, Kind, find_facts, plan_alignment
+from bot_onnx._align import Alignment, Gradients, Kind, find_facts, plan_alignment
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._canonical.decompose import restore_casts
 from bot_onnx._canonical.folded_norms import folded_note
@@ -20,21 +20,27 @@ from bot_onnx._canonical.spelling import restore_spelling
 from bot_onnx._canonical.still_packed import quantised_weight
 from bot_onnx._costs import sizing_of
 from bot_onnx._onnxfile.byte_layout import Layout, TensorSlot, layout
+from bot_onnx._onnxfile.input_overrides import given_to
 from bot_onnx._resample import MethodOptions, get_method
 from bot_onnx._runs.sample_arrays import Samples
 from bot_onnx._surgery.apply import apply
 from bot_onnx._surgery.calibrated import Calibrated, going_on, holding
+from bot_onnx._surgery.computed import computed, taught
 from bot_onnx._surgery.edits import Edits, LayerChange, ReshapeEmpty, last_of_each, picks_of
 from bot_onnx._surgery.emit import initializer_order, skeleton
 from bot_onnx._surgery.held import Obeyed, obey
+from bot_onnx._surgery.joined import gathered, task_of, with_joints
+from bot_onnx._surgery.joined import told as told_of_joints
 from bot_onnx._surgery.kept_layers import kept_layers, moved_values
 from bot_onnx._surgery.laws import epsilon_edits
 from bot_onnx._surgery.picked import picked
-from bot_onnx._surgery.provenance import describe, tolerance_of
+from bot_onnx._surgery.proven import LEARNED
+from bot_onnx._surgery.provenance import describe, tolerance_of, unpromised
 from bot_onnx._surgery.scales import check_branches, scale_edits
 from bot_onnx._surgery.settled import Settled
 from bot_onnx._surgery.sizes import size_edits
 from bot_onnx._surgery.tasks import build_task
+from bot_onnx._surgery.tokens import TokenUse, token_use
 from bot_onnx._surgery.types import Asked, DimChange, Plan, StackPlan
 from bot_onnx._surgery.undo import unchanged
 from bot_onnx._target import Picks, TargetSpec
@@ -62,6 +68,7 @@ class Prepared:
         alignment: what happens to them before they are resampled.
         calibrated: what of the source's calibrated scales goes on.
         changed: numbers of a saved plan that are others than its request makes, in sentences.
+        token_inputs: names of the inputs whose ids of tokens are others in the target.
     """
 
     plan: Plan
@@ -71,6 +78,7 @@ class Prepared:
     alignment: Alignment
     calibrated: Calibrated
     changed: tuple[str, ...] = ()
+    token_inputs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +93,7 @@ class _Drawn:
 
 
 _ASKED = Asked()
+_NO_TOKENS = TokenUse()
 
 
 def prepare(
@@ -99,6 +108,7 @@ def prepare(
     external: bool,
     align: Kind | None = None,
     samples: Samples | None = None,
+    gradients: Gradients | None = None,
     name: str = "model.onnx",
     asked: Asked = _ASKED,
     stored: Plan | None = None,
@@ -114,6 +124,7 @@ def prepare(
         external: weights go to a file beside the model.
         align: alignment of the source before; None: as the method likes it.
         samples: that the source's activations are looked at on; recorded by their hash.
+        gradients: who takes them, where units are chosen by them.
         name: file name of the output.
         asked: what else was asked for, recorded in the plan.
         stored: a saved plan whose edits are carried out, held against those that follow from all the rest. The
@@ -129,13 +140,15 @@ def prepare(
         _wanted(align, method, options, spec),
         analysis.structure,
         settled.solution.sizes,
-        find_facts(analysis, samples),
+        find_facts(analysis, samples, gradients),
         spec.keep,
+        spec.refit,
         served=spec.layers_by == "influence",
         promised=settled.promise.kept is True,  # of the request: a number that was changed turns no tensors
     )
     picks = kept_layers(analysis, settled.solution, spec.layers_by, samples, tensors)
-    decided = decide(analysis, spec, settled, picks)
+    use = token_use(analysis, settled.solution.tokens, settled.solution.vocabularies)
+    decided = decide(analysis, spec, settled, picks, use)
     obeyed = Obeyed(decided) if stored is None else obey(stored, decided, unproven=asked.unproven)
     settled = obeyed.of(settled)
     asked = replace(
@@ -152,22 +165,33 @@ def prepare(
         options=options.model_dump(mode="json"),
         seed=seed,
         asked=asked,
-        computed=_computed(alignment, spec, samples),
+        computed=computed(alignment, spec, samples, asked),
     )
     notes = check_branches(analysis, settled.solution.layers, spec.constants or {})
-    drawn = _drawn(analysis, settled, alignment, outline)
-    _refuse_early(drawn.stacks, method, options, seed)
+    joined = analysis.structure.qkv if get_method(method).joins_qkv(options) else ()
+    drawn = _drawn(analysis, settled, alignment, outline, joined, use)
+    _refuse_early(drawn.stacks, method, options, seed, asked.tokens)
     idle = _idle(method, options, drawn.stacks, alignment.kind)
     placed = layout(drawn.proto, drawn.slots, name, external=external)
     plan = replace(
         outline,
         stacks=tuple(_placed(stack, placed) for stack in drawn.stacks),
-        notes=(*analysis.repairs, *drawn.notes, *settled.solution.notes, *notes, *outline.notes, *idle),
+        notes=(
+            *analysis.repairs,
+            *drawn.notes,
+            *settled.solution.notes,
+            *notes,
+            *outline.notes,
+            *told_of_joints(drawn.stacks),
+            *idle,
+            *taught(asked),
+        ),
         parameters=(analysis.structure.parameters, _parameters(drawn.stacks)),
         size_bytes=(origin.size_bytes, placed.total_bytes),
         external=placed.data_name is not None,
+        promise=outline.promise if asked.learned is None else LEARNED,
     )
-    return Prepared(plan, drawn.proto, drawn.slots, tensors, alignment, drawn.calibrated, obeyed.changed)
+    return Prepared(plan, drawn.proto, drawn.slots, tensors, alignment, drawn.calibrated, obeyed.changed, use.inputs)
 
 
 def _idle(method: str, options: MethodOptions, stacks: Iterable[StackPlan], kind: Kind) -> list[str]:
@@ -209,12 +233,13 @@ def _outline(analysis: Analysis, settled: Settled, origin: Origin, obeyed: Obeye
     )
 
 
-def decide(analysis: Analysis, spec: TargetSpec, settled: Settled, picks: Picks) -> Edits:
+def decide(analysis: Analysis, spec: TargetSpec, settled: Settled, picks: Picks, use: TokenUse = _NO_TOKENS) -> Edits:
     """What happens to the graph at the sizes that were settled: it is looked at, and not changed.
 
     Args:
         analysis, spec, settled: see :func:`prepare`.
         picks: per chain whose layers are chosen, the source's layer for every layer of the target.
+        use: where the graph meets the tokens that stay.
 
     Raises:
         GraphError, DimError, SpecError: a number cannot be made to follow.
@@ -225,7 +250,7 @@ def decide(analysis: Analysis, spec: TargetSpec, settled: Settled, picks: Picks)
     epsilons = epsilon_edits(analysis, solution.sizes, settled.laws)
     factors = scale_edits(analysis, solution.sizes, solution.layers, spec.constants or {})
     return Edits(
-        last_of_each([*epsilons, *numbers, *factors]),
+        last_of_each([*epsilons, *numbers, *factors, *use.edits]),
         tuple(edit for edit in sized if isinstance(edit, ReshapeEmpty)),
         tuple(
             LayerChange(c.name, c.count, solution.layers[c.name], c.leading, picks.get(c.name, ()))
@@ -234,24 +259,44 @@ def decide(analysis: Analysis, spec: TargetSpec, settled: Settled, picks: Picks)
     )
 
 
-def _drawn(analysis: Analysis, settled: Settled, alignment: Alignment, plan: Plan) -> _Drawn:
-    """The target without its weights: the edits of the plan are tried, and what they made is written down."""
+def _drawn(
+    analysis: Analysis,
+    settled: Settled,
+    alignment: Alignment,
+    plan: Plan,
+    joined: tuple[tuple[str, ...], ...],
+    use: TokenUse,
+) -> _Drawn:
+    """The target without its weights: the edits of the plan are tried, and what they made is written down.
+
+    ``joined``: stacks that are made together, by their ids.
+    """
     structure, solution = analysis.structure, settled.solution
     picks = picks_of(plan.layers)
     moved = moved_values(analysis, picks)
     held = [(value, grid) for value, grid in holding(analysis, settled) if value not in moved]
-    tolerance = tolerance_of(analysis, (stack.dtype for stack in structure.stacks))
+    tolerance = tolerance_of(analysis, (stack.dtype for stack in structure.stacks), cut=_only_cut(analysis, settled))
     with unchanged(analysis):
         depth = apply(analysis, plan.edits)
         graph = analysis.model.graph
-        stacks = _stacks(analysis, settled, alignment, depth.targets, picks)
+        stacks = with_joints(_stacks(analysis, settled, alignment, depth.targets, picks), joined)
         written = {n for stack in structure.stacks for n in (*stack.tensors, *depth.targets[stack.id])}
-        provenance = {**_begun(plan), **describe(analysis, settled, depth.partners, tolerance)}
+        ports = (*use.inputs, *use.outputs)
+        provenance = {**_begun(plan), **describe(analysis, settled, depth.partners, tolerance, ports)}
+        if plan.asked.learned is not None:
+            provenance = {**unpromised(provenance, LEARNED.why), "learned": plan.asked.learned}
         calibrated = going_on(analysis, held, ((stack.sources, stack.targets) for stack in stacks))
         restore_spelling(graph)
         restore_casts(graph, written)
         proto = skeleton(analysis, solution.sizes, written, provenance)
         return _Drawn(stacks, proto, _slots(analysis, stacks), calibrated, folded_note(graph))
+
+
+def _only_cut(analysis: Analysis, settled: Settled) -> bool:
+    """Whether tokens go, and nothing else changes."""
+    solution, structure = settled.solution, analysis.structure
+    rest = solution.with_all_tokens.keeps_sizes_of(structure)
+    return bool(solution.tokens) and rest
 
 
 def _stacks(
@@ -260,9 +305,14 @@ def _stacks(
     """What happens to the tensors of every stack, once the graph has its new depth."""
     solution = settled.solution
     used = set(initializer_order(analysis.model.graph))  # a table of its own may go with the layer that read it
+    told = given_to(analysis.model)
+    keys: Mapping[str, str] = {} if told is None else told.shared
     return [
         StackPlan(
-            build_task(alignment.structure, stack, solution.sizes, solution.layers, settled.laws, picks),
+            replace(
+                build_task(alignment.structure, stack, solution.sizes, solution.layers, settled.laws, picks),
+                shared=keys.get(stack.tensors[0], ""),
+            ),
             stack.tensors,
             targets[stack.id],
             stack.dtype,
@@ -270,18 +320,11 @@ def _stacks(
             stack.positive,
             settled.gains.get(stack.id, 1.0),
             stack.twin_of,
+            refitted=not alignment.refitted.isdisjoint(stack.tensors),
         )
         for stack in analysis.structure.stacks
         if not used.isdisjoint(targets[stack.id])
     ]
-
-
-def _computed(alignment: Alignment, spec: TargetSpec, samples: Samples | None) -> tuple[str, ...]:
-    if alignment.kind == "none":
-        return ()
-    looked_at = samples is not None and (alignment.kind == "rotate" or spec.keep == "activation")
-    where = "the source's weights and the samples" if looked_at else "the source's weights"
-    return (f"{alignment.kind}: the operators of every axis, from {where}",)
 
 
 def _begun(plan: Plan) -> dict[str, object]:
@@ -305,7 +348,8 @@ def _wanted(align: Kind | None, method: str, options: MethodOptions, spec: Targe
     if align is not None:
         return align
     own: Kind = get_method(method).default_alignment(options)
-    return "select" if spec.keep is not None and own == "none" else own
+    asked = spec.keep is not None or spec.refit is not None
+    return "select" if asked and own == "none" else own
 
 
 def check_exact(prepared: Prepared) -> None:
@@ -335,12 +379,14 @@ def refuse_quantised(analysis: Analysis, path: str) -> None:
         )
 
 
-def _refuse_early(stacks: list[StackPlan], method: str, options: MethodOptions, seed: int) -> None:
+def _refuse_early(
+    stacks: list[StackPlan], method: str, options: MethodOptions, seed: int, tokens: tuple[int, ...]
+) -> None:
     """Let the method judge every task now: it checks when called and reads when iterated."""
-    for stack in stacks:
-        if stack.closed_form is None and stack.twin_of is None:
-            readers = [_unread] * len(stack.sources)
-            task, chosen = picked(stack.task, readers)
+    for members in gathered(stacks):
+        if members[0].closed_form is None:
+            readers = [_unread] * len(members[0].sources)
+            task, chosen = picked(task_of(members), readers, tokens)
             get_method(method).resample(task, chosen, options, xp=np, seed=seed)
 
 

@@ -116,3 +116,5 @@ UNTRIED = Proof("nothing to prove")
 UNKNOWN = Promise()
 #: Of what is quantised again: its floats were held against the source, not what rounds them.
 QUANTISED = Promise(why="quantised again")
+#: Of what learned operators make.
+LEARNED = Promise(why="the operators are learned")

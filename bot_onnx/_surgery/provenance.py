@@ -30,6 +30,9 @@ from bot_onnx._surgery.settled import Settled
 #: in a row. A quantised source is held against in floating point, with the weights that were resized in its stead.
 TOLERANCES: Final[Mapping[str, float]] = {"BFLOAT16": 1e-1, "FLOAT16": 2e-2, "QUANTISED": 1e-3, "FLOAT": 1e-4}
 
+#: The same where only tokens went: nothing is computed otherwise than in the source.
+CUT: Final = 1e-6
+
 #: Stands for what is set at run time inside a composite axis.
 RUNTIME: Final = Axis("leaf", 0, 0, "runtime")
 
@@ -50,6 +53,8 @@ class Lineage:
             of the same name are left out.
         sizes: target size by id of the leaves that change, in the source's analysis.
         layers: names of the chains whose depth changed, or whose layers are others.
+        tokens: ids of the source's tokens that stay, by their new ids, where they were named; else empty.
+        token_ports: names of the inputs and outputs that hold ids of them.
     """
 
     source_sha256: str
@@ -65,18 +70,21 @@ class Lineage:
     partners: Mapping[str, str | None] = field(default_factory=dict)
     sizes: Mapping[str, int] = field(default_factory=dict)
     layers: frozenset[str] = frozenset()
+    tokens: tuple[int, ...] = ()
+    token_ports: frozenset[str] = frozenset()
 
     def partner(self, name: str) -> str | None:
         """Name in the source of an input or output."""
         return self.partners.get(name, name)
 
 
-def tolerance_of(analysis: Analysis, dtypes: Iterable[str]) -> float:
+def tolerance_of(analysis: Analysis, dtypes: Iterable[str], *, cut: bool = False) -> float:
     """How far outputs may be off that are kept.
 
     Args:
         analysis: of the source.
         dtypes: ONNX names of the types that its weights are stored in.
+        cut: tokens go, and the weights of those that stay are the source's own.
     """
     graph = analysis.model.graph
     found = {
@@ -85,11 +93,16 @@ def tolerance_of(analysis: Analysis, dtypes: Iterable[str]) -> float:
         *(value.dtype.name for value in (*graph.inputs, *graph.outputs) if value.dtype is not None),
     }
     found |= {ir.DataType(node.attributes["to"].as_int()).name for node in graph if node.op_type == "Cast"}
-    return max(tolerance for name, tolerance in TOLERANCES.items() if name in {*found, "FLOAT"})
+    coarsest = max(tolerance for name, tolerance in TOLERANCES.items() if name in {*found, "FLOAT"})
+    return CUT if cut and coarsest == TOLERANCES["FLOAT"] else coarsest
 
 
 def describe(
-    analysis: Analysis, settled: Settled, partners: Mapping[str, str | None], tolerance: float
+    analysis: Analysis,
+    settled: Settled,
+    partners: Mapping[str, str | None],
+    tolerance: float,
+    token_ports: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The entries of the metadata that say how axes changed and what was promised.
 
@@ -98,6 +111,7 @@ def describe(
         settled: sizes, laws and promise.
         partners: see :class:`Lineage`.
         tolerance: how far outputs may be off that are kept.
+        token_ports: see :class:`Lineage`.
     """
     solution, promise = settled.solution, settled.promise
     graph, structure = analysis.model.graph, analysis.structure
@@ -122,6 +136,8 @@ def describe(
     # Where a head was given a dim, ids are not those of the source's own analysis.
     leaves = () if analysis.stored else (dim for dim in structure.dims.values() if not dim.parts)
     told["sizes"] = {dim.id: size for dim in leaves if (size := solution.sizes[dim.id]) != dim.size}
+    if solution.tokens:
+        told["token_ports"] = list(token_ports)
     told["layers"] = [
         chain.name
         for chain in structure.chains
@@ -227,9 +243,17 @@ def read_lineage(metadata: Mapping[str, str]) -> Lineage | None:
             partners={str(name): None if other is None else str(other) for name, other in told["partners"].items()},
             sizes={str(identity): int(size) for identity, size in told["sizes"].items()},
             layers=frozenset(map(str, told["layers"])),
+            tokens=_tokens(told.get("spec")),
+            token_ports=frozenset(map(str, told.get("token_ports", ()))),
         )
     except (KeyError, TypeError, ValueError, OverflowError, AttributeError, RecursionError):
         return None
+
+
+def _tokens(spec: Any) -> tuple[int, ...]:
+    """Ids of the tokens that stay, of a spec that names them."""
+    told = spec.get("vocab") if isinstance(spec, dict) else None
+    return tuple(map(int, told["keep"])) if isinstance(told, dict) else ()
 
 
 def read_provenance(metadata: Mapping[str, str]) -> dict[str, Any]:

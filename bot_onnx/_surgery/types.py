@@ -12,6 +12,7 @@ from typing import Any, Literal
 from bot_onnx import _html
 from bot_onnx._costs import Costs
 from bot_onnx._stack.types import StackTask
+from bot_onnx._structure import Role
 from bot_onnx._surgery.edits import Edit, LayerChange, NumberEdit, ReshapeEmpty
 from bot_onnx._surgery.proven import UNKNOWN, UNTRIED, Promise, Proof
 
@@ -41,6 +42,8 @@ class StackPlan:
         closed_form: formula that the tensor is recomputed from, or None.
         twin_of: stack whose result, transposed, this one is, or None.
         offsets: byte offset of every target in the file that holds it.
+        joint: ids of the stacks that are resampled with this one as one matrix, itself among them; empty: it is alone.
+        refitted: the sources make up for units that go, before anything else is done to them.
     """
 
     task: StackTask
@@ -52,6 +55,8 @@ class StackPlan:
     gain: float = 1.0
     twin_of: str | None = None
     offsets: tuple[int, ...] = ()
+    joint: tuple[str, ...] = ()
+    refitted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,11 +66,13 @@ class Asked:
     Attributes:
         spec: the target, with the keys of a spec file.
         align: the alignment that was asked for; None: as the method likes it.
-        calibration_sha256: of the samples that the alignment, or the choice of layers, looks at; or None.
+        calibration_sha256: of the samples that the alignment, the choice of layers, or what makes up for what goes
+            looks at; or None.
         unproven: go on where the proof fails.
         requantize: quantise the result as the source is.
         inputs: what the models ran on was given as arrays. input_shapes: shapes that were given, by input.
         file_name: of the output that sizes and offsets are of.
+        learned: the training of the operators: its settings, and the hash of its data; None: they are not trained.
     """
 
     spec: dict[str, Any] = field(default_factory=dict)
@@ -76,6 +83,13 @@ class Asked:
     inputs: bool = False
     input_shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     file_name: str = field(default="model.onnx", compare=False)
+    learned: dict[str, Any] | None = None
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """Ids of the source's tokens that stay, where the target names them; else empty."""
+        told = self.spec.get("vocab")
+        return tuple(told["keep"]) if isinstance(told, dict) else ()
 
 
 #: Of what a saved plan holds, and how it says it.
@@ -141,6 +155,14 @@ class Plan:
     def edits(self) -> tuple[Edit, ...]:
         """What changes in the graph, in the order in which it is done."""
         return (*self.constants, *self.empties, *self.layers)
+
+    @property
+    def source_tokens(self) -> int:
+        """Number of the source's tokens, where the target names those that stay; else 0."""
+        kept = len(self.asked.tokens)
+        return max(
+            (dim.source for dim in self.dims if kept and (dim.role, dim.target) == (Role.VOCAB, kept)), default=0
+        )
 
     def to_json(self, *, indent: int | None = 2) -> str:
         """The plan as JSON, the same every time: without the time that the proof took."""

@@ -1,4 +1,4 @@
-"""Where a sweep keeps its files: alone in a study, models of trials out of sight, the best one under its name."""
+"""Where a sweep keeps its files: alone in a study, models of trials out of sight."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bot_onnx._onnxfile.atomic_output import worded
-from bot_onnx._onnxfile.data_files import named_files
-from bot_onnx._onnxfile.journal import rename_new, sync_folder
 from bot_onnx._onnxfile.locks import try_lock
-from bot_onnx._onnxfile.scratch import Scratch
 from bot_onnx.errors import OutputError
 
 _MARK = "lock"  # in the hidden folder: who holds it is at work on the study
@@ -70,33 +67,3 @@ def tidy(folder: Path, kept: Collection[int | str]) -> None:
                 shutil.rmtree(entry, ignore_errors=True)
             else:
                 entry.unlink()
-
-
-def place(model: Path, target: Path, *, force: bool) -> None:
-    """Copy a model, with its data files, to where it shall stand; its own name appears last, and whole.
-
-    Data files are named after what they hold, so one of the same name and length is the same.
-
-    Raises:
-        OutputError: the name is taken and ``force`` is off, or the system refuses.
-    """
-    with worded(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with Scratch(target.parent, target.name) as scratch:
-            for file in map(Path, named_files(model)):
-                beside = target.with_name(file.name)
-                if not (beside.is_file() and beside.stat().st_size == file.stat().st_size):
-                    os.replace(_copied(file, scratch / file.name), beside)
-            copy = _copied(model, scratch / target.name)
-            if force:
-                os.replace(copy, target)
-            else:
-                rename_new(copy, target)
-        sync_folder(target.parent)
-
-
-def _copied(file: Path, copy: Path) -> Path:
-    shutil.copyfile(file, copy)
-    with open(copy, "rb") as written:
-        os.fsync(written.fileno())
-    return copy

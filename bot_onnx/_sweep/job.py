@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bot_onnx import __version__
+from bot_onnx._onnxfile.copying import copy_model
 from bot_onnx._onnxfile.lost_files import surviving
 from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._onnxfile.scratch import sweep_beside
@@ -20,7 +21,7 @@ from bot_onnx._onnxfile.writer import check_output
 from bot_onnx._request import ResizeRequest
 from bot_onnx._runs.read_overrides import as_given
 from bot_onnx._runs.sample_arrays import digest
-from bot_onnx._sweep.files import place, tidy, work_folder
+from bot_onnx._sweep.files import tidy, work_folder
 from bot_onnx._sweep.space import Space
 from bot_onnx._sweep.study import Study
 from bot_onnx._sweep.trial import remove_trial, run_trial
@@ -252,7 +253,7 @@ class _Run:
     def _finish(self, number: int, combination: Combination, outcome: Outcome) -> None:
         model = Path(self.task.folder) / str(number) / self.task.name
         if outcome.status == "scored" and self.wanted.keep is not None:
-            place(model, self._kept(combination), force=True)
+            copy_model(model, self._kept(combination), force=True)
         best = self._best()
         self._note(number, combination, outcome)
         now = self._best()
@@ -282,7 +283,7 @@ class _Run:
                     f"The best model was made again and has now the score {again.score:.6g}, not "
                     f"{best.outcome.score:.6g}: the score or the training differs from run to run."
                 )
-        place(model, output, force=self.wanted.force)
+        copy_model(model, output, force=self.wanted.force)
         return output
 
     def ranked(self) -> tuple[Trial, ...]:

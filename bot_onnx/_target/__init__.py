@@ -9,7 +9,7 @@ from __future__ import annotations
 from bot_onnx._target.catalog import SpecSummary, list_specs, show_spec, spec_schema
 from bot_onnx._target.flags import parse_assignments, parse_layers
 from bot_onnx._target.formula import evaluate, size_names
-from bot_onnx._target.keep import Criterion, KeptLayers, LayersBy
+from bot_onnx._target.keep import Criterion, KeptLayers, LayersBy, Refit
 from bot_onnx._target.kept_layers import Picks
 from bot_onnx._target.schema import Reference, TargetSpec
 from bot_onnx._target.solver import Solution, solve
@@ -20,6 +20,7 @@ __all__ = [
     "LayersBy",
     "Picks",
     "Reference",
+    "Refit",
     "Solution",
     "SpecSummary",
     "TargetSpec",

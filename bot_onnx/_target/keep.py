@@ -1,4 +1,4 @@
-"""What a spec says of what stays: lists and runs of layers, and by what layers, heads, neurons, channels are chosen."""
+"""What a spec says of what stays: lists and runs of layers, tokens, and by what layers, heads, channels are chosen."""
 
 from __future__ import annotations
 
@@ -13,11 +13,14 @@ MAX_LAYERS: Final = 2048
 
 #: How layers are chosen: see the spec's ``layers_by``.
 LayersBy = Literal["even", "influence"]
-#: What a head, a neuron or a channel is worth: see :mod:`bot_onnx._align.worth`.
-Criterion = Literal["energy", "magnitude", "activation"]
+#: What a head, a neuron or a channel is worth: see :mod:`bot_onnx._align.worth` and :mod:`bot_onnx._align.taylor`.
+Criterion = Literal["energy", "magnitude", "activation", "taylor"]
+#: What makes up for the units that go: see :mod:`bot_onnx._align.refit`.
+Refit = Literal["bias", "readers"]
 
 _Layer = Annotated[int, Field(strict=True, ge=0, lt=MAX_LAYERS)]
 _End = Annotated[int, Field(strict=True, gt=0, le=MAX_LAYERS)]
+_Token = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 _FORMS: Final = ("keep", "repeat")
 _ENDS: Final = 2  #: numbers of a run: its first layer, and the one after its last
 
@@ -42,6 +45,40 @@ class KeptLayers(BaseModel):
         if self.keep is not None:
             return self.keep
         return tuple(layer for first, end in self.repeat or () for layer in range(first, end))
+
+
+class KeptTokens(BaseModel):
+    """Which rows of the token embedding the target has: the row of a token is its new id.
+
+    Attributes:
+        keep: ids of the source's tokens in ascending order, each once.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    keep: Annotated[tuple[_Token, ...], Field(min_length=1)]
+
+
+def check_kept_tokens(value: object) -> None:
+    """Check which tokens stay by hand, so that the message names what is wrong.
+
+    Raises:
+        ValueError: it is no list of ids in ascending order.
+    """
+    assert isinstance(value, Mapping)
+    given = value.get("keep")
+    if set(value) != {"keep"} or not isinstance(given, list | tuple):
+        raise ValueError(f'takes a number, or {{"keep": [ids]}} and nothing beside it, not {value!r:.80}')
+    if not given:
+        raise ValueError("'keep' is empty; at least one token stays")
+    wrong = next((token for token in given if not _is_number(token) or not 0 <= token < 2**31), None)
+    if wrong is not None:
+        raise ValueError(f"'keep' lists ids of tokens, whole numbers from 0 on, not {wrong!r:.80}")
+    fallen = next((after for before, after in pairwise(given) if after <= before), None)
+    if fallen is not None:
+        raise ValueError(
+            f"'keep' lists ids of tokens in ascending order, each once: {fallen} stands behind one as large"
+        )
 
 
 def names_kept_layers(value: object) -> bool:

@@ -20,9 +20,19 @@ from pydantic import (
     model_validator,
 )
 
-from bot_onnx._structure import SPEC_ROLES
+from bot_onnx._structure import SPEC_ROLES, Role
 from bot_onnx._target import formula, huggingface, library
-from bot_onnx._target.keep import MAX_LAYERS, Criterion, KeptLayers, LayersBy, check_kept_layers, names_kept_layers
+from bot_onnx._target.keep import (
+    MAX_LAYERS,
+    Criterion,
+    KeptLayers,
+    KeptTokens,
+    LayersBy,
+    Refit,
+    check_kept_layers,
+    check_kept_tokens,
+    names_kept_layers,
+)
 from bot_onnx._target.messages import BY_CHAIN, ONE_SIZE, explain, suggested, suggestion
 from bot_onnx._target.reader import parse_object, read_text
 from bot_onnx.errors import SpecError
@@ -68,9 +78,20 @@ def _check_layers(value: object) -> object:
     return value
 
 
+def _check_vocab(value: object) -> object:
+    """Check a list of tokens by hand: there may be a hundred thousand, and pydantic's errors would name each."""
+    if isinstance(value, Mapping):
+        check_kept_tokens(value)
+    return value
+
+
 def _form(value: object) -> str:
     """Which form of a size a value has; the names are left out of messages."""
     return BY_CHAIN if isinstance(value, Mapping) else ONE_SIZE
+
+
+def _vocab_form(value: object) -> str:
+    return BY_CHAIN if isinstance(value, Mapping | KeptTokens) else ONE_SIZE
 
 
 def _check_constants(value: object) -> object:
@@ -87,6 +108,12 @@ def _check_constants(value: object) -> object:
             raise ValueError(f"node '{node}' needs a formula or a finite number, not {constant!r:.80}")
     return value
 
+
+#: How many rows the token embedding has, or which.
+Vocab = Annotated[
+    Annotated[Annotated[Size, Tag(ONE_SIZE)] | Annotated[KeptTokens, Tag(BY_CHAIN)], Discriminator(_vocab_form)] | None,
+    BeforeValidator(_check_vocab),
+]
 
 #: A size for all chains of layers, or one each by chain name (two towers).
 Sizes = (
@@ -142,7 +169,11 @@ class TargetSpec(BaseModel):
     kv_heads: Sizes = Field(default=None, description="Key and value heads of attention (grouped queries).")
     head_dim: Sizes = Field(default=None, description="Channels of one head.")
     intermediate: Sizes = Field(default=None, description="Channels between the two matrices of an MLP.")
-    vocab: Size | None = Field(default=None, description="Rows of the token embedding and width of the logits.")
+    vocab: Vocab = Field(
+        default=None,
+        description="Rows of the token embedding and width of the logits: a number (the first ones), or "
+        '{"keep": [0, 5, 7]}: the ids of the tokens that stay.',
+    )
     positions: Size | None = Field(default=None, description="Rows of the position table.")
     width: Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)] | None = Field(
         default=None,
@@ -159,7 +190,12 @@ class TargetSpec(BaseModel):
     keep: Criterion | None = Field(
         default=None,
         description="What heads, neurons and channels are worth where some are chosen: 'energy', 'magnitude', or "
-        "'activation' on calibration samples; left out: 'energy', for heads and neurons alone.",
+        "'activation' and 'taylor' (gradients) on calibration samples; left out: 'energy', for heads and neurons.",
+    )
+    refit: Refit | None = Field(
+        default=None,
+        description="What makes up for the heads, neurons and channels that go, on calibration samples: 'bias' (the "
+        "biases of what reads them take their mean), or 'readers' (its weights are fitted to what stays).",
     )
     soft: tuple[RoleKey, ...] = Field(
         default=(),
@@ -251,7 +287,15 @@ class TargetSpec(BaseModel):
 
     def requested(self) -> dict[str, int]:
         """Return the role keys that are given as one size, with it, in the order of ``SPEC_ROLES``."""
-        return {role: size for role in SPEC_ROLES if isinstance(size := getattr(self, role), int)}
+        sizes = {role: getattr(self, role) for role in SPEC_ROLES}
+        if self.tokens:
+            sizes[Role.VOCAB] = len(self.tokens)
+        return {role: size for role, size in sizes.items() if isinstance(size, int)}
+
+    @property
+    def tokens(self) -> tuple[int, ...]:
+        """Ids of the source's tokens that stay, where they are named; empty where they are only counted."""
+        return self.vocab.keep if isinstance(self.vocab, KeptTokens) else ()
 
     def requested_by_chain(self) -> dict[str, dict[str, int]]:
         """Return the role keys that are given chain by chain, with sizes by chain name."""

@@ -13,8 +13,8 @@ through the composites (:mod:`bot_onnx._target.constraints`), so a later pass on
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from bot_onnx._structure import Structure
 from bot_onnx._target.attention import derive_heads, derive_kv_heads, hold_groups, hold_head_dim, hold_heads
@@ -31,6 +31,7 @@ from bot_onnx._target.channels import (
 from bot_onnx._target.composition import combine
 from bot_onnx._target.depth import solve_layers
 from bot_onnx._target.kept_layers import Picks, solve_picks
+from bot_onnx._target.kept_tokens import kept_tokens
 from bot_onnx._target.messages import listing, place
 from bot_onnx._target.problem import Problem
 from bot_onnx._target.schema import MAX_SIZE, TargetSpec
@@ -69,6 +70,8 @@ class Solution:
         notes: what was derived, skipped or left, and why, as sentences.
         asked: ids of the leaves whose size the spec gives, by key or under ``dims``, alone or in a composite.
         picks: per chain whose layers the spec names, the source's layer for every layer of the target.
+        tokens: ids of the source's tokens that stay, in order, where the spec names them and not all do.
+        vocabularies: source size by id of the dims that count these tokens.
     """
 
     sizes: dict[str, int]
@@ -76,6 +79,19 @@ class Solution:
     notes: tuple[str, ...] = ()
     asked: frozenset[str] = frozenset()
     picks: Picks = field(default_factory=dict)
+    tokens: tuple[int, ...] = ()
+    vocabularies: Mapping[str, int] = field(default_factory=dict)
+
+    def keeps_sizes_of(self, structure: Structure) -> bool:
+        """Whether all sizes and layers are those of the source."""
+        sizes = all(self.sizes[ident] == dim.size for ident, dim in structure.dims.items())
+        layers = all(self.layers[chain.name] == chain.count for chain in structure.chains)
+        return sizes and layers and not self.picks and not self.tokens
+
+    @property
+    def with_all_tokens(self) -> Solution:
+        """The same sizes, without the cut of the vocabulary: what is kept of it does not depend on what goes."""
+        return replace(self, sizes={**self.sizes, **self.vocabularies}, tokens=(), vocabularies={})
 
 
 def solve(structure: Structure, spec: TargetSpec) -> Solution:
@@ -108,7 +124,8 @@ def solve(structure: Structure, spec: TargetSpec) -> Solution:
             "of width, so that no method keeps the function there."
         )
     asked = frozenset(leaf for ident in problem.asked for leaf in problem.comp.leaves(ident))
-    return Solution({ident: sizes[ident] for ident in structure.dims}, layers, tuple(problem.notes), asked, picks)
+    whole = {ident: sizes[ident] for ident in structure.dims}
+    return Solution(whole, layers, tuple(problem.notes), asked, picks, *kept_tokens(structure, spec, whole))
 
 
 def _verified(problem: Problem) -> dict[str, int]:

@@ -101,7 +101,8 @@ class Carrier:
 
     def _applied(self, x: Array, leaf: Axis, matrix: Callable[[Axis], Floats]) -> Array:
         if leaf.role == _CHOSEN:
-            made = x[:, : leaf.target, :]
+            kept = self._lineage.tokens
+            made = x[:, list(kept), :] if self._picks(leaf) else x[:, : leaf.target, :]
             missing = leaf.target - made.shape[1]
             return np.pad(made, ((0, 0), (0, missing), (0, 0))) if missing else made
         if leaf.target < leaf.source and self._is_aligned(leaf):
@@ -111,6 +112,10 @@ class Carrier:
         with np.errstate(all="ignore"):  # outputs may hold NaN and infinities: comparing them tells
             carried: Array = np.matmul(matrix(leaf), x)
         return carried
+
+    def _picks(self, leaf: Axis) -> bool:
+        """Whether the tokens along a leaf are those that the file names."""
+        return leaf.source > leaf.target == len(self._lineage.tokens)
 
     def _is_aligned(self, leaf: Axis) -> bool:
         """Whether an alignment may have brought other indices together than the operator does; select: by choosing."""

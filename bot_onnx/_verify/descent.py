@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from bot_onnx._onnxfile.reader import Source
 from bot_onnx._resample.axes import leaves
 from bot_onnx._structure import Role
 from bot_onnx._surgery.proven import Promise
 from bot_onnx._surgery.provenance import Axes, Lineage, read_lineage
-from bot_onnx._verify.carrying import Carrier
+from bot_onnx._verify.carrying import Carrier, Incomparable
 from bot_onnx._verify.comparison import Way
 from bot_onnx._verify.feeding import Feeds, Shape
 from bot_onnx._verify.outputs import is_float
@@ -69,6 +71,43 @@ class Descent:
         """
         return {name: np.zeros_like(array) if self._open(name) else array for name, array in drawn.items()}
 
+    def in_source_ids(self, drawn: Feeds) -> Feeds:
+        """Inputs whose ids of tokens were drawn in the file's vocabulary, in the source's."""
+        if not self._renumbers:
+            return drawn
+        tokens = np.asarray(self._tokens)
+        return {
+            name: tokens[np.clip(array, 0, len(tokens) - 1)].astype(array.dtype) if name in self._held else array
+            for name, array in drawn.items()
+        }
+
+    def in_own_ids(self, name: str, array: NDArray[Any]) -> NDArray[Any]:
+        """Ids of the source's tokens in the file's vocabulary.
+
+        Raises:
+            Incomparable: one of them does not stay.
+        """
+        if not self._renumbers or name not in self._held:
+            return array
+        tokens = np.asarray(self._tokens)
+        places = np.minimum(np.searchsorted(tokens, array), len(tokens) - 1)
+        strange = np.asarray(array)[tokens[places] != array]
+        if strange.size:
+            raise Incomparable(f"{name!r} holds token {strange.flat[0]}, which did not stay")
+        return np.asarray(places.astype(array.dtype))
+
+    @property
+    def _renumbers(self) -> bool:
+        return bool(self._held and self._tokens)
+
+    @property
+    def _tokens(self) -> tuple[int, ...]:
+        return () if self.lineage is None else self.lineage.tokens
+
+    @property
+    def _held(self) -> frozenset[str]:
+        return frozenset() if self.lineage is None else self.lineage.token_ports
+
     def _open(self, name: str) -> bool:
         axes = self.input_axes(name)
         if self.lineage is None or not axes or name in dict(self.lineage.promise.factors):
@@ -97,7 +136,7 @@ class Descent:
                 made[name] = np.zeros_like(array) if is_float(array) else array
                 continue
             if not axes and factor == 1.0:
-                made[name] = array
+                made[name] = self.in_own_ids(name, array)
                 continue
             carried = self.carrier.carry(array, axes)
             made[name] = (carried * factor if factor != 1.0 else carried).astype(array.dtype)

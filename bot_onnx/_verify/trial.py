@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -147,7 +147,7 @@ def _inputs(
     """Inputs for the source, the same for the model, and why there are none for the source."""
     try:
         drawn = [
-            told.filled(feeds)
+            descent.in_source_ids(told.filled(feeds))
             for feeds in batches(specs, [descent.shapes_before(entry) for entry in shapes], ranges, seed)
         ]
         given = [descent.given(feeds) for feeds in drawn]
@@ -214,7 +214,8 @@ def _held(
             left_out.append(f"{name!r}: the source has no such output")
             continue
         try:
-            ours, other = _arrays(trial.results, name), _arrays(theirs, partner)
+            ours = _arrays(trial.results, name)
+            other = [descent.in_own_ids(name, array) for array in _arrays(theirs, partner)]
             if len(ours) != len(other):
                 raise Mismatch("it holds another number of tensors")
             told = axes.get(name, OutputAxes((), logits=False))

@@ -75,6 +75,14 @@ def test_controls_fit_the_target(name: str, small_first: bool, direction: str, t
         assert not torch.equal(state["blocks.0.up.weight"], default["blocks.0.up.weight"])
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", ["bot, LEMON splits", "bot, fresh readers", "bot, x2, fresh readers"])
+def test_exact_starts_compute_what_the_source_does(name: str, tmp_path: Path) -> None:
+    given = source("bert", SMALL, tmp_path)
+    before = outputs(given, SMALL, dict(given.state))
+    assert torch.allclose(outputs(given, LARGE, STARTS[name].make(given, LARGE, 0)), before, atol=1e-4)
+
+
 def curve(*losses: float) -> Curve:
     return Curve(tuple(range(0, 10 * len(losses), 10)), losses, 1.0)
 

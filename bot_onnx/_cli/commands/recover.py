@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from bot_onnx import _progress as progress
 from bot_onnx._cli.failures import standing
 from bot_onnx._cli.output import Activity, activity, show, show_json
 from bot_onnx._cli.parameters import OUTPUT, F, SectionedCommand, model_argument, model_output, option, shown_options
@@ -30,7 +31,7 @@ def reading_options(command: F) -> F:
                 "--tokenizer",
                 type=click.Path(path_type=Path, dir_okay=False),
                 metavar="JSON",
-                help="For text: the tokenizer.json; default: the one beside MODEL or its teacher.",
+                help="The tokenizer.json of text; default: the one beside MODEL or its teacher.",
             ),
             option(
                 DATA,
@@ -163,6 +164,23 @@ def reading_options(command: F) -> F:
     metavar="SECONDS",
     help="Between two times that OUT.recover is written.",
 )
+@option(
+    OUTPUT,
+    "--teacher-cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where the teacher's answers are kept for other runs; default: $BOT_ONNX_TEACHER_CACHE, or bot-onnx/teachers "
+    "in the user's cache.",
+)
+@option(
+    OUTPUT,
+    "--teacher-cache-size",
+    type=click.FloatRange(min=0),
+    default=8.0,
+    show_default=True,
+    metavar="GIB",
+    help="Most that this folder may take; 0: nothing is kept.",
+)
 @shown_options
 def command(model: Path, teacher: Path, data: Path, output: Path | None, **values: Any) -> None:
     """Train MODEL, a shrunk one, to answer as the model it was made from: with data, without labels.
@@ -189,6 +207,8 @@ def command(model: Path, teacher: Path, data: Path, output: Path | None, **value
                 options=options,
                 restart=values["restart"],
                 save_every=values["save_every"],
+                teacher_cache=values["teacher_cache"],
+                teacher_cache_bytes=int(values["teacher_cache_size"] * (1 << 30)),
                 force=values["force"],
                 external=values["external"],
                 progress=told.step,
@@ -225,7 +245,9 @@ class _Told:
             self._started = now, done
         if self._bar is not None:
             self._bar.update(f"training, loss {loss:.4f}", done, steps)
-        elif not self._silent and now - self._last >= _LINES_APART:
+        elif self._silent:  # a recipe's bar, where there is one
+            progress.step(f"training, loss {loss:.4f}", done, steps)
+        elif now - self._last >= _LINES_APART:
             from bot_onnx._report.units import seconds
 
             self._last = now

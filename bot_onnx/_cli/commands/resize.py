@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
@@ -12,13 +13,13 @@ from click.core import ParameterSource
 
 from bot_onnx._cli.failures import standing
 from bot_onnx._cli.folders import check_beside, default_folder, is_folder, told
+from bot_onnx._cli.learn_option import OF_LEARNING, asked_learning, learn_options
 from bot_onnx._cli.output import activity, show, show_json
 from bot_onnx._cli.parameters import (
     OUTPUT,
     SHOWN,
     MethodsCommand,
     input_options,
-    model_argument,
     model_output,
     option,
     read_inputs,
@@ -27,6 +28,8 @@ from bot_onnx._cli.parameters import (
 from bot_onnx._cli.quantise_option import quantise_options, resize_quantised
 from bot_onnx._cli.request_options import ASKED, request_options
 from bot_onnx._cli.target import default_output, target_options, target_spec
+from bot_onnx._cli.together import are_several, check_options, resize_files
+from bot_onnx._cli.vocabulary_options import Words, chosen_words, vocabulary_options
 from bot_onnx._request import LeftOpen, ResizeRequest
 
 if TYPE_CHECKING:
@@ -47,6 +50,7 @@ class _Job:
     file: str | None
     stored: Plan | None
     stored_file: Path | None
+    words: Words | None = None
 
     def opened(self) -> Model:
         """The model, which may lie in a folder."""
@@ -84,11 +88,20 @@ class _Job:
     "  bot-onnx resize bert.onnx --spec bert-s -o small.onnx\n"
     "  bot-onnx resize model.onnx --layers 6 --hidden 384 --dry-run\n"
     "  bot-onnx resize model.onnx --hidden 1536 --convention value --layer-axis identity\n"
-    "  bot-onnx resize bert-folder --spec small.json -o small-folder",
+    "  bot-onnx resize bert-folder --spec small.json -o small-folder\n"
+    "  bot-onnx resize vit.onnx --hidden 384 --learn 100 --data samples.npz -o small.onnx\n"
+    "  bot-onnx resize encoder.onnx decoder.onnx --hidden 384 -o small-pair",
 )
-@model_argument
-@click.option("--file", metavar="PLACE", help="Where MODEL is a folder with several: the .onnx file in it.")
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--file", metavar="PLACE", help="Where MODEL is a folder with several: the .onnx file in it, alone.")
+@click.option(
+    "--connect",
+    multiple=True,
+    metavar="A:OUT=B:IN",
+    help="Of several files: output OUT of file A is input IN of file B, where the names do not say it.",
+)
 @target_options
+@vocabulary_options
 @model_output("MODEL-<spec or sizes>.onnx beside the source", folders=True)
 @option(
     OUTPUT,
@@ -104,7 +117,15 @@ class _Job:
     metavar="FILE",
     help="Run a saved plan again: the same bytes from the same MODEL. It says the target and how to get there.",
 )
+@option(
+    OUTPUT,
+    "--recipe-out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Also write a recipe of these options, for 'bot-onnx run' (.yaml or .json).",
+)
 @request_options
+@learn_options
 @quantise_options
 @input_options
 @option(SHOWN, "--dry-run", is_flag=True, help="Print the plan; read no weights, write no model.")
@@ -117,31 +138,44 @@ class _Job:
 )
 @shown_options
 @click.pass_context
-def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, **values: Any) -> None:
+def command(ctx: click.Context, /, models: tuple[Path, ...], spec: str | None, method: str, **values: Any) -> None:
     """Make a smaller or larger model out of MODEL, to a spec, to sizes given as options, or both.
 
     MODEL is an .onnx file, or a folder with one (or hf://organisation/name): of a folder comes a folder, with its
-    tokenizer, and its config at the new sizes. Sizes left out are derived. The output appears only when it is whole
-    and verified; MODEL is never written to.
+    tokenizer, and its config at the new sizes. Several files that are used one after the other (encoder, decoder), or
+    a folder of them, are resized together and still fit. Sizes left out are derived. The output appears only when it
+    is whole and verified; MODEL is never written to.
     """
     from bot_onnx._cli.method_options import PREFIX, chosen_options
 
+    model, several = models[0], are_several(models, values["file"])
+    if several:
+        check_options(models, values)
+    elif values["connect"]:
+        raise click.UsageError("'--connect' joins several files: one is given.")
     own = {key: values.pop(key) for key in list(values) if key.startswith(PREFIX)}
     options = chosen_options(method, own, ctx.command.params)
     stored = None if values["plan"] is None else _read_plan(ctx, values["plan"])
-    flags = {key: values.get(key) for key in _TARGET_KEYS}
+    flags = {key: values.get(key) for key in TARGET_KEYS}
+    words = chosen_words(model, values, stored)
     if stored is not None:
         spec, flags = stored.name or None, {} if stored.name else stored.asked.spec
+    elif words is not None:
+        flags["vocab"] = {"keep": list(words.ids)}
     target = target_spec(spec, flags) if stored is None else _target_of(stored)
     output = values["output"] or default_output(model, spec, target, flags)
     if is_folder(model) and values["output"] is None:
         output = default_folder(model, output)
     asked = {name: values[name] for name in ASKED} | {"external": values["external"]}
     given = read_inputs(values["inputs"], values["input_shapes"])
-    request = ResizeRequest(target, method=method, options=options, **asked, **given)
+    learn = None if stored is not None else asked_learning(ctx, values)
+    request = ResizeRequest(target, method=method, options=options, learn=learn, **asked, **given)
+    if several:
+        resize_files(models, request, output, values)
+        return
     if stored is not None:
         request = replace(request, requantize=stored.asked.requantize)
-    job = _Job(model, request, output, values["plan_out"], values["file"], stored, values["plan"])
+    job = _Job(model, request, output, values["plan_out"], values["file"], stored, values["plan"], words)
     _check_files(job, {**values, "spec": spec if stored is None else values["plan"]})
     if values["against_plan"] is not None and not values["dry_run"]:
         raise click.UsageError("'--against-plan' compares plans: give --dry-run with it.")
@@ -151,20 +185,25 @@ def command(ctx: click.Context, /, model: Path, spec: str | None, method: str, *
         made = resize_quantised(job.model, job.request, job.output, values, partial(_floats, job), job.read())
         with standing(job.output):
             _save_plan(job, made.plan.to_json(), force=values["force"])
+            _write_words(job, made.plan, values)
     else:
         _resize(job, values)
+    if values["recipe_out"] is not None:
+        with standing(None if values["dry_run"] else job.output):
+            _save_recipe(ctx, job, values["recipe_out"], force=values["force"])
 
 
-_TARGET_KEYS = (
-    "layers", "layers_by", "keep", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab", "positions",
-    "width", "round_to", "dims", "constants",
+TARGET_KEYS = (
+    "layers", "layers_by", "keep", "refit", "hidden", "heads", "kv_heads", "head_dim", "intermediate", "vocab",
+    "positions", "width", "round_to", "dims", "constants",
 )  # fmt: skip
 
 
 #: Parameters that may stand beside ``--plan``: what a plan leaves open, where the output goes and what becomes of it,
 #: and what is shown.
 _BESIDE_PLAN = frozenset(entry.name for entry in fields(LeftOpen)) | frozenset(
-    "model file plan output force quantize quantize_on dry_run against_plan plan_out as_json quiet".split()
+    "models file plan output force quantize quantize_on dry_run against_plan plan_out recipe_out as_json quiet "
+    "tokenizer".split()
 )
 
 
@@ -178,6 +217,11 @@ def _read_plan(ctx: click.Context, path: Path) -> Plan:
 
     for param in ctx.command.get_params(ctx):
         given = ctx.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE
+        if given and param.name in OF_LEARNING:
+            raise click.UsageError(
+                f"'{param.opts[0]}': a saved plan has the operators of its method, which it does not train; leave "
+                "--plan out to learn them."
+            )
         if given and param.name not in _BESIDE_PLAN:
             raise click.UsageError(
                 f"'{param.opts[0]}' says what the plan says: leave it out to run {path} again, or leave --plan out."
@@ -199,12 +243,44 @@ def _check_files(job: _Job, values: dict[str, Any]) -> None:
     """
     from bot_onnx._onnxfile.writer import check_output
 
-    named = [values["spec"], values["against_plan"], job.request.calibration]
+    if job.words is not None and not values["dry_run"]:
+        job.words.check(job.output, force=values["force"])
+    named = [
+        values["spec"],
+        values["against_plan"],
+        job.request.calibration,
+        *values["vocab_from"],
+        values["vocab_keep"],
+    ]
     given = [Path(name) for name in named if name is not None and Path(name).is_file()]
     if job.output.exists() and not values["dry_run"] and not is_folder(job.model):
         check_output(job.output, force=values["force"], sources=given)
     if job.plan_out is not None:
         check_beside("--plan-out", job.plan_out, job.model, job.output, given, force=values["force"])
+    if values["recipe_out"] is not None:
+        _check_recipe(job, values["recipe_out"], given, force=values["force"])
+
+
+def _check_recipe(job: _Job, path: Path, given: list[Path], *, force: bool) -> None:
+    """Refuse a recipe's name that nothing could be written to, or read from.
+
+    Raises:
+        click.UsageError: its ending, or that a recipe takes no folder. OutputError: it may not be written.
+    """
+    if path.suffix.lower() not in (".yaml", ".yml", ".json"):
+        raise click.UsageError(f"'--recipe-out {path}': a recipe ends in .yaml or .json")
+    if is_folder(job.model):
+        raise click.UsageError("'--recipe-out': a recipe takes the .onnx file in a folder: give that as MODEL")
+    if job.plan_out is not None and os.path.realpath(path) == os.path.realpath(job.plan_out):
+        raise click.UsageError("'--recipe-out' and '--plan-out' name one file: give each its own")
+    check_beside("--recipe-out", path, job.model, job.output, given, force=force)
+
+
+def _save_recipe(ctx: click.Context, job: _Job, path: Path, *, force: bool) -> None:
+    from bot_onnx._cli.recipes.write import recipe_of
+    from bot_onnx._onnxfile.writer import write_text
+
+    write_text(path, recipe_of(ctx, job.model, job.output, path), force=force)
 
 
 def _dry_run(job: _Job, values: dict[str, Any]) -> None:
@@ -223,9 +299,10 @@ def _dry_run(job: _Job, values: dict[str, Any]) -> None:
         if other is not None:
             _show_differences(other, plan, values)
         elif as_json:
-            show_json(plan_json(plan))
+            show_json(_with_words(job, plan, plan_json(plan)))
         elif not quiet:
             show(plan_report(shown))
+            _say_words(job, plan)
             click.echo(f"Dry run: {job.output} was not written.", err=True)
 
 
@@ -249,15 +326,32 @@ def _resize(job: _Job, values: dict[str, Any]) -> None:
     from bot_onnx._report.result_report import result_report
 
     model = job.opened()
-    with activity(f"reading {job.model.name}", silent=values["quiet"] or values["as_json"]):
+    counted, silent = job.request.learn is not None, values["quiet"] or values["as_json"]
+    with activity(f"reading {job.model.name}", silent=silent, counted=counted):
         result = job.resized(model, job.output, force=values["force"])
     with standing(job.output):
         _save_plan(job, result.plan.to_json(), force=values["force"])
+        _write_words(job, result.plan, values)
         shown = replace(result, plan=told(model, result.plan, silent=values["quiet"]))
         if values["as_json"]:
-            show_json(result_json(result))
+            show_json(_with_words(job, result.plan, result_json(result)))
         elif not values["quiet"]:
             show(result_report(shown))
+            _say_words(job, result.plan)
+
+
+def _write_words(job: _Job, plan: Plan, values: dict[str, Any]) -> None:
+    if job.words is not None:
+        job.words.write(job.output, plan, force=values["force"])
+
+
+def _say_words(job: _Job, plan: Plan) -> None:
+    if job.words is not None:
+        job.words.say(plan)
+
+
+def _with_words(job: _Job, plan: Plan, told: dict[str, Any]) -> dict[str, Any]:
+    return told if job.words is None else {**told, "vocabulary": job.words.told(plan)}
 
 
 def _save_plan(job: _Job, text: str, *, force: bool) -> None:

@@ -183,8 +183,9 @@ class SweepCommand(MethodsCommand):
 def command(ctx: click.Context, /, model: Path, specs: tuple[str, ...], **values: Any) -> None:
     """Resize MODEL by every combination of specs, methods and their options; score and rank the results.
 
-    Needs the extra 'sweep'. Options of methods take several values: --wavelet haar,db2. A sweep that
-    was interrupted, or killed, goes on when it is called again in the same way: what is finished is not made again.
+    MODEL may be a folder with one; the best model is a file all the same. Needs the extra 'sweep'. Options of methods
+    take several values: --wavelet haar,db2. A sweep that was interrupted, or killed, goes on when it is called again
+    in the same way: what is finished is not made again.
     """
     from bot_onnx._cli.method_options import PREFIX
     from bot_onnx._report.sweep_report import sweep_csv, sweep_json, sweep_report
@@ -236,7 +237,8 @@ def _teaching(model: Path, values: dict[str, Any]) -> Teaching | None:
     from bot_onnx._sweep.types import Teaching
 
     settings = Settings(**{name: values[name] for name in ("steps", "batch", "rate", "seed", "held_out")})
-    options, beside = data_options(values), model.absolute().with_name(TOKENIZER)
+    options = data_options(values)
+    beside = model / TOKENIZER if model.is_dir() else model.absolute().with_name(TOKENIZER)
     tokenizer = beside if options.tokenizer is None and beside.is_file() else options.tokenizer
     options = replace(options, tokenizer=None if tokenizer is None else tokenizer.absolute())
     return Teaching(str(values["data"].absolute()), settings, options)
@@ -269,7 +271,7 @@ def _check_table(model: Path, values: dict[str, Any]) -> None:
 
     if (table := values["table"]) is None:
         return
-    check_output(table, force=values["force"], sources=[model] if model.exists() else [])
+    check_output(table, force=values["force"], sources=[model] if model.is_file() else [])
     for flag in ("output", "study"):
         if values[flag] is not None and os.path.realpath(values[flag]) == os.path.realpath(table):
             raise OutputError(f"--table {table}: that is the file of --{flag}; give the table one of its own")

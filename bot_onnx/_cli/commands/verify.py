@@ -37,11 +37,16 @@ def command(
 ) -> None:
     """Check MODEL: its format, that it runs, that its structure is sound; exit code 3 if a check fails."""
     from bot_onnx import api
+    from bot_onnx._cli.together import are_several
     from bot_onnx._report.json_report import verify_json
     from bot_onnx._report.verify_report import verify_report
 
     with activity(f"verifying {model.name}", silent=as_json):
-        report = api.verify(model, spec=spec, against=against, **read_inputs(inputs, input_shapes))
+        given = read_inputs(inputs, input_shapes)
+        if against is not None and are_several([model], None):
+            report = api.verify_together(model, against, spec=spec, **given)
+        else:
+            report = api.verify(model, spec=spec, against=against, **given)
     if as_json:
         show_json(verify_json(report))
     else:

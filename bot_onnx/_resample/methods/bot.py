@@ -1,4 +1,4 @@
-"""BoT, boosting by wavelet transform: resample stacks of weights along layers, outputs and inputs.
+"""Bidirectional knowledge Transfer (BoT): stacks of weights resampled along layers, outputs and inputs by wavelets.
 
 Large to small keeps the low-pass band of an n-level DWT along every axis that shrinks; small to large inverts it with
 the detail bands zero or random. The amplitude of every axis is a choice, made by the ``convention``:
@@ -20,13 +20,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bot_onnx._resample.amplitude import RESCALED_KINDS, chosen_convention, fresh_std, leaf_form
-from bot_onnx._resample.arrays import Array, Moments, Namespace, dtype_name, stream
+from bot_onnx._resample.arrays import Array, Moments, Namespace, dtype_name, normal, stream
 from bot_onnx._resample.axes import changes, check_axes, grows, place_of
 from bot_onnx._resample.bot_options import BotOptions
 from bot_onnx._resample.depth import LayerMap, layer_map
 from bot_onnx._resample.details import InBandNoise, Noise, robust_spread
+from bot_onnx._resample.filters import Matrix
+from bot_onnx._resample.plain import plain_task
 from bot_onnx._resample.registry import AxisDirection, Method
-from bot_onnx._resample.sources import SourceLayers, check_readers, neutral_value
+from bot_onnx._resample.shares import unequal_shares
+from bot_onnx._resample.sources import SourceLayers, check_readers, neutral_value, reads_afresh
 from bot_onnx._resample.width import WidthTransform
 from bot_onnx._stack.types import Axis, StackTask
 
@@ -46,9 +49,19 @@ class Bot(Method[BotOptions]):
         return "auto" if options.preset is None else "none"
 
     def idle_options(self, options: BotOptions, tasks: Iterable[StackTask]) -> tuple[str, ...]:
-        """The wavelet, where nothing is filtered: all widths have been brought to their sizes before."""
-        filtered = options.depth_mode == "wavelet" or any(changes(axis) for task in tasks for axis in task.axes)
-        return () if options.wavelet is None or filtered else ("wavelet",)
+        """The wavelet, where nothing is filtered: all widths have been brought to their sizes before.
+
+        Fresh readers, where no layer is added that does nothing.
+        """
+        known = list(tasks)
+        idle: list[str] = []
+        if options.wavelet is not None:
+            filtered = options.depth_mode == "wavelet" or any(changes(axis) for task in known for axis in task.axes)
+            idle += [] if filtered else ["wavelet"]
+        if options.fresh_readers is not None:
+            added = any(task.layers[1] > task.layers[0] and task.residual != "none" for task in known)
+            idle += [] if added else ["fresh_readers"]
+        return tuple(idle)
 
     def resample(
         self,
@@ -67,6 +80,14 @@ class Bot(Method[BotOptions]):
         """
         check_axes(task)
         check_readers(task, source)
+        if options.joins_qkv:
+            plain = plain_task(task)
+            return plain.given(self._layers(plain.task, plain.readers(source, xp), options, xp, seed), xp)
+        return self._layers(task, source, options, xp, seed)
+
+    def _layers(
+        self, task: StackTask, source: Sequence[Callable[[], Array]], options: BotOptions, xp: Namespace, seed: int
+    ) -> Iterator[Array]:
         grown = task.layers[1] > task.layers[0]
         layers = layer_map(
             options.depth_mode,
@@ -77,6 +98,10 @@ class Bot(Method[BotOptions]):
             turns=task.turns,
         )
         return _Resampling(task, source, options, xp, seed, layers).run()
+
+    def joins_qkv(self, options: BotOptions) -> bool:
+        """As the option, or the preset, says."""
+        return options.joins_qkv
 
     def keeps_function(self, options: BotOptions) -> bool:
         """Unless filters or amplitudes are asked for."""
@@ -115,9 +140,12 @@ class _Resampling:
         layers: LayerMap,
     ) -> None:
         self.task, self.options, self.xp, self.seed, self.layers = task, options, xp, seed, layers
-        self.width = WidthTransform(task, options.filters, options.amplitudes, options.head_dim_correction)
+        shares = self._shares if options.detail_kind == "shares" else None
+        self.width = WidthTransform(task, options.filters, options.amplitudes, options.head_dim_correction, shares)
         self.banded = options.detail_kind in ("gaussian", "uniform") and any(grows(axis) for axis in task.axes)
-        self.in_band = InBandNoise(task, options.filters) if options.detail_kind == "in-band" else None
+        noisy = options.detail_kind in ("in-band", "shares")
+        self.in_band = InBandNoise(task, options.filters) if noisy else None
+        self.extended = InBandNoise(task, options.filters, extended_alone=True) if shares else self.in_band
         # Mix on the smaller side of the width change; a selection mixes nothing, and its copies then share one result.
         larger = prod(task.target_shape) > prod(task.source_shape)
         self.mix_first = self.banded or (larger and not layers.is_selection)
@@ -126,6 +154,9 @@ class _Resampling:
     def run(self) -> Iterator[Array]:
         gain = self._rescaling()
         for k in range(len(self.layers.rows)):
+            if self.options.fresh_readers is not None and reads_afresh(self.task, self.layers, k):
+                yield self._fresh(k, self.options.fresh_readers)
+                continue
             neutral = neutral_value(self.task, self.layers, k)
             x = self._layer(k) if neutral is None else self.source.full(k, neutral)
             x = self._in_band(k, x)
@@ -135,7 +166,7 @@ class _Resampling:
         return self.width.apply(x, self.xp)
 
     def _layer(self, k: int) -> Array:
-        rng = stream(self.seed, self.task.stack, k)
+        rng = stream(self.seed, self.task.draws, k)
         x = self.source.mixed(k)
         if self.layers.filtered:
             x = self._depth_gain(x, self.layers.rows[k], rng)
@@ -151,14 +182,31 @@ class _Resampling:
         kind = self.options.detail_kind
         return Noise(rng, kind, self.options.noise_scale * sigma) if kind in ("gaussian", "uniform") else None
 
+    def _fresh(self, k: int, deviation: float) -> Array:
+        """Layer ``k`` as a fresh network has it: Normal(0, deviation²), biases 0."""
+        zeros = self.source.full(k, 0.0)
+        if self.task.kind == "bias":
+            return zeros
+        draws = normal(stream(self.seed, self.task.draws, k), self.task.target_shape, dtype_name(zeros))
+        draws *= deviation
+        return self.xp.asarray(draws)
+
     def _in_band(self, k: int, x: Array) -> Array:
         """Add the noise that activations do not see; an added layer's residual writers consist of it."""
-        if not self.in_band:
+        # What fresh readers make are no copies, which the noise would see.
+        fresh = self.options.fresh_readers is not None and self.layers.added[k]
+        found = self.in_band if self.layers.added[k] else self.extended  # layers without weights have none to share
+        if not found or fresh:
             return x
-        rng = stream(self.seed, self.task.stack, k)
-        noise = self.in_band.draw(rng, self.options.noise_scale * self._spread, dtype_name(x), self.xp)
+        rng = stream(self.seed, self.task.draws, k)
+        noise = found.draw(rng, self.options.noise_scale * self._spread, dtype_name(x), self.xp)
         noise += x
         return noise
+
+    def _shares(self, axis: Axis) -> Matrix:
+        """Unequal shares of the copies of a leaf's indices, the same in all layers of the stack."""
+        rng = stream(self.seed, f"{self.task.draws} shares {axis.dim}", 0)
+        return unequal_shares(axis.source, axis.target, rng, self.options.noise_scale)
 
     @cached_property
     def _spread(self) -> float:

@@ -6,7 +6,8 @@ the orthonormal DCT-II, cut or padded to the target shape, and transformed back:
     T' = mu + sigma · IDCT(fit(DCT((T - mu) / sigma)))
 
 With C_n the orthonormal DCT-II matrix that is, per axis of width, the operator C_mᵀ[:, :q] C_n[:q], q = min(n, m), the
-same for every tensor; over layers ``depth`` says what fills the frequencies that a deeper network adds.
+same for every tensor; over layers ``depth`` says what fills the frequencies that a deeper network adds. The preset
+``published`` is :mod:`bot_onnx._resample.front_as_published`.
 """
 
 from __future__ import annotations
@@ -18,20 +19,22 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from bot_onnx._resample.amplitude import leaf_form
 from bot_onnx._resample.arrays import Array, Moments, Namespace, dtype_name, normal, stream
 from bot_onnx._resample.axes import changes, check_axes
 from bot_onnx._resample.depth import LayerMap
-from bot_onnx._resample.filters import DCT, Matrix
+from bot_onnx._resample.filters import DCT
+from bot_onnx._resample.front_as_published import PublishedFront
 from bot_onnx._resample.operators import Filters
+from bot_onnx._resample.plain import plain_task
 from bot_onnx._resample.registry import AxisDirection, Method, MethodOptions
 from bot_onnx._resample.sources import SourceLayers, check_readers
+from bot_onnx._resample.spectra import Depth, dct_matrix, depth_operator, kept_frequencies, plain_operator
 from bot_onnx._resample.width import WidthTransform
 from bot_onnx._stack.types import StackTask
 
-Depth = Literal["zero", "random", "consistence", "repeat"]
 _FILTERS = Filters(DCT, DCT)
 
 
@@ -43,6 +46,25 @@ class FrontOptions(MethodOptions):
         description="Frequencies over layers that a deeper network adds: zero; random at the weights' level; "
         "consistence continues the last kept one; repeat goes through the kept ones again.",
     )
+    preset: Literal["published"] | None = Field(
+        None,
+        description="'published': as the authors publish it: transforms that are not normalised, every layer "
+        "standardised alone, queries, keys and values as one matrix, consistence in blocks.",
+    )
+    keep_ratio: float = Field(
+        1.0, gt=0, le=1, description="Of preset 'published': the share of every axis' frequencies that is kept."
+    )
+    qkv: Literal["one", "apart"] | None = Field(
+        None,
+        description="'one': queries, keys and values are one matrix, kept apart or not, and the axes of heads one "
+        "signal each; 'apart': each by itself, and heads stay whole; by default apart, and one with a preset.",
+    )
+
+    @model_validator(mode="after")
+    def _keeps_as_published(self) -> FrontOptions:
+        if self.keep_ratio < 1.0 and self.preset is None:
+            raise ValueError("keep_ratio is of preset 'published'; add it, or leave the ratio out")
+        return self
 
 
 class Front(Method[FrontOptions]):
@@ -50,7 +72,7 @@ class Front(Method[FrontOptions]):
 
     name = "front"
     title = "FRONT: low frequencies of the DCT along layers, outputs and inputs"
-    reference = "'Breaking the Scale Barrier' (FRONT), ICML 2026"
+    reference = "Shen et al., 'Breaking the Scale Barrier' (FRONT), ICML 2026, arXiv:2603.07523"
     direction = "both"
     promises = ("exact-size", "deterministic")
     Options = FrontOptions
@@ -70,43 +92,33 @@ class Front(Method[FrontOptions]):
         """
         check_axes(task)
         check_readers(task, source)
-        return _Resampling(task, source, options.depth, xp, seed).run()
+        if self.joins_qkv(options):
+            plain = plain_task(task)
+            return plain.given(_run(plain.task, plain.readers(source, xp), options, xp, seed), xp)
+        return _run(task, source, options, xp, seed)
+
+    def joins_qkv(self, options: FrontOptions) -> bool:
+        """As the option, or the preset, says."""
+        return options.preset is not None if options.qkv is None else options.qkv == "one"
 
     def axis_operator(
         self, n_source: int, n_target: int, options: FrontOptions, *, direction: AxisDirection = "out"
     ) -> NDArray[np.float64]:
-        """C_mᵀ[:, :q] C_n[:q], the same in both directions."""
+        """C_mᵀ[:, :q] C_n[:q], the same in both directions; as published, times √(n/m)."""
+        if options.preset is not None:
+            return plain_operator(n_source, n_target, kept_frequencies(n_source, options.keep_ratio))
         return _FILTERS.operator(n_source, n_target, leaf_form("matrix", direction, "free", "ortho")).matrix
 
 
 METHOD = Front()
 
 
-def dct_matrix(n: int) -> Matrix:
-    """Orthonormal DCT-II, ``[n, n]``: C[r, i] = √(2/n) cos(π r (i + ½) / n), row 0 divided by √2."""
-    matrix: Matrix = np.sqrt(2.0 / n) * np.cos(np.pi * np.arange(n)[:, None] * (np.arange(n) + 0.5) / n)
-    matrix[0] /= np.sqrt(2.0)
-    return matrix
-
-
-def depth_operator(source: int, target: int, depth: Depth) -> Matrix:
-    """What a stack is mixed with along its layers, ``[target, source]``: C_Ltᵀ · F · C_Ls.
-
-    F, ``[target, source]``, places the source's frequencies among the target's. The random ones are no linear function
-    of the source and left out.
-    """
-    if source == target:
-        return np.eye(source)
-    picks = np.arange(target)
-    kept = picks < source
-    if depth == "consistence":
-        picks, kept = np.minimum(picks, source - 1), np.ones(target, dtype=bool)
-    elif depth == "repeat":
-        picks, kept = picks % source, np.ones(target, dtype=bool)
-    place = np.zeros((target, source))
-    place[np.arange(target)[kept], picks[kept]] = 1.0
-    mixed: Matrix = dct_matrix(target).T @ place @ dct_matrix(source)
-    return mixed
+def _run(
+    task: StackTask, source: Sequence[Callable[[], Array]], options: FrontOptions, xp: Namespace, seed: int
+) -> Iterator[Array]:
+    if options.preset is not None:
+        return PublishedFront(task, source, options.depth, options.keep_ratio, xp, seed).run()
+    return _Resampling(task, source, options.depth, xp, seed).run()
 
 
 class _Resampling:
@@ -155,6 +167,6 @@ class _Resampling:
         weights = dct_matrix(new)[:, k]
         total = np.zeros(self.task.target_shape, dtype=dtype_name(x))
         for frequency in range(old, new):
-            rng = stream(self.seed, self.task.stack, frequency)
+            rng = stream(self.seed, self.task.draws, frequency)
             total += normal(rng, self.task.target_shape, dtype_name(x)) * (weights[frequency] * self._moments.std)
         return x + self.xp.asarray(total)

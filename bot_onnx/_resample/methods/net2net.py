@@ -102,6 +102,6 @@ def _layers(
         x = layers.mixed(k)
         if copied is not None:
             xp, dtype = layers.xp, dtype_name(x)
-            draws = normal(stream(seed, task.stack, k), task.target_shape, dtype)
+            draws = normal(stream(seed, task.draws, k), task.target_shape, dtype)
             x = x + xp.asarray(draws * copied) * (noise * float(xp.std(x)))
         yield x

@@ -82,7 +82,7 @@ def _layers(
         return
     dtype = working_dtype(first, task.name)
     for layer in range(task.layers[1]):
-        yield xp.asarray(_initial(task, options, stream(seed, task.stack, layer), dtype))
+        yield xp.asarray(_initial(task, options, stream(seed, task.draws, layer), dtype))
 
 
 def _initial(task: StackTask, options: ScratchOptions, rng: np.random.Generator, dtype: str) -> Floats:

@@ -15,8 +15,9 @@ from click.testing import CliRunner, Result
 from bot_onnx import api
 from bot_onnx._cli import cli
 from bot_onnx._cli.app import commands
-from bot_onnx._cli.commands.resize import _TARGET_KEYS
+from bot_onnx._cli.commands.resize import TARGET_KEYS
 from bot_onnx._cli.commands.resize import command as resize
+from bot_onnx._cli.learn_option import OF_LEARNING
 from bot_onnx._cli.request_options import ASKED
 from bot_onnx._request import ResizeRequest
 from bot_onnx._verify import Check, VerifyReport
@@ -37,6 +38,7 @@ REFUSED = {
     "sweep": ("sweep", "missing.onnx", "--spec", "bert-s"),
     "quantize": ("quantize", "missing.onnx", "--to", "int8"),
     "report": ("report", "missing.onnx", "-o", "report.html"),
+    "run": ("run", "missing.yaml"),
     "demo": ("demo", "--keep", "."),
 }
 
@@ -73,7 +75,7 @@ def test_a_refusal_is_json_on_stdout(name: str, tmp_path: Path, monkeypatch: pyt
     assert result.exit_code == 1
     error = told(result)
     assert error["message"] and result.stderr == f"error: {' '.join(error['message'].split())}\n"
-    assert error["kind"] in ("graph", "output", "runtime", "recover", "checkpoint")
+    assert error["kind"] in ("graph", "output", "runtime", "recover", "checkpoint", "spec")
 
 
 @pytest.mark.parametrize("name", [*REFUSED, "specs list"])
@@ -141,8 +143,11 @@ def test_every_option_of_resize_is_a_field_of_the_request() -> None:
     fields = set(ResizeRequest.__dataclass_fields__)
     about_the_command = {"model", "output", "force", "plan_out", "dry_run", "as_json", "quiet"}
     about_the_command |= {"plan", "against_plan"}  # a request that was saved
-    about_the_command |= {"file", "quantize", "quantize_on"}  # a second command, on what the request gives
+    about_the_command |= {"models", "connect"}  # several files
+    about_the_command |= OF_LEARNING - {"learn"}  # fields of what 'learn' is
+    about_the_command |= {"file", "quantize", "quantize_on", "recipe_out"}  # more commands, on what the request gives
+    about_the_command |= {"vocab_from", "vocab_keep", "vocab_size", "tokenizer"}  # by which the spec gets its tokens
     names = {str(param.name) for param in resize.get_params(click.Context(resize)) if "--help" not in param.opts}
-    left = {name for name in names - about_the_command - fields - {*_TARGET_KEYS} if "method_option_" not in name}
+    left = {name for name in names - about_the_command - fields - {*TARGET_KEYS} if "method_option_" not in name}
     assert not left
     assert fields - names == {"options"} and set(ASKED) < fields

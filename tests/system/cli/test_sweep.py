@@ -150,6 +150,30 @@ def test_keep_and_table(place: Path) -> None:
     assert [row["rank"] for row in rows] == ["1", "2", "3", "4"]
 
 
+def test_a_replaced_model_takes_the_data_file_that_only_it_read_along(place: Path) -> None:
+    save(residual_mlp_model(3, 64, 64), place)  # smaller weights stay inside
+    (place / "apart").mkdir()
+    bot_onnx.resize("model.onnx", {"hidden": 64}, "apart/model.onnx", external=True)
+    for name, hidden in (("small", 48), ("tiny", 32)):
+        Path(f"{name}.json").write_text(json.dumps({"hidden": hidden}))
+    line = ("sweep", "apart/model.onnx", "--jobs", "1", "-o", "best.onnx", "--json")
+    found(CliRunner().invoke(cli, [*line, *SPECS[:2]]))
+    before = {entry.name for entry in place.glob("best.onnx.*.data")}
+    found(CliRunner().invoke(cli, [*line, *SPECS[2:], "--study", "two.db", "--force"]))
+    after = {entry.name for entry in place.glob("best.onnx.*.data")}
+    assert len(before) == len(after) == 1 and before != after
+    assert bot_onnx.verify("best.onnx").passed
+
+
+def test_the_source_may_lie_in_a_folder(place: Path) -> None:
+    told = found(run(*SPECS, "-o", "best.onnx", "--json"))
+    Path("model").mkdir()
+    Path("model.onnx").rename("model/model.onnx")
+    again = found(CliRunner().invoke(cli, ["sweep", "model", *SPECS, "--json"]))
+    assert [t["outcome"]["score"] for t in again["trials"]] == [t["outcome"]["score"] for t in told["trials"]]
+    assert Path("sweep.db").exists() and [entry.name for entry in Path("model").iterdir()] == ["model.onnx"]
+
+
 def test_weights_beside_the_model_come_along(place: Path) -> None:
     save(residual_mlp_model(3, 64, 64), place)  # smaller weights stay inside
     bot_onnx.resize("model.onnx", {"hidden": 64}, "apart.onnx", external=True)

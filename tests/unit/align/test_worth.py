@@ -19,6 +19,7 @@ from tests.graphs import GraphBuilder, save
 Array = NDArray[Any]
 HIDDEN, HEADS, HEAD_DIM, INNER, LAYERS = 12, 4, 3, 10, 2
 KV_HEADS, GROUP = 3, 4
+KEPT = {"heads": HEADS, "intermediate": INNER, "head_dim": HEAD_DIM}
 
 
 def split(b: GraphBuilder, value: str, heads: int) -> str:
@@ -109,9 +110,13 @@ def samples(folder: Path, *shape: int) -> Path:
 
 def read(model: onnx.ModelProto, weight: str, given: Path) -> Array:
     """What a weight reads on samples, by running the source as it is."""
+    return shown(model, next(node.input[0] for node in model.graph.node if weight in node.input), given)
+
+
+def shown(model: onnx.ModelProto, name: str, given: Path) -> Array:
+    """A value on samples."""
     proto = onnx.ModelProto()
     proto.CopyFrom(model)
-    name = next(node.input[0] for node in proto.graph.node if weight in node.input)
     del proto.graph.output[:]
     proto.graph.output.extend([onnx.ValueInfoProto(name=name)])
     with np.load(given) as archive:
@@ -126,7 +131,7 @@ def resized(model: onnx.ModelProto, folder: Path, spec: dict[str, Any], keep: st
     source, out = save(model, folder), folder / "out.onnx"
     result = bot_onnx.resize(source, {**spec, "keep": keep}, out, force=True, **options)
     assert result.plan.align == "select"
-    assert any(f"chosen by {keep}" in note for note in result.plan.notes)
+    assert keep == "energy" or any(f"chosen by {keep}" in note for note in result.plan.notes)
     return arrays(out)
 
 
@@ -153,6 +158,26 @@ def test_neurons_of_an_encoder(keep: str, tmp_path: Path) -> None:
         stay = top(worth, 4)
         np.testing.assert_array_equal(made[f"{layer}.up"], up[:, stay])
         np.testing.assert_array_equal(made[f"{layer}.upb"], bias[stay])
+        np.testing.assert_array_equal(made[f"{layer}.down"], down[stay])
+
+
+@pytest.mark.parametrize("gated", [False, True])
+def test_neurons_by_the_norms_of_their_maps(gated: bool, tmp_path: Path) -> None:
+    """A bias counts: what it makes alone is written as well."""
+    model = decoder() if gated else encoder()
+    for tensor in model.graph.initializer:
+        if tensor.name.endswith("upb"):
+            large = np.where(np.arange(INNER) < 2, 5.0, numpy_helper.to_array(tensor)).astype(np.float32)
+            tensor.CopyFrom(numpy_helper.from_array(large, tensor.name))
+    made, w = resized(model, tmp_path, {"intermediate": 4}, "energy"), arrays(model)
+    for layer in range(LAYERS):
+        up, down = w[f"{layer}.up"], w[f"{layer}.down"]
+        worth = np.sqrt(squares(up, 1) + (0.0 if gated else w[f"{layer}.upb"] ** 2)) * np.sqrt(squares(down, 0))
+        if gated:
+            worth = worth * np.sqrt(squares(w[f"{layer}.gate"], 1))
+        stay = top(worth, 4)
+        assert gated or stay[:2] == [0, 1]
+        np.testing.assert_array_equal(made[f"{layer}.up"], up[:, stay])
         np.testing.assert_array_equal(made[f"{layer}.down"], down[stay])
 
 
@@ -277,6 +302,29 @@ def test_auto_chooses_by_norms_where_the_stream_stays(spec: dict[str, int], tmp_
     source = save(encoder(), tmp_path)
     assert bot_onnx.plan(source, spec).align == "select"
     assert bot_onnx.plan(source, {**spec, "keep": "energy"}).align == "select"
+
+
+def test_channels_of_the_stream_by_what_their_norms_give(tmp_path: Path) -> None:
+    """As Minitron has it: mean |LayerNorm(x)| over positions, L2 over samples, summed over all norms that are read."""
+    model, given = encoder(), samples(tmp_path, 6, 5, 4)
+    made = resized(model, tmp_path, {**KEPT, "hidden": 7}, "activation", calibration=given, align="select")
+    names = [node.output[0] for node in model.graph.node if node.op_type == "LayerNormalization"]
+    assert len(names) == 2 * LAYERS + 1
+    worth = sum(np.linalg.norm(np.abs(shown(model, name, given)).mean(axis=1), axis=0) for name in names)
+    stay, w = top(np.asarray(worth), 7), arrays(model)
+    for layer in range(LAYERS):
+        for name in ("q", "k", "v", "up"):
+            np.testing.assert_array_equal(made[f"{layer}.{name}"], w[f"{layer}.{name}"][stay])
+        for name in ("o", "down"):
+            np.testing.assert_array_equal(made[f"{layer}.{name}"], w[f"{layer}.{name}"][:, stay])
+
+
+def test_where_the_stream_can_be_turned_that_goes_first(tmp_path: Path) -> None:
+    """Its channels are chosen where the alignment is select, by name."""
+    given = samples(tmp_path, 6, 5, 4)
+    plan = bot_onnx.plan(save(encoder(), tmp_path), {"hidden": 6, "keep": "activation"}, calibration=given)
+    assert plan.align == "rotate"
+    assert not any("stays of hidden" in note for note in plan.notes)
 
 
 def test_auto_reorders_channels_that_it_does_not_choose(tmp_path: Path) -> None:

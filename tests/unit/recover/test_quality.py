@@ -27,6 +27,9 @@ class Answers:
         answers = self._values[feeds["sample"]]
         return {names[0]: answers if cut is None else answers[:, :cut]}
 
+    def answers(self, chosen: object, feeds: dict[str, Values]) -> dict[str, Values]:
+        return self.run(feeds, None, ["y"])
+
 
 def measured(
     ours: Values, theirs: Values, *, logits: bool = False, words: bool = False, lengths: Any = None

@@ -89,6 +89,18 @@ def test_a_killed_run_goes_on_to_the_very_same_weights(tmp_path: Path) -> None:
     assert weights(other.output) != weights(tmp_path / "whole.onnx")
 
 
+def test_a_second_run_reads_what_the_teacher_answered_in_the_first(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    run(tmp_path / "first.onnx", teacher_cache=cache)
+    entries = {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.is_file()}
+    assert len(entries) > 16 * SHORT.steps
+    run(tmp_path / "second.onnx", teacher_cache=cache)
+    run(tmp_path / "alone.onnx", Settings(steps=6, batch=16, threads=1), teacher_cache_bytes=0)
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*") if path.is_file()} == entries
+    made = {(tmp_path / f"{name}.onnx").read_bytes() for name in ("first", "second", "alone")}
+    assert len(made) == 1
+
+
 def test_a_checkpoint_of_another_training_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(Killed):
         run(tmp_path / "out.onnx", save_every=0.0, progress=killing_at(3))

@@ -1,0 +1,1 @@
+"""What shrinking real checkpoints costs and brings, beside what people would use instead."""

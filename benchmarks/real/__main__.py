@@ -1,0 +1,50 @@
+"""Run the study and write docs/real.md.
+
+python -m benchmarks.real --model magika --steps 0 --steps 200          # minutes
+python -m benchmarks.real --seeds 3 --steps 0 --steps 200 --steps 700 --steps 3000     # days of a core
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from benchmarks.environment import machine
+from benchmarks.real.models import MODELS
+from benchmarks.real.page import write_page
+from benchmarks.real.rows import WAYS
+from benchmarks.real.study import Study
+from benchmarks.recover import CACHE_VARIABLE
+
+
+@click.command()
+@click.option("--model", "models", type=click.Choice(list(MODELS)), multiple=True, help="Of these; all.")
+@click.option("--way", "ways", type=click.Choice(list(WAYS)), multiple=True, help="Of these; all.")
+@click.option("--steps", type=click.IntRange(0), multiple=True, default=(0, 200, 700), show_default=True)
+@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True)
+@click.option("--output", type=click.Path(path_type=Path), default=Path("docs/real.md"), show_default=True)
+def main(models: tuple[str, ...], ways: tuple[str, ...], steps: tuple[int, ...], seeds: int, output: Path) -> None:
+    """Shrink, recover and measure, and write the page."""
+    cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "bot-onnx-bench") / "real"
+    cache.mkdir(parents=True, exist_ok=True)
+    console, began = Console(stderr=True), time.perf_counter()
+
+    def tell(line: str) -> None:
+        console.print(f"[{time.perf_counter() - began:6.0f} s] {line}", highlight=False, markup=False)
+
+    studies = {}
+    for key in models or tuple(MODELS):
+        real = MODELS[key](cache)
+        studies[key] = (real, list(Study(real, cache, tell).run(ways or tuple(WAYS), sorted(set(steps)), seeds)))
+    command = " ".join(["python -m benchmarks.real", *(f"'{a}'" if " " in a else a for a in sys.argv[1:])])
+    write_page(studies, output, command=command, machine=machine(), seeds=seeds)
+    tell(f"wrote {output}")
+
+
+if __name__ == "__main__":
+    main()
