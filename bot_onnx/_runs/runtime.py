@@ -58,7 +58,8 @@ def session(
         prepack: keep copies of weights in the order that the kernels like best.
         arena: keep and plan buffers as onnxruntime does by default, for runs whose time counts.
         cuda: on a CUDA device, where this onnxruntime can use it and takes the model there; else on the CPU.
-        shapes_first: run each Shape node as soon as it can, so that a buffer which only waits for it is freed.
+        shapes_first: run each Shape node as soon as it can, so that a buffer which only waits for it is freed; and
+            widen a float16 weight when it is wanted, not all of them before the first op.
     """
     runtime = onnxruntime()
     options = runtime.SessionOptions()

@@ -110,7 +110,7 @@ class Runner:
         return self._opened(proto.SerializeToString())
 
     def _opened(self, model: str | bytes) -> Any:
-        return session(model, prepack=False, cuda=self._cuda)
+        return session(model, prepack=False, shapes_first=True, cuda=self._cuda)
 
 
 @contextlib.contextmanager

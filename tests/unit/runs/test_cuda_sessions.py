@@ -38,6 +38,7 @@ class Fake:
     def __init__(self, fails: str) -> None:
         self.fails = fails
         self.asked: list[list[Any]] = []
+        self.orders: list[Any] = []
 
     def __getattr__(self, name: str) -> Any:
         return getattr(onnxruntime, name)
@@ -47,6 +48,7 @@ class Fake:
 
     def InferenceSession(self, model: Any, options: Any, providers: list[Any], enable_fallback: int) -> Any:
         self.asked.append(providers)
+        self.orders.append(options.execution_order)
         on_device = providers[0] != CPU
         if on_device and self.fails == "open":
             raise RuntimeError("libcudnn.so.9: cannot open shared object file")
@@ -74,6 +76,8 @@ def test_the_cpu_has_the_last_word(
         found = runner.run({"x": np.ones((3, 2), np.float32)})
         runner.close()
     np.testing.assert_array_equal(found["y"], np.full((3, 2), 4.0))
+    # By default all float16 weights are widened before the first layer runs.
+    assert {onnxruntime.ExecutionOrder.PRIORITY_BASED} == set(fake.orders)
     assert [p[0] if p[0] == CPU else p[0][0] for p in fake.asked] == opened
     assert fake.asked[0] == [(CUDA, {"use_tf32": "0"}), CPU]
 
