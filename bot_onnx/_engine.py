@@ -336,6 +336,7 @@ class _Writing:
                 allow_nonfinite=request.allow_nonfinite,
                 given=self.loose,
                 scratch=scratch,
+                cuda=xp is not np,
             )
             raise_unless_passed(report)
             self.source.check_unchanged()

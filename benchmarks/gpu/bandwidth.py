@@ -15,7 +15,8 @@ import click
 import numpy as np
 
 from benchmarks.gpu.rows import add_row
-from bot_onnx._resample.devices import namespace, to_numpy
+from bot_onnx._align.places import to_numpy
+from bot_onnx._resample.devices import namespace
 from bot_onnx._resample.operators import Filters
 from bot_onnx._resample.transfers import fetched, link_to
 from bot_onnx._resample.width import WidthTransform

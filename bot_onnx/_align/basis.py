@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from bot_onnx._align.axes import ranges
 from bot_onnx._align.folding import Folding, refusal
+from bot_onnx._align.places import Array, Namespace, placed, to_numpy
 from bot_onnx._align.types import AnyArray, Tensors
 from bot_onnx._structure import Role, Stack, Structure
 
@@ -52,18 +53,24 @@ class Basis:
         return float(np.sqrt(self.share * source / target))
 
 
-def weight_moments(structure: Structure, folding: Folding, tensors: Tensors, step: Step) -> Floats:
-    """G without C, ``[hidden, hidden]``: gathered over the weights."""
+def weight_moments(structure: Structure, folding: Folding, tensors: Tensors, step: Step, xp: Namespace = np) -> Floats:
+    """G without C, ``[hidden, hidden]``: gathered over the weights, the products made in ``xp``."""
     source = structure.dims[folding.hidden].size
-    gram = np.zeros((source, source))
+    gram = xp.zeros((source, source), dtype=xp.float64)
     for name, rows, weight in _weighted(structure, folding, tensors):
-        gram += weight * _gram(rows)
+        gram += weight * _gram(rows, xp)
         step(name)
-    return gram
+    return to_numpy(gram)
 
 
 def find_basis(
-    moments: Floats, target: int, *, centred: bool, keeps_mean: bool = False, pinned: Indices | None = None
+    moments: Floats,
+    target: int,
+    *,
+    centred: bool,
+    keeps_mean: bool = False,
+    pinned: Indices | None = None,
+    xp: Namespace = np,
 ) -> Basis:
     """Leading eigenvectors of second moments ``[hidden, hidden]``: of the weights, or of the stream on data.
 
@@ -78,6 +85,7 @@ def find_basis(
         centred: the norms take the mean off.
         keeps_mean: something besides them sees it.
         pinned: channels that stay as they are, at the first places.
+        xp: namespace in which the eigenvectors are found.
 
     Raises:
         ResampleError: weights that are not finite.
@@ -88,7 +96,7 @@ def find_basis(
     fixed = np.zeros(0, dtype=np.intp) if pinned is None else pinned
     rest = np.setdiff1d(np.arange(source), fixed)
     inner, places = moments[np.ix_(rest, rest)], target - len(fixed)
-    turn, kept, whole = _leading(inner, places, centred=centred)
+    turn, kept, whole = _leading(inner, places, centred=centred, xp=xp)
     pinned_share = float(np.trace(moments[np.ix_(fixed, fixed)]))
     total = whole + pinned_share
     share = (kept + pinned_share) / total if total > 0 else 1.0
@@ -102,7 +110,7 @@ def find_basis(
     return Basis(write, read, min(share, 1.0), centred and not keeps_mean)
 
 
-def _leading(moments: Floats, places: int, *, centred: bool) -> tuple[Floats, float, float]:
+def _leading(moments: Floats, places: int, *, centred: bool, xp: Namespace) -> tuple[Floats, float, float]:
     """Qᵀ or B Qᵀ ``[places, n]``, and what it keeps of the trace (mean taken off where ``centred``), and the trace."""
     gram, size = moments, len(moments)
     if centred:
@@ -111,7 +119,8 @@ def _leading(moments: Floats, places: int, *, centred: bool) -> tuple[Floats, fl
     trace = float(np.trace(gram))
     if centred:
         gram = gram - (1.0 + trace) / size  # the mean's direction comes last, whatever else is empty
-    values, vectors = np.linalg.eigh((gram + gram.T) / 2)
+    found = xp.linalg.eigh(xp.asarray((gram + gram.T) / 2))
+    values, vectors = to_numpy(found[0]), to_numpy(found[1])
     count = places - 1 if centred else places
     leading = _signed(vectors[:, ::-1][:, :count])
     turn = centred_basis(places) @ leading.T if centred else leading.T
@@ -133,10 +142,13 @@ def _signed(vectors: Floats) -> Floats:
     return vectors * np.where(signs == 0, 1.0, signs)
 
 
-def _gram(rows: AnyArray) -> Floats:
+def _gram(rows: AnyArray, xp: Namespace) -> Array:
     """XᵀX / ‖X‖² of ``[n, hidden]``."""
     energy = float(np.vdot(rows, rows))
-    return np.asarray(rows.T @ rows, dtype=np.float64) / energy if energy > 0 else np.zeros((rows.shape[1],) * 2)
+    if not energy > 0:
+        return xp.zeros((rows.shape[1],) * 2, dtype=xp.float64)
+    here = placed(rows, xp)
+    return xp.asarray(xp.matmul(here.T, here), dtype=xp.float64) / energy
 
 
 def _weighted(structure: Structure, folding: Folding, tensors: Tensors) -> Iterator[tuple[str, AnyArray, float]]:

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from bot_onnx._align.calibration import Calibration
 from bot_onnx._align.gradients import Gradients
 from bot_onnx._align.gram import sum_of_squares
 from bot_onnx._align.keep import LOOKING
 from bot_onnx._align.permutable_dims import find_freedom
 from bot_onnx._align.permute import Permutation
+from bot_onnx._align.places import Namespace
 from bot_onnx._align.readings import Readings
 from bot_onnx._align.rotate import Rotation
 from bot_onnx._align.select import Selection
@@ -64,7 +67,7 @@ class Unaligned(Alignment):
     def __init__(self, structure: Structure, notes: tuple[str, ...] = ()) -> None:
         self.structure, self.notes = structure, notes
 
-    def align(self, tensors: Tensors, progress: Progress | None = None) -> Aligned:
+    def align(self, tensors: Tensors, progress: Progress | None = None, xp: Namespace = np) -> Aligned:
         """Nothing is looked at."""
         return _Plain(tensors)
 
@@ -174,15 +177,16 @@ def _planned(
         return selection if selection.chooses else Unaligned(structure, notes)
 
 
-def align(alignment: Alignment, tensors: Tensors, progress: Progress | None = None) -> Aligned:
+def align(alignment: Alignment, tensors: Tensors, progress: Progress | None = None, xp: Namespace = np) -> Aligned:
     """Look at the weights and align them.
 
     Args:
         alignment: from :func:`plan_alignment`.
         tensors: the source's tensors by name; read one at a time, and again by :meth:`Aligned.read`.
         progress: called with (what is being looked at, steps done, steps in all).
+        xp: array namespace of the large matrices: products, eigenvectors, similarities.
 
     Raises:
         ResampleError: the weights do not admit it; the message names the tensor.
     """
-    return alignment.align(tensors, progress)
+    return alignment.align(tensors, progress, xp)

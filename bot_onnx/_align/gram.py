@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bot_onnx._align.axes import positions
+from bot_onnx._align.places import Array, Namespace
 from bot_onnx._align.types import AnyArray
 from bot_onnx._structure import Stack, Structure
 
@@ -40,16 +41,17 @@ def leaf_rows(
             yield np.ascontiguousarray(rows[:, ::step], dtype=np.float32)
 
 
-def shares(rows: Floats) -> Floats:
+def shares(rows: Floats, xp: Namespace = np) -> Array:
     """Gram matrix as a share of the rows' energy, X Xᵀ / ‖X‖²: every tensor counts alike, whatever its scale.
 
     One with fewer features than rows counts by their ratio: two rows of token types say little about 768 channels.
-    An empty tensor, or one with NaN or infinite values in it, counts for nothing.
+    An empty tensor, or one with NaN or infinite values in it, counts for nothing. The product is made in ``xp``.
     """
     energy = float(np.vdot(rows, rows))
     if energy == 0 or not np.isfinite(energy):
-        return np.zeros((len(rows),) * 2, dtype=np.float32)
-    return rows @ rows.T * np.float32(min(1.0, rows.shape[1] / len(rows)) / energy)
+        return xp.zeros((len(rows),) * 2, dtype=xp.float32)
+    here = xp.asarray(rows)
+    return xp.matmul(here, here.T) * float(np.float32(min(1.0, rows.shape[1] / len(rows)) / energy))
 
 
 def has_pattern(stack: Stack) -> bool:

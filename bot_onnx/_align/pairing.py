@@ -4,6 +4,8 @@ A Haar step keeps of two neighbours x and y the energy ‖x + y‖²/2 = (‖x�
 keeps half of the energy plus the sum of the pairs' inner products: the best order pairs for the largest sum. Pairs are
 paired again (their rows added), so that 4, 8… neighbours are alike as well; an order that is sorted through all levels
 also serves ratios that are no power of two.
+
+Matrices are arrays of a namespace ``xp``, NumPy's by default; lists of indices are NumPy's.
 """
 
 from __future__ import annotations
@@ -11,11 +13,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from bot_onnx._align.places import Array, Namespace, best_of_rows, crossing, entries, without_diagonal
+
 Floats = NDArray[np.float32] | NDArray[np.float64]
 Indices = NDArray[np.intp]
 
 
-def greedy_pairs(similarity: Floats) -> Indices:
+def greedy_pairs(similarity: Array, xp: Namespace = np) -> Indices:
     """Pair indices greedily, the most similar pair first.
 
     Rounds of mutual best partners find the same pairs as a walk through all pairs in falling order does, without
@@ -28,30 +32,29 @@ def greedy_pairs(similarity: Floats) -> Indices:
         ``[n // 2, 2]``, most similar first within a round, the lower index first in a pair. One index is left out where
         n is odd.
     """
-    free = np.arange(len(similarity))
+    free = np.arange(similarity.shape[0])
     found: list[Indices] = []
-    rest = np.array(similarity, copy=True)
-    np.fill_diagonal(rest, -np.inf)
+    rest = without_diagonal(similarity, xp)
     while len(free) > 1:
-        best = rest.argmax(axis=1)
+        best = best_of_rows(rest, xp)
         places = np.arange(len(free))
         mutual = (best[best] == places) & (places < best)
         if not mutual.any():  # a ring of equal similarities: take the first of the largest
-            first = int(rest.max(axis=1).argmax())
+            first = int(xp.argmax(xp.max(rest, axis=1)))
             mutual = places == first
         left = places[mutual]
         right = best[left]
-        rank = np.argsort(-rest[left, right], kind="stable")
+        rank = np.argsort(-entries(rest, left, right, xp), kind="stable")
         pairs = np.stack([free[left], free[right]], axis=1)[rank]
         found.append(np.sort(pairs, axis=1))
         keep = np.ones(len(free), dtype=bool)
         keep[left] = keep[right] = False
-        free = free[keep]
-        rest = rest[np.ix_(keep, keep)]
+        free, kept = free[keep], np.flatnonzero(keep)
+        rest = crossing(rest, kept, kept, xp)
     return np.concatenate(found) if found else np.empty((0, 2), dtype=np.intp)
 
 
-def improve_pairs(similarity: Floats, pairs: Indices, rounds: int = 2) -> Indices:
+def improve_pairs(similarity: Array, pairs: Indices, rounds: int = 2, xp: Namespace = np) -> Indices:
     """Exchange partners between pairs while that raises the sum of the similarities.
 
     For pairs (a, b) and (c, d) both other pairings, (a, c)(b, d) and (a, d)(b, c), are tried; in a round every pair
@@ -64,18 +67,19 @@ def improve_pairs(similarity: Floats, pairs: Indices, rounds: int = 2) -> Indice
     pairs = pairs.copy()
     for _ in range(rounds if len(pairs) > 1 else 0):
         a, b = pairs[:, 0], pairs[:, 1]
-        own = similarity[a, b]
-        straight = similarity[np.ix_(a, a)] + similarity[np.ix_(b, b)]
-        crossed = similarity[np.ix_(a, b)]
+        own = entries(similarity, a, b, xp)
+        straight = crossing(similarity, a, a, xp) + crossing(similarity, b, b, xp)
+        crossed = crossing(similarity, a, b, xp)
         crossed = crossed + crossed.T
-        gain = np.maximum(straight, crossed) - own[:, None] - own[None, :]
-        np.fill_diagonal(gain, -np.inf)
-        exchanges = greedy_pairs(gain)
-        exchanges = exchanges[gain[exchanges[:, 0], exchanges[:, 1]] > 1e-6 * max(float(np.abs(own).max()), 1e-30)]
+        placed_own = xp.asarray(own)
+        gain = xp.where(straight >= crossed, straight, crossed) - placed_own[:, None] - placed_own[None, :]
+        exchanges = greedy_pairs(gain, xp)
+        least = 1e-6 * max(float(np.abs(own).max()), 1e-30)
+        exchanges = exchanges[entries(gain, exchanges[:, 0], exchanges[:, 1], xp) > least]
         if not len(exchanges):
             break
         i, j = exchanges[:, 0], exchanges[:, 1]
-        across = straight[i, j] >= crossed[i, j]
+        across = entries(straight, i, j, xp) >= entries(crossed, i, j, xp)
         first = np.where(across[:, None], np.stack([a[i], a[j]], 1), np.stack([a[i], b[j]], 1))
         second = np.where(across[:, None], np.stack([b[i], b[j]], 1), np.stack([b[i], a[j]], 1))
         pairs[i], pairs[j] = np.sort(first, axis=1), np.sort(second, axis=1)
@@ -104,7 +108,7 @@ def greedy_matching(similarity: Floats) -> Indices:
     return match
 
 
-def similar_order(gram: Floats) -> Indices:
+def similar_order(gram: Array, xp: Namespace = np) -> Indices:
     """An order of the indices in which neighbours are alike at every scale.
 
     An index (or block) left over at a level goes behind all others, so that every block of 2, 4, 8… starts at a
@@ -116,15 +120,15 @@ def similar_order(gram: Floats) -> Indices:
     Returns:
         Permutation: place p is taken by index ``order[p]``.
     """
-    blocks = np.arange(len(gram))[:, None]
-    current: Floats = gram
+    blocks = np.arange(gram.shape[0])[:, None]
+    current = gram
     tail: list[Indices] = []
     while len(blocks) > 1:
-        pairs = improve_pairs(current, greedy_pairs(current))
+        pairs = improve_pairs(current, greedy_pairs(current, xp), xp=xp)
         if len(blocks) % 2:
             (alone,) = set(range(len(blocks))) - set(pairs.ravel().tolist())
             tail.append(blocks[alone])
         i, j = pairs[:, 0], pairs[:, 1]
         blocks = np.concatenate([blocks[i], blocks[j]], axis=1)
-        current = current[np.ix_(i, i)] + current[np.ix_(i, j)] + current[np.ix_(j, i)] + current[np.ix_(j, j)]
+        current = sum((crossing(current, p, q, xp) for p, q in ((i, j), (j, i), (j, j))), crossing(current, i, i, xp))
     return np.concatenate([blocks[0] if len(blocks) else np.empty(0, dtype=np.intp), *reversed(tail)])

@@ -17,6 +17,7 @@ from bot_onnx._align.heads import HeadGrams, order_heads
 from bot_onnx._align.mobility import Mobility
 from bot_onnx._align.pairing import similar_order
 from bot_onnx._align.permutable_dims import Freedom
+from bot_onnx._align.places import Array, Namespace, to_numpy
 from bot_onnx._align.types import Aligned, Alignment, AnyArray, Kind, Progress, Tensors
 from bot_onnx._structure import Role, Stack, Structure
 from bot_onnx.errors import said
@@ -61,9 +62,9 @@ class Permutation(Alignment):
         self.moves = _Planner(structure, sizes, freedom).plan()
         self.notes = self.moves.notes
 
-    def align(self, tensors: Tensors, progress: Progress | None = None) -> Permuted:
+    def align(self, tensors: Tensors, progress: Progress | None = None, xp: Namespace = np) -> Permuted:
         """Find the orders. Memory: one tensor and one Gram matrix (float32, n x n for a dim of n) at a time."""
-        return _Finder(self.structure, self._sizes, self.moves, tensors, progress).find()
+        return _Finder(self.structure, self._sizes, self.moves, tensors, progress, xp).find()
 
 
 class Permuted(Aligned):
@@ -158,9 +159,10 @@ class _Finder:
         moves: Moves,
         tensors: Tensors,
         progress: Progress | None,
+        xp: Namespace,
     ) -> None:
         self._structure, self._sizes, self._moves, self._tensors = structure, sizes, moves, tensors
-        self._progress = progress
+        self._progress, self._xp = progress, xp
         layers = {chain.name: chain.stacked for chain in structure.chains}
         self._layers = layers
         self._steps = len(moves.shared) + sum(layers[c] for c, _ in moves.layered)
@@ -171,7 +173,7 @@ class _Finder:
         shared: dict[str, LeafOrder] = {}
         for leaf in self._moves.shared:
             stacks = [(stack, name) for stack in self._carriers(leaf) for name in stack.tensors]
-            shared[leaf] = LeafOrder(similar_order(self._gram(stacks, (leaf,))))
+            shared[leaf] = LeafOrder(similar_order(self._gram(stacks, (leaf,)), self._xp))
             self._step(leaf)
         chains = {chain for chain, _ in self._moves.layered} | {move.chain for move in self._moves.heads}
         layered: dict[str, list[dict[str, LeafOrder]]] = {
@@ -180,7 +182,7 @@ class _Finder:
         for chain, leaf in self._moves.layered:
             for layer, orders in enumerate(layered[chain]):
                 stacks = [(stack, stack.tensors[layer]) for stack in self._carriers(leaf)]
-                orders[leaf] = LeafOrder(similar_order(self._gram(stacks, (leaf,))))
+                orders[leaf] = LeafOrder(similar_order(self._gram(stacks, (leaf,)), self._xp))
                 self._step(leaf)
         for move in self._moves.heads:
             for layer, orders in enumerate(layered[move.chain]):
@@ -204,14 +206,14 @@ class _Finder:
 
     def _gram(
         self, tensors: list[tuple[Stack, str]], leaves: tuple[str, ...], without: frozenset[str] = frozenset()
-    ) -> AnyArray:
+    ) -> Array:
         size = 1
         for leaf in leaves:
             size *= self._structure.dims[leaf].size
-        total = np.zeros((size, size), dtype=np.float32)
+        total = self._xp.zeros((size, size), dtype=self._xp.float32)
         for stack, name in tensors:
             for rows in leaf_rows(self._structure, stack, self._tensors[name].numpy(), leaves, without):
-                total += shares(rows)
+                total += shares(rows, self._xp)
         return total
 
     def _heads(self, move: HeadMove, layer: int) -> dict[str, LeafOrder]:
@@ -221,9 +223,9 @@ class _Finder:
         earlier: frozenset[str] = frozenset()
         for leaf in move.inner:
             size = self._structure.dims[leaf].size
-            inner[leaf] = self._gram(stacks, (move.outer, leaf), earlier).reshape(count, size, count, size)
+            inner[leaf] = to_numpy(self._gram(stacks, (move.outer, leaf), earlier)).reshape(count, size, count, size)
             earlier |= {leaf}
-        grams = HeadGrams(self._gram(stacks, (move.outer,), earlier), inner)
+        grams = HeadGrams(to_numpy(self._gram(stacks, (move.outer,), earlier)), inner)
         shrinking = frozenset(leaf for leaf in move.inner if self._shrinks(leaf))
         found = order_heads(grams, reorder=self._shrinks(move.outer), shrinking=shrinking)
         orders = {leaf: LeafOrder(table, move.outer) for leaf, table in found.inner.items()}

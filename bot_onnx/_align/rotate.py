@@ -21,6 +21,7 @@ from bot_onnx._align.basis import Basis, find_basis, weight_moments
 from bot_onnx._align.folding import Folding, refusal
 from bot_onnx._align.following import Following, keeps_mean, outliers
 from bot_onnx._align.gram import sum_of_squares
+from bot_onnx._align.places import Namespace, to_numpy
 from bot_onnx._align.select import chooser, refitting
 from bot_onnx._align.stream import Stream
 from bot_onnx._align.types import Aligned, Alignment, AnyArray, Facts, Kept, Kind, Progress, Tensors
@@ -69,7 +70,7 @@ class Rotation(Alignment):
         """Whether there is anything to choose from beside the turn."""
         return bool(self._inner.sizes)
 
-    def align(self, tensors: Tensors, progress: Progress | None = None) -> Rotated:
+    def align(self, tensors: Tensors, progress: Progress | None = None, xp: Namespace = np) -> Rotated:
         """Find the basis, and which heads and neurons stay. Memory: a few hidden x hidden matrices, and one tensor."""
         steps = self._inner.steps + 1
 
@@ -80,18 +81,19 @@ class Rotation(Alignment):
         if self._calibration is not None:
             moments = self._calibration.moments(tensors, step)
         else:
-            moments = weight_moments(self._source, self.folding, tensors, step)
+            moments = weight_moments(self._source, self.folding, tensors, step, xp)
         basis = find_basis(
             moments,
             self._target,
             centred=self._stream.norms[0].centred,
             keeps_mean=keeps_mean(self.folding, tensors),
             pinned=outliers(self.folding, tensors, self._target),
+            xp=xp,
         )
         kept = self._inner.keep(self.folding, tensors, progress, 1, steps)
         if self._refitting is not None:
             tensors = self._refitting.tensors(tensors, kept)
-        return Rotated(self._source, tensors, self.folding, basis, kept)
+        return Rotated(self._source, tensors, self.folding, basis, kept, xp)
 
 
 class Rotated(Aligned):
@@ -104,8 +106,10 @@ class Rotated(Aligned):
         folding: Folding,
         basis: Basis,
         kept: Kept,
+        xp: Namespace,
     ) -> None:
         self._structure, self._tensors, self._folding, self._kept = structure, tensors, folding, kept
+        self._xp = xp
         self.basis, self._following = basis, Following(folding, basis, tensors)
 
     def read(self, name: str) -> AnyArray:
@@ -122,10 +126,15 @@ class Rotated(Aligned):
         for axis, dim in enumerate(stack.axes):
             if dim == self._folding.hidden:
                 turn = self._turn(name, axis).astype(array.dtype)
-                array = np.moveaxis(np.tensordot(array, turn, (axis, 1)), -1, axis)
+                array = np.moveaxis(self._product(array, turn, axis), -1, axis)
         if stack.chain is not None and not stack.shared:
             array = ordered(self._structure, stack, array, self._kept.of(stack, layer))
         return np.ascontiguousarray(array)
+
+    def _product(self, array: AnyArray, turn: AnyArray, axis: int) -> AnyArray:
+        """Sum over ``axis`` of a tensor and the last one of a turn."""
+        xp = self._xp
+        return to_numpy(xp.tensordot(xp.asarray(array), xp.asarray(turn), axes=((axis,), (1,))))
 
     def _turn(self, name: str, axis: int) -> AnyArray:
         if self._folding.reads(name) and axis == self._folding.reading_axis(name):

@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from bot_onnx._align.axes import ordered, resized
 from bot_onnx._align.folding import Folding
 from bot_onnx._align.gram import sum_of_squares
 from bot_onnx._align.keep import ChosenUnits
 from bot_onnx._align.mobility import Mobility
 from bot_onnx._align.permutable_dims import Freedom
+from bot_onnx._align.places import Namespace
 from bot_onnx._align.refit import Refitting
 from bot_onnx._align.selection import choose, chosen_leaves, find_choices
 from bot_onnx._align.stream import Stream
@@ -113,7 +116,7 @@ class Selection(Alignment):
         """Whether there is anything to choose from."""
         return bool(self._inner.sizes)
 
-    def align(self, tensors: Tensors, progress: Progress | None = None) -> Aligned:
+    def align(self, tensors: Tensors, progress: Progress | None = None, xp: Namespace = np) -> Aligned:
         """Find out what stays. Memory: one tensor; see :meth:`Refitting.tensors` for more where that is asked for."""
         folding = Folding(self._source, Stream(""), self._biases)
         kept = self._inner.keep(folding, tensors, progress, 0, self._inner.steps)

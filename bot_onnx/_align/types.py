@@ -7,12 +7,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol, get_args
 
+import numpy as np
 from numpy.typing import NDArray
 
 from bot_onnx._align.axes import LeafOrder
 from bot_onnx._align.calibration import Calibration
 from bot_onnx._align.gradients import Gradients
 from bot_onnx._align.permutable_dims import Freedom
+from bot_onnx._align.places import Namespace
 from bot_onnx._align.readings import Readings
 from bot_onnx._align.stream import Stream
 from bot_onnx._names import AlignKind
@@ -126,5 +128,5 @@ class Alignment(ABC):
         return False
 
     @abstractmethod
-    def align(self, tensors: Tensors, progress: Progress | None = None) -> Aligned:
+    def align(self, tensors: Tensors, progress: Progress | None = None, xp: Namespace = np) -> Aligned:
         """Look at the weights and align them; see :func:`bot_onnx._align.align`."""

@@ -19,10 +19,10 @@ from typing import Literal
 
 import numpy as np
 
+from bot_onnx._align.places import to_numpy
 from bot_onnx._resample.arrays import Array, Floats, Namespace, dtype_name, normal, uniform
 from bot_onnx._resample.axes import CONTRACTED_KINDS, grows, leaves, only_growing, reverse, walk
 from bot_onnx._resample.boundary import margin, synthesise
-from bot_onnx._resample.devices import to_numpy
 from bot_onnx._resample.filters import COPIES, Matrix, dct_resize, grow_level, synthesis, taps
 from bot_onnx._resample.growth import seen_when_extended, sum_copies
 from bot_onnx._resample.operators import Filters, LeafOperator

@@ -9,9 +9,8 @@ import importlib
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from bot_onnx._resample.arrays import Array, Namespace
+from bot_onnx._resample.arrays import Namespace
 from bot_onnx.errors import ResampleError
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -45,13 +44,3 @@ def namespace(device: str) -> Namespace:
             "or use --device cpu"
         )
     return np
-
-
-def to_numpy(array: Array) -> NDArray[Any]:
-    """The array in host memory; no copy where it is there already."""
-    if isinstance(array, np.ndarray):
-        return array
-    if hasattr(array, "get"):  # CuPy
-        host: NDArray[Any] = array.get()
-        return host
-    return np.asarray(array)

@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bot_onnx._align.places import to_numpy
 from bot_onnx._resample.arrays import Array, Namespace, dtype_name
 from bot_onnx._resample.cuda import is_cupy
-from bot_onnx._resample.devices import to_numpy
 
 #: Bytes of an array that is worth a buffer, and of the largest buffer: what is larger is copied without one.
 LEAST, MOST = 1 << 20, 1 << 30

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any, Final
 
 from bot_onnx._installing import install
@@ -11,6 +12,9 @@ from bot_onnx.errors import GraphError, MissingRuntimeError
 
 #: Seconds that a network with loops may run on inputs of some numbers each: no trained one needs as many.
 LOOP_SECONDS: Final = 30.0
+_CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
+#: Products in float32 as they are: TensorFloat-32 has ten bits, and a comparison would show it.
+_EXACT_CUDA = (_CUDA, {"use_tf32": "0"})
 
 
 class EndlessError(GraphError):
@@ -42,8 +46,9 @@ def session(
     prepack: bool = True,
     shapes_first: bool = False,
     arena: bool = False,
+    cuda: bool = False,
 ) -> Any:
-    """Open an ``InferenceSession`` on the CPU for a run or two: quick to open, small in memory, quiet.
+    """Open an ``InferenceSession`` for a run or two: quick to open, small in memory, quiet.
 
     Args:
         model: path or serialised message.
@@ -52,7 +57,9 @@ def session(
             calls does the work.
         prepack: keep copies of weights in the order that the kernels like best.
         arena: keep and plan buffers as onnxruntime does by default, for runs whose time counts.
-        shapes_first: run each Shape node as soon as it can, so that a buffer which only waits for it is freed.
+        cuda: on a CUDA device, where this onnxruntime can use it and takes the model there; else on the CPU.
+        shapes_first: run each Shape node as soon as it can, so that a buffer which only waits for it is freed; and
+            widen a float16 weight when it is wanted, not all of them before the first op.
     """
     runtime = onnxruntime()
     options = runtime.SessionOptions()
@@ -69,6 +76,9 @@ def session(
         options.add_session_config_entry("session.disable_prepacking", "1")
     if not optimise:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    if cuda and _CUDA in runtime.get_available_providers():
+        with suppress(Exception):  # a library that is missing, or an op: the CPU says what is wrong with the model
+            return runtime.InferenceSession(model, options, providers=[_EXACT_CUDA, _CPU], enable_fallback=0)
     try:
         return _open(runtime, model, options)
     except RuntimeError as error:
@@ -80,7 +90,7 @@ def session(
 
 def _open(runtime: Any, model: str | bytes, options: Any) -> Any:
     # Falling back from one provider to itself would only print to stdout.
-    return runtime.InferenceSession(model, options, providers=["CPUExecutionProvider"], enable_fallback=0)
+    return runtime.InferenceSession(model, options, providers=[_CPU], enable_fallback=0)
 
 
 def run_within(runner: Any, feeds: Mapping[str, Any], seconds: float) -> list[Any]:

@@ -39,7 +39,7 @@ def produce(
         progress: called with (stack name, bytes done, bytes in all) after each tensor.
     """
     plan = prepared.plan
-    aligned = align(prepared.alignment, prepared.tensors)
+    aligned = align(prepared.alignment, prepared.tensors, xp=xp)
     total = sum(slot.nbytes for slot in prepared.slots)
     done = 0
     for members in gathered(plan.stacks):

@@ -36,6 +36,7 @@ class Wanted:
     allow_nonfinite: bool = False
     seed: int = 0
     scratch: Path | None = None
+    cuda: bool = False
 
 
 class Examination:
@@ -100,7 +101,13 @@ class Examination:
         descent = self.descent
         stage("running it")
         return run_model(
-            self.source, self.opened, observed=observed, reference=self.original, seed=self.wanted.seed, descent=descent
+            self.source,
+            self.opened,
+            observed=observed,
+            reference=self.original,
+            seed=self.wanted.seed,
+            descent=descent,
+            cuda=self.wanted.cuda,
         )
 
     @property

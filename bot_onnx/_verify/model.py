@@ -32,6 +32,7 @@ def verify_model(
     seed: int = 0,
     given: Given | None = None,
     scratch: Path | None = None,
+    cuda: bool = False,
 ) -> VerifyReport:
     """Check a model file. What fails is in the report; same file, same report.
 
@@ -47,6 +48,7 @@ def verify_model(
         seed: of the inputs.
         given: what to run it on; None: inputs are made up.
         scratch: folder for the floats of a quantised model that it is compared with; None: among temporary files.
+        cuda: run the models on a CUDA device where onnxruntime can.
 
     Raises:
         GraphError: the file, or the one to compare with, cannot be opened.
@@ -61,6 +63,7 @@ def verify_model(
         allow_nonfinite=allow_nonfinite,
         seed=seed,
         scratch=scratch,
+        cuda=cuda,
     )
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(open_model(opened, name=path, given=given))

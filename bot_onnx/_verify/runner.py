@@ -35,20 +35,24 @@ class Runner:
         readable: path that opens its file.
         mapped: do not load the weights, whatever the file's length.
         show: inner values to give instead of the outputs.
+        cuda: run on a CUDA device where onnxruntime can; what does not run there runs on the CPU.
 
     Raises:
         Exception: whatever onnxruntime raises on a model that it refuses; its errors have no public base class.
     """
 
-    def __init__(self, source: Source, readable: str, *, mapped: bool = False, show: Sequence[str] = ()) -> None:
-        self._source, self._show = source, show
+    def __init__(
+        self, source: Source, readable: str, *, mapped: bool = False, show: Sequence[str] = (), cuda: bool = False
+    ) -> None:
+        self._source, self._show, self._cuda = source, show, cuda
+        self._readable = readable
         source.release()  # what the checks before have looked at
         self._weights: dict[str, NDArray[np.generic]] = {}
         if show and not _mappable(source):
             raise ValueError("a model whose weights cannot be fed shows no inner values")
         if (mapped or show or source.size_bytes > WHOLE_BYTES) and _mappable(source):
             if not mapped and os.stat(readable).st_size <= WHOLE_BYTES:
-                _session(readable)  # finds the weights in the data files, and reads none
+                self._opened(readable)  # finds the weights in the data files, and reads none
             try:
                 self._session = self._mapped()
                 return
@@ -58,7 +62,7 @@ class Runner:
                 self._weights = {}
                 if show:
                     raise
-        self._session = _session(readable)
+        self._session = self._opened(readable)
 
     @property
     def is_mapped(self) -> bool:
@@ -69,7 +73,14 @@ class Runner:
         """Outputs by name; anything that is no tensor comes as onnxruntime gives it."""
         names = [output.name for output in self._session.get_outputs()]
         with _released(self._source) if self._weights else contextlib.nullcontext():
-            results = self._session.run(names, {**feeds, **self._weights})
+            try:
+                results = self._session.run(names, {**feeds, **self._weights})
+            except Exception:  # on a device memory may be short, or a kernel missing: the CPU has the last word
+                if not self._cuda:
+                    raise
+                self._cuda = False
+                self._session = self._mapped() if self._weights else self._opened(self._readable)
+                results = self._session.run(names, {**feeds, **self._weights})
         return dict(zip(names, results, strict=True))
 
     def close(self) -> None:
@@ -96,7 +107,10 @@ class Runner:
         if self._show:
             del graph.output[:]
             graph.output.extend(onnx.ValueInfoProto(name=name) for name in self._show)
-        return _session(proto.SerializeToString())
+        return self._opened(proto.SerializeToString())
+
+    def _opened(self, model: str | bytes) -> Any:
+        return session(model, prepack=False, shapes_first=True, cuda=self._cuda)
 
 
 @contextlib.contextmanager
@@ -119,10 +133,6 @@ def _released(source: Source) -> Iterator[None]:
     finally:
         done.set()
         thread.join()
-
-
-def _session(model: str | bytes) -> Any:
-    return session(model, prepack=False)
 
 
 def _mappable(source: Source) -> bool:

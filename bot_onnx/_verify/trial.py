@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -31,13 +31,15 @@ _RANGE_OF_MASKS = 2
 class Trial:
     """Inputs of both runs and what came out, by name.
 
-    ``given`` are the inputs that the source is given for them; ``ungiven`` says why it cannot be given any.
+    ``given`` are the inputs that the source is given for them; ``ungiven`` says why it cannot be given any;
+    ``cuda`` that they ran, and it is to run, on a CUDA device where onnxruntime can.
     """
 
     feeds: list[Feeds]
     given: list[Feeds]
     results: list[dict[str, Any]]
     ungiven: str | None = None
+    cuda: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ def run_model(
     reference: Source | None,
     seed: int,
     descent: Descent = UNKNOWN,
+    cuda: bool = False,
 ) -> tuple[Trial | None, list[Check]]:
     """Load the model in onnxruntime and run it at two input sizes.
 
@@ -77,12 +80,13 @@ def run_model(
         reference: a model to which the inputs must make sense as well.
         seed: of the inputs.
         descent: how the model came from the reference: inputs along resized axes are drawn at its sizes and carried.
+        cuda: run it, and later the reference, on a CUDA device where onnxruntime can.
 
     Returns:
         The trial (None if it did not run) and the checks ``load`` and ``run``.
     """
     try:
-        runner = Runner(source, readable)
+        runner = Runner(source, readable, cuda=cuda)
     except MissingRuntimeError:
         raise
     except Exception as error:  # onnxruntime's errors have no public base class
@@ -93,6 +97,7 @@ def run_model(
         trial, failure = _first_that_runs(runner, source, observed, reference, seed, descent)
     finally:
         runner.close()
+    trial = trial if trial is None else replace(trial, cuda=cuda)
     if trial is None:
         return None, [loaded, Check("run", "fail", f"onnxruntime cannot run it: {failure}")]
     sizes = " and ".join(_sizes(feeds) for feeds in trial.feeds)
@@ -233,7 +238,7 @@ def run_source(
     Raises:
         Exception: whatever onnxruntime raises.
     """
-    runner = Runner(reference, readable, mapped=True, show=show)
+    runner = Runner(reference, readable, mapped=True, show=show, cuda=trial.cuda)
     try:
         names = {spec.name for spec in input_specs(reference.proto.graph)}
         renamed = ({descent.partner(name): array for name, array in feeds.items()} for feeds in trial.given)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array_api_strict
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -105,3 +106,19 @@ def test_weights_that_are_not_finite_count_for_nothing() -> None:
     assert not shares(np.zeros((2, 3), dtype=np.float32)).any()
     assert np.trace(shares(np.eye(3, 4, dtype=np.float32))) == 1.0
     assert np.trace(shares(np.ones((4, 1), dtype=np.float32))) == 0.25
+
+
+@settings(max_examples=15, deadline=None)
+@given(seeds, st.integers(2, 33))
+def test_a_strict_namespace_finds_the_same_order(seed: int, n: int) -> None:
+    rows = np.random.default_rng(seed).standard_normal((n, 40)).astype(np.float32)
+    rows[1] = rows[0]  # equal similarities
+    there = shares(rows, array_api_strict)
+    np.testing.assert_allclose(np.asarray(there), shares(rows), atol=1e-7)
+    gram = shares(rows)
+    assert np.array_equal(similar_order(array_api_strict.asarray(gram), array_api_strict), similar_order(gram))
+
+
+def test_nothing_counts_for_nothing_in_a_strict_namespace() -> None:
+    for rows in (np.zeros((3, 4), np.float32), np.full((3, 4), np.nan, np.float32)):
+        assert not np.asarray(shares(rows, array_api_strict)).any()

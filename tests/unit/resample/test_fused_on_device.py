@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bot_onnx._align.places import to_numpy
 from bot_onnx._resample.cuda import engine_of
-from bot_onnx._resample.devices import namespace, to_numpy
+from bot_onnx._resample.devices import namespace
 from bot_onnx._resample.fused import separable
 from bot_onnx._resample.operators import Filters, LeafOperator
 from bot_onnx._resample.transfers import fetched, link_to
