@@ -102,13 +102,9 @@ def fuse(steps: Sequence[Step], shapes: Mapping[str, tuple[int, ...]], shown: se
         shown: names of the values that must be there in the end.
     """
     graph = _Graph(steps, shapes, shown)
-    for step in steps:
-        if step.op == "Div":
-            _join_norm(graph, step)
-        elif step.op == "Erf":
-            _join_gelu(graph, step)
-        elif step.op == "MatMul":
-            _join_linear(graph, step)
+    for join in (_join_norm, _join_gelu, _join_linear):
+        for step in steps:
+            join(graph, step)
     return graph.steps
 
 
@@ -121,6 +117,8 @@ def _made(op: str, inputs: Sequence[str], last: Step, **attributes: Any) -> Step
 
 
 def _join_linear(graph: _Graph, product: Step) -> None:
+    if product.op != "MatMul":
+        return
     weight = product.inputs[1]
     added = graph.reader(product.outputs[0], "Add")
     if added is None or len(graph.shapes.get(weight, ())) != 2:
@@ -132,6 +130,8 @@ def _join_linear(graph: _Graph, product: Step) -> None:
 
 def _join_norm(graph: _Graph, quotient: Step) -> None:
     """(x - mean) / sqrt(mean((x - mean)²) + ε) · scale + bias, over the last axis."""
+    if quotient.op != "Div":
+        return
     centred, root = graph.maker(quotient.inputs[0], "Sub"), graph.maker(quotient.inputs[1], "Sqrt")
     moved = graph.maker(root.inputs[0], "Add") if root is not None else None
     if centred is None or root is None or moved is None:
@@ -178,6 +178,8 @@ def _square(graph: _Graph, name: str) -> Step | None:
 
 def _join_gelu(graph: _Graph, error: Step) -> None:
     """X · (1 + erf(x / √2)) / 2, in any order of the factors."""
+    if error.op != "Erf":
+        return
     divided, multiplied = graph.maker(error.inputs[0], "Div"), graph.maker(error.inputs[0], "Mul")
     x = None
     if divided is not None and math.isclose(graph.scalar(divided, 1) or 0.0, math.sqrt(2), rel_tol=_CLOSE):
