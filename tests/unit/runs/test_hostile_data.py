@@ -177,7 +177,7 @@ def tokenised(folder: Path, tokenizer: object, **options: int) -> tuple[int, ...
     tokenizer.save(str(folder / "tokenizer.json"))  # type: ignore[attr-defined]
     (folder / "lines.txt").write_text("a a\n" * 10)
     data = read_data(folder / "lines.txt", TEXT, DataOptions(folder / "tokenizer.json", **options), [], {})
-    return data.arrays["input_ids"].shape
+    return data.feeds(np.arange(len(data)))["input_ids"].shape
 
 
 def tokenizer_of(*steps: object) -> object:
