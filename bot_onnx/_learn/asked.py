@@ -72,6 +72,6 @@ def check_learnable(request: ResizeRequest, analysis: Analysis, label: str) -> N
     for stack in analysis.structure.stacks:
         if stack.closed_form is None and stack.dtype in _OTHERS:
             raise RecoverError(
-                f"--learn trains float32 networks, and weight {stack.tensors[0]!r} of {label} is {stack.dtype}: convert "
-                "the model to float32, or leave --learn out"
+                f"--learn trains float32 networks, and weight {stack.tensors[0]!r} of {label} is {stack.dtype}: "
+                "convert the model to float32, or leave --learn out"
             )
