@@ -109,7 +109,10 @@ def test_a_decoder_with_a_twin_is_not_turned(files: dict[str, Path]) -> None:
     assert {plan.align for plan in made.plans.values()} == {"select"}
 
 
-@pytest.mark.parametrize("method", ["bot", "scratch", "ws"])
+@pytest.mark.parametrize(
+    "method",
+    ["bot", pytest.param("scratch", marks=pytest.mark.thorough), pytest.param("ws", marks=pytest.mark.thorough)],
+)
 def test_shared_tensors_come_out_the_same(files: dict[str, Path], tmp_path: Path, method: str) -> None:
     """Also where details are drawn at random, although the stacks have other numbers in each file."""
     spec = {"hidden": 8} if method == "ws" else {"hidden": 32, "heads": 8}
