@@ -88,10 +88,9 @@ def test_json_says_how_it_went(tmp_path: Path) -> None:
     assert told["steps"] == 2 and len(told["loss"]) == 2 and told["operators"] == 22 and out.is_file()
 
 
-def test_weights_of_other_types_are_refused_by_name(source: Path) -> None:
-    data, half, packed = (source.with_name(name) for name in ("d.npz", "half.onnx", "packed.onnx"))
+def test_weights_of_another_type_are_refused_by_name(source: Path) -> None:
+    data, half = source.with_name("d.npz"), source.with_name("half.onnx")
     np.savez(data, image=np.zeros((9, 1, 8, 8), np.float32))
-    for kind, out, told in (("fp16", half, "is FLOAT16"), ("int8", packed, "are quantised")):
-        assert CliRunner().invoke(cli, ["quantize", str(source), "--to", kind, "-o", str(out), "-q"]).exit_code == 0
-        result = run(out, "--hidden", "32", "--learn", "5", "--data", data, "--dry-run")
-        assert result.exit_code == 1 and told in result.stderr and str(out) in result.stderr
+    assert CliRunner().invoke(cli, ["quantize", str(source), "--to", "fp16", "-o", str(half), "-q"]).exit_code == 0
+    result = run(half, "--hidden", "32", "--learn", "5", "--data", data, "--dry-run")
+    assert result.exit_code == 1 and "is FLOAT16" in result.stderr and str(half) in result.stderr
