@@ -168,9 +168,9 @@ def test_equals_the_cpu_compiled_as_on_a_device(wavelet: str, sizes: str) -> Non
 
 @needs_compiler
 @pytest.mark.thorough
-@pytest.mark.parametrize("wavelet", WAVELETS)
+@pytest.mark.parametrize("wavelet", ["haar", "db2", "db9", "sym13", "coif3", "bior6.8", "rbio3.1", "dmey"])
 def test_equals_the_cpu_at_small_and_uneven_sizes(wavelet: str) -> None:
-    for n, m in [(2, 4), (3, 5), (7, 12), (33, 66), (64, 1000), (77, 513)]:
+    for n, m in [(2, 4), (3, 5), (7, 12), (33, 66), (77, 99)]:
         for mode in ("periodization", "symmetric", "antireflect"):
             shrinking = both(wavelet, (n, m), (-(-n // 2), -(-m // 2)), mode=mode)
             growing = both(wavelet, (n, m), (2 * n, 2 * m), "dual" if wavelet == "haar" else "unit", mode)
