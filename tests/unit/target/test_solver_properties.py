@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from bot_onnx._reasons import Reason, Why
 from bot_onnx._structure import SPEC_ROLES, Dim, DimKind, Direction, Stack, Structure
 from bot_onnx._target import TargetSpec, evaluate, solve
+from bot_onnx._target.schema import MAX_SIZE
 from bot_onnx.errors import SpecError
 
 LEAF_ROLES = (*SPEC_ROLES, "v_head_dim", "group", "half_head_dim", "count", "io", "spatial", "out", "free")
@@ -94,6 +95,10 @@ def test_asking_for_every_leaf_gives_every_composite(data: st.DataObject) -> Non
     assume(all(dim.role != "kv_heads" for dim in structure.dims.values()))
     free = [dim for dim in structure.dims.values() if not dim.parts and dim.frozen is None and dim.role != "count"]
     wanted = {dim.name: data.draw(st.integers(1, 30)) for dim in free}
+    sizes = {dim.id: wanted.get(dim.name, dim.size) for dim in structure.dims.values() if not dim.parts}
+    for dim in (dim for dim in structure.dims.values() if dim.parts):  # parts stand before what is made of them
+        sizes[dim.id] = combine(dim, sizes)
+    assume(max(sizes.values()) <= MAX_SIZE)  # products of products of products
     solution = solve(structure, TargetSpec(dims=wanted))
     assert {dim.name: solution.sizes[dim.id] for dim in free} == wanted
 
