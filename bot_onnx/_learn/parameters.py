@@ -86,7 +86,8 @@ class Start:
         if len(dropped):
             return np.resize(dropped, count).astype(np.int64)
         largest = np.abs(self.dense()).argmax(axis=1)
-        return ((largest + 1) % self.source).astype(np.int64)
+        beside: Indices = ((largest + 1) % self.source).astype(np.int64)
+        return beside
 
 
 class FixedUse:
