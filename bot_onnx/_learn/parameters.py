@@ -86,8 +86,8 @@ class Start:
         if len(dropped):
             return np.resize(dropped, count).astype(np.int64)
         largest = np.abs(self.dense()).argmax(axis=1)
-        following: Indices = ((largest + 1) % self.source).astype(np.int64)
-        return following
+        beside: Indices = ((largest + 1) % self.source).astype(np.int64)
+        return beside
 
 
 class FixedUse:
