@@ -1,7 +1,7 @@
 """Run the study and write docs/real.md.
 
 python -m benchmarks.real --model magika --steps 0 --steps 200          # minutes
-python -m benchmarks.real --seeds 3 --steps 0 --steps 200 --steps 700 --steps 3000     # days of a core
+python -m benchmarks.real --seeds 3 --steps 0 --steps 200 --steps 700 --steps 3000     # a day of a core
 """
 
 from __future__ import annotations
@@ -26,9 +26,19 @@ from benchmarks.recover import CACHE_VARIABLE
 @click.option("--model", "models", type=click.Choice(list(MODELS)), multiple=True, help="Of these; all.")
 @click.option("--way", "ways", type=click.Choice(list(WAYS)), multiple=True, help="Of these; all.")
 @click.option("--steps", type=click.IntRange(0), multiple=True, default=(0, 200, 700), show_default=True)
+@click.option(
+    "--also", type=(click.Choice(list(WAYS)), click.IntRange(1)), multiple=True, help="WAY STEPS: this way longer, too."
+)
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True)
 @click.option("--output", type=click.Path(path_type=Path), default=Path("docs/real.md"), show_default=True)
-def main(models: tuple[str, ...], ways: tuple[str, ...], steps: tuple[int, ...], seeds: int, output: Path) -> None:
+def main(
+    models: tuple[str, ...],
+    ways: tuple[str, ...],
+    steps: tuple[int, ...],
+    also: tuple[tuple[str, int], ...],
+    seeds: int,
+    output: Path,
+) -> None:
     """Shrink, recover and measure, and write the page."""
     cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "bot-onnx-bench") / "real"
     cache.mkdir(parents=True, exist_ok=True)
@@ -40,7 +50,8 @@ def main(models: tuple[str, ...], ways: tuple[str, ...], steps: tuple[int, ...],
     studies = {}
     for key in models or tuple(MODELS):
         real = MODELS[key](cache)
-        studies[key] = (real, list(Study(real, cache, tell).run(ways or tuple(WAYS), sorted(set(steps)), seeds)))
+        asked = {way: sorted({*steps, *(more for name, more in also if name == way)}) for way in ways or WAYS}
+        studies[key] = (real, list(Study(real, cache, tell).run(asked, seeds)))
     command = " ".join(["python -m benchmarks.real", *(f"'{a}'" if " " in a else a for a in sys.argv[1:])])
     write_page(studies, output, command=command, machine=machine(), seeds=seeds)
     tell(f"wrote {output}")

@@ -64,7 +64,8 @@ def _section(real: Real, found: Sequence[Found]) -> str:
         cells = [name, _both(own, "megabytes", ".1f"), _both(own, "milliseconds", ".1f")]
         for count in steps:
             cells += [_quality([row for row in own if row.steps == count], measure) for measure in measures]
-        minutes = [row.minutes for row in own if row.steps == steps[-1] and row.minutes is not None]
+        longest = max(row.steps for row in own)
+        minutes = [row.minutes for row in own if row.steps == longest and row.minutes is not None]
         cells.append(f"{sum(minutes) / len(minutes):.1f}" if minutes else "-")
         lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"

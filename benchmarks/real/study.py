@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -48,13 +48,13 @@ class Study:
     cache: Path
     tell: Callable[[str], None]
 
-    def run(self, ways: Sequence[str], steps: Sequence[int], seeds: int) -> Iterator[Found]:
-        """The source, then every way after every number of steps, each also in int8; seeds from 0."""
+    def run(self, asked: Mapping[str, Sequence[int]], seeds: int) -> Iterator[Found]:
+        """The source, then every way after each of its numbers of steps, each also in int8; seeds from 0."""
         yield from self._measured("source", 0, 0, self.real.source, None)
-        for way in (WAYS[name] for name in ways if WAYS[name].serves(self.real)):
+        for way in (WAYS[name] for name in asked if WAYS[name].serves(self.real)):
             for seed in range(seeds):
                 start = self._start(way, seed)
-                for count in steps:
+                for count in asked[way.name]:
                     model, minutes = self._recovered(way, start, count, seed) if count else (start, None)
                     yield from self._measured(way.name, count, seed, model, minutes)
 
