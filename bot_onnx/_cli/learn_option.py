@@ -17,7 +17,7 @@ LEARNING = "Learned operators (with the extra 'recover')"
 STD = "--pixel-std"  #: ``--std`` is scratch's
 #: Parameters that say something of a training alone.
 OF_LEARNING = frozenset(
-    "learn learn_rate learn_batch learn_mix data length image_size mean std held_out".split()
+    "learn learn_rate learn_batch learn_mix data field length image_size mean std preprocessor seconds held_out".split()
 )  # --tokenizer is also that of a vocabulary
 
 

@@ -36,7 +36,7 @@ def test_the_help_shows_an_example() -> None:
         (["--learn", "5"], "'--learn' trains on data"),
         (["--learn-mix"], "'--learn-mix' is for '--learn'"),
         (["--data", "lines.txt"], "'--data' is for '--learn'"),
-        (["--tokenizer", "t.json"], "'--tokenizer' is for '--learn'"),
+        (["--tokenizer", "t.json"], "'--tokenizer' belongs to '--vocab-from', '--vocab-keep' or '--learn'"),
         (["--pixel-std", "0.5"], "'--pixel-std' is for '--learn'"),
         (["--learn", "1", "--data", "x.npz", "--pixel-std", "a"], "--pixel-std: 'a' is no list of numbers"),
         (["--std", "0.5"], "of method 'scratch', not of 'bot'"),

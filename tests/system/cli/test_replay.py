@@ -22,6 +22,7 @@ from onnx import numpy_helper
 import bot_onnx
 from bot_onnx._analysis.passes import analyse
 from bot_onnx._cli.app import cli
+from bot_onnx._cli.learn_option import OF_LEARNING
 from bot_onnx._cli.method_options import PREFIX
 from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._structure import SPEC_ROLES
@@ -447,8 +448,9 @@ def test_every_option_is_the_plans_or_stands_beside_it() -> None:
     names = {param.name for param in command.get_params(click.Context(command))}
     assert names >= _BESIDE_PLAN
     of_the_plan = {name for name in names - _BESIDE_PLAN if name and not name.startswith((PREFIX, "_click"))}
-    said = {"spec", "layers", "layers_by", "keep", "width", "round_to", "dims", "constants", "method", "seed", "align"}
-    assert of_the_plan == {*said, "requantize", *(role.value for role in SPEC_ROLES)}
+    said = {"spec", "layers", "layers_by", "keep", "refit", "width", "round_to", "dims", "constants", "method", "seed"}
+    said |= {"align", "requantize", "vocab_from", "vocab_keep", "vocab_size", *(role.value for role in SPEC_ROLES)}
+    assert of_the_plan == said | OF_LEARNING | {"connect"}  # of several files there is no saved plan
 
 
 def test_shapes_and_arrays_that_a_plan_was_made_on(tmp_path: Path) -> None:
