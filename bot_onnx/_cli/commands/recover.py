@@ -39,9 +39,9 @@ def reading_options(command: F, std: str = "--std") -> F:
             option(
                 DATA,
                 "--tokenizer",
-                type=click.Path(path_type=Path, dir_okay=False),
+                type=click.Path(path_type=Path),
                 metavar="JSON",
-                help="The tokenizer.json of text; default: the one beside MODEL or its teacher.",
+                help="The tokenizer.json of text, or its folder; default: the one beside MODEL or its teacher.",
             ),
             option(
                 DATA,
@@ -320,6 +320,7 @@ def _settings(values: dict[str, Any]) -> Settings:
 def data_options(values: dict[str, Any], std: str = "--std") -> DataOptions:
     """How data are read, by the options of :func:`reading_options`, whose argument ``std`` is."""
     from bot_onnx._recover.data import DataOptions
+    from bot_onnx._recover.text import TOKENIZER
 
     given: dict[str, Any] = {}
     for flag, name in (("mean", "mean"), ("std", "deviation")):
@@ -332,4 +333,7 @@ def data_options(values: dict[str, Any], std: str = "--std") -> DataOptions:
                     param_hint=std if flag == "std" else f"--{flag}",
                 ) from None
     names = ("tokenizer", "length", "image_size", "field", "preprocessor", "seconds")
-    return DataOptions(**{name: values[name] for name in names}, **given)
+    given |= {name: values[name] for name in names}
+    if given["tokenizer"] is not None and given["tokenizer"].is_dir():
+        given["tokenizer"] /= TOKENIZER
+    return DataOptions(**given)
