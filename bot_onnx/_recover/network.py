@@ -35,7 +35,8 @@ class Network:
         inputs: that have to be fed.
         outputs: names of those that are floats.
         logits: names of outputs whose last axis holds logits.
-        words: those of them whose last axis is a vocabulary.
+        chances: names of outputs whose last axis holds probabilities of classes.
+        words: those of ``logits`` whose last axis is a vocabulary.
         hidden: by chain of layers, the values between them: what enters the first layer, what leaves each.
         proto: the normalised model with all values.
     """
@@ -46,6 +47,7 @@ class Network:
     inputs: tuple[InputSpec, ...]
     outputs: tuple[str, ...]
     logits: frozenset[str]
+    chances: frozenset[str]
     words: frozenset[str]
     hidden: Mapping[str, tuple[str, ...]]
     proto: onnx.ModelProto
@@ -82,10 +84,11 @@ def read_network(source: Source) -> Network:
         raise RecoverError(f"{source.path} has no output of floating-point numbers that a student could learn from")
     described = output_axes(analysis)
     logits = frozenset(name for name in outputs if name in described and described[name].logits)
+    chances = frozenset(name for name in outputs if name in described and described[name].chances)
     words = frozenset(name for name in logits if described[name].roles[-1] == Role.VOCAB)
     proto = skeleton(analysis, {}, set(), {})
     hidden = _hidden(analysis, {name for node in proto.graph.node for name in node.output})
-    return Network(source.path, source.sha256(), analysis, inputs, outputs, logits, words, hidden, proto)
+    return Network(source.path, source.sha256(), analysis, inputs, outputs, logits, chances, words, hidden, proto)
 
 
 def _is_float(port: Any) -> bool:

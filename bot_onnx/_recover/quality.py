@@ -20,10 +20,10 @@ Floats = NDArray[np.float64]
 
 
 class _Tally:
-    """Sums over batches for one output."""
+    """Sums over batches for one output: of logits, of probabilities, or of neither."""
 
-    def __init__(self, logits: bool, words: bool) -> None:
-        self.logits, self.words = logits, words
+    def __init__(self, logits: bool, words: bool, chances: bool) -> None:
+        self.classes, self.words, self.chances = logits or chances, words, chances
         self.rows = self.numbers = 0
         self.cosine = self.divergence = self.agreed = self.squares = self.total = self.total_squares = 0.0
         self.alike = True
@@ -49,21 +49,21 @@ class _Tally:
         self.squares += float(np.square(a - b).sum())
         self.total += float(b.sum())
         self.total_squares += float(np.square(b).sum())
-        if self.logits:
-            self.divergence += divergence_sum(a, b)
+        if self.classes:
+            self.divergence += divergence_sum(*map(_logarithms, (a, b))) if self.chances else divergence_sum(a, b)
             self.agreed += float((a.argmax(1) == b.argmax(1)).sum())
 
     def quality(self, name: str) -> OutputQuality:
-        logits = self.logits and self.alike and self.rows > 0
+        classes = self.classes and self.alike and self.rows > 0
         whole = self.alike and self.rows > 0
         variance = self.total_squares / max(self.numbers, 1) - (self.total / max(self.numbers, 1)) ** 2
         return OutputQuality(
             output=name,
             cosine=self.cosine / self.rows if whole else None,
             error=self.squares / self.numbers / max(variance, _TINY) if whole else None,
-            agreement=self.agreed / self.rows if logits else None,
-            divergence=max(0.0, self.divergence / self.rows) if logits else None,
-            similarity=None if self.logits else _correlation(*map(np.concatenate, self.vectors)),
+            agreement=self.agreed / self.rows if classes else None,
+            divergence=max(0.0, self.divergence / self.rows) if classes else None,
+            similarity=None if self.classes else _correlation(*map(np.concatenate, self.vectors)),
         )
 
 
@@ -79,7 +79,8 @@ def measure(
         batches: indices of those held out, as many at a time as are run together.
     """
     names = [name for name in networks[0].outputs if name in networks[1].outputs]
-    tallies = {name: _Tally(name in networks[0].logits, name in networks[0].words) for name in names}
+    logits, words, chances = networks[0].logits, networks[0].words, networks[0].chances & networks[1].chances
+    tallies = {name: _Tally(name in logits, name in words, name in chances) for name in names}
     for chosen in batches:
         feeds = data.feeds(chosen)
         ours, theirs = student.run(feeds, data.fixed, names), teacher.answers(chosen, feeds)
@@ -88,6 +89,12 @@ def measure(
             if ours[name].ndim == theirs[name].ndim and ours[name].ndim > 1:
                 tally.add(ours[name], theirs[name], mask)
     return tuple(tally.quality(name) for name, tally in tallies.items() if tally.vectors[0])
+
+
+def _logarithms(chances: Floats) -> Floats:
+    """Logits that probabilities are the softmax of."""
+    found: Floats = np.log(np.maximum(chances, np.finfo(np.float32).tiny))
+    return found
 
 
 def _sample_vectors(values: Floats, mask: Array | None) -> Floats:

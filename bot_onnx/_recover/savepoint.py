@@ -13,7 +13,8 @@ from bot_onnx._recover.extras import torch
 from bot_onnx.errors import RecoverError
 
 SUFFIX = ".recover"
-_FORMAT = 1
+#: Of the file and of the course of a training: raised whenever a version trains to other weights.
+_FORMAT = 2
 _WAY_OUT = "go on with the same command as before, or start anew with --restart"
 
 #: What the fields of a fingerprint are called in messages.

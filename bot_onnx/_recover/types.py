@@ -51,10 +51,10 @@ class OutputQuality:
         output: name.
         cosine: mean cosine similarity over the last axis; None where the shapes differ.
         error: mean squared difference over the variance of the teacher's output; None where the shapes differ.
-        agreement: part of the rows whose largest logit is at the same place; None where these are no logits.
-        divergence: mean KL divergence from the teacher in nats; None where these are no logits.
+        agreement: part of the rows whose largest logit or probability is at the same place; None for other outputs.
+        divergence: mean KL divergence from the teacher in nats; None where these are neither logits nor probabilities.
         similarity: correlation of the cosine similarities of all pairs of samples with those that the teacher sees;
-            None for logits, and where there are too few samples.
+            None for logits and probabilities, and where there are too few samples.
     """
 
     output: str

@@ -10,7 +10,20 @@ import numpy as np
 import onnx_ir as ir
 
 from bot_onnx._analysis.passes import Analysis
-from bot_onnx._ops import FORM, IN_ORDER, MARKS, Move, data_slots, function_of, is_bounded, passes_on
+from bot_onnx._ops import (
+    FORM,
+    IN_ORDER,
+    MARKS,
+    Calc,
+    Move,
+    computes,
+    data_slots,
+    function_of,
+    is_bounded,
+    passes_on,
+    record,
+    reduces,
+)
 from bot_onnx._ops.walk import backward
 from bot_onnx._structure import Role
 from bot_onnx._verify.feeding import Feeds
@@ -20,6 +33,7 @@ from bot_onnx._verify.validity import Shapes
 #: What differences of results near 1 are measured by at least: they are as exact as these (2e-7).
 _LEAST_SCALE = 1e-2
 _SHOWN = 3
+_ALONG_ONE = 13  # opset from which a Softmax is along one axis, the last where none is given
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +42,15 @@ class OutputAxes:
 
     Attributes:
         roles: role per axis, None where no weight has the axis (batch, sequence).
-        logits: the last axis holds logits: a ``vocab`` or ``out`` dim without a function that bounds it.
+        logits: the last axis holds logits: of a ``vocab`` or ``out`` dim, bound by no function and no shares.
         least_scale: what differences are measured by at least; 0: by the largest value, however small it is.
+        chances: the last axis holds probabilities of a ``vocab`` or ``out`` dim, which sum to one.
     """
 
     roles: tuple[str | None, ...]
     logits: bool
     least_scale: float = 0.0
+    chances: bool = False
 
 
 def output_axes(analysis: Analysis) -> dict[str, OutputAxes]:
@@ -49,10 +65,39 @@ def output_axes(analysis: Analysis) -> dict[str, OutputAxes]:
         roles = tuple(None if dim is None else dim.role for dim in found)
         last = _last_node(value, IN_ORDER)
         bounded = last is not None and is_bounded(last)
-        logits = bool(roles) and roles[-1] in (Role.VOCAB, Role.OUT) and not bounded
+        classes = bool(roles) and roles[-1] in (Role.VOCAB, Role.OUT)
+        chances = classes and last is not None and _sums_to_one(last, len(roles))
+        bounded = bounded or chances
         least = _LEAST_SCALE if _holds_chances(value) else 0.0
-        described[value.name or ""] = OutputAxes(roles, logits, least)
+        described[value.name or ""] = OutputAxes(roles, classes and not bounded, least, chances)
     return described
+
+
+def _sums_to_one(last: ir.Node, rank: int) -> bool:
+    """Whether ``last`` gives shares along the last of ``rank`` axes: a Softmax, or what one is written with."""
+    if record(last).distribution:
+        flattens = last.domain == "" and (last.version or _opset(last)) < _ALONG_ONE
+        return last.attributes.get_int("axis", 1 if flattens else -1) in (-1, rank - 1)
+    given = last.inputs[0].producer() if last.inputs and last.inputs[0] is not None else None
+    if given is None:
+        return False
+    if last.op_type == "Exp":
+        return given.op_type == "LogSoftmax" and given.attributes.get_int("axis", -1) in (-1, rank - 1)
+    total = last.inputs[1].producer() if computes(last, Calc.QUOTIENT) and last.inputs[1] is not None else None
+    if total is None or given.op_type != "Exp" or not reduces(total, "sum") or total.inputs[0] is not last.inputs[0]:
+        return False
+    return total.attributes.get_int("keepdims", 1) == 1 and _axes(total) in ([-1], [rank - 1])
+
+
+def _opset(node: ir.Node) -> int:
+    graph = node.graph
+    return (graph.opset_imports.get("") if isinstance(graph, ir.Graph) else None) or _ALONG_ONE
+
+
+def _axes(node: ir.Node) -> list[int]:
+    """Axes of a reduction, by its input or its attribute."""
+    given = node.inputs[1].const_value if len(node.inputs) > 1 and node.inputs[1] is not None else None
+    return list(node.attributes.get_ints("axes", ())) if given is None else given.numpy().reshape(-1).tolist()
 
 
 def _holds_chances(value: ir.Value) -> bool:

@@ -32,10 +32,11 @@ class Answers:
 
 
 def measured(
-    ours: Values, theirs: Values, *, logits: bool = False, words: bool = False, lengths: Any = None
-) -> OutputQuality:
-    found = [frozenset({"y"}) if known else frozenset() for known in (logits, words)]
-    network: Any = SimpleNamespace(outputs=("y",), logits=found[0], words=found[1])
+    ours: Values, theirs: Values, *, logits: bool = False, words: bool = False, chances: bool = False,
+    lengths: Any = None,
+) -> OutputQuality:  # fmt: skip
+    found = [frozenset({"y"}) if known else frozenset() for known in (logits, words, chances)]
+    network: Any = SimpleNamespace(outputs=("y",), logits=found[0], words=found[1], chances=found[2])
     arrays: dict[str, Any] = {"sample": np.arange(len(ours))}
     if lengths is not None:
         arrays["mask"] = (np.arange(ours.shape[1]) < lengths[:, None]).astype(np.int64)
@@ -60,6 +61,17 @@ def test_logits_are_compared_by_class_and_divergence() -> None:
     assert turned.agreement == 0
     perfect = measured(theirs, theirs, logits=True)
     assert (perfect.agreement, perfect.cosine, perfect.error) == (1, pytest.approx(1), 0)
+
+
+def test_probabilities_are_compared_as_the_logits_that_they_are_of() -> None:
+    ours, theirs = normal(40, 5, seed=1), normal(40, 5)
+    shares = [np.exp(side) / np.exp(side).sum(1, keepdims=True) for side in (ours, theirs)]
+    wanted, found = measured(ours, theirs, logits=True), measured(shares[0], shares[1], chances=True)
+    assert found.agreement == wanted.agreement and found.similarity is None
+    assert found.divergence == pytest.approx(wanted.divergence, rel=1e-9)
+    sure = np.eye(5)[np.arange(40) % 5]  # shares of exactly zero
+    assert measured(sure, sure, chances=True).divergence == 0
+    assert measured(shares[0], shares[1]).agreement is None
 
 
 def test_a_smaller_vocabulary_is_compared_on_the_tokens_that_both_know() -> None:
