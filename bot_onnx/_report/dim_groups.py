@@ -55,12 +55,13 @@ def _places(structure: Structure) -> dict[str, int]:
                 if ident is not None and wanted in (direction, None):
                     places.setdefault(ident, number)
     for ident, dim in structure.dims.items():
-        _place_parts(structure.dims, dim, places.get(ident), places)
+        if ident in places:
+            _place_parts(structure.dims, dim, places[ident], places)
     return {ident: places.get(ident, len(structure.stacks)) for ident in structure.dims}
 
 
-def _place_parts(dims: Mapping[str, Dim], whole: Dim, place: int | None, places: dict[str, int]) -> None:
-    for part in whole.parts if place is not None else ():
+def _place_parts(dims: Mapping[str, Dim], whole: Dim, place: int, places: dict[str, int]) -> None:
+    for part in whole.parts:
         places.setdefault(part, place)
         _place_parts(dims, dims[part], place, places)
 
