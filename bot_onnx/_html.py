@@ -21,7 +21,7 @@ def facts(title: str, rows: Mapping[str, object]) -> str:
 
 
 def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """A table under a title; of very many rows the first ones, and how many there are more."""
+    """A table under a title; of very many rows the first ones, and how many there are more. None: an empty cell."""
     every = list(rows)
     lines = [f"<tr>{_cells(columns, 'th')}</tr>", *(f"<tr>{_cells(row, 'td')}</tr>" for row in every[:LONGEST])]
     if len(every) > LONGEST:
@@ -35,7 +35,7 @@ def block(*parts: str) -> str:
 
 
 def _cells(values: Iterable[object], tag: str) -> str:
-    return "".join(f'<{tag} style="{_CELL}">{text(value)}</{tag}>' for value in values)
+    return "".join(f'<{tag} style="{_CELL}">{"" if value is None else text(value)}</{tag}>' for value in values)
 
 
 def _table(title: str, lines: Iterable[str]) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from bot_onnx import _html
 from bot_onnx._names import QuantiseKind
 from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._verify.types import VerifyReport
@@ -92,7 +93,7 @@ class Spent:
     why_not: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Quantised:
     """A finished quantisation.
 
@@ -121,3 +122,26 @@ class Quantised:
     notes: tuple[str, ...]
     report: VerifyReport
     seconds: float
+
+    def __repr__(self) -> str:
+        """The file, what it became and how far it is from the floats, in a line."""
+        found = [entry.relative for entry in self.closeness if entry.relative is not None]
+        far = f", at most {max(found):.2%} of an output's scale off" if found else ""
+        return f"<Quantised {self.output}: {self.kind}, {self.tensors} tensors{far}; {self.report!r}>"
+
+    def _repr_html_(self) -> str:
+        facts = {"source": self.source, "output": self.output, "scheme": self.scheme, "calibrated on": self.calibrated,
+                 "quantised": f"{self.tensors:,} tensors, {self.numbers:,} numbers", "compared on": self.compared_on,
+                 "made-up inputs": "yes" if self.made_up else None, "seconds": f"{self.seconds:.1f}"}  # fmt: skip
+        left = ((entry.why, entry.op, entry.tensors, entry.numbers) for entry in self.left)
+        close = ((e.output, e.max_difference, e.scale, e.relative, e.agreement) for e in self.closeness)
+        costs = ((e.what, e.size_bytes, e.latency, e.agreement, e.why_not) for e in self.costs)
+        columns = ("output", "max diff", "scale", "diff / scale", "same largest")
+        return _html.block(
+            _html.facts("Quantised", facts),
+            _html.table("Left in 32 bits", ("why", "op", "tensors", "numbers"), left) if self.left else "",
+            _html.table("Beside the floats", columns, close),
+            _html.table("Files", ("file", "bytes", "seconds a run", "same largest", ""), costs),
+            *(_html.facts("", {"note": note}) for note in self.notes),
+            self.report._repr_html_(),
+        )

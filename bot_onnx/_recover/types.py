@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from numpy.typing import NDArray
+
+from bot_onnx import _html
 
 Array = NDArray[Any]
 Feeds = dict[str, Array]
@@ -75,7 +78,17 @@ class Compared:
     how: str
 
 
-@dataclass(frozen=True, slots=True)
+#: Fields of :class:`OutputQuality` that a table shows, with its words.
+MEASURES = {
+    "agreement": "same largest logit",
+    "divergence": "KL (nats)",
+    "similarity": "similarity of pairs, r",
+    "cosine": "cosine",
+    "error": "error / variance",
+}
+
+
+@dataclass(frozen=True, slots=True, repr=False)
 class Recovery:
     """A finished recovery.
 
@@ -110,3 +123,30 @@ class Recovery:
     resumed: int
     seconds: float
     notes: tuple[str, ...] = field(default=())
+
+    def measured(self) -> Iterator[tuple[str, str, float | None, float | None]]:
+        """Output, field of its quality, and its value before and after; what neither has is left out."""
+        for before, after in zip(self.before, self.after, strict=True):
+            for name in MEASURES:
+                values = getattr(before, name), getattr(after, name)
+                if values != (None, None):
+                    yield before.output, name, *values
+
+    def __repr__(self) -> str:
+        """The file, and how the loss fell, in a line."""
+        first, last = self.loss
+        return f"<Recovery {self.output}: {self.settings.steps} steps, loss {first:.4g} -> {last:.4g}>"
+
+    def _repr_html_(self) -> str:
+        facts = {"output": self.output, "student": self.student, "teacher": self.teacher,
+                 "samples": f"{self.samples:,} trained on, {self.held_out:,} held out", "steps": self.settings.steps,
+                 "trained": f"{self.tensors:,} tensors, {self.parameters:,} numbers",
+                 "loss": f"{self.loss[0]:.4g} -> {self.loss[1]:.4g}", "seconds": f"{self.seconds:.1f}"}  # fmt: skip
+        compared = ((entry.what, entry.student, entry.teacher, entry.how) for entry in self.compared)
+        quality = ((output, MEASURES[name], *values) for output, name, *values in self.measured())
+        return _html.block(
+            _html.facts("Recovery", facts),
+            _html.table("Compared", ("what", "student", "teacher", "by"), compared),
+            _html.table("On the samples held out", ("output", "measure", "before", "after"), quality),
+            *(_html.facts("", {"note": note}) for note in self.notes),
+        )

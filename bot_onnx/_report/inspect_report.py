@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bot_onnx._report.costs_report import costs_table, macs_text
+from bot_onnx._report.dim_groups import DimGroup, dim_groups, ranges, sizes
 from bot_onnx._report.dims import composition, fixed_reason
 from bot_onnx._report.layout import Fitting, cell, facts, plural, table
 from bot_onnx._report.units import count, size
@@ -16,11 +17,11 @@ from bot_onnx._target.channels import SCALED_ROLES
 from bot_onnx.errors import said
 
 
-def inspect_report(inspection: InspectionView) -> Group:
-    """Everything that ``inspect`` shows, as one renderable."""
+def inspect_report(inspection: InspectionView, *, every_dim: bool = False) -> Group:
+    """Everything that ``inspect`` shows, as one renderable; many dims in groups, unless every one is asked for."""
     structure = inspection.structure
     parts: list[RenderableType] = [_header(inspection), "", _chains(structure), "", costs_table(inspection.costs)]
-    parts += ["", _dims(structure), *_outputs(structure), "", _stacks(structure)]
+    parts += ["", _dims(structure, every_dim), *_outputs(structure), "", _stacks(structure)]
     if structure.ties:
         parts += ["", _ties(structure)]
     parts += [cell(f"note: {note}") for note in structure.notes]
@@ -72,9 +73,11 @@ def _resizable(reason: str | None) -> Text:
     return Text("yes", style="green") if reason is None else cell(f"no: {reason}", "yellow")
 
 
-def _dims(structure: Structure) -> RenderableType:
+def _dims(structure: Structure, every: bool) -> RenderableType:
     if not structure.dims:
         return Text("Dims: none.")
+    if not every and (groups := dim_groups(structure)):
+        return _groups(structure, groups)
     return Fitting(_dims_table(structure, wide=True), _dims_table(structure, wide=False))
 
 
@@ -93,6 +96,25 @@ def _dims_table(structure: Structure, *, wide: bool) -> Table:
         )
     if structure.single_kv_head:
         made.add_row("-", "kv_heads", "1", "", "kv_heads", "all query heads" if wide else "", _resizable(None))
+    return made
+
+
+def _groups(structure: Structure, groups: tuple[DimGroup, ...]) -> RenderableType:
+    """A row a stage; what is made of other dims stands under its parts."""
+    how = "by names" if groups[0].by == "scope" else "by widths"
+    title = f"Dims: {len(structure.dims)} in {len(groups)} stages, {how} (--dims: each)"
+    made = table(title, ["stage", "dims>", "resizable", "fixed", "ids"])
+    order = list(structure.dims)
+    for group in groups:
+        leaves = [structure.dims[ident] for ident in group.dims if not structure.dims[ident].parts]
+        free = [dim for dim in leaves if fixed_reason(dim, structure.dims) is None]
+        fixed = [dim for dim in leaves if fixed_reason(dim, structure.dims) is not None]
+        made.add_row(
+            cell(group.name), str(len(group.dims)), cell(sizes(free)), cell(sizes(fixed), "yellow"),
+            cell(ranges(group.dims, order)),
+        )  # fmt: skip
+    if structure.single_kv_head:
+        made.add_row("-", "1", "kv_heads 1", "", "")
     return made
 
 

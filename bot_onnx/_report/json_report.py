@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from bot_onnx._report.dim_groups import dim_groups
 from bot_onnx._report.dims import fixed_reason
 from bot_onnx._report.result_report import shrinks
 from bot_onnx._report.values import plain
@@ -17,7 +18,10 @@ if TYPE_CHECKING:
 
 
 def inspection_json(inspection: InspectionView) -> dict[str, Any]:
-    """An inspection; every dim and chain also says whether it is ``resizable``, and the ``reason`` if it is not."""
+    """An inspection; every dim and chain also says whether it is ``resizable``, and the ``reason`` if it is not.
+
+    ``groups`` are the stages of a network with many dims, each with its dims' ids; see :func:`dim_groups`.
+    """
     data: dict[str, Any] = plain(inspection)
     structure: Structure = inspection.structure
     for ident, dim in structure.dims.items():
@@ -28,7 +32,7 @@ def inspection_json(inspection: InspectionView) -> dict[str, Any]:
             "resizable": chain.resizable is None,
             "reason": None if chain.resizable is None else said(chain.resizable),
         }
-    return data
+    return data | {"groups": plain(dim_groups(structure))}
 
 
 def plan_json(plan: Plan) -> dict[str, Any]:

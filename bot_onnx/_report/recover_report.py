@@ -7,18 +7,10 @@ from typing import Any
 
 from rich.console import Group
 
-from bot_onnx._recover.types import Recovery
+from bot_onnx._recover.types import MEASURES, Recovery
 from bot_onnx._report.layout import cell, facts, plural, table
 from bot_onnx._report.units import number, seconds
 from bot_onnx._report.values import plain
-
-_MEASURES = {
-    "agreement": "same largest logit",
-    "divergence": "KL (nats)",
-    "similarity": "similarity of pairs, r",
-    "cosine": "cosine",
-    "error": "error / variance",
-}
 
 
 def recover_report(recovery: Recovery) -> Group:
@@ -41,11 +33,8 @@ def recover_report(recovery: Recovery) -> Group:
     for entry in recovery.compared:
         compared.add_row(cell(entry.what), cell(entry.student), cell(entry.teacher), cell(entry.how))
     quality = table("beside the teacher, on the samples held out", ["output", "measure!", "before>", "after>"])
-    for before, after in zip(recovery.before, recovery.after, strict=True):
-        for name, words in _MEASURES.items():
-            values = getattr(before, name), getattr(after, name)
-            if values != (None, None):
-                quality.add_row(cell(before.output), cell(words), *(cell(_value(name, value)) for value in values))
+    for output, name, before, after in recovery.measured():
+        quality.add_row(cell(output), cell(MEASURES[name]), cell(_value(name, before)), cell(_value(name, after)))
     return Group(header, "", compared, "", quality, "", *(cell(f"note: {note}") for note in recovery.notes))
 
 

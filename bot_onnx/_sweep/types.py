@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from bot_onnx import _html
 from bot_onnx._recover.data import DataOptions
 from bot_onnx._recover.types import Settings
 from bot_onnx._request import ResizeRequest
@@ -140,7 +141,7 @@ class Trial:
     kept: Path | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Sweep:
     """A finished sweep.
 
@@ -168,3 +169,26 @@ class Sweep:
     def best(self) -> Trial | None:
         """The best of those that were scored."""
         return next((trial for trial in self.trials if trial.outcome.status == "scored"), None)
+
+    def __repr__(self) -> str:
+        """How many were scored, and the best of them, in a line."""
+        scored = sum(trial.outcome.status == "scored" for trial in self.trials)
+        best = self.best
+        told = (
+            "" if best is None else f"; best {best.outcome.score:.6g}: {best.combination.spec}, {best.combination.way}"
+        )
+        return f"<Sweep of {self.source}: {scored} of {len(self.trials)} combinations scored{told}>"
+
+    def _repr_html_(self) -> str:
+        facts = {"model": self.source, "study": self.study, "output": self.output, "seconds": f"{self.seconds:.1f}",
+                 "score": f"{self.score}, {'lower' if self.minimize else 'higher'} is better"}  # fmt: skip
+        rows = (
+            (made.spec, made.way, end.status, end.score, end.size_bytes, end.parameters, end.reason)
+            for made, end in ((trial.combination, trial.outcome) for trial in self.trials)
+        )
+        columns = ("spec", "method and options", "status", "score", "bytes", "parameters", "reason")
+        return _html.block(
+            _html.facts("Sweep", facts),
+            _html.table("Trials, the best first", columns, rows),
+            *(_html.facts("", {"note": note}) for note in self.notes),
+        )

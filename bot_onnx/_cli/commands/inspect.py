@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 )
 @model_argument
 @click.option("--energy", is_flag=True, help="Also how much of the weights' energy a halving keeps, per alignment.")
+@click.option("--dims", is_flag=True, help="Every dim in a row of its own, where many dims are shown by stages.")
 @click.option(
     "--explain",
     metavar="DIM|TENSOR|NODE",
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 def command(
     model: Path,
     energy: bool,
+    dims: bool,
     explain: str | None,
     as_json: bool,
     inputs: Path | None,
@@ -58,7 +60,7 @@ def command(
     if as_json:
         show_json(inspection_json(inspection) | ({"energy": plain(tables)} if energy else {}))
         return
-    show(inspect_report(inspection))
+    show(inspect_report(inspection, every_dim=dims))
     if energy:
         show(energy_report(tables, {dim.id: dim.name for dim in inspection.structure.dims.values()}))
 
