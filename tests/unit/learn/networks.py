@@ -80,8 +80,8 @@ class Hand:
         self.base = {
             name: np.asarray(array, np.float32)
             for plan in self.plans
-            for name, array in zip(
-                plan.targets, resampled(plan, "bot", 0, self.options, self.tensors.__getitem__, np), strict=True
+            for name, (array,) in zip(
+                plan.targets, resampled((plan,), "bot", 0, self.options, self.tensors.__getitem__, np), strict=True
             )
         }
 

@@ -92,8 +92,8 @@ def test_large_external_data_is_mapped_and_gives_the_same_outputs(
 
 def test_onnxruntime_still_judges_where_large_external_data_lies(beside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opened: list[object] = []
-    session = runner._session
-    monkeypatch.setattr(runner, "_session", lambda model: opened.append(model) or session(model))
+    session = runner.session
+    monkeypatch.setattr(runner, "session", lambda model, **given: opened.append(model) or session(model, **given))
     monkeypatch.setattr(runner, "WHOLE_BYTES", beside.stat().st_size + 1)
     with open_model(beside) as source:
         Runner(source, str(beside)).close()
