@@ -21,18 +21,21 @@ from bot_onnx._onnxfile.scratch import sweep_beside
 from bot_onnx._onnxfile.writer import check_output
 from bot_onnx._progress import stage
 from bot_onnx._recover.answer_store import AnswerStore, default_folder
+from bot_onnx._recover.course import check_course, pieces, validation_batches
 from bot_onnx._recover.data import DataLike, DataOptions, Origin, read_data
 from bot_onnx._recover.dataset import Batches, Dataset, Indices, consecutive, split
 from bot_onnx._recover.extras import converter, torch
-from bot_onnx._recover.losses import Objective, Pair, hidden_pairs
+from bot_onnx._recover.log import Log, check_log
+from bot_onnx._recover.losses import Objective
 from bot_onnx._recover.network import Frozen, Network, fixed_batch, read_network
+from bot_onnx._recover.pairing import check_ports, common_pairs
 from bot_onnx._recover.quality import got_worse, measure
 from bot_onnx._recover.savepoint import SUFFIX, Savepoint
 from bot_onnx._recover.student import first_run, make_student
 from bot_onnx._recover.teacher import Teacher
 from bot_onnx._recover.text import TOKENIZER
 from bot_onnx._recover.trainable import Trainable, find_trainable
-from bot_onnx._recover.training import Progress, Training, as_tensors, mask_of
+from bot_onnx._recover.training import Progress, Training, Validated, as_tensors, mask_of
 from bot_onnx._recover.types import Array, OutputQuality, Recovery, Settings
 from bot_onnx._recover.writing import write_trained
 from bot_onnx._runs.runtime import onnxruntime
@@ -66,6 +69,9 @@ def recover(
     external: bool | None = None,
     state: PathOrName | None = None,
     progress: Progress | None = None,
+    validated: Validated | None = None,
+    log: PathOrName | None = None,
+    log_every: int = 1,
 ) -> Recovery:
     """Teach a shrunk model what its source knows, and write the result.
 
@@ -91,6 +97,10 @@ def recover(
         external: store the weights beside the model; None: as the student does.
         state: where the state of the training is kept, and stays; None: ``<output>.recover``, gone in the end.
         progress: called with (steps done, steps in all, loss) after each step.
+        validated: called with (steps done, loss on samples held out) before that, where it was measured.
+        log: path of a CSV file that gets rows (step, loss, validation_loss, learning_rate, seconds) while the training
+            runs. A run that goes on, goes on in it; an earlier log is replaced, any other file refused.
+        log_every: steps between two rows.
 
     Raises:
         BotError: something was refused or failed; no output was left behind.
@@ -99,6 +109,7 @@ def recover(
     settings = settings if isinstance(settings, Settings) else Settings(**(settings or {}))
     options = options if isinstance(options, DataOptions) else DataOptions(**(options or {}))
     out, origin = Path(output), Origin.of(data)
+    check_course(settings)
     converter()
     sweep_beside(student, teacher, out)
     with ExitStack() as stack:
@@ -108,6 +119,8 @@ def recover(
         check_output(out, external=in_data, force=force, sources=read_only)
         kept = out.with_name(out.name + SUFFIX) if state is None else Path(state)
         check_output(kept, force=True, sources=read_only)
+        if log is not None:
+            check_log(Path(log), (out, kept), read_only)
         stack.enter_context(_threads(settings.threads))
         stage(f"reading {student}, {teacher} and {origin.label or 'samples'}")
         cache = (default_folder() if teacher_cache is None else Path(teacher_cache), teacher_cache_bytes)
@@ -119,7 +132,10 @@ def recover(
         training = job.training(savepoint, save_every)
         before = job.quality(job.frozen_student)
         stage(f"training for {settings.steps} steps")
-        losses = training.run(begun, progress)
+        resumed = (
+            0 if begun is None else len(begun.get("losses", ()))
+        )  # what is missing in it is told as it is taken up
+        training.run(begun, progress, None if log is None else Log(Path(log), log_every, resumed), validated)
         after: list[tuple[OutputQuality, ...]] = []
 
         def check(readable: str) -> None:
@@ -132,7 +148,7 @@ def recover(
         write_trained(
             job.networks[0],
             job.trainable,
-            training.student.weights(),
+            training.weights(),
             out,
             told=job.told(),
             external=in_data,
@@ -142,8 +158,7 @@ def recover(
         )
         if state is None:
             savepoint.remove()
-        resumed = 0 if begun is None else len(begun["losses"])
-        made = _recovery(job, training, losses, (before, after[0]), resumed, out)
+        made = _recovery(job, training, (before, after[0]), resumed, out)
         return replace(made, seconds=time.perf_counter() - started)
 
 
@@ -170,7 +185,6 @@ def _threads(count: int) -> Iterator[None]:
 def _recovery(
     job: Job,
     training: Training,
-    losses: Sequence[float],
     quality: tuple[tuple[OutputQuality, ...], tuple[OutputQuality, ...]],
     resumed: int,
     out: Path,
@@ -178,6 +192,7 @@ def _recovery(
     """The report of a finished training, but for its time."""
     trained = [parameter for parameter in training.student.parameters.values() if parameter.requires_grad]
     before, after = quality
+    course, losses = training.course, training.course.losses
     return Recovery(
         output=out,
         student=job.networks[0].path,
@@ -195,6 +210,9 @@ def _recovery(
         resumed=resumed,
         seconds=0.0,
         notes=(*job.data.notes, *job.notes, *training.objective.notes, *_warnings(before, after)),
+        validated=tuple(course.validated),
+        stopped=len(losses) if len(losses) < job.settings.steps else None,
+        written=len(losses) if course.best is None else course.validated[course.lowest][0],
     )
 
 
@@ -221,7 +239,7 @@ class Job:
         packed = quantised_weight(self.networks[0].analysis.model.graph)
         if packed is not None:
             raise RecoverError(f"the weights of {sources[0].path} are quantised: train the floating-point model")
-        _check_ports(*self.networks)
+        check_ports(*self.networks)
         self.trainable: Trainable = find_trainable(self.networks[0])
         rows = index_ranges(sources[0].proto.graph)
         for name, count in index_ranges(sources[1].proto.graph).items():
@@ -235,8 +253,9 @@ class Job:
                 f"the models take {self.chunk} samples at a time, and the data hold {len(self.data)}: give more, or "
                 "export the models with an open batch axis"
             )
-        self.batches = Batches(self.training_indices, settings.batch, settings.seed, self.chunk, self.data.lengths)
-        self.pairs, self.notes = _pairs(*self.networks, settings)
+        drawn = settings.batch * settings.accumulate
+        self.batches = Batches(self.training_indices, drawn, settings.seed, self.chunk, self.data.lengths)
+        self.pairs, self.notes = common_pairs(*self.networks, settings)
         names = [pair.student for pair in self.pairs]
         learnt = [*(name for name in self.networks[0].outputs if name in names), *names]
         self.frozen_student = self._frozen(0, learnt, settings.threads)
@@ -271,6 +290,8 @@ class Job:
         """What the file is to say of its training."""
         given = asdict(self.settings)
         del given["threads"]
+        if not (self.settings.patience or self.settings.keep_best):  # then nothing depends on it
+            del given["validate_every"]
         return {
             **given,
             "student": self.networks[0].digest,
@@ -290,7 +311,7 @@ class Job:
         student = make_student(self.networks[0], self.trainable, wanted, chunk=self.chunk, constant=self.data.fixed)
         batches = []
         for step in range(_FITTED):
-            chosen = self.batches.at(step)
+            chosen = self._first_piece(step)
             feeds = self.data.feeds(chosen)
             ours = first_run(student, feeds) if step == 0 else student.look(feeds)
             if step < 2:
@@ -306,55 +327,19 @@ class Job:
             self.settings,
             savepoint,
             save_every,
+            validation_batches(self.held_out, self.settings.batch, self.chunk),
+            self.chunk,
         )
-        _leave_idle(training, batches[0][1], self.batches.at(0), self.trainable)
+        _leave_idle(training, batches[0][1], self._first_piece(0), self.trainable)
         return training
+
+    def _first_piece(self, step: int) -> Indices:
+        return pieces(self.batches.at(step), self.settings, self.chunk)[0]
 
     def quality(self, student: Frozen) -> tuple[OutputQuality, ...]:
         """How close a student is to the teacher on the held-out samples."""
         batches = consecutive(self.held_out, self.settings.batch, self.chunk)
         return measure(student, self.teacher, self.networks, self.data, batches)
-
-
-def _check_ports(student: Network, teacher: Network) -> None:
-    """Refuse two models that do not take the same inputs, or have no output in common."""
-    ours, theirs = ({spec.name: spec for spec in network.inputs} for network in (student, teacher))
-    odd = sorted(ours.keys() ^ theirs.keys())
-    if odd:
-        raise RecoverError(
-            f"input {odd[0]!r} belongs to only one of the models: the teacher must be the student's source"
-        )
-    for name, spec in ours.items():
-        other = theirs[name]
-        if spec.dtype != other.dtype or len(spec.shape) != len(other.shape):
-            raise RecoverError(
-                f"input {name!r} is {spec.dtype} {list(spec.shape)} for the student and {other.dtype} "
-                f"{list(other.shape)} for the teacher: the teacher must be the student's source"
-            )
-    if not set(student.outputs) & set(teacher.outputs):
-        raise RecoverError(
-            f"the models have no output in common ({', '.join(student.outputs[:3])}; {', '.join(teacher.outputs[:3])})"
-            ": the teacher must be the student's source"
-        )
-
-
-def _pairs(student: Network, teacher: Network, settings: Settings) -> tuple[list[Pair], list[str]]:
-    """What is compared, and notes on chains of layers that are not."""
-    common = [name for name in student.outputs if name in teacher.outputs]
-    unknown = [name for name in settings.outputs if name not in common]
-    if unknown:
-        raise RecoverError(f"{unknown[0]!r} is no output of both models: they have {', '.join(common)} in common")
-    pairs = [
-        Pair("output", name, name, name in student.logits and name in teacher.logits, name in student.words)
-        for name in common
-        if name in settings.outputs or not settings.outputs
-    ]
-    if settings.hidden == 0:
-        return pairs, []
-    hidden = hidden_pairs(student.hidden, teacher.hidden)
-    if hidden:
-        return pairs + hidden, []
-    return pairs, ["No hidden states are compared: the models have no chain of layers in common."]
 
 
 def _check_equal(ours: dict[str, Any], theirs: dict[str, Array], network: Network) -> None:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from bot_onnx._recover.dataset import Batches, Dataset
+from bot_onnx._recover.course import Course, pieces, restored
+from bot_onnx._recover.dataset import Batches, Dataset, Indices
 from bot_onnx._recover.extras import torch
+from bot_onnx._recover.log import Log
 from bot_onnx._recover.losses import Objective
 from bot_onnx._recover.savepoint import Savepoint
 from bot_onnx._recover.signals import Deferred
@@ -24,6 +26,8 @@ LARGEST_NORM = 1.0
 
 #: Told after every step: number of steps done, in all, and the loss.
 Progress = Callable[[int, int, float], None]
+#: Told before that of a step after which the loss on samples held out was measured: number of steps done, that loss.
+Validated = Callable[[int, float], None]
 
 
 @dataclass(slots=True)
@@ -36,6 +40,9 @@ class Training:
         settings: of the training.
         savepoint: where the training is kept.
         save_every: seconds between two times that it is.
+        validation: batches of samples held out, on which the loss is measured in between.
+        chunk: samples that the student takes at a time; None: any number.
+        course: what was seen.
     """
 
     student: Student
@@ -46,54 +53,102 @@ class Training:
     settings: Settings
     savepoint: Savepoint
     save_every: float
+    validation: Sequence[Indices] = ()
+    chunk: int | None = None
+    course: Course = field(default_factory=Course)
 
-    def run(self, state: dict[str, Any] | None, progress: Progress | None) -> list[float]:
-        """Train from a saved state, or from the start.
+    def run(
+        self,
+        state: dict[str, Any] | None,
+        progress: Progress | None,
+        log: Log | None = None,
+        validated: Validated | None = None,
+    ) -> Course:
+        """Train from a saved state, or from the start, until the last step or until nothing improves any more.
 
-        Returns:
-            The loss of every step.
+        Args:
+            state: that was saved, or None.
+            progress, validated: see there.
+            log: gets a row now and then.
 
         Raises:
             RecoverError: the loss is no number any more.
         """
         optimiser = self._optimiser()
-        losses: list[float] = []
         if state is not None:
-            losses = self._restore(state, optimiser)
-        saved = time.monotonic()
+            self.course = self._restore(state, optimiser)
+        course, settings = self.course, self.settings
+        begun, saved = len(course.losses), time.monotonic()
         with Deferred() as signals:
-            for step in range(len(losses), self.settings.steps):
-                losses.append(self._step(step, optimiser))
-                if progress is not None:
-                    progress(step + 1, self.settings.steps, losses[-1])
+            while len(course.losses) < settings.steps and not course.is_over(settings):
+                course.losses.append(self._step(len(course.losses), optimiser))
+                found = self._validate() if course.is_due(settings) else None
+                self._tell(found, progress, log, validated)
                 if signals.arrived is not None or time.monotonic() - saved >= self.save_every:
-                    self._save(losses, optimiser)
+                    self._save(optimiser)
                     saved = time.monotonic()
                 signals.deliver()
-            if state is None or len(losses) > len(state["losses"]):  # should the writing fail, nothing is lost
-                self._save(losses, optimiser)
+            if state is None or len(course.losses) > begun:  # should the writing fail, nothing is lost
+                self._save(optimiser)
             signals.deliver()
-        return losses
+        return course
+
+    def weights(self) -> dict[str, Array]:
+        """Those that are written: the last, or the best where these are kept."""
+        if self.course.best is None:
+            return self.student.weights()
+        return {name: weight.detach().numpy().copy() for name, weight in self.course.best.items()}
+
+    def _tell(
+        self, found: float | None, progress: Progress | None, log: Log | None, validated: Validated | None
+    ) -> None:
+        done, loss = len(self.course.losses), self.course.losses[-1]
+        if log is not None:
+            last = done == self.settings.steps or self.course.is_over(self.settings)
+            rate = self.settings.rate * rate_at(done - 1, self.settings.steps)
+            log.row(done, last, {"loss": loss, "validation_loss": found, "learning_rate": rate})
+        if found is not None and validated is not None:
+            validated(done, found)
+        if progress is not None:
+            progress(done, self.settings.steps, loss)
+
+    def _validate(self) -> float:
+        """The mean loss over the batches held out, taken up in the course."""
+        with torch().no_grad():
+            losses = [float(self._loss(chosen)) for chosen in self.validation]
+        value = sum(losses) / len(losses)
+        if not math.isfinite(value):
+            raise self._diverged(f"the loss on samples held out is {value} after step {len(self.course.losses)}")
+        self.course.add(value, self.student.parameters if self.settings.keep_best else None)
+        return value
+
+    def _loss(self, chosen: Indices) -> Any:
+        feeds = self.data.feeds(chosen)
+        targets = as_tensors(self.teacher.answers(chosen, feeds))
+        return self.objective(self.student(feeds), targets, mask_of(self.data, feeds))
 
     def _step(self, step: int, optimiser: Any) -> float:
         chosen = self.batches.at(step)
-        feeds = self.data.feeds(chosen)
-        targets = as_tensors(self.teacher.answers(chosen, feeds))
-        loss = self.objective(self.student(feeds), targets, mask_of(self.data, feeds))
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise RecoverError(
-                f"the loss is {value} at step {step + 1}: train at a lower --rate than {self.settings.rate:g}, and "
-                f"look at the data ({self.savepoint.path.name} holds the last checkpoint, if it was written)"
-            )
+        optimiser.zero_grad()
+        value = 0.0
+        for piece in pieces(chosen, self.settings, self.chunk):
+            loss = self._loss(piece) * (len(piece) / len(chosen))
+            value += float(loss.detach())
+            if not math.isfinite(value):
+                raise self._diverged(f"the loss is {value} at step {step + 1}")
+            loss.backward()
         factor = rate_at(step, self.settings.steps)
         for group in optimiser.param_groups:
             group["lr"] = self.settings.rate * factor
-        optimiser.zero_grad()
-        loss.backward()
         torch().nn.utils.clip_grad_norm_(list(self.student.parameters.values()), LARGEST_NORM)
         optimiser.step()
         return value
+
+    def _diverged(self, what: str) -> RecoverError:
+        return RecoverError(
+            f"{what}: train at a lower --rate than {self.settings.rate:g}, and look at the data "
+            f"({self.savepoint.path.name} holds the last checkpoint, if it was written)"
+        )
 
     def _optimiser(self) -> Any:
         weights = [weight for weight in self.student.parameters.values() if weight.requires_grad]
@@ -104,25 +159,25 @@ class Training:
         ]
         return torch().optim.AdamW([group for group in groups if group["params"]], lr=self.settings.rate)
 
-    def _save(self, losses: list[float], optimiser: Any) -> None:
+    def _save(self, optimiser: Any) -> None:
         self.savepoint.save(
             {
-                "losses": losses,
+                **self.course.state(),
                 "weights": {name: weight.detach() for name, weight in self.student.parameters.items()},
                 "maps": {name: weight.detach() for name, weight in self.objective.parameters.items()},
                 "optimiser": optimiser.state_dict(),
             }
         )
 
-    def _restore(self, state: dict[str, Any], optimiser: Any) -> list[float]:
-        """Take up a saved state; returns the losses so far.
+    def _restore(self, state: dict[str, Any], optimiser: Any) -> Course:
+        """Take up a saved state; returns the course so far.
 
         Raises:
             RecoverError: something is missing in it, or has another shape.
         """
         settings = [set(group) for group in optimiser.param_groups]
         try:
-            losses = [float(loss) for loss in state["losses"]]
+            course = restored(state, self.student.parameters if self.settings.keep_best else None)
             with torch().no_grad():
                 for kept, parameters in (("weights", self.student.parameters), ("maps", self.objective.parameters)):
                     for name, parameter in parameters.items():
@@ -137,7 +192,7 @@ class Training:
                     _same_shape(kept[moment], parameter)
         except Exception as error:  # whatever a value of another kind makes PyTorch meet
             raise self.savepoint.unreadable() from error
-        return losses
+        return course
 
 
 def _same_shape(kept: Any, parameter: Any) -> None:

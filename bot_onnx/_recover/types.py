@@ -32,6 +32,10 @@ class Settings:
         held_out: part of the samples that is kept for the quality report.
         threads: of PyTorch and onnxruntime; 0: as many as there are processors.
         outputs: names of the outputs that are learnt; empty: all that both models have.
+        accumulate: batches whose gradients, weighted by their samples, make one update.
+        validate_every: updates between two times that the loss is measured on samples held out; 0: never.
+        patience: times in a row that this loss does not improve, after which the training ends; 0: it never does.
+        keep_best: the weights with the lowest such loss are the ones written.
     """
 
     steps: int = 1000
@@ -44,6 +48,10 @@ class Settings:
     held_out: float = 0.1
     threads: int = 0
     outputs: tuple[str, ...] = ()
+    accumulate: int = 1
+    validate_every: int = 0
+    patience: int = 0
+    keep_best: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +113,9 @@ class Recovery:
         resumed: step at which an earlier run was taken up; 0 where there was none.
         seconds: the whole took, earlier runs not included.
         notes: what else was found, in sentences.
+        validated: steps done and the loss on samples held out, as often as it was measured.
+        stopped: step after which the training ended before its last one, as it did not improve; None: it did not.
+        written: steps after which the written weights were the model's.
     """
 
     output: Path
@@ -123,6 +134,9 @@ class Recovery:
     resumed: int
     seconds: float
     notes: tuple[str, ...] = field(default=())
+    validated: tuple[tuple[int, float], ...] = ()
+    stopped: int | None = None
+    written: int | None = None
 
     def measured(self) -> Iterator[tuple[str, str, float | None, float | None]]:
         """Output, field of its quality, and its value before and after; what neither has is left out."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Group
 
-from bot_onnx._recover.types import MEASURES, Recovery
+from bot_onnx._recover.types import MEASURES, Recovery, Settings
 from bot_onnx._report.layout import cell, facts, plural, table
 from bot_onnx._report.units import number, seconds
 from bot_onnx._report.values import plain
@@ -24,7 +24,8 @@ def recover_report(recovery: Recovery) -> Group:
             "data": f"{recovery.samples:,} samples trained on, {recovery.held_out:,} held out",
             "trained": f"{plural(recovery.tensors, 'tensor')}, {recovery.parameters:,} numbers",
             "left alone": _fixed(recovery),
-            "steps": f"{settings.steps:,} of {settings.batch} samples, seed {settings.seed}{went_on}",
+            "steps": f"{settings.steps:,} of {_samples(settings)} samples, seed {settings.seed}{went_on}",
+            "validation": _validation(recovery),
             "loss": f"{number(recovery.loss[0])} -> {number(recovery.loss[1])}",
             "time": seconds(recovery.seconds),
         }
@@ -36,6 +37,20 @@ def recover_report(recovery: Recovery) -> Group:
     for output, name, before, after in recovery.measured():
         quality.add_row(cell(output), cell(MEASURES[name]), cell(_value(name, before)), cell(_value(name, after)))
     return Group(header, "", compared, "", quality, "", *(cell(f"note: {note}") for note in recovery.notes))
+
+
+def _samples(settings: Settings) -> str:
+    return f"{settings.batch}" if settings.accumulate == 1 else f"{settings.accumulate} x {settings.batch}"
+
+
+def _validation(recovery: Recovery) -> str | None:
+    if not recovery.validated:
+        return None
+    step, lowest = min(recovery.validated, key=lambda entry: entry[1])
+    told = f"loss {number(recovery.validated[-1][1])} at the end, lowest {number(lowest)} after step {step:,}"
+    if recovery.stopped is not None:
+        told += f"; stopped after step {recovery.stopped:,}, as it no longer improved"
+    return f"{told}; written: the weights after step {recovery.written:,}"
 
 
 def _fixed(recovery: Recovery) -> str | None:

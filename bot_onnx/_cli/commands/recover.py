@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -12,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bot_onnx import _progress as progress
 from bot_onnx._cli.failures import standing
-from bot_onnx._cli.output import Activity, activity, show, show_json
+from bot_onnx._cli.output import activity, show, show_json
 from bot_onnx._cli.parameters import OUTPUT, F, SectionedCommand, model_argument, model_output, option, shown_options
 from bot_onnx._cli.quantise_option import quantise_asked, quantise_options
+from bot_onnx._cli.training_progress import Told
 
 if TYPE_CHECKING:
     from bot_onnx._quantise import Quantised
@@ -24,7 +22,6 @@ if TYPE_CHECKING:
     from bot_onnx._recover.types import Recovery, Settings
 
 DATA, TRAINING = "Data", "Training"
-_LINES_APART = 30.0  # seconds between lines of progress where there is no terminal
 
 
 def reading_options(command: F, std: str = "--std") -> F:
@@ -134,6 +131,16 @@ def reading_options(command: F, std: str = "--std") -> F:
 @option(TRAINING, "--batch", type=click.IntRange(min=2), default=32, show_default=True, help="Samples an update.")
 @option(
     TRAINING,
+    "--accumulate",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Batches an update, whose gradients are added up: that of one batch as large, to rounding, where the loss "
+    "is a mean over samples (divergence without padding). Squares are over the teacher's variance within a batch, and "
+    "pairs of samples are compared within one.",
+)
+@option(
+    TRAINING,
     "--rate",
     type=click.FloatRange(min=0, min_open=True),
     default=1e-3,
@@ -177,6 +184,25 @@ def reading_options(command: F, std: str = "--std") -> F:
     help="That logits are divided by before the divergence.",
 )
 @option(
+    TRAINING,
+    "--validate-every",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    metavar="STEPS",
+    help="Between two times that the loss is measured on samples held out (256 at most); 0: never.",
+)
+@option(
+    TRAINING,
+    "--patience",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Stop when that loss has not improved so many times in a row; 0: train all steps. The learning rate falls as "
+    "planned for all of them.",
+)
+@option(TRAINING, "--keep-best", is_flag=True, help="Write the weights with the lowest such loss, not the last ones.")
+@option(
     TRAINING, "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the split and the order."
 )
 @option(
@@ -198,6 +224,23 @@ def reading_options(command: F, std: str = "--std") -> F:
     show_default=True,
     metavar="SECONDS",
     help="Between two times that OUT.recover is written.",
+)
+@option(
+    OUTPUT,
+    "--log",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="CSV",
+    help="A table that grows while it trains: step, loss, validation_loss, learning_rate, seconds. A run that goes on, "
+    "goes on in it; an earlier log is replaced.",
+)
+@option(
+    OUTPUT,
+    "--log-every",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    metavar="STEPS",
+    help="Between two rows of it; validated steps have one.",
 )
 @option(
     OUTPUT,
@@ -233,12 +276,12 @@ def command(model: Path, teacher: Path, data: tuple[Path, ...], output: Path | N
     out = output if output is not None else model.with_name(f"{model.stem}-recovered.onnx")
     silent = values["quiet"] or values["as_json"]
     with activity(f"reading {model.name}", silent=silent, counted=True) as bar:
-        told = _Told(bar, silent)
+        told = Told(bar, silent, settings)
         run = partial(
             recover, model, teacher, data, settings=settings, options=options, restart=values["restart"],
             save_every=values["save_every"], teacher_cache=values["teacher_cache"],
             teacher_cache_bytes=int(values["teacher_cache_size"] * (1 << 30)), external=values["external"],
-            progress=told.step,
+            progress=told.step, validated=told.validated, log=values["log"], log_every=values["log_every"],
         )  # fmt: skip
         try:
             recovery, packed = _recovered(
@@ -283,37 +326,24 @@ def _recovered(
     return replace(made.floats, output=out), made.quantised
 
 
-class _Told:
-    """Progress: on the bar, or a line now and then where there is no terminal."""
-
-    def __init__(self, bar: Activity | None, silent: bool) -> None:
-        self.done = 0
-        self._bar, self._silent = bar, silent
-        self._started: tuple[float, int] | None = None
-        self._last = time.monotonic()
-
-    def step(self, done: int, steps: int, loss: float) -> None:
-        """Tell that a step is done."""
-        self.done = done
-        now = time.monotonic()
-        if self._started is None:
-            self._started = now, done
-        if self._bar is not None:
-            self._bar.update(f"training, loss {loss:.4f}", done, steps)
-        elif self._silent:  # a recipe's bar, where there is one
-            progress.step(f"training, loss {loss:.4f}", done, steps)
-        elif now - self._last >= _LINES_APART:
-            from bot_onnx._report.units import seconds
-
-            self._last = now
-            pace = (now - self._started[0]) / max(1, done - self._started[1])
-            print(f"step {done} of {steps}, loss {loss:.4f}, {seconds(pace * (steps - done))} left", file=sys.stderr)
-
-
 def _settings(values: dict[str, Any]) -> Settings:
     from bot_onnx._recover.types import Settings
 
-    names = ("steps", "batch", "rate", "seed", "hidden", "output_loss", "temperature", "held_out", "threads")
+    names = (
+        "steps",
+        "batch",
+        "rate",
+        "seed",
+        "hidden",
+        "output_loss",
+        "temperature",
+        "held_out",
+        "threads",
+        "accumulate",
+        "validate_every",
+        "patience",
+        "keep_best",
+    )
     return Settings(**{name: values[name] for name in names}, outputs=tuple(values["outputs"]))
 
 

@@ -53,6 +53,21 @@ def test_a_run_reports_quality_before_and_after(tmp_path: Path) -> None:
     assert (tmp_path / "out.onnx").is_file()
 
 
+def test_a_watched_run_says_what_it_saw(tmp_path: Path) -> None:
+    asked = ("--steps", "4", "--validate-every", "2", "--keep-best", "--accumulate", "2", "--log-every", "4")
+    result = run(*arguments(tmp_path / "out.onnx", *asked, "--log", str(tmp_path / "run.csv"), "--json"))
+    assert result.exit_code == 0, result.output
+    told = json.loads(result.stdout)
+    assert [step for step, _ in told["validated"]] == [2, 4] and told["stopped"] is None
+    assert told["written"] == min(told["validated"], key=lambda entry: entry[1])[0]
+    assert told["settings"]["accumulate"] == 2
+    lines = (tmp_path / "run.csv").read_text().splitlines()
+    assert lines[0] == "step,loss,validation_loss,learning_rate,seconds"
+    assert [line.split(",")[0] for line in lines[1:]] == ["2", "4"]
+    refused = run(*arguments(tmp_path / "other.onnx", "--patience", "2"))
+    assert refused.exit_code == 1 and "--validate-every" in refused.output
+
+
 @pytest.mark.parametrize("library", ["torch", "onnx2pytorch"])
 def test_without_the_extra_it_says_what_to_install(
     library: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,7 @@ import torch
 from onnx import numpy_helper
 
 import bot_onnx
+from bot_onnx._recover.course import Course, pieces
 from bot_onnx._recover.jobs import Recovery, Settings, recover
 from bot_onnx._runs.runtime import session
 from bot_onnx._surgery.provenance import read_lineage
@@ -160,6 +163,95 @@ def test_a_checkpoint_in_which_something_is_missing(tmp_path: Path) -> None:
         with pytest.raises(RecoverError, match=r"no checkpoint of a training that can be read; .*--restart"):
             run(out)
         assert [entry.name for entry in tmp_path.iterdir()] == ["out.onnx.recover"], path
+
+
+WATCHED = Settings(steps=6, batch=16, threads=1, validate_every=2, keep_best=True, patience=3)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_killed_run_goes_on_in_its_log_and_with_what_it_has_seen(tmp_path: Path) -> None:
+    seen: list[tuple[int, float]] = []
+    whole = run(tmp_path / "whole.onnx", WATCHED, log=tmp_path / "whole.csv", validated=lambda *told: seen.append(told))
+    assert [step for step, _ in whole.validated] == [2, 4, 6] and seen == list(whole.validated)
+    with pytest.raises(Killed):
+        run(tmp_path / "cut.onnx", WATCHED, save_every=0.0, progress=killing_at(4), log=tmp_path / "cut.csv")
+    killed = rows(tmp_path / "cut.csv")
+    assert [row["step"] for row in killed] == ["1", "2", "3", "4"]  # the fourth was logged and not saved
+    with (tmp_path / "cut.csv").open("a") as file:
+        file.write("5,0.1")  # a row that a kill cut off
+    resumed = run(tmp_path / "cut.onnx", WATCHED, log=tmp_path / "cut.csv")
+    assert resumed.resumed == 3 and resumed.validated == whole.validated and resumed.written == whole.written
+    assert (tmp_path / "cut.onnx").read_bytes() == (tmp_path / "whole.onnx").read_bytes()
+    tables = [rows(tmp_path / f"{name}.csv") for name in ("whole", "cut")]
+    assert tables[1][:3] == killed[:3]
+    times = [[float(row.pop("seconds")) for row in table] for table in tables]
+    assert tables[0] == tables[1] and all(found == sorted(found) for found in times)
+    assert [row["validation_loss"] != "" for row in tables[0]] == [False, True] * 3
+    assert float(tables[0][0]["learning_rate"]) == SHORT.rate and float(tables[0][5]["validation_loss"]) == seen[2][1]
+
+
+def test_a_log_with_few_rows_replaces_a_log_and_nothing_else(tmp_path: Path) -> None:
+    for _ in range(2):
+        run(tmp_path / "out.onnx", log=tmp_path / "run.csv", log_every=4, force=True)
+        assert [row["step"] for row in rows(tmp_path / "run.csv")] == ["4", "6"]
+    (tmp_path / "mine.csv").write_text("a,b\n1,2\n")
+    with pytest.raises(OutputError, match=r"mine\.csv exists and is no log"):
+        run(tmp_path / "other.onnx", log=tmp_path / "mine.csv")
+    assert (tmp_path / "mine.csv").read_text() == "a,b\n1,2\n"
+    with pytest.raises(OutputError):
+        run(tmp_path / "other.onnx", log=tmp_path / "other.onnx")
+    assert not (tmp_path / "other.onnx").exists()
+
+
+def test_patience_ends_a_training_and_the_best_weights_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By losses that are given: lowest after step 2, then higher twice."""
+    given = {1: 3.0, 2: 1.0, 3: 2.0, 4: 1.5, 5: 0.5}
+    add = Course.add
+    monkeypatch.setattr(Course, "add", lambda self, loss, weights: add(self, given[len(self.losses)], weights))
+    asked = Settings(steps=40, batch=16, threads=1, validate_every=1, patience=2, keep_best=True)
+    with pytest.raises(Killed):
+        run(tmp_path / "best.onnx", asked, save_every=0.0, progress=killing_at(4))
+    best = run(tmp_path / "best.onnx", asked, log=tmp_path / "run.csv")
+    assert (best.resumed, best.stopped, best.written) == (3, 4, 2)
+    assert [row["step"] for row in rows(tmp_path / "run.csv")] == ["4"]  # the one step that this run did
+    last = run(tmp_path / "last.onnx", replace(asked, keep_best=False))
+    assert (last.stopped, last.written) == (4, 4) and weights(last.output) != weights(best.output)
+    with pytest.raises(Killed):
+        run(tmp_path / "short.onnx", replace(asked, patience=0), progress=killing_at(3))
+    assert best.validated == ((1, 3.0), (2, 1.0), (3, 2.0), (4, 1.5))
+
+
+def test_what_depends_on_a_validation_needs_one(tmp_path: Path) -> None:
+    for asked in (Settings(patience=1), Settings(keep_best=True)):
+        with pytest.raises(RecoverError, match="--validate-every"):
+            run(tmp_path / "out.onnx", asked)
+
+
+def test_measuring_in_between_changes_no_weight(tmp_path: Path) -> None:
+    made = [run(tmp_path / f"{every}.onnx", replace(SHORT, validate_every=every)).output for every in (0, 2)]
+    assert made[0].read_bytes() == made[1].read_bytes()
+
+
+def test_accumulated_batches_are_one_large_batch(tmp_path: Path) -> None:
+    """To rounding, where the loss is a mean over samples: logits alone, without padding."""
+    common = {"steps": 5, "threads": 1, "hidden": 0.0}
+    for chunk in (None, 4):
+        large, many = Settings(batch=32, **common), Settings(batch=8, accumulate=4, **common)  # type: ignore[arg-type]
+        chosen = np.arange(32)
+        assert np.array_equal(np.concatenate(pieces(chosen, many, chunk)), chosen)
+        assert [len(piece) for piece in pieces(chosen, many, chunk)] == [8] * 4
+        assert [len(piece) for piece in pieces(chosen, large, chunk)] == [32]
+    assert [len(piece) for piece in pieces(np.arange(7), Settings(batch=2, accumulate=9), None)] == [2, 2, 3]
+    for name, settings in (("large", large), ("many", many)):
+        run(tmp_path / f"{name}.onnx", settings, log=tmp_path / f"{name}.csv")
+    losses = [[float(row["loss"]) for row in rows(tmp_path / f"{name}.csv")] for name in ("large", "many")]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
 def test_a_rate_that_explodes_is_an_error_and_no_file(tmp_path: Path) -> None:

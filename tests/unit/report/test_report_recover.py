@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
@@ -31,9 +32,9 @@ RECOVERY = Recovery(
 )
 
 
-def printed(width: int = 120) -> str:
+def printed(recovery: Recovery = RECOVERY, width: int = 120) -> str:
     console = Console(width=width, record=True, file=io.StringIO())
-    console.print(recover_report(RECOVERY))
+    console.print(recover_report(recovery))
     return console.export_text()
 
 
@@ -48,6 +49,20 @@ def test_everything_is_told_once_and_measures_that_were_not_taken_are_left_out()
     assert sum(row[0] == "vector" for row in rows) == 1
     assert any("h[1]" in line and "h[2]" in line for line in lines), "names are no markup"
     assert lines[-1].startswith("note: Something was seen.")
+
+
+def test_early_stops_and_accumulated_batches_are_told() -> None:
+    stopped = replace(
+        RECOVERY,
+        settings=Settings(steps=1200, batch=8, accumulate=4, validate_every=100, patience=1),
+        validated=((100, 0.5), (200, 0.25), (300, 0.75)),
+        stopped=300,
+        written=200,
+    )
+    text = " ".join(printed(stopped).split())
+    assert "1,200 of 4 x 8 samples" in text and "loss 0.75 at the end, lowest 0.25 after step 200;" in text
+    assert "stopped after step 300, as it no longer improved; written: the weights after step 200" in text
+    assert "validation" not in printed()
 
 
 def test_the_json_has_every_field() -> None:
