@@ -1,0 +1,53 @@
+"""The study of real checkpoints: what its page says of what was found, and how files are shown to a classifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytestmark = pytest.mark.exporter
+
+
+def real(tmp_path: Path) -> Any:
+    from benchmarks.real.models import Real
+
+    return Real(
+        "toy", "a toy", tmp_path / "toy.onnx", "About it.", {"width": 0.5}, None, tmp_path / "x.npz", {}, (),
+        tmp_path / "s.npz", {}, {"label": lambda model: 0.0},
+    )  # fmt: skip
+
+
+def test_the_page_has_a_row_a_way_and_what_was_not_run_is_no_number(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    from benchmarks.real.page import write_page
+    from benchmarks.real.study import Found
+
+    def found(way: str, steps: int, quality: float, minutes: float | None = None) -> list[Found]:
+        return [
+            Found(way, steps, seed, packed, 4.0 if not packed else 1.0, 2.0, {"label": quality + seed / 50}, minutes)
+            for seed in (0, 1)
+            for packed in (False, True)
+        ]
+
+    rows = [*found("source", 0, 1.0), *found("bot", 0, 0.4), *found("bot", 200, 0.9, 3.0), *found("random", 0, 0.1)]
+    page = tmp_path / "real.md"
+    write_page({"toy": (real(tmp_path), rows)}, page, command="run it", machine="a machine", seeds=2)
+    lines = [line for line in page.read_text().splitlines() if line.startswith("| ")]
+    assert lines[0] == "|  | MB | ms | label, 0 steps | label, 200 steps | minutes |"
+    assert (
+        lines[2]
+        == "| bot | 4.0 / 1.0 | 2.0 / 2.0 | 0.410 ± 0.010 / 0.410 ± 0.010 | 0.910 ± 0.010 / 0.910 ± 0.010 | 3.0 |"
+    )
+    assert lines[3].endswith("| 0.110 ± 0.010 / 0.110 ± 0.010 | - | - |")
+    assert page.with_suffix(".json").exists() and page.with_suffix(".png").stat().st_size > 1000
+
+
+def test_a_short_file_is_filled_between_its_ends() -> None:
+    from benchmarks.real.models import MAGIKA_BYTES, MAGIKA_PAD, _features
+
+    row = _features(b"  abc", b"xyz\n")
+    assert row[:4].tolist() == [97, 98, 99, MAGIKA_PAD] and row[-4:].tolist() == [MAGIKA_PAD, 120, 121, 122]
+    assert len(row) == MAGIKA_BYTES and np.count_nonzero(row != MAGIKA_PAD) == 6
