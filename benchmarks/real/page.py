@@ -24,6 +24,8 @@ on {machine}, one thread; {batch} samples a step at a rate of {rate:g}. Each row
 
 * *MB* and *ms* are of the file in fp32 and in int8, a run on one thread, the median of runs in turn.
 * A quality is given twice, **fp32 / int8**. 0 steps: as the method leaves it.
+* *minutes*: of recovering, for the most steps of the row, beside other programs; the first row also waits for the
+  source's answers, which are then kept.
 * *half the layers, nothing else* is what a list of layers gives in any framework. *activation importance* chooses
   channels, heads and neurons by what they make on samples, as Minitron does; *bot, on samples* turns the stream into
   the principal components of its activations first, as SliceGPT does, and chooses heads and neurons by energy.
@@ -89,7 +91,7 @@ def _mean(values: Sequence[float]) -> str:
 
 
 def _draw(studies: Mapping[str, tuple[Real, Sequence[Found]]], picture: Path) -> None:
-    """Quality after the most steps against milliseconds: circles are floats, triangles int8."""
+    """Quality after the most steps that all have against milliseconds: circles are floats, triangles int8."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -103,7 +105,12 @@ def _draw(studies: Mapping[str, tuple[Real, Sequence[Found]]], picture: Path) ->
                 pane.plot(
                     time, quality, "^" if quantised else "o", color=f"C{number}", label=None if place else name, ms=7
                 )
-        pane.set(title=real.title, xlabel="milliseconds a run", ylabel=f"{measure}, after all steps", xscale="log")
+        pane.set(
+            title=real.title,
+            xlabel="milliseconds a run",
+            ylabel=f"{measure}, after {_shared_steps(found)} steps",
+            xscale="log",
+        )
         pane.grid(alpha=0.3)
     panes[0][-1].legend(fontsize=7)
     figure.tight_layout()
@@ -111,8 +118,14 @@ def _draw(studies: Mapping[str, tuple[Real, Sequence[Found]]], picture: Path) ->
     pyplot.close(figure)
 
 
+def _shared_steps(found: Sequence[Found]) -> int:
+    """The most steps that every way was given."""
+    ways = {row.way for row in found} - {"source"}
+    return max(count for count in {row.steps for row in found} if ways <= {r.way for r in found if r.steps == count})
+
+
 def _points(found: Sequence[Found], measure: str) -> Iterator[tuple[str, list[tuple[bool, float, float]]]]:
     for name in dict.fromkeys(row.way for row in found):
         own = [row for row in found if row.way == name and row.seed == 0]
-        last = max(row.steps for row in own)
+        last = 0 if name == "source" else _shared_steps(found)
         yield name, [(r.quantised, r.milliseconds, r.quality[measure]) for r in own if r.steps == last]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,14 +49,24 @@ class Study:
     tell: Callable[[str], None]
 
     def run(self, asked: Mapping[str, Sequence[int]], seeds: int) -> Iterator[Found]:
-        """The source, then every way after each of its numbers of steps, each also in int8; seeds from 0."""
-        yield from self._measured("source", 0, 0, self.real.source, None)
+        """The source, then every way after each of its numbers of steps, each also in int8; seeds from 0.
+
+        Files of a way are of one size, whatever was learnt: one of each is timed, all in turn, once nothing else runs.
+        """
+        found = list(self._measured("source", 0, 0, self.real.source, None))
+        timed = {("source", False): self.real.source, ("source", True): self._packed(self.real.source)}
         for way in (WAYS[name] for name in asked if WAYS[name].serves(self.real)):
             for seed in range(seeds):
                 start = self._start(way, seed)
                 for count in asked[way.name]:
                     model, minutes = self._recovered(way, start, count, seed) if count else (start, None)
-                    yield from self._measured(way.name, count, seed, model, minutes)
+                    found += self._measured(way.name, count, seed, model, minutes)
+                    timed |= {(way.name, False): model, (way.name, True): self._packed(model)}
+        times = milliseconds(timed, self.real.feeds)
+        yield from (replace(row, milliseconds=times[row.way, row.quantised]) for row in found)
+
+    def _packed(self, model: Path) -> Path:
+        return self._folder / "source.int8.onnx" if model == self.real.source else model.with_suffix(".int8.onnx")
 
     def _start(self, way: Way, seed: int) -> Path:
         output = self._folder / f"{_slug(way.name)}-{seed}.onnx"
@@ -84,18 +94,17 @@ class Study:
         return output, float(json.loads(notes.read_text())["minutes"])
 
     def _measured(self, name: str, steps: int, seed: int, model: Path, minutes: float | None) -> Iterator[Found]:
-        small = model.with_suffix(".int8.onnx") if model != self.real.source else self._folder / "source.int8.onnx"
+        small = self._packed(model)
         quantise(model, small, QuantiseRequest("int8", force=True))
-        times = {} if seed else milliseconds({"fp32": model, "int8": small}, self.real.feeds)
         for kind, path in (("fp32", model), ("int8", small)):
             quality = {measure: run(path) for measure, run in self.real.measures.items()}
             size = path.stat().st_size / 1e6
-            found = Found(name, steps, seed, kind == "int8", size, times.get(kind, 0.0), quality, minutes)
+            found = Found(name, steps, seed, kind == "int8", size, 0.0, quality, minutes)
             self.tell(f"{self.real.key}: {name}, {steps} steps, seed {seed}, {kind}: {size:.1f} MB, {quality}")
             yield found
 
 
-def milliseconds(models: dict[str, Path], feeds: dict[str, Any]) -> dict[str, float]:
+def milliseconds(models: dict[tuple[str, bool], Path], feeds: dict[str, Any]) -> dict[tuple[str, bool], float]:
     """Median milliseconds of a run on one thread, the models in turn."""
     runs = {}
     for name, path in models.items():
@@ -103,7 +112,7 @@ def milliseconds(models: dict[str, Path], feeds: dict[str, Any]) -> dict[str, fl
         given = {port.name: feeds[port.name] for port in runner.get_inputs()}
         runs[name] = lambda runner=runner, given=given: runner.run(None, given)
         runs[name]()
-    return {name: 1e3 * seconds for name, seconds in median_times(runs, fewest=9, most=30, seconds=4.0).items()}
+    return {name: 1e3 * seconds for name, seconds in median_times(runs, fewest=15, most=60, seconds=2.0).items()}
 
 
 def _digest(start: Path, data: Path, told: str) -> str:
