@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from bot_onnx._learn.materialise import Materialiser
 from bot_onnx.demo import model_bytes
@@ -17,6 +16,7 @@ from tests.zoo.architectures import base_size
 from tests.zoo.export import cached_export
 
 pytestmark = pytest.mark.exporter
+torch = pytest.importorskip("torch")
 
 
 def values(made: Materialiser) -> dict[str, Array]:
