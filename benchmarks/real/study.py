@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -80,10 +80,9 @@ class Study:
         return folder
 
     def _recovered(self, way: Way, start: Path, steps: int, seed: int) -> tuple[Path, float]:
-        settings = Settings(
-            steps=steps, batch=BATCH, rate=RATE, seed=seed, held_out=0.01, threads=1, outputs=self.real.outputs
-        )
-        key = _digest(start, self.real.train, json.dumps(asdict(settings), sort_keys=True, default=str))
+        asked = {"steps": steps, "batch": BATCH, "rate": RATE, "seed": seed, "outputs": self.real.outputs}
+        settings = Settings(**asked, held_out=0.01, threads=1)
+        key = _digest(start, self.real.train, json.dumps(asked, sort_keys=True))
         output, notes = self._folder / f"{key}.onnx", self._folder / f"{key}.json"
         if not (output.exists() and notes.exists()):
             options = DataOptions(**self.real.options)
