@@ -41,6 +41,12 @@ class LayerMap:
     added: tuple[bool, ...]
     filtered: bool = False
 
+    @classmethod
+    def of_matrix(cls, matrix: Matrix, *, filtered: bool) -> LayerMap:
+        """The map of a matrix ``[target layers, source layers]``, of which zeros are not read."""
+        rows = (tuple((int(i), float(row[i])) for i in np.flatnonzero(row)) or ((0, 0.0),) for row in matrix)
+        return cls(tuple(rows), (False,) * len(matrix), filtered)
+
     @property
     def is_selection(self) -> bool:
         """Every target layer comes from one source layer."""
@@ -129,9 +135,7 @@ def _selection(picks: Iterable[int]) -> LayerMap:
 def _filtered(wavelet: str, source: int, target: int) -> LayerMap:
     if target < source and not _is_dyadic(source, target):
         return _selection(k * source // target for k in range(target))
-    matrix = layer_matrix(wavelet, source, target)
-    rows = tuple(tuple((int(i), float(row[i])) for i in np.flatnonzero(row)) for row in matrix)
-    return LayerMap(rows, (False,) * target, filtered=True)
+    return LayerMap.of_matrix(layer_matrix(wavelet, source, target), filtered=True)
 
 
 def _is_dyadic(large: int, small: int) -> bool:

@@ -44,11 +44,8 @@ class PublishedFront:
         old, new = task.layers
         self.kept_layers = kept_frequencies(old, keep_ratio)
         self.changed = old != new or keep_ratio < 1.0 or any(changes(axis) for axis in task.axes)
-        rows = tuple(
-            tuple((int(i), float(row[i])) for i in np.flatnonzero(row)) or ((0, 0.0),)
-            for row in (plain_depth_operator(old, new, depth, self.kept_layers) if self._mixes else np.eye(old))
-        )
-        layers = LayerMap(rows, (False,) * new, filtered=self._mixes)
+        matrix = plain_depth_operator(old, new, depth, self.kept_layers) if self._mixes else np.eye(old)
+        layers = LayerMap.of_matrix(matrix, filtered=self._mixes)
         # Mix on the smaller side of the width change.
         self.mix_first = prod(task.target_shape) > prod(task.source_shape)
         self.source = SourceLayers(task, source, layers, xp, self._prepared if self.changed else None)

@@ -131,8 +131,7 @@ class _Resampling:
         self.width = WidthTransform(task, _FILTERS, "ortho")
         self.changed = task.layers[0] != task.layers[1] or any(changes(axis) for axis in task.axes)
         matrix = depth_operator(*task.layers, depth)
-        rows = tuple(tuple((int(i), float(row[i])) for i in np.flatnonzero(row)) for row in matrix)
-        layers = LayerMap(rows, (False,) * task.layers[1], filtered=task.layers[0] != task.layers[1])
+        layers = LayerMap.of_matrix(matrix, filtered=task.layers[0] != task.layers[1])
         # Mix on the smaller side of the width change.
         self.mix_first = prod(task.target_shape) > prod(task.source_shape)
         self.source = SourceLayers(task, source, layers, xp, self._prepared if self.changed else None)
