@@ -24,7 +24,7 @@ from bot_onnx._recover.answer_store import AnswerStore, default_folder
 from bot_onnx._recover.course import check_course, pieces, validation_batches
 from bot_onnx._recover.data import DataLike, DataOptions, Origin, read_data
 from bot_onnx._recover.dataset import Batches, Dataset, Indices, consecutive, split
-from bot_onnx._recover.extras import converter, torch
+from bot_onnx._recover.extras import TOLERANCE, converter, torch
 from bot_onnx._recover.log import Log, check_log
 from bot_onnx._recover.losses import Objective
 from bot_onnx._recover.network import Frozen, Network, fixed_batch, read_network
@@ -47,7 +47,6 @@ __all__ = ["DataOptions", "Recovery", "Settings", "recover"]
 
 PathOrName = str | PathLike[str]
 
-TOLERANCE = 1e-4  #: largest difference between the student in PyTorch and in onnxruntime, of the largest value
 CACHE_BYTES = 8 << 30  #: of the teachers' answers on the disk
 _FITTED = 8  # batches from which the maps between widths are solved
 
