@@ -156,7 +156,8 @@ def reading_options(command: F, std: str = "--std") -> F:
     show_default=True,
     help="How outputs are compared. divergence: KL of classes; squares: squared differences over the teacher's "
     "variance, through a trained linear map where the widths differ; similarity: the cosines of all pairs of samples "
-    "in the batch. auto: divergence for logits and probabilities, squares for others, and similarity with it where the widths differ.",
+    "in the batch. auto: divergence for logits and probabilities, squares for others, and similarity with it where the "
+    "widths differ.",
 )
 @option(
     TRAINING,
