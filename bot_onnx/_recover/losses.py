@@ -99,12 +99,7 @@ class Objective:
                 self.parameters[f"{number}.shift"] = shift
         if not any(part.pair.what == "output" for part in self._parts):
             raise RecoverError(f"no output can be compared with the teacher's: {'; '.join(self.notes)}")
-        self._maps = {
-            part.pair: (self.parameters[f"{number}.matrix"], self.parameters[f"{number}.shift"])
-            for part in self._parts
-            if "projected" in part.hows
-            for number in [pairs.index(part.pair)]
-        }
+        self._numbers = {pair: number for number, pair in reversed(list(enumerate(pairs)))}
 
     @property
     def compared(self) -> tuple[Compared, ...]:
@@ -144,8 +139,8 @@ class Objective:
                 else:
                     a, b = ours.movedim(part.channel, -1), theirs.movedim(part.channel, -1)
                     if how == "projected":
-                        matrix, shift = self._maps[part.pair]
-                        a = a @ matrix + shift
+                        number = self._numbers[part.pair]
+                        a = a @ self.parameters[f"{number}.matrix"] + self.parameters[f"{number}.shift"]
                     value = _squares(a, b, weights)
                 total = total + part.weight * value / len(part.hows)
         return total
@@ -242,7 +237,7 @@ def _similarity(ours: Any, theirs: Any, channel: int, weights: Any) -> Any:
     library = torch()
     normalise = library.nn.functional.normalize
     a, b = (normalise(samples_as_rows(values, channel, weights), dim=-1) for values in (ours, theirs))
-    off = ~library.eye(len(a), dtype=library.bool)
+    off = ~library.eye(len(a), dtype=library.bool, device=a.device)
     found, wanted = (a @ a.T)[off], (b @ b.T)[off]
     # Samples that the teacher sees as equally similar tell nothing, and must not drown what other outputs tell.
     return (found - wanted).square().mean() / wanted.var(correction=0).clamp_min(_LEAST_SPREAD)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from bot_onnx._installing import install
 from bot_onnx.errors import GraphError, MissingRuntimeError
@@ -86,6 +86,11 @@ def session(
             raise
     options.intra_op_num_threads = 1
     return _open(runtime, model, options)
+
+
+def device_of(opened: Any) -> Literal["cpu", "cuda"]:
+    """The device that a session was opened for."""
+    return "cuda" if _CUDA in opened.get_providers() else "cpu"
 
 
 def _open(runtime: Any, model: str | bytes, options: Any) -> Any:
