@@ -70,6 +70,12 @@ class PieceWriter(Writer):
             self.placed(name, shape, location, offset, data.tell() - offset)
         return name
 
+    def close(self) -> None:
+        """Closes the data file; none is left that holds nothing."""
+        super().close()
+        if self._many:
+            self._path.with_name(self._location).unlink()
+
     def _pieces(self, count: int) -> Iterator[Any]:
         while count:
             start = int(self._random.integers(0, _DRAWN // 2))
