@@ -23,7 +23,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from rich.box import SIMPLE
 from rich.console import Console
@@ -31,7 +31,7 @@ from rich.table import Table
 
 from benchmarks.environment import environment
 from benchmarks.limited import Limit, strictest
-from benchmarks.memory import STD, Shape, Writer, write_graph
+from benchmarks.memory import STD, Sizes, write_llama
 from benchmarks.whole_command import CommandError, Run, run_once
 
 _BLOCK: Final = 1 << 22  # bytes that the plain loop reads and writes at a time
@@ -41,52 +41,43 @@ _DRAWN: Final = 1 << 23  # numbers that are drawn
 BUILD: Final = """
 import json, sys
 from pathlib import Path
-from benchmarks.memory import Shape
+from benchmarks.memory import Sizes
 from benchmarks.past_memory import write
-write(Path(sys.argv[1]), int(sys.argv[2]), Shape(**json.loads(sys.argv[3])), many=sys.argv[4] == "many")
+write(Path(sys.argv[1]), int(sys.argv[2]), Sizes(**json.loads(sys.argv[3])), many=sys.argv[4] == "many")
 """
 
 
-class PieceWriter(Writer):
-    """Weights that are pieces of one random block, in one data file or in one for every tensor."""
+def write(path: Path, layers: int, sizes: Sizes, *, many: bool) -> None:
+    """Writes the model in half precision, and its weights beside it: random-looking numbers, around 1 in vectors.
 
-    def __init__(self, path: Path, shape: Shape, *, many: bool) -> None:
-        import numpy as np
+    Args:
+        path: of the model. layers, sizes: of the network. many: a data file for every tensor; else one for all.
+    """
+    import numpy as np
+    import onnx
 
-        super().__init__(path, shape, seed=0)
-        self._path, self._many = path, many
-        self._drawn = (self._random.standard_normal(_DRAWN, dtype=np.float32) * np.float32(STD)).astype(self.numbers)
-
-    def weight(self, name: str, *shape: int) -> str:
-        """Adds a weight of random-looking numbers, around 1 for a vector."""
-        import numpy as np
-
-        count = int(np.prod(shape))
-        location = f"{self._path.name}.{name}.data" if self._many else self._location
-        with open(self._path.with_name(location), "ab") as data:
-            offset = data.tell()
-            for piece in self._pieces(count):
-                data.write((piece + 1 if len(shape) == 1 else piece).astype(self.numbers, copy=False).data)
-            self.placed(name, shape, location, offset, data.tell() - offset)
-        return name
-
-    def close(self) -> None:
-        """Closes the data file; none is left that holds nothing."""
-        super().close()
-        if self._many:
-            self._path.with_name(self._location).unlink()
-
-    def _pieces(self, count: int) -> Iterator[Any]:
-        while count:
-            start = int(self._random.integers(0, _DRAWN // 2))
-            piece = self._drawn[start : start + count]
-            count -= len(piece)
-            yield piece
-
-
-def write(path: Path, layers: int, shape: Shape, *, many: bool) -> None:
-    """Writes the model, and its weights beside it."""
-    write_graph(path, layers, PieceWriter(path, shape, many=many))
+    write_llama(path, layers, sizes=sizes, half=True, sparse=True)
+    model = onnx.load(path, load_external_data=False)
+    if many:
+        path.with_name(f"{path.name}.data").unlink()
+    random = np.random.default_rng(0)
+    drawn = (random.standard_normal(_DRAWN, dtype=np.float32) * np.float32(STD)).astype(np.float16)
+    for tensor in model.graph.initializer:
+        entries = {entry.key: entry for entry in tensor.external_data}
+        if not entries:
+            continue
+        if many:
+            entries["location"].value, entries["offset"].value = f"{path.name}.{tensor.name}.data", "0"
+        target = path.with_name(entries["location"].value)
+        with open(target, "wb" if many else "r+b") as data:
+            data.seek(int(entries["offset"].value))
+            left = int(np.prod(tensor.dims))
+            while left:
+                start = int(random.integers(0, _DRAWN // 2))
+                piece = drawn[start : start + left]
+                data.write((piece + np.float16(len(tensor.dims) == 1)).data)
+                left -= len(piece)
+    path.write_bytes(model.SerializeToString())
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +138,7 @@ def beside(path: Path) -> list[Path]:
 
 
 def measure(
-    direction: str, source: Path, layers: int, target: Shape, limit: Limit, options: Sequence[str], folder: Path
+    direction: str, source: Path, layers: int, target: Sizes, limit: Limit, options: Sequence[str], folder: Path
 ) -> Row:
     """Resizes a model to the sizes of a shape under a limit, then lets the plain loop do the same bytes.
 
@@ -170,11 +161,11 @@ def measure(
 
 
 def rows_of(
-    wide: Shape, layers: int, many: bool, limit: Limit, directions: Sequence[str], options: Sequence[str], folder: Path
+    wide: Sizes, layers: int, many: bool, limit: Limit, directions: Sequence[str], options: Sequence[str], folder: Path
 ) -> Iterator[Row]:
     """Both directions between a shape and the one of half its width, at a depth; files are removed again."""
-    narrow = Shape(
-        wide.hidden // 2, wide.heads // 2, wide.kv_heads // 2, wide.head_dim, wide.intermediate // 2, wide.vocab, True
+    narrow = Sizes(
+        wide.hidden // 2, wide.heads // 2, wide.kv_heads // 2, wide.head_dim, wide.intermediate // 2, wide.vocab
     )
     for direction in directions:
         made, target = (wide, narrow) if direction == "smaller" else (narrow, wide)
@@ -188,7 +179,7 @@ def rows_of(
             shutil.rmtree(room)
 
 
-def needed(shape: Shape, layers: int) -> int:
+def needed(shape: Sizes, layers: int) -> int:
     """Bytes of the larger and the smaller model together: of half the width, a quarter of a layer's weights."""
     attention = 2 * shape.hidden * shape.head_dim * (shape.heads + shape.kv_heads)
     return int(2 * 1.3 * (layers * (attention + 3 * shape.hidden * shape.intermediate) + shape.vocab * shape.hidden))
@@ -231,7 +222,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help="where models are written and removed (default: a temporary one)")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write every run here")
     given = parser.parse_args()
-    wide = Shape(given.hidden, given.heads, given.heads, given.head_dim, given.intermediate, given.vocab, half=True)
+    wide = Sizes(given.hidden, given.heads, given.heads, given.head_dim, given.intermediate, given.vocab)
     limit, rows = strictest(int(given.limit)), list[Row]()
     with tempfile.TemporaryDirectory(prefix="past-memory-", dir=given.folder) as name:
         folder = Path(name).resolve()

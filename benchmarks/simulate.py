@@ -30,7 +30,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.environment import environment
-from benchmarks.memory import Shape, write_llama
+from benchmarks.memory import Sizes, write_llama
 from bot_onnx import api
 from bot_onnx._resample import get_method, make_options
 from bot_onnx._resample.depth import layer_map
@@ -40,8 +40,8 @@ from bot_onnx._surgery.joined import gathered
 from bot_onnx._surgery.types import Plan, StackPlan
 
 #: Llama 3.1 405B, its head tied to its embedding here (2 of 405 billion parameters less), and half of every width.
-SOURCE: Final = Shape(16384, 128, 8, 128, 53248, 128256, half=True)
-TARGET: Final = Shape(8192, 64, 4, 128, 26624, 128256, half=True)
+SOURCE: Final = Sizes(16384, 128, 8, 128, 53248, 128256)
+TARGET: Final = Sizes(8192, 64, 4, 128, 26624, 128256)
 LAYERS: Final = (126, 63)
 #: What widths are divided by, by role.
 DIVIDED: Final[Mapping[str, int]] = {
@@ -72,7 +72,7 @@ class Outcome:
     busy: float
 
 
-def divided(shape: Shape) -> Shape:
+def divided(shape: Sizes) -> Sizes:
     """The shape with its widths divided."""
     return replace(
         shape,
@@ -83,21 +83,21 @@ def divided(shape: Shape) -> Shape:
     )
 
 
-def parameters(shape: Shape, layers: int) -> int:
+def parameters(shape: Sizes, layers: int) -> int:
     """Number of weights of a Llama with a tied head, by its formula: what the plan has to come to."""
     attention = 2 * shape.hidden * shape.head_dim * (shape.heads + shape.kv_heads)
     layer = attention + 3 * shape.hidden * shape.intermediate + 2 * shape.hidden
     return layers * layer + shape.vocab * shape.hidden + shape.hidden
 
 
-def plan_of(source: Shape, target: Shape, layers: tuple[int, int]) -> Plan:
+def plan_of(source: Sizes, target: Sizes, layers: tuple[int, int]) -> Plan:
     """The plan of the divided networks."""
     small, wanted = divided(source), divided(target)
     spec = {"layers": layers[1], "hidden": wanted.hidden, "heads": wanted.heads, "kv_heads": wanted.kv_heads}
     spec |= {"head_dim": wanted.head_dim, "intermediate": wanted.intermediate, "vocab": wanted.vocab}
     with tempfile.TemporaryDirectory(prefix="simulate-") as folder:
         path = Path(folder) / "llama.onnx"
-        write_llama(path, layers[0], shape=small)
+        write_llama(path, layers[0], sizes=small, half=True)
         return api.plan(path, spec, align="none")
 
 

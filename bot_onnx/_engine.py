@@ -159,21 +159,21 @@ def carry_out(
     out: Path,
     *,
     force: bool = False,
+    resume: bool = False,
     planned: str | None = None,
     stored: Plan | None = None,
     reads: tuple[Path, ...] = (),
     settled: Callable[[Plan], object] | None = None,
-    resume: bool = False,
 ) -> Result:
     """Resize a model, verify what was written, and give it its name; see :meth:`bot_onnx._model.Model.resize`.
 
     Args:
         origin, request, target, given: what is resized, to what, run on what.
         out: the output. force: replace an existing one.
+        resume: keep finished tensors where the work ends before its time, and go on from those that are kept.
         planned: digest of the source that a plan was made for; None: there is no plan yet.
         stored: a saved plan to run again. reads: files that no output may replace, besides those of the request.
         settled: told the plan before any weight is computed; what it raises ends the work.
-        resume: keep finished tensors where the work ends before its time, and go on from those that are kept.
 
     Raises:
         BotError: something was refused or failed; no output was left behind.

@@ -11,11 +11,11 @@ import pytest
 
 from benchmarks import past_memory
 from benchmarks.limited import Limit, strictest
-from benchmarks.memory import Shape
+from benchmarks.memory import Sizes
 from benchmarks.whole_command import ROOT
 from bot_onnx._onnxfile.reader import open_model
 
-SMALL = Shape(48, 6, 6, 8, 64, 97, half=True)
+SMALL = Sizes(48, 6, 6, 8, 64, 97)
 
 
 @pytest.mark.parametrize("many", [False, True])

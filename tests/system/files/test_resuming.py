@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from benchmarks.memory import Shape, write_llama
+from benchmarks.memory import Sizes, write_llama
 from bot_onnx import _engine, api
 from bot_onnx._cli import cli
 from bot_onnx._onnxfile import kept_work, writer
@@ -47,7 +47,7 @@ KILLED = """
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("resuming") / "llama.onnx"
-    write_llama(path, 5, shape=Shape(48, 6, 2, 8, 64, 97))
+    write_llama(path, 5, sizes=Sizes(48, 6, 2, 8, 64, 97))
     return path
 
 

@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from benchmarks.memory import Shape, write_llama
+from benchmarks.memory import Sizes, write_llama
 from bot_onnx._canonical.normalise import normalise
 from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._onnxfile.weight_files import RESIDENT_BYTES, WeightFile, view
@@ -112,10 +112,11 @@ def test_onnxruntime_still_judges_where_large_external_data_lies(beside: Path, m
             Runner(source, str(elsewhere / "beside.onnx"))
 
 
-@pytest.mark.parametrize("half", [False, True])
-def test_the_random_llama_of_the_benchmark(tmp_path: Path, half: bool) -> None:
+@pytest.mark.parametrize("form", [{}, {"half": True}])
+def test_the_random_llama_of_the_benchmark(form: dict[str, bool], tmp_path: Path) -> None:
     path = tmp_path / "llama.onnx"
-    write_llama(path, 3, shape=Shape(48, 6, 2, 8, 64, 97, half))
+    sizes = Sizes(hidden=48, heads=6, kv_heads=2, head_dim=8, intermediate=64, vocab=97)
+    write_llama(path, 3, sizes=sizes, **form)
     report = verify_model(path)
     assert report.passed, report.checks
     assert report.layers == {"layers": 3}
@@ -123,3 +124,14 @@ def test_the_random_llama_of_the_benchmark(tmp_path: Path, half: bool) -> None:
         assert source.uses_external_data
     expected = {"hidden": 48, "heads": 6, "kv_heads": 2, "head_dim": 8, "intermediate": 64, "vocab": 97}
     assert {role: report.dims[role] for role in expected} == expected
+
+
+def test_the_llama_without_bytes(tmp_path: Path) -> None:
+    sizes = Sizes(hidden=48, heads=6, kv_heads=2, head_dim=8, intermediate=64, vocab=97)
+    write_llama(tmp_path / "full.onnx", 2, sizes=sizes)
+    write_llama(tmp_path / "holes.onnx", 2, sizes=sizes, sparse=True)
+    full, holes = (tmp_path / f"{name}.onnx.data" for name in ("full", "holes"))
+    assert holes.stat().st_size == full.stat().st_size
+    assert not any(holes.read_bytes())
+    with open_model(tmp_path / "holes.onnx") as source:
+        assert source.find_nonfinite() is None
