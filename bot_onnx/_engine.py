@@ -23,6 +23,7 @@ from bot_onnx._learn.writing import tensors_of
 from bot_onnx._onnxfile.atomic_output import floats_beside
 from bot_onnx._onnxfile.header import Port, port_of, producer_of
 from bot_onnx._onnxfile.input_overrides import Given
+from bot_onnx._onnxfile.kept_work import Resumed
 from bot_onnx._onnxfile.reader import Source, open_model
 from bot_onnx._onnxfile.scratch import sweep_beside
 from bot_onnx._onnxfile.writer import check_output, write_model
@@ -44,6 +45,7 @@ from bot_onnx._surgery.more_heads import with_key_heads
 from bot_onnx._surgery.planner import Prepared, check_exact, prepare, refuse_quantised
 from bot_onnx._surgery.proven import QUANTISED
 from bot_onnx._surgery.requantise import check_requantisable
+from bot_onnx._surgery.resuming import kept_work
 from bot_onnx._surgery.tokens import in_new_ids
 from bot_onnx._surgery.types import Asked, Plan
 from bot_onnx._target import TargetSpec
@@ -56,7 +58,7 @@ from bot_onnx._verify import (
     raise_unless_passed,
     verify_model,
 )
-from bot_onnx.errors import GraphError
+from bot_onnx.errors import GraphError, OutputError
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -92,6 +94,7 @@ class Result:
     output: Path
     seconds: float
     learned: Learned | None = None
+    resumed: Resumed | None = None
 
     def __repr__(self) -> str:
         """The file, and whether it passed."""
@@ -156,6 +159,7 @@ def carry_out(
     out: Path,
     *,
     force: bool = False,
+    resume: bool = False,
     planned: str | None = None,
     stored: Plan | None = None,
     reads: tuple[Path, ...] = (),
@@ -166,6 +170,7 @@ def carry_out(
     Args:
         origin, request, target, given: what is resized, to what, run on what.
         out: the output. force: replace an existing one.
+        resume: keep finished tensors where the work ends before its time, and go on from those that are kept.
         planned: digest of the source that a plan was made for; None: there is no plan yet.
         stored: a saved plan to run again. reads: files that no output may replace, besides those of the request.
         settled: told the plan before any weight is computed; what it raises ends the work.
@@ -175,6 +180,8 @@ def carry_out(
     """
     started = time.perf_counter()
     job = _Job(origin, request, target, given, stored)
+    if resume and (request.requantize or request.learning is not None):
+        raise OutputError(f"the work on {out} cannot be kept: it is trained or quantised as a whole; drop resume")
     xp = namespace(request.device)
     sweep_beside(out)
     with opened(origin, given) as source, Background() as reader:
@@ -186,11 +193,11 @@ def carry_out(
         finite = reader.submit(lambda: source.check(allow_nonfinite=request.allow_nonfinite))
         digest = reader.submit(source.sha256)
         job.check_source(digest)
-        writing = _Writing(job, source, out, external, force, read_only, digest, settled)
+        writing = _Writing(job, source, out, external, force, read_only, digest, settled, resume)
         stage(f"analysing {origin.label}")
         # Handed on, not held: verification makes an analysis of the output, and not both are there at a time.
         plan, report = writing.run(analyse(source.model()), xp, finite, planned)
-    return Result(plan, report, out, time.perf_counter() - started, writing.learned)
+    return Result(plan, report, out, time.perf_counter() - started, writing.learned, writing.resumed)
 
 
 class _Job:
@@ -275,8 +282,10 @@ class _Writing:
     read_only: tuple[Path, ...]
     digest: Future[str]
     settled: Callable[[Plan], object] | None
+    resume: bool = False
     report: VerifyReport | None = field(default=None, init=False)
     learned: Learned | None = field(default=None, init=False)
+    resumed: Resumed | None = field(default=None, init=False)
     loose: Given | None = field(init=False)  #: what is given, for what is resized: it may take other sizes
 
     def __post_init__(self) -> None:
@@ -342,22 +351,27 @@ class _Writing:
             self.source.check_unchanged()
             self.report = report
 
-        tensors, self.learned = tensors_of(
-            prepared, self.job.options, request.learning, xp=xp, source=self.source.path, given=self.loose,
-            room=lambda: private_folder(prepared.plan.size_bytes[1]),
-        )  # fmt: skip
-        stage("writing")
-        write_model(
-            prepared.proto,
-            prepared.slots,
-            tensors,
-            written,
-            external=self.external,
-            force=self.force,
-            sources=self.read_only,
-            before_publish=check,
-            weighed=partial(weigh, prepared, "cpu" if xp is np else "cuda"),
-        )
+        device = "cpu" if xp is np else "cuda"
+        with kept_work(prepared, written, self.external, device) if self.resume else nullcontext() as kept:
+            self.resumed = None if kept is None else kept.resumed
+            tensors, self.learned = tensors_of(
+                prepared, self.job.options, request.learning, xp=xp, source=self.source.path, given=self.loose,
+                room=lambda: private_folder(prepared.plan.size_bytes[1]),
+                finished=() if kept is None else frozenset(kept.finished),
+            )  # fmt: skip
+            stage("writing")
+            write_model(
+                prepared.proto,
+                prepared.slots,
+                tensors,
+                written,
+                external=self.external,
+                force=self.force,
+                sources=self.read_only,
+                before_publish=check,
+                weighed=partial(weigh, prepared, device),
+                kept=kept,
+            )
         return prepared.plan
 
     def _requantise(self, scheme: Scheme, prepared: Prepared, plan: Plan, floats: Path) -> Plan:
