@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final, TypeVar
 
 import numpy as np
@@ -194,14 +194,17 @@ class Source:
         except KeyError:
             raise GraphError(f"{self.path} has no tensor {name!r}; `bot-onnx inspect` lists them") from None
 
-    def find_nonfinite(self) -> NonFinite | None:
+    def find_nonfinite(self, probed: Mapping[str, bool] = MappingProxyType({})) -> NonFinite | None:
         """Search all weights for NaN and infinity, in the order of :attr:`tensors`, and return the first find.
 
         What holds such values on purpose is passed over: attention masks (0 and -inf only) and single bounds.
+        ``probed`` says of tensors whether they hold any at all: those need not be read for it.
         """
         scratch = np.empty(finite.CHUNK_BYTES, np.uint8)
         for name, stored in self.tensors.items():
-            if finite.may_hold_nonfinite(stored.dtype) and finite.suspicious(stored.chunks(scratch), stored.dtype):
+            if not finite.may_hold_nonfinite(stored.dtype):
+                continue
+            if probed[name] if name in probed else finite.suspicious(stored.chunks(scratch), stored.dtype):
                 tally = finite.Tally(stored.dtype)
                 for chunk in stored.chunks(scratch):
                     tally.add(chunk)
@@ -215,7 +218,16 @@ class Source:
         Raises:
             GraphError: a weight is NaN or infinite, and ``allow_nonfinite`` is off.
         """
-        if not allow_nonfinite and (found := self.find_nonfinite()) is not None:
+        if not allow_nonfinite:
+            self.refuse(self.find_nonfinite())
+
+    def refuse(self, found: NonFinite | None) -> None:
+        """Refuse what a search has found.
+
+        Raises:
+            GraphError: it found something.
+        """
+        if found is not None:
             raise GraphError(
                 f"tensor {found.name!r} of {self.path} has {found.count} NaN or infinite values: "
                 "train or export the model again, or accept them with --allow-nonfinite (allow_nonfinite=True)"
@@ -230,13 +242,17 @@ class Source:
         for file in {self._model_file, *self._by_location.values()}:
             file.check_unchanged()
 
+    def hashed(self) -> Sequence[WeightFile]:
+        """The files, each once, in the order in which they are hashed."""
+        external = sorted((location, file) for location, file in self._by_location.items())
+        unique = {self._model_file.path: self._model_file} | {file.path: file for _, file in external}
+        return tuple(unique.values())
+
     def sha256(self) -> str:
         """Hex digest of the model file, followed by its external data files in the order of their locations."""
         digest = hashlib.sha256()
         scratch = np.empty(_HASH_BYTES, np.uint8)
-        external = sorted((location, file) for location, file in self._by_location.items())
-        unique = {self._model_file.path: self._model_file} | {file.path: file for _, file in external}
-        for file in unique.values():
+        for file in self.hashed():
             for chunk in file.chunks(0, file.size, scratch):
                 digest.update(chunk.data)
         return digest.hexdigest()
