@@ -20,7 +20,7 @@ alignment is worth in [align.md](align.md).
 
 
 def page(rows: Iterable[Work], measured: Mapping[str, Measured]) -> str:
-    """The whole page; rows that were never measured are named with what they need."""
+    """The whole page; rows that were never measured are named."""
     rows = tuple(rows)
     known = [(row, measured[row.name]) for row in rows if row.name in measured]
     lines = [_HEAD, "| work | row | figure | measured | to reach | |", "|---|---|---|--:|--:|---|"]
@@ -30,7 +30,7 @@ def page(rows: Iterable[Work], measured: Mapping[str, Measured]) -> str:
             lines.append(_line(told, goal, result.figures[goal.key]))
     missing = [f"`{row.name}`" for row in rows if row.name not in measured]
     if missing:
-        lines += ["", f"Not measured yet, as they take files of gigabytes: {', '.join(missing)}."]
+        lines += ["", f"Not measured yet: {', '.join(missing)}."]
     lines += ["", *_circumstances(known), *_distances(known)]
     return "\n".join(lines) + _END
 

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
 from types import MappingProxyType, TracebackType
@@ -29,6 +28,7 @@ from bot_onnx._onnxfile.input_overrides import Given, attach
 from bot_onnx._onnxfile.limits import check_classical, check_functions, check_loops, check_ports, check_weights
 from bot_onnx._onnxfile.references import check_references
 from bot_onnx._onnxfile.repairs import repair
+from bot_onnx._onnxfile.stored_tensor import StoredTensor
 from bot_onnx._onnxfile.tensor_protos import (
     all_tensors,
     check_typed,
@@ -39,7 +39,7 @@ from bot_onnx._onnxfile.tensor_protos import (
     wrong_length,
 )
 from bot_onnx._onnxfile.texts import names_are_text
-from bot_onnx._onnxfile.weight_files import MappedTensor, WeightFile, resolve, view
+from bot_onnx._onnxfile.weight_files import MappedTensor, WeightFile, resolve
 from bot_onnx.errors import GraphError
 
 T = TypeVar("T")
@@ -66,45 +66,6 @@ _MAGIC: Final[tuple[tuple[int, bytes, str], ...]] = (
     (8, b'{"', "a safetensors file: export the model to ONNX"),
     (0, b"version https://git-lfs", "a Git LFS pointer, not the model: run `git lfs pull`"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTensor:
-    """A tensor of the file: its message, and where its values lie if the message does not hold them.
-
-    Attributes:
-        proto: the message in :attr:`Source.proto`.
-        dtype, shape: of the tensor.
-        file: the file that holds the values, or None if ``proto`` does.
-        offset, nbytes: where in ``file``.
-    """
-
-    proto: onnx.TensorProto
-    dtype: ir.DataType
-    shape: tuple[int, ...]
-    file: WeightFile | None
-    offset: int
-    nbytes: int
-
-    def numpy(self) -> NDArray[np.generic]:
-        """Show the values, read-only; a view of the file's map wherever the data type allows."""
-        if self.file is not None:
-            return view(self.file, self.offset, self.dtype, self.shape, mapped=True)
-        if self.dtype == ir.DataType.STRING:
-            array = np.array(list(self.proto.string_data), dtype=object).reshape(self.shape)
-        else:
-            array = np.array(ir.serde.TensorProtoTensor(self.proto).numpy())
-        array.flags.writeable = False
-        return array
-
-    def chunks(self, scratch: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-        """Yield the values as raw little-endian bytes, at most ``scratch.size`` at a time."""
-        if self.file is not None:
-            yield from self.file.chunks(self.offset, self.nbytes, scratch)
-            return
-        raw = np.frombuffer(ir.serde.TensorProtoTensor(self.proto).tobytes(), np.uint8)
-        for start in range(0, raw.size, scratch.size):
-            yield raw[start : start + scratch.size].copy()
 
 
 class Source:

@@ -9,7 +9,8 @@ import numpy as np
 
 from bot_onnx._onnxfile import finite
 from bot_onnx._onnxfile.finite import NonFinite
-from bot_onnx._onnxfile.reader import Source, StoredTensor
+from bot_onnx._onnxfile.reader import Source
+from bot_onnx._onnxfile.stored_tensor import StoredTensor
 from bot_onnx._onnxfile.weight_files import WeightFile
 
 _HASH_BYTES: Final = 1 << 20
