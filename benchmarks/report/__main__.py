@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -41,7 +42,8 @@ def measured(row: Work, place: Place, *, profiled: bool = True) -> Measured:
     figures = dict(row.measure(place))
     missed = any(not goal.met(figures[goal.key]) for goal in row.goals if goal.key in figures)
     profile = profile_of(row.profiled(place), place.scratch) if profiled and missed and row.profiled else []
-    return Measured(figures, profile, datetime.now(UTC).date().isoformat(), _commit(), machine())
+    load = round(os.getloadavg()[1], 1)
+    return Measured(figures, profile, datetime.now(UTC).date().isoformat(), _commit(), machine(), load)
 
 
 def regressions(
@@ -107,12 +109,12 @@ def main() -> None:
                              if g.key in now[row.name].figures)  # fmt: skip
             print(f"{row.name} ({time.perf_counter() - started:.0f} s): {told}", flush=True)
             if not options.check:  # after each one: a run over all of them may be broken off
-                _write(kept | now)
+                _write(published() | now)
     if options.check:
         worse = regressions(rows, kept, now)
         print("\n".join(worse) or "no ratio is worse than the published one")
         sys.exit(1 if worse or failed else 0)
-    _write(kept | now)
+    _write(published() | now)
     sys.exit(1 if failed else 0)
 
 

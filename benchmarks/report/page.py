@@ -11,7 +11,9 @@ _HEAD = """# Figures
 What the tool costs, each piece of work beside what it should come to. `python -m benchmarks.report` measures all of it
 and writes this page whole (`--row NAME` measures one; `--big` those of files of gigabytes; `--check` compares ratios
 with the ones that stand here). A ratio (×) has both sides measured in turn within one run, so that a busy machine slows
-both; CPU seconds are of all threads, and of the median run. Peak memory is that of the worst run.
+both; CPU seconds are of all threads, and of the median run: on a machine whose processors are shared they are several
+times those of an idle one. The load is the system's average of processes that want a processor, of which a command of
+ours is one to two. Peak memory is that of the worst run.
 """
 _END = """
 How memory is kept low is in [memory.md](memory.md), how the resampling is fast in [speed.md](speed.md), what an
@@ -48,10 +50,11 @@ def number(value: float, unit: str) -> str:
 
 
 def _circumstances(known: Iterable[tuple[Work, Measured]]) -> list[str]:
-    """Where and when rows were measured, those that were measured together in one sentence."""
+    """Where and when rows were measured, and beside how much else; those of one commit in one sentence."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for row, result in known:
-        groups.setdefault((result.machine, result.date, result.commit), []).append(f"`{row.name}`")
+        told = f"`{row.name}` (load {result.load:.1f})"
+        groups.setdefault((result.machine, result.date, result.commit), []).append(told)
     return [
         f"Measured on {date} at commit {commit or 'unknown'} on {machine}: {', '.join(names)}.\n"
         for (machine, date, commit), names in groups.items()

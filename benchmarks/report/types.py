@@ -81,6 +81,7 @@ class Measured:
 
     Attributes:
         figures: by key. profile: lines of it, where a goal was not met. date, commit, machine: of the measurement.
+        load: how many processes wanted a processor meanwhile, this one's own included (the system's load average).
     """
 
     figures: dict[str, float]
@@ -88,6 +89,7 @@ class Measured:
     date: str = ""
     commit: str = ""
     machine: str = ""
+    load: float = 0.0
 
     @classmethod
     def parse(cls, content: Mapping[str, Any]) -> Measured:

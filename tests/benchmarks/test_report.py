@@ -24,7 +24,7 @@ def work(name: str = "row") -> Work:
 
 
 def kept(**figures: float) -> Measured:
-    return Measured(figures, ["numpy: 40%"], "2026-01-02", "abc1234", "a machine")
+    return Measured(figures, ["numpy: 40%"], "2026-01-02", "abc1234", "a machine", 2.5)
 
 
 def test_the_page_is_written_from_what_is_kept() -> None:
@@ -37,7 +37,7 @@ def test_goals_are_told_and_what_is_missed_explained() -> None:
     assert "| peak | 120 MB | ≤ 300 MB | reached |" in text
     assert "Not reached: as fast as the script 3.00 ×." in text and "* numpy: 40%" in text
     assert "Not measured yet: `other`." in text
-    assert "2026-01-02 at commit abc1234 on a machine: `row`" in text
+    assert "2026-01-02 at commit abc1234 on a machine: `row` (load 2.5)" in text
 
 
 def test_a_page_without_misses_has_no_profile() -> None:
