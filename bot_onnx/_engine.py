@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -26,6 +27,7 @@ from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._onnxfile.kept_work import Resumed
 from bot_onnx._onnxfile.reader import Source, open_model
 from bot_onnx._onnxfile.scratch import sweep_beside
+from bot_onnx._onnxfile.single_pass import read_once
 from bot_onnx._onnxfile.writer import check_output, write_model
 from bot_onnx._origins import Origin, private_folder
 from bot_onnx._progress import stage
@@ -132,23 +134,34 @@ def inspect_model(origin: Origin, given: Given | None) -> Inspection:
 
 
 def make_plan(
-    origin: Origin, request: ResizeRequest, target: TargetSpec, given: Given | None, stored: Plan | None = None
+    origin: Origin,
+    request: ResizeRequest,
+    target: TargetSpec,
+    given: Given | None,
+    stored: Plan | None = None,
+    *,
+    hashed: bool = True,
 ) -> tuple[Plan, str]:
     """Plan a resize; see :meth:`bot_onnx._model.Model.plan`.
 
+    Args:
+        origin, request, target, given, stored: as :func:`carry_out` has them.
+        hashed: whether the plan says of what source it is, for which every byte is read; a saved plan asks for it.
+
     Returns:
-        The plan, and the digest of the source that it is for.
+        The plan, and the digest of the source that it is for; empty where it was not asked for.
     """
     job = _Job(origin, request, target, given, stored)
     stage(f"analysing {origin.label}")
     with opened(origin, given) as source, Background() as reader:
         source.check_resizable()
-        digest = reader.submit(source.sha256)
+        hashed = hashed or stored is not None
+        digest = reader.submit(source.sha256 if hashed else lambda: NO_DIGEST)
         job.check_source(digest)
         name = source.path.name if stored is None else stored.asked.file_name
         made = job.prepared(source, analyse(source.model()), digest, name=name).plan
         source.check_unchanged()
-        return made, digest.result()
+        return (made, digest.result()) if hashed else (replace(made, source_sha256=""), "")
 
 
 def carry_out(
@@ -189,15 +202,20 @@ def carry_out(
         read_only = (*source.files, *request.files(), *reads)
         check_output(out, external=external, force=force, sources=read_only)
         source.check_resizable()
-        # Reading every byte (for NaN, for the hash) overlaps with the analysis, which reads none.
-        finite = reader.submit(lambda: source.check(allow_nonfinite=request.allow_nonfinite))
-        digest = reader.submit(source.sha256)
+        # Reading every byte (for NaN, for the hash) overlaps with the analysis, which reads few.
+        read = reader.submit(lambda: read_once(source, search=not request.allow_nonfinite))
+        digest = reader.submit(lambda: read.result()[0])
+        finite = reader.submit(lambda: source.refuse(read.result()[1]))
         job.check_source(digest)
         writing = _Writing(job, source, out, external, force, read_only, digest, settled, resume)
         stage(f"analysing {origin.label}")
         # Handed on, not held: verification makes an analysis of the output, and not both are there at a time.
         plan, report = writing.run(analyse(source.model()), xp, finite, planned)
     return Result(plan, report, out, time.perf_counter() - started, writing.learned, writing.resumed)
+
+
+#: Stands for a digest that nobody asked for: of the same length, since what is written tells it.
+NO_DIGEST: Final = "0" * 64
 
 
 class _Job:

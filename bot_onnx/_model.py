@@ -248,11 +248,17 @@ class Model:
         asked = None if request is None else as_given(request.inputs, request.input_shapes)
         return as_given(self._inputs, self._shapes) if asked is None else asked
 
-    def _planned(self, request: ResizeRequest, target: TargetSpec, stored: Plan | None) -> PlannedResize:
-        plan, digest = _engine.make_plan(self._origin, request, target, self._given(request), stored)
+    def _sketch(self, request: ResizeRequest) -> PlannedResize:
+        """What :meth:`plan` says, for who only looks at it: its source is not hashed, hence not held against later."""
+        return _run(None, lambda: self._planned(request, request.target(), None, hashed=False))
+
+    def _planned(
+        self, request: ResizeRequest, target: TargetSpec, stored: Plan | None, *, hashed: bool = True
+    ) -> PlannedResize:
+        plan, digest = _engine.make_plan(self._origin, request, target, self._given(request), stored, hashed=hashed)
         plan = replace(plan, notes=(*plan.notes, *self.folder_notes(plan)))
         made = PlannedResize(**{entry.name: getattr(plan, entry.name) for entry in fields(plan)})
-        made._attach(self, request, target, digest, stored)
+        made._attach(self, request, target, digest or None, stored)
         return made
 
     def _carry_out(
@@ -305,11 +311,11 @@ class PlannedResize(Plan):
     _model: Model
     _request: ResizeRequest
     _target: TargetSpec
-    _digest: str
+    _digest: str | None
     _stored: Plan | None
 
     def _attach(
-        self, model: Model, request: ResizeRequest, target: TargetSpec, digest: str, stored: Plan | None
+        self, model: Model, request: ResizeRequest, target: TargetSpec, digest: str | None, stored: Plan | None
     ) -> None:
         told = {"_model": model, "_request": request, "_target": target, "_digest": digest, "_stored": stored}
         for name, value in told.items():

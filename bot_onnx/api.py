@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bot_onnx import _late  # noqa: F401  (before anything imports onnx-ir)
 from bot_onnx._align.energy import EnergyTable
 from bot_onnx._engine import Inspection, Result
 from bot_onnx._model import Model, PlannedResize, SpecLike, open

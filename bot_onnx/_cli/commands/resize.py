@@ -59,10 +59,13 @@ class _Job:
 
         return api.open(self.model, file=self.file)
 
-    def planned(self, model: Model) -> PlannedResize:
-        """What would be done: by the saved plan, where one is run again."""
+    def planned(self, model: Model, *, hashed: bool = True) -> PlannedResize:
+        """What would be done: by the saved plan, where one is run again.
+
+        The source is hashed only where the plan is kept, or held against another.
+        """
         if self.stored is None:
-            return model.plan(self.request)
+            return model.plan(self.request) if hashed or self.plan_out is not None else model._sketch(self.request)
         left = LeftOpen.of(self.request)
         return model.replan(
             self.stored, calibration=left.calibration, external=left.external, unproven=left.unproven,
@@ -313,7 +316,7 @@ def _dry_run(job: _Job, values: dict[str, Any]) -> None:
     other = None if against is None else load_plan(against)
     model = job.opened()
     with activity(f"planning {job.model.name}", silent=quiet or as_json):
-        plan = job.planned(model)
+        plan = job.planned(model, hashed=as_json or other is not None)
     _save_plan(job, plan.to_json(), force=values["force"])
     with standing(job.plan_out):
         shown = told(model, plan, silent=quiet)
