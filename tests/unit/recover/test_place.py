@@ -89,6 +89,7 @@ def test_a_state_is_kept_in_memory_whatever_it_was_on() -> None:
 
 
 @pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_a_device_trains_what_the_cpu_trains(tmp_path: Path) -> None:
     """To rounding; and what it saved is gone on with on the CPU."""
     asked = replace(SHORT, precision="fp32")
