@@ -160,6 +160,7 @@ def carry_out(
     stored: Plan | None = None,
     reads: tuple[Path, ...] = (),
     settled: Callable[[Plan], object] | None = None,
+    held: tuple[Source, Analysis] | None = None,
 ) -> Result:
     """Resize a model, verify what was written, and give it its name; see :meth:`bot_onnx._model.Model.resize`.
 
@@ -169,6 +170,7 @@ def carry_out(
         planned: digest of the source that a plan was made for; None: there is no plan yet.
         stored: a saved plan to run again. reads: files that no output may replace, besides those of the request.
         settled: told the plan before any weight is computed; what it raises ends the work.
+        held: the source, open and analysed already; both are as they were afterwards.
 
     Raises:
         BotError: something was refused or failed; no output was left behind.
@@ -177,7 +179,7 @@ def carry_out(
     job = _Job(origin, request, target, given, stored)
     xp = namespace(request.device)
     sweep_beside(out)
-    with opened(origin, given) as source, Background() as reader:
+    with opened(origin, given) if held is None else nullcontext(held[0]) as source, Background() as reader:
         external = job.external(source)
         read_only = (*source.files, *request.files(), *reads)
         check_output(out, external=external, force=force, sources=read_only)
@@ -189,7 +191,7 @@ def carry_out(
         writing = _Writing(job, source, out, external, force, read_only, digest, settled)
         stage(f"analysing {origin.label}")
         # Handed on, not held: verification makes an analysis of the output, and not both are there at a time.
-        plan, report = writing.run(analyse(source.model()), xp, finite, planned)
+        plan, report = writing.run(analyse(source.model()) if held is None else held[1], xp, finite, planned)
     return Result(plan, report, out, time.perf_counter() - started, writing.learned)
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Final
 
 from bot_onnx._folders import find_folder
 from bot_onnx._folders.hub import is_hub_name
-from bot_onnx._model import SpecLike, open
+from bot_onnx._held import HeldSource
+from bot_onnx._model import SpecLike
 from bot_onnx._names import MethodName
 from bot_onnx._request import PathOrName, ResizeRequest
 from bot_onnx._sweep.job import Progress, Wanted
@@ -92,7 +92,10 @@ def sweep(
         scheduler=scheduler,
         trials=trials,
     )
-    return run_sweep(wanted, _resized, progress)
+    try:
+        return run_sweep(wanted, _resized, progress)
+    finally:
+        _held.close()
 
 
 def _beside(model: Path) -> Path:
@@ -116,9 +119,9 @@ def _labelled(specs: Mapping[str, SpecLike] | Sequence[PathOrName]) -> dict[str,
 
 
 def _resized(source: str, request: ResizeRequest, output: Path) -> Made:
-    """What a sweep calls in each of its processes, which open the source once."""
-    report = _opened(source).resize(request, output).report
+    """What a sweep calls in each of its processes, which open and analyse the source once."""
+    report = _held.resize(source, request, output).report
     return Made(report.size_bytes, report.parameters, cosines_of(report))
 
 
-_opened = cache(open)
+_held: Final = HeldSource()  #: of this process; a process makes one trial at a time

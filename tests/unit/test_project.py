@@ -47,6 +47,7 @@ ORDER = (
     "_origins",
     "_engine",
     "_energies",
+    "_held",
     "_again",
     "_model",
     "_together",
