@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -29,10 +30,23 @@ from rich.table import Table
 from benchmarks.environment import environment
 from benchmarks.whole_command import CommandError, Run, run_once
 
-HIDDEN, HEADS, KV_HEADS, HEAD_DIM, INTERMEDIATE, VOCAB = 576, 9, 3, 64, 1536, 49152
+
+@dataclass(frozen=True, slots=True)
+class Sizes:
+    """Widths of a Llama; those of SmolLM2-135M where nothing else is said."""
+
+    hidden: int = 576
+    heads: int = 9
+    kv_heads: int = 3
+    head_dim: int = 64
+    intermediate: int = 1536
+    vocab: int = 49152
+
+
+SMALL: Final = Sizes()
 TARGET: Final = ("--hidden", "384", "--heads", "6", "--kv-heads", "2")
 STD: Final = 0.02
-INT64, FLOAT = 7, 1
+INT64, FLOAT, FLOAT16 = 7, 1, 10
 
 #: A child's peak memory starts at its parent's, so this process must not build the models itself.
 BUILD: Final = """
@@ -46,8 +60,11 @@ write_llama(Path(sys.argv[1]), int(sys.argv[2]))
 class _Writer:
     """Collects nodes, and writes random weights to the data file as they are asked for."""
 
-    def __init__(self, path: Path, seed: int) -> None:
+    def __init__(self, path: Path, seed: int, sizes: Sizes, *, half: bool, sparse: bool) -> None:
         import numpy as np
+
+        self.sizes, self.type, self._sparse = sizes, FLOAT16 if half else FLOAT, sparse
+        self._float = np.float16 if half else np.float32
 
         self.nodes: list[Any] = []
         self.initializers: list[Any] = []
@@ -63,12 +80,12 @@ class _Writer:
         return f"{name}_output"
 
     def constant(self, name: str, value: Any) -> str:
-        """Adds a small initializer: float32 for floats, int64 for whole numbers."""
+        """Adds a small initializer: the weights' type for floats, int64 for whole numbers."""
         import numpy as np
         from onnx import numpy_helper
 
         array = np.array(value)
-        array = array.astype(np.float32 if array.dtype.kind == "f" else np.int64)
+        array = array.astype(self._float if array.dtype.kind == "f" else np.int64)
         self.initializers.append(numpy_helper.from_array(array, name))
         return name
 
@@ -77,13 +94,18 @@ class _Writer:
         import numpy as np
         from onnx import TensorProto
 
-        values = self._random.standard_normal(shape, dtype=np.float32) * np.float32(STD)
-        if len(shape) == 1:
-            values += 1
-        tensor = TensorProto(name=name, data_type=FLOAT, dims=shape, data_location=TensorProto.EXTERNAL)
-        for key, entry in (("location", self._location), ("offset", self._data.tell()), ("length", values.nbytes)):
+        nbytes = math.prod(shape) * np.dtype(self._float).itemsize
+        tensor = TensorProto(name=name, data_type=self.type, dims=shape, data_location=TensorProto.EXTERNAL)
+        for key, entry in (("location", self._location), ("offset", self._data.tell()), ("length", nbytes)):
             tensor.external_data.add(key=key, value=str(entry))
-        self._data.write(values.data)
+        if self._sparse:
+            self._data.truncate(self._data.tell() + nbytes)
+            self._data.seek(nbytes, 1)
+        else:
+            values = self._random.standard_normal(shape, dtype=np.float32) * np.float32(STD)
+            if len(shape) == 1:
+                values += 1
+            self._data.write(values.astype(self._float, copy=False).data)
         self.initializers.append(tensor)
         return name
 
@@ -92,17 +114,19 @@ class _Writer:
         self._data.close()
 
 
-def write_llama(path: Path, layers: int, seed: int = 0) -> None:
+def write_llama(
+    path: Path, layers: int, seed: int = 0, *, sizes: Sizes = SMALL, half: bool = False, sparse: bool = False
+) -> None:
     """Writes the model to ``path`` and its weights to ``<path>.data``.
 
-    Inputs ``input_ids`` and ``attention_mask``: int64 (batch, sequence); output ``logits``: float32
-    (batch, sequence, 49152).
+    Inputs ``input_ids`` and ``attention_mask``: int64 (batch, sequence); output ``logits``: floats
+    (batch, sequence, vocab). With ``half`` all floats are float16; with ``sparse`` weights are zeros that take no disk.
     """
     import onnx
     from onnx import helper
 
-    writer = _Writer(path, seed)
-    embedding = writer.weight("model.embed_tokens.weight", VOCAB, HIDDEN)
+    writer = _Writer(path, seed, sizes, half=half, sparse=sparse)
+    embedding = writer.weight("model.embed_tokens.weight", sizes.vocab, sizes.hidden)
     x = writer.op("/embed", "Gather", embedding, "input_ids")
     cos, sin, mask = _rotary_and_mask(writer)
     for index in range(layers):
@@ -115,7 +139,7 @@ def write_llama(path: Path, layers: int, seed: int = 0) -> None:
         writer.nodes,
         "llama",
         [helper.make_tensor_value_info(n, INT64, ["batch", "sequence"]) for n in ("input_ids", "attention_mask")],
-        [helper.make_tensor_value_info("logits", FLOAT, ["batch", "sequence", VOCAB])],
+        [helper.make_tensor_value_info("logits", writer.type, ["batch", "sequence", sizes.vocab])],
         writer.initializers,
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
@@ -128,39 +152,52 @@ def _rotary_and_mask(w: _Writer) -> tuple[str, str, str]:
     length = w.op("/length", "Gather", w.op("/shape", "Shape", "input_ids"), w.constant("axis_1", 1))
     positions = w.op("/positions", "Range", w.constant("zero", 0), length, w.constant("one", 1))
     column = w.op("/column", "Unsqueeze", positions, w.constant("last_axis", [1]))
-    inverse = w.constant("inv_freq", [1e5 ** (-2 * i / HEAD_DIM) for i in range(HEAD_DIM // 2)])
-    angles = w.op("/angles", "Mul", w.op("/column/Cast", "Cast", column, to=FLOAT), inverse)
+    inverse = w.constant("inv_freq", [1e5 ** (-2 * i / w.sizes.head_dim) for i in range(w.sizes.head_dim // 2)])
+    angles = w.op("/angles", "Mul", w.op("/column/Cast", "Cast", column, to=w.type), inverse)
     both = w.op("/both", "Concat", angles, angles, axis=-1)
     row = w.op("/row", "Unsqueeze", positions, w.constant("first_axis", [0]))
     causal = w.op("/causal", "LessOrEqual", row, column)
     padding = w.op("/padding", "Unsqueeze", "attention_mask", w.constant("middle_axes", [1, 2]))
     seen = w.op("/seen", "And", causal, w.op("/padding/Cast", "Cast", padding, to=9))
-    mask = w.op("/mask", "Where", seen, w.constant("nothing", 0.0), w.constant("lowest", -1e9))
+    mask = w.op(
+        "/mask", "Where", seen, w.constant("nothing", 0.0), w.constant("lowest", -1e9 if w.type == FLOAT else -6e4)
+    )
     return w.op("/cos", "Cos", both), w.op("/sin", "Sin", both), mask
 
 
 def _layer(w: _Writer, x: str, cos: str, sin: str, mask: str, index: int) -> str:
     scope, name = f"/layers.{index}", f"model.layers.{index}"
     normed = _norm(w, f"{scope}/input_norm", x, f"{name}.input_layernorm.weight")
-    q = _heads(w, f"{scope}/q", normed, f"{name}.q_proj.weight", HEADS)
-    k = _heads(w, f"{scope}/k", normed, f"{name}.k_proj.weight", KV_HEADS)
-    v = _heads(w, f"{scope}/v", normed, f"{name}.v_proj.weight", KV_HEADS)
+    q = _heads(w, f"{scope}/q", normed, f"{name}.q_proj.weight", w.sizes.heads)
+    k = _heads(w, f"{scope}/k", normed, f"{name}.k_proj.weight", w.sizes.kv_heads)
+    v = _heads(w, f"{scope}/v", normed, f"{name}.v_proj.weight", w.sizes.kv_heads)
     k = _repeated(w, f"{scope}/k", _rotated(w, f"{scope}/k", k, cos, sin))
     v = _repeated(w, f"{scope}/v", v)
     keys = w.op(f"{scope}/keys", "Transpose", k, perm=[0, 1, 3, 2])
     scores = w.op(f"{scope}/scores", "MatMul", _rotated(w, f"{scope}/q", q, cos, sin), keys)
-    scaled = w.op(f"{scope}/scaled", "Mul", scores, w.constant(f"{scope}/scale", HEAD_DIM**-0.5))
+    scaled = w.op(f"{scope}/scaled", "Mul", scores, w.constant(f"{scope}/scale", w.sizes.head_dim**-0.5))
     weights = w.op(f"{scope}/weights", "Softmax", w.op(f"{scope}/masked", "Add", scaled, mask), axis=-1)
     mixed = w.op(f"{scope}/mixed", "Transpose", w.op(f"{scope}/values", "MatMul", weights, v), perm=[0, 2, 1, 3])
-    flat = w.op(f"{scope}/flat", "Reshape", mixed, w.constant(f"{scope}/flat_shape", [0, 0, HEADS * HEAD_DIM]))
-    out = w.op(f"{scope}/o", "MatMul", flat, w.weight(f"{name}.o_proj.weight", HEADS * HEAD_DIM, HIDDEN))
+    flat = w.op(
+        f"{scope}/flat", "Reshape", mixed, w.constant(f"{scope}/flat_shape", [0, 0, w.sizes.heads * w.sizes.head_dim])
+    )
+    out = w.op(
+        f"{scope}/o",
+        "MatMul",
+        flat,
+        w.weight(f"{name}.o_proj.weight", w.sizes.heads * w.sizes.head_dim, w.sizes.hidden),
+    )
     x = w.op(f"{scope}/attended", "Add", x, out)
     normed = _norm(w, f"{scope}/post_norm", x, f"{name}.post_attention_layernorm.weight")
-    gate = w.op(f"{scope}/gate", "MatMul", normed, w.weight(f"{name}.gate_proj.weight", HIDDEN, INTERMEDIATE))
-    up = w.op(f"{scope}/up", "MatMul", normed, w.weight(f"{name}.up_proj.weight", HIDDEN, INTERMEDIATE))
+    gate = w.op(
+        f"{scope}/gate", "MatMul", normed, w.weight(f"{name}.gate_proj.weight", w.sizes.hidden, w.sizes.intermediate)
+    )
+    up = w.op(f"{scope}/up", "MatMul", normed, w.weight(f"{name}.up_proj.weight", w.sizes.hidden, w.sizes.intermediate))
     silu = w.op(f"{scope}/silu", "Mul", gate, w.op(f"{scope}/sigmoid", "Sigmoid", gate))
     inner = w.op(f"{scope}/inner", "Mul", silu, up)
-    down = w.op(f"{scope}/down", "MatMul", inner, w.weight(f"{name}.down_proj.weight", INTERMEDIATE, HIDDEN))
+    down = w.op(
+        f"{scope}/down", "MatMul", inner, w.weight(f"{name}.down_proj.weight", w.sizes.intermediate, w.sizes.hidden)
+    )
     return w.op(f"{scope}/added", "Add", x, down)
 
 
@@ -169,13 +206,13 @@ def _norm(w: _Writer, scope: str, x: str, name: str) -> str:
     square = w.op(f"{scope}/square", "Mul", x, x)
     mean = w.op(f"{scope}/mean", "ReduceMean", square, axes=[-1], keepdims=1)
     root = w.op(f"{scope}/root", "Sqrt", w.op(f"{scope}/stable", "Add", mean, w.constant(f"{scope}/eps", 1e-5)))
-    return w.op(f"{scope}/scaled", "Mul", w.op(f"{scope}/unit", "Div", x, root), w.weight(name, HIDDEN))
+    return w.op(f"{scope}/scaled", "Mul", w.op(f"{scope}/unit", "Div", x, root), w.weight(name, w.sizes.hidden))
 
 
 def _heads(w: _Writer, scope: str, x: str, name: str, heads: int) -> str:
     """Projects and splits: (batch, heads, sequence, head_dim)."""
-    flat = w.op(f"{scope}/project", "MatMul", x, w.weight(name, HIDDEN, heads * HEAD_DIM))
-    split = w.op(f"{scope}/split", "Reshape", flat, w.constant(f"{scope}/split_shape", [0, 0, heads, HEAD_DIM]))
+    flat = w.op(f"{scope}/project", "MatMul", x, w.weight(name, w.sizes.hidden, heads * w.sizes.head_dim))
+    split = w.op(f"{scope}/split", "Reshape", flat, w.constant(f"{scope}/split_shape", [0, 0, heads, w.sizes.head_dim]))
     return w.op(f"{scope}/heads", "Transpose", split, perm=[0, 2, 1, 3])
 
 
@@ -183,7 +220,7 @@ def _rotated(w: _Writer, scope: str, x: str, cos: str, sin: str) -> str:
     """Rotary position embedding: x·cos + (-x₂, x₁)·sin."""
     first, second = (
         w.op(f"{scope}/half_{i}", "Slice", x, *(w.constant(f"{scope}/half_{i}_{n}", [e]) for n, e in enumerate(ends)))
-        for i, ends in enumerate([(0, HEAD_DIM // 2, 3), (HEAD_DIM // 2, HEAD_DIM, 3)])
+        for i, ends in enumerate([(0, w.sizes.head_dim // 2, 3), (w.sizes.head_dim // 2, w.sizes.head_dim, 3)])
     )
     turned = w.op(f"{scope}/turned", "Concat", w.op(f"{scope}/negated", "Neg", second), first, axis=-1)
     along, across = w.op(f"{scope}/along", "Mul", x, cos), w.op(f"{scope}/across", "Mul", turned, sin)
@@ -194,9 +231,14 @@ def _repeated(w: _Writer, scope: str, x: str) -> str:
     """Every key / value head once for each query head of its group."""
     row = w.op(f"{scope}/group", "Unsqueeze", x, w.constant(f"{scope}/group_axis", [2]))
     copies = w.op(
-        f"{scope}/copies", "Expand", row, w.constant(f"{scope}/copies_shape", [1, 1, HEADS // KV_HEADS, 1, 1])
+        f"{scope}/copies",
+        "Expand",
+        row,
+        w.constant(f"{scope}/copies_shape", [1, 1, w.sizes.heads // w.sizes.kv_heads, 1, 1]),
     )
-    return w.op(f"{scope}/repeated", "Reshape", copies, w.constant(f"{scope}/shape", [0, HEADS, -1, HEAD_DIM]))
+    return w.op(
+        f"{scope}/repeated", "Reshape", copies, w.constant(f"{scope}/shape", [0, w.sizes.heads, -1, w.sizes.head_dim])
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 
@@ -23,8 +24,10 @@ from bot_onnx._learn.writing import tensors_of
 from bot_onnx._onnxfile.atomic_output import floats_beside
 from bot_onnx._onnxfile.header import Port, port_of, producer_of
 from bot_onnx._onnxfile.input_overrides import Given
+from bot_onnx._onnxfile.kept_work import Resumed
 from bot_onnx._onnxfile.reader import Source, open_model
 from bot_onnx._onnxfile.scratch import sweep_beside
+from bot_onnx._onnxfile.single_pass import read_once
 from bot_onnx._onnxfile.writer import check_output, write_model
 from bot_onnx._origins import Origin, private_folder
 from bot_onnx._progress import stage
@@ -44,6 +47,7 @@ from bot_onnx._surgery.more_heads import with_key_heads
 from bot_onnx._surgery.planner import Prepared, check_exact, prepare, refuse_quantised
 from bot_onnx._surgery.proven import QUANTISED
 from bot_onnx._surgery.requantise import check_requantisable
+from bot_onnx._surgery.resuming import kept_work
 from bot_onnx._surgery.tokens import in_new_ids
 from bot_onnx._surgery.types import Asked, Plan
 from bot_onnx._target import TargetSpec
@@ -56,7 +60,7 @@ from bot_onnx._verify import (
     raise_unless_passed,
     verify_model,
 )
-from bot_onnx.errors import GraphError
+from bot_onnx.errors import GraphError, OutputError
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -92,6 +96,7 @@ class Result:
     output: Path
     seconds: float
     learned: Learned | None = None
+    resumed: Resumed | None = None
 
     def __repr__(self) -> str:
         """The file, and whether it passed."""
@@ -129,23 +134,34 @@ def inspect_model(origin: Origin, given: Given | None) -> Inspection:
 
 
 def make_plan(
-    origin: Origin, request: ResizeRequest, target: TargetSpec, given: Given | None, stored: Plan | None = None
+    origin: Origin,
+    request: ResizeRequest,
+    target: TargetSpec,
+    given: Given | None,
+    stored: Plan | None = None,
+    *,
+    hashed: bool = True,
 ) -> tuple[Plan, str]:
     """Plan a resize; see :meth:`bot_onnx._model.Model.plan`.
 
+    Args:
+        origin, request, target, given, stored: as :func:`carry_out` has them.
+        hashed: whether the plan says of what source it is, for which every byte is read; a saved plan asks for it.
+
     Returns:
-        The plan, and the digest of the source that it is for.
+        The plan, and the digest of the source that it is for; empty where it was not asked for.
     """
     job = _Job(origin, request, target, given, stored)
     stage(f"analysing {origin.label}")
     with opened(origin, given) as source, Background() as reader:
         source.check_resizable()
-        digest = reader.submit(source.sha256)
+        hashed = hashed or stored is not None
+        digest = reader.submit(source.sha256 if hashed else lambda: NO_DIGEST)
         job.check_source(digest)
         name = source.path.name if stored is None else stored.asked.file_name
         made = job.prepared(source, analyse(source.model()), digest, name=name).plan
         source.check_unchanged()
-        return made, digest.result()
+        return (made, digest.result()) if hashed else (replace(made, source_sha256=""), "")
 
 
 def carry_out(
@@ -156,6 +172,7 @@ def carry_out(
     out: Path,
     *,
     force: bool = False,
+    resume: bool = False,
     planned: str | None = None,
     stored: Plan | None = None,
     reads: tuple[Path, ...] = (),
@@ -167,6 +184,7 @@ def carry_out(
     Args:
         origin, request, target, given: what is resized, to what, run on what.
         out: the output. force: replace an existing one.
+        resume: keep finished tensors where the work ends before its time, and go on from those that are kept.
         planned: digest of the source that a plan was made for; None: there is no plan yet.
         stored: a saved plan to run again. reads: files that no output may replace, besides those of the request.
         settled: told the plan before any weight is computed; what it raises ends the work.
@@ -177,6 +195,8 @@ def carry_out(
     """
     started = time.perf_counter()
     job = _Job(origin, request, target, given, stored)
+    if resume and (request.requantize or request.learning is not None):
+        raise OutputError(f"the work on {out} cannot be kept: it is trained or quantised as a whole; drop resume")
     xp = namespace(request.device)
     sweep_beside(out)
     with opened(origin, given) if held is None else nullcontext(held[0]) as source, Background() as reader:
@@ -184,15 +204,20 @@ def carry_out(
         read_only = (*source.files, *request.files(), *reads)
         check_output(out, external=external, force=force, sources=read_only)
         source.check_resizable()
-        # Reading every byte (for NaN, for the hash) overlaps with the analysis, which reads none.
-        finite = reader.submit(lambda: source.check(allow_nonfinite=request.allow_nonfinite))
-        digest = reader.submit(source.sha256)
+        # Reading every byte (for NaN, for the hash) overlaps with the analysis, which reads few.
+        read = reader.submit(lambda: read_once(source, search=not request.allow_nonfinite))
+        digest = reader.submit(lambda: read.result()[0])
+        finite = reader.submit(lambda: source.refuse(read.result()[1]))
         job.check_source(digest)
-        writing = _Writing(job, source, out, external, force, read_only, digest, settled)
+        writing = _Writing(job, source, out, external, force, read_only, digest, settled, resume)
         stage(f"analysing {origin.label}")
         # Handed on, not held: verification makes an analysis of the output, and not both are there at a time.
         plan, report = writing.run(analyse(source.model()) if held is None else held[1], xp, finite, planned)
-    return Result(plan, report, out, time.perf_counter() - started, writing.learned)
+    return Result(plan, report, out, time.perf_counter() - started, writing.learned, writing.resumed)
+
+
+#: Stands for a digest that nobody asked for: of the same length, since what is written tells it.
+NO_DIGEST: Final = "0" * 64
 
 
 class _Job:
@@ -277,8 +302,10 @@ class _Writing:
     read_only: tuple[Path, ...]
     digest: Future[str]
     settled: Callable[[Plan], object] | None
+    resume: bool = False
     report: VerifyReport | None = field(default=None, init=False)
     learned: Learned | None = field(default=None, init=False)
+    resumed: Resumed | None = field(default=None, init=False)
     loose: Given | None = field(init=False)  #: what is given, for what is resized: it may take other sizes
 
     def __post_init__(self) -> None:
@@ -344,22 +371,27 @@ class _Writing:
             self.source.check_unchanged()
             self.report = report
 
-        tensors, self.learned = tensors_of(
-            prepared, self.job.options, request.learning, xp=xp, source=self.source.path, given=self.loose,
-            room=lambda: private_folder(prepared.plan.size_bytes[1]),
-        )  # fmt: skip
-        stage("writing")
-        write_model(
-            prepared.proto,
-            prepared.slots,
-            tensors,
-            written,
-            external=self.external,
-            force=self.force,
-            sources=self.read_only,
-            before_publish=check,
-            weighed=partial(weigh, prepared, "cpu" if xp is np else "cuda"),
-        )
+        device = "cpu" if xp is np else "cuda"
+        with kept_work(prepared, written, self.external, device) if self.resume else nullcontext() as kept:
+            self.resumed = None if kept is None else kept.resumed
+            tensors, self.learned = tensors_of(
+                prepared, self.job.options, request.learning, xp=xp, source=self.source.path, given=self.loose,
+                room=lambda: private_folder(prepared.plan.size_bytes[1]),
+                finished=() if kept is None else frozenset(kept.finished),
+            )  # fmt: skip
+            stage("writing")
+            write_model(
+                prepared.proto,
+                prepared.slots,
+                tensors,
+                written,
+                external=self.external,
+                force=self.force,
+                sources=self.read_only,
+                before_publish=check,
+                weighed=partial(weigh, prepared, device),
+                kept=kept,
+            )
         return prepared.plan
 
     def _requantise(self, scheme: Scheme, prepared: Prepared, plan: Plan, floats: Path) -> Plan:

@@ -27,7 +27,7 @@ from bot_onnx._structure import Structure
 from bot_onnx._surgery.types import Plan
 from bot_onnx._target import TargetSpec
 from bot_onnx._verify import VerifyReport
-from bot_onnx.errors import GraphError
+from bot_onnx.errors import GraphError, OutputError
 
 T = TypeVar("T")
 #: Makes more of a model in a folder on its way: told the source, the new model, and where that will lie; gives notes
@@ -128,6 +128,7 @@ class Model:
         output: PathOrName,
         *,
         force: bool = False,
+        resume: bool = False,
         progress: Progress | None = None,
     ) -> Result:
         """Plan, resize, and verify what was written.
@@ -138,13 +139,14 @@ class Model:
             request: see :meth:`plan`.
             output: path of the new model.
             force: replace an existing output.
+            resume: keep what is finished in ``<output>.resize``, and go on from what is kept there.
             progress: see :meth:`inspect`; while weights are written, in bytes.
 
         Raises:
             BotError: something was refused or failed; no output was left behind.
         """
         asked = request if isinstance(request, ResizeRequest) else ResizeRequest(request)
-        return _run(progress, lambda: self._carry_out(asked, asked.target(), Path(output), force, None))
+        return _run(progress, lambda: self._carry_out(asked, asked.target(), Path(output), force, None, resume=resume))
 
     def replan(
         self,
@@ -172,6 +174,7 @@ class Model:
         *,
         plan_file: PathOrName | None = None,
         force: bool = False,
+        resume: bool = False,
         calibration: PathOrName | None = None,
         external: bool | None = None,
         unproven: bool = False,
@@ -189,7 +192,7 @@ class Model:
 
         Args:
             plan: from :meth:`Plan.from_json`.
-            output, force, progress: see :meth:`resize`.
+            output, force, resume, progress: see :meth:`resize`.
             plan_file: where it lies, which is never written to.
             calibration: the samples that the plan was made with, where it was.
             external: see :class:`ResizeRequest`; None: as the plan does.
@@ -206,7 +209,7 @@ class Model:
 
         def work() -> Result:
             asked, target = asked_again(plan, self._given(), left)
-            return self._carry_out(asked, target, Path(output), force, None, plan, reads)
+            return self._carry_out(asked, target, Path(output), force, None, plan, reads, resume=resume)
 
         return _run(progress, work)
 
@@ -245,11 +248,17 @@ class Model:
         asked = None if request is None else as_given(request.inputs, request.input_shapes)
         return as_given(self._inputs, self._shapes) if asked is None else asked
 
-    def _planned(self, request: ResizeRequest, target: TargetSpec, stored: Plan | None) -> PlannedResize:
-        plan, digest = _engine.make_plan(self._origin, request, target, self._given(request), stored)
+    def _sketch(self, request: ResizeRequest) -> PlannedResize:
+        """What :meth:`plan` says, for who only looks at it: its source is not hashed, hence not held against later."""
+        return _run(None, lambda: self._planned(request, request.target(), None, hashed=False))
+
+    def _planned(
+        self, request: ResizeRequest, target: TargetSpec, stored: Plan | None, *, hashed: bool = True
+    ) -> PlannedResize:
+        plan, digest = _engine.make_plan(self._origin, request, target, self._given(request), stored, hashed=hashed)
         plan = replace(plan, notes=(*plan.notes, *self.folder_notes(plan)))
         made = PlannedResize(**{entry.name: getattr(plan, entry.name) for entry in fields(plan)})
-        made._attach(self, request, target, digest, stored)
+        made._attach(self, request, target, digest or None, stored)
         return made
 
     def _carry_out(
@@ -261,13 +270,16 @@ class Model:
         planned: str | None,
         stored: Plan | None = None,
         reads: tuple[Path, ...] = (),
+        resume: bool = False,
     ) -> Result:
         run = partial(
             _engine.carry_out, self._origin, request, target, self._given(request), planned=planned, stored=stored,
             reads=reads, settled=self.folder_notes,
         )  # fmt: skip
         if self._folder is None:
-            return run(output, force=force)
+            return run(output, force=force, resume=resume)
+        if resume:
+            raise OutputError(f"{output} is a folder, whose work is not kept: resize the .onnx file, or drop resume")
         with FolderOutput(self._folder, output, force=force) as made:
             result = run(made.model)
             report = replace(result.report, path=str(output / self._folder.inner))
@@ -299,11 +311,11 @@ class PlannedResize(Plan):
     _model: Model
     _request: ResizeRequest
     _target: TargetSpec
-    _digest: str
+    _digest: str | None
     _stored: Plan | None
 
     def _attach(
-        self, model: Model, request: ResizeRequest, target: TargetSpec, digest: str, stored: Plan | None
+        self, model: Model, request: ResizeRequest, target: TargetSpec, digest: str | None, stored: Plan | None
     ) -> None:
         told = {"_model": model, "_request": request, "_target": target, "_digest": digest, "_stored": stored}
         for name, value in told.items():
@@ -321,14 +333,18 @@ class PlannedResize(Plan):
         except AttributeError:
             raise GraphError("this copy of a plan does not know its model: plan again with model.plan(…)") from None
 
-    def write(self, output: PathOrName, *, force: bool = False, progress: Progress | None = None) -> Result:
+    def write(
+        self, output: PathOrName, *, force: bool = False, resume: bool = False, progress: Progress | None = None
+    ) -> Result:
         """Resize the model and verify what was written; see :meth:`Model.resize`.
 
         Raises:
             GraphError: the source has changed since the plan was made.
             BotError: something was refused or failed; no output was left behind.
         """
-        return _run(progress, lambda: self._write(Path(output), force))
+        request = self.request
+        told = self._target, Path(output), force, self._digest, self._stored
+        return _run(progress, lambda: self._model._carry_out(request, *told, resume=resume))
 
     def apply(self, *, progress: Progress | None = None) -> onnx.ModelProto:
         """Resize the model, verify the result, and give it as a message with all its weights.
@@ -351,10 +367,6 @@ class PlannedResize(Plan):
                 return onnx.load(done.output)
 
         return _run(progress, make)
-
-    def _write(self, output: Path, force: bool) -> Result:
-        request = self.request
-        return self._model._carry_out(request, self._target, output, force, self._digest, self._stored)
 
     def __eq__(self, other: object) -> bool:
         """Whether another plan, with or without its model, says the same."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from bot_onnx import _late  # noqa: F401  (before anything imports onnx-ir)
 from bot_onnx._align.energy import EnergyTable
 from bot_onnx._engine import Inspection, Result
 from bot_onnx._model import Model, PlannedResize, SpecLike, open
@@ -109,6 +110,7 @@ def resize(
     align: AlignKind | None = None,
     calibration: PathOrName | None = None,
     force: bool = False,
+    resume: bool = False,
     external: bool | None = None,
     unproven: bool = False,
     device: DeviceName = "auto",
@@ -124,7 +126,7 @@ def resize(
 
     Args:
         model: see :func:`bot_onnx.open`.
-        output: path of the new model. force: replace an existing one.
+        output: path of the new model. force, resume: see :meth:`Model.resize`.
         progress: see :meth:`Model.resize`.
         spec: and the others: see :class:`ResizeRequest`.
 
@@ -136,7 +138,7 @@ def resize(
         unproven=unproven, inputs=inputs, input_shapes=input_shapes, device=device, allow_nonfinite=allow_nonfinite,
         against=against, requantize=requantize, learn=learn,
     )  # fmt: skip
-    return open(model).resize(request, output, force=force, progress=progress)
+    return open(model).resize(request, output, force=force, resume=resume, progress=progress)
 
 
 def replan(
@@ -168,6 +170,7 @@ def replay(
     *,
     plan_file: PathOrName | None = None,
     force: bool = False,
+    resume: bool = False,
     calibration: PathOrName | None = None,
     external: bool | None = None,
     unproven: bool = False,
@@ -185,7 +188,8 @@ def replay(
         BotError: something was refused or failed; no output was left behind.
     """
     return open(model).replay(
-        plan, output, plan_file=plan_file, force=force, calibration=calibration, external=external, unproven=unproven,
+        plan, output, plan_file=plan_file, force=force, resume=resume, calibration=calibration, external=external,
+        unproven=unproven,
         inputs=inputs, input_shapes=input_shapes, device=device, allow_nonfinite=allow_nonfinite, against=against,
         progress=progress,
     )  # fmt: skip

@@ -42,6 +42,7 @@ class Resized:
     output: Path
     seconds: float
     learned: Learned | None = None
+    resumed: None = None
 
 
 def text(renderable: RenderableType, width: int = 160) -> str:

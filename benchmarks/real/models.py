@@ -28,6 +28,12 @@ MAGIKA_BYTES = 2048
 MAGIKA_PAD = 256  # what its own code fills short files with
 KINDS = 400  # files of an extension at most
 HELD_FILES = 400
+OCR = "rapidocr-onnxruntime==1.4.4"
+OCR_HEIGHT, OCR_WIDTH = 48, 160
+OCR_LINES, OCR_HELD = 1600, 400
+OCR_FONTS = (
+    "DejaVuSans DejaVuSerif DejaVuSansMono STIXGeneral DejaVuSans-Bold DejaVuSerif-Italic STIXGeneralItalic".split()
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,8 +225,103 @@ def _features(beginning: bytes, end: bytes) -> NDArray[np.int32]:
     return row
 
 
+# -- a reader of printed lines -----------------------------------------------------------------------------------------
+
+
+def ocr(cache: Path) -> Real:
+    """A recogniser of text in images; it is shown words of the same text as the embedder, set in seven founts."""
+    source = package_file(OCR, "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx", cache)
+    train, held, samples = (cache / f"ocr-{name}.npz" for name in ("train", "held", "samples"))
+    if not held.exists():
+        words = _short_lines(cache, OCR_LINES + OCR_HELD)
+        images = _printed(words)
+        np.savez(train, x=images[OCR_HELD:])
+        np.savez(samples, x=images[OCR_HELD : OCR_HELD + CALIBRATION])
+        np.savez(held, x=images[:OCR_HELD], words=words[:OCR_HELD])
+    shown, words = np.load(held)["x"], np.load(held)["words"].tolist()
+    read = _read(source, source, shown)
+    return Real(
+        "ocr",
+        "PP-OCRv4's recogniser, all channels to a half",
+        source,
+        "A recogniser of Chinese and English text in images, convolutions and two layers of attention (package "
+        f"`rapidocr-onnxruntime` 1.4.4), exported by Paddle. Images: {OCR_LINES:,} pieces of lines of the text above, "
+        f"printed in {len(OCR_FONTS)} founts, to learn from. *letters*: 1 - edit distance / length over "
+        f"{OCR_HELD} pieces kept apart, against what is printed; *source*: the same against what the source reads.",
+        {"width": 0.5},
+        None,
+        train,
+        {},
+        (),
+        samples,
+        {"x": shown[:1]},
+        {
+            "letters": lambda model: _letters(_read(model, source, shown), words),
+            "source": lambda model: _letters(_read(model, source, shown), read),
+        },
+        turned=False,
+    )
+
+
+def _short_lines(cache: Path, count: int) -> list[str]:
+    """Pieces of lines, two words each, none twice."""
+    from benchmarks.recover import gensim_data, write_text
+
+    text = cache / "text.txt"
+    if not text.exists():
+        write_text(text, gensim_data(cache))
+    words = [line.split() for line in text.read_text(encoding="utf-8").splitlines()]
+    pieces = {" ".join(line[at : at + 2])[:11] for line in words for at in range(0, len(line) - 1, 2)}
+    fitting = sorted(piece for piece in pieces if piece.isascii() and len(piece) > 4 and not piece.endswith(" "))
+    return [fitting[place] for place in np.random.default_rng(0).permutation(len(fitting))[:count]]
+
+
+def _printed(words: list[str]) -> NDArray[np.float32]:
+    """``[lines, 3, height, width]`` from -1 to 1, dark on light, a little noise, as the network takes them."""
+    import matplotlib
+    from PIL import Image, ImageDraw, ImageFont
+
+    folder, rng = Path(matplotlib.get_data_path()) / "fonts" / "ttf", np.random.default_rng(0)
+    images = np.zeros((len(words), 3, OCR_HEIGHT, OCR_WIDTH), np.float32)
+    for number, word in enumerate(words):
+        fount = ImageFont.truetype(str(folder / f"{OCR_FONTS[number % len(OCR_FONTS)]}.ttf"), 36)
+        right, bottom = (round(side) for side in fount.getbbox(word)[2:])
+        paper = Image.new("L", (right + 8, max(bottom + 8, OCR_HEIGHT)), int(rng.integers(200, 256)))
+        ImageDraw.Draw(paper).text((4, 2), word, font=fount, fill=int(rng.integers(0, 90)))
+        width = min(OCR_WIDTH, round(OCR_HEIGHT * paper.width / paper.height))
+        grey = np.asarray(paper.resize((width, OCR_HEIGHT)), np.float32) / 127.5 - 1
+        images[number, :, :, :width] = grey + rng.normal(0, 0.05, grey.shape)
+    return images
+
+
+def _read(model: Path, source: Path, images: NDArray[np.float32]) -> list[str]:
+    """What a network reads: the best class of every column, repetitions and the blank left out."""
+    alphabet = session(str(source)).get_modelmeta().custom_metadata_map["character"].splitlines()
+    classes, runner = ["", *alphabet, " "], session(str(model), optimise=True)
+    best = [runner.run(None, {"x": images[at : at + 32]})[0].argmax(-1) for at in range(0, len(images), 32)]
+    return [
+        "".join(classes[now] for now, before in zip(row, [0, *row[:-1]], strict=True) if now != before)
+        for row in np.concatenate(best).tolist()
+    ]
+
+
+def _letters(found: list[str], wanted: list[str]) -> float:
+    wrong = sum(_edits(a, b) for a, b in zip(found, wanted, strict=True))
+    return 1 - wrong / sum(map(len, wanted))
+
+
+def _edits(a: str, b: str) -> int:
+    row = list(range(len(b) + 1))
+    for i, char in enumerate(a, 1):
+        row, last = [i], row
+        for j, other in enumerate(b, 1):
+            row.append(min(last[j] + 1, row[-1] + 1, last[j - 1] + (char != other)))
+    return row[-1]
+
+
 MODELS: dict[str, Callable[[Path], Real]] = {
     "minilm-3x192": lambda cache: minilm(cache, {"layers": 3, "hidden": 192}, "minilm-3x192"),
     "minilm-6x192": lambda cache: minilm(cache, {"layers": 6, "hidden": 192}, "minilm-6x192"),
     "magika": magika,
+    "ocr": ocr,
 }

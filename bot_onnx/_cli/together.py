@@ -23,6 +23,7 @@ _OF_ONE = {
     "recipe_out": "--recipe-out",
     "quantize": "--quantize",
     "plan": "--plan",
+    "resume": "--resume",
     "learn": "--learn",
     "vocab_from": "--vocab-from",
     "vocab_keep": "--vocab-keep",

@@ -11,7 +11,7 @@ from bot_onnx._recover.data import DataOptions, Origin
 from bot_onnx._recover.extras import converter
 from bot_onnx._recover.jobs import Job
 from bot_onnx._recover.savepoint import Savepoint
-from bot_onnx._recover.training import as_tensors, mask_of
+from bot_onnx._recover.training import mask_of
 from bot_onnx._recover.types import Settings
 
 
@@ -50,5 +50,5 @@ class Distillation:
         chosen = training.batches.at(step)
         feeds = training.data.feeds(chosen)
         training.student.parameters = {**self._own, **weights}
-        targets = as_tensors(training.teacher.answers(chosen, feeds))
+        targets = training.place.tensors(training.teacher.answers(chosen, feeds))
         return training.objective(training.student(feeds), targets, mask_of(training.data, feeds))

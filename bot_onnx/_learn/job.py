@@ -61,8 +61,9 @@ def learn(
     _check_tokens(plan)
     stage("converting the start to PyTorch")
     settings = Settings(
-        steps=max(asked.steps, 1), batch=asked.batch, rate=asked.rate, seed=plan.seed, held_out=asked.held_out
-    )
+        steps=max(asked.steps, 1), batch=asked.batch, rate=asked.rate, seed=plan.seed, held_out=asked.held_out,
+        device="cpu", precision="fp32",
+    )  # fmt: skip
     reading = DataOptions(**dict(asked.reading or {}))
     with open_model(start, given=given) as first, open_model(source, given=given) as teacher:
         distillation = Distillation(first, teacher, Path(asked.data), reading, settings)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -31,6 +31,7 @@ def tensors_of(
     source: Path,
     given: Given | None,
     room: Callable[[], AbstractContextManager[Path]],
+    finished: Collection[str] = (),
 ) -> tuple[Iterable[tuple[str, NDArray[np.generic]]], Learned | None]:
     """Every tensor of the target by name, and how the operators were trained.
 
@@ -41,13 +42,14 @@ def tensors_of(
         xp: array namespace that the method computes in.
         source: the file that the target is made of. given: what models run on.
         room: a private folder, for the start meanwhile.
+        finished: names of tensors that are there already; with a training, none.
 
     Raises:
         RecoverError, DataError, ResampleError: the plan cannot be learned; the message says why.
         MissingRuntimeError: the extra ``recover`` is not installed.
     """
     if asked is None:
-        return produce(prepared, options, xp=xp, progress=step), None
+        return produce(prepared, options, xp=xp, progress=step, finished=finished), None
     from bot_onnx._learn.job import learn  # who does not train need not load what does
 
     base = dict(produce(prepared, options, xp=xp))

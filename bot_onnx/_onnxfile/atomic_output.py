@@ -3,7 +3,8 @@
 Files are written without a name where the system can do that (``O_TMPFILE`` on Linux: should the process be killed,
 they are simply gone), else in a scratch folder beside the target (:mod:`bot_onnx._onnxfile.scratch`). They get their
 names when everything is written, synced and checked; two files get them as one (:mod:`bot_onnx._onnxfile.journal`).
-What a killed process left behind is removed by the next run in that folder.
+What a killed process left behind is removed by the next run in that folder, unless it was to be kept
+(:mod:`bot_onnx._onnxfile.kept_work`).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from typing import Final
 
 from bot_onnx._onnxfile.data_files import own_data
 from bot_onnx._onnxfile.journal import ASIDE, STAGED, Journal, rename_new, settle, sync_folder
+from bot_onnx._onnxfile.kept_work import DATA, MODEL, KeptWork
 from bot_onnx._onnxfile.locks import alone_in
 from bot_onnx._onnxfile.parents import make_parents, remove_empty
 from bot_onnx._onnxfile.scratch import Scratch, sweep
@@ -38,8 +40,12 @@ class StagedFile:
         hidden: its present path, or None as long as it has no name.
     """
 
-    def __init__(self, target: Path, hidden: Path | None) -> None:
-        """Create it at ``hidden``, or without a name in the target's folder."""
+    def __init__(self, target: Path, hidden: Path | None, *, again: bool = False) -> None:
+        """Create it at ``hidden``, or without a name in the target's folder.
+
+        Args:
+            target, hidden: see the attributes. again: it may be there already, and keeps what it holds.
+        """
         self.target = target
         self.hidden = hidden
         flags = os.O_RDWR | getattr(os, "O_BINARY", 0)
@@ -47,7 +53,7 @@ class StagedFile:
             if hidden is None:
                 descriptor = os.open(target.parent, flags | os.O_TMPFILE, 0o666)
             else:
-                descriptor = os.open(hidden, flags | os.O_CREAT | os.O_EXCL, 0o666)
+                descriptor = os.open(hidden, flags | os.O_CREAT | (0 if again else os.O_EXCL), 0o666)
         self._file = os.fdopen(descriptor, "r+b", buffering=0)
         self._nbytes = 0
 
@@ -64,6 +70,12 @@ class StagedFile:
             position = 0
             while position < len(left):
                 position += self._file.write(left[position:])
+
+    @property
+    def room(self) -> int:
+        """Bytes of the disk that it takes already."""
+        status = os.fstat(self._file.fileno())
+        return getattr(status, "st_blocks", 0) * 512
 
     def sync(self) -> None:
         """Wait until everything written has reached the disk."""
@@ -114,10 +126,14 @@ class Staging:
         path: the file to be.
         data: whether a data file belongs to it, whose :attr:`StagedFile.target` is set when its content is known.
         second: a file under a fixed name that belongs to it, or None.
+        kept: work on it that outlives this process, where there is some.
     """
 
-    def __init__(self, path: Path, *, data: bool = False, second: Path | None = None) -> None:
+    def __init__(
+        self, path: Path, *, data: bool = False, second: Path | None = None, kept: KeptWork | None = None
+    ) -> None:
         self.path = path
+        self._kept = kept
         self._second = second
         self._other = path.with_name(f"{path.name}.data") if data else second
         self._scratch: Scratch | None = None
@@ -133,10 +149,10 @@ class Staging:
             with worded(self.path):
                 self._made = make_parents(self.path)
                 sweep(self.path.parent)
-                anonymous = _can_be_anonymous(self.path.parent)
+                anonymous = self._kept is None and _can_be_anonymous(self.path.parent)
                 for number, target in enumerate(filter(None, (self.path, self._other))):
-                    hidden = None if anonymous else self._folder() / f"{number}.unfinished"
-                    self._files.append(StagedFile(target, hidden))
+                    hidden = None if anonymous else self._place_of(number)
+                    self._files.append(StagedFile(target, hidden, again=self._kept is not None))
         except BaseException:
             self._clean()
             raise
@@ -162,7 +178,8 @@ class Staging:
         """Set the lengths of the files, after a check that there is room for both."""
         with worded(self.path):
             free = shutil.disk_usage(self.path.parent).free
-        if free < model_bytes + data_bytes:
+        taken = sum(file.room for file in self._files)
+        if free + taken < model_bytes + data_bytes:
             raise OutputError(
                 f"{self.path} needs {model_bytes + data_bytes} bytes, but only {free} are free in {self.path.parent}: "
                 "make room or choose another folder"
@@ -173,7 +190,7 @@ class Staging:
     def readable(self) -> Path:
         """Return a path that opens the unpublished model; its data file, if any, lies beside it."""
         if len(self._files) > 1:
-            self._hide()
+            self._hide(None if self._kept is None else self._kept.path)
         return self.model.readable
 
     def publish(self, *, force: bool, keep: Sequence[str | os.PathLike[str]] = ()) -> None:
@@ -222,10 +239,15 @@ class Staging:
             self.data.close()
         settle(scratch)
 
-    def _hide(self) -> None:
+    def _hide(self, folder: Path | None = None) -> None:
         with worded(self.path):
             for file in self._files:
-                file.hide(self._folder())
+                file.hide(folder or self._folder())
+
+    def _place_of(self, number: int) -> Path:
+        if self._kept is not None:
+            return self._kept.path / (MODEL, DATA)[number]
+        return self._folder() / f"{number}.unfinished"
 
     def _folder(self) -> Path:
         """The folder of the new files in the scratch folder."""

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from math import prod
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Final, TypeVar
 
 import numpy as np
@@ -29,6 +28,7 @@ from bot_onnx._onnxfile.input_overrides import Given, attach
 from bot_onnx._onnxfile.limits import check_classical, check_functions, check_loops, check_ports, check_weights
 from bot_onnx._onnxfile.references import check_references
 from bot_onnx._onnxfile.repairs import repair
+from bot_onnx._onnxfile.stored_tensor import StoredTensor
 from bot_onnx._onnxfile.tensor_protos import (
     all_tensors,
     check_typed,
@@ -39,7 +39,7 @@ from bot_onnx._onnxfile.tensor_protos import (
     wrong_length,
 )
 from bot_onnx._onnxfile.texts import names_are_text
-from bot_onnx._onnxfile.weight_files import MappedTensor, WeightFile, resolve, view
+from bot_onnx._onnxfile.weight_files import MappedTensor, WeightFile, resolve
 from bot_onnx.errors import GraphError
 
 T = TypeVar("T")
@@ -66,45 +66,6 @@ _MAGIC: Final[tuple[tuple[int, bytes, str], ...]] = (
     (8, b'{"', "a safetensors file: export the model to ONNX"),
     (0, b"version https://git-lfs", "a Git LFS pointer, not the model: run `git lfs pull`"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTensor:
-    """A tensor of the file: its message, and where its values lie if the message does not hold them.
-
-    Attributes:
-        proto: the message in :attr:`Source.proto`.
-        dtype, shape: of the tensor.
-        file: the file that holds the values, or None if ``proto`` does.
-        offset, nbytes: where in ``file``.
-    """
-
-    proto: onnx.TensorProto
-    dtype: ir.DataType
-    shape: tuple[int, ...]
-    file: WeightFile | None
-    offset: int
-    nbytes: int
-
-    def numpy(self) -> NDArray[np.generic]:
-        """Show the values, read-only; a view of the file's map wherever the data type allows."""
-        if self.file is not None:
-            return view(self.file, self.offset, self.dtype, self.shape, mapped=True)
-        if self.dtype == ir.DataType.STRING:
-            array = np.array(list(self.proto.string_data), dtype=object).reshape(self.shape)
-        else:
-            array = np.array(ir.serde.TensorProtoTensor(self.proto).numpy())
-        array.flags.writeable = False
-        return array
-
-    def chunks(self, scratch: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
-        """Yield the values as raw little-endian bytes, at most ``scratch.size`` at a time."""
-        if self.file is not None:
-            yield from self.file.chunks(self.offset, self.nbytes, scratch)
-            return
-        raw = np.frombuffer(ir.serde.TensorProtoTensor(self.proto).tobytes(), np.uint8)
-        for start in range(0, raw.size, scratch.size):
-            yield raw[start : start + scratch.size].copy()
 
 
 class Source:
@@ -194,14 +155,17 @@ class Source:
         except KeyError:
             raise GraphError(f"{self.path} has no tensor {name!r}; `bot-onnx inspect` lists them") from None
 
-    def find_nonfinite(self) -> NonFinite | None:
+    def find_nonfinite(self, probed: Mapping[str, bool] = MappingProxyType({})) -> NonFinite | None:
         """Search all weights for NaN and infinity, in the order of :attr:`tensors`, and return the first find.
 
         What holds such values on purpose is passed over: attention masks (0 and -inf only) and single bounds.
+        ``probed`` says of tensors whether they hold any at all: those need not be read for it.
         """
         scratch = np.empty(finite.CHUNK_BYTES, np.uint8)
         for name, stored in self.tensors.items():
-            if finite.may_hold_nonfinite(stored.dtype) and finite.suspicious(stored.chunks(scratch), stored.dtype):
+            if not finite.may_hold_nonfinite(stored.dtype):
+                continue
+            if probed[name] if name in probed else finite.suspicious(stored.chunks(scratch), stored.dtype):
                 tally = finite.Tally(stored.dtype)
                 for chunk in stored.chunks(scratch):
                     tally.add(chunk)
@@ -215,7 +179,16 @@ class Source:
         Raises:
             GraphError: a weight is NaN or infinite, and ``allow_nonfinite`` is off.
         """
-        if not allow_nonfinite and (found := self.find_nonfinite()) is not None:
+        if not allow_nonfinite:
+            self.refuse(self.find_nonfinite())
+
+    def refuse(self, found: NonFinite | None) -> None:
+        """Refuse what a search has found.
+
+        Raises:
+            GraphError: it found something.
+        """
+        if found is not None:
             raise GraphError(
                 f"tensor {found.name!r} of {self.path} has {found.count} NaN or infinite values: "
                 "train or export the model again, or accept them with --allow-nonfinite (allow_nonfinite=True)"
@@ -230,13 +203,17 @@ class Source:
         for file in {self._model_file, *self._by_location.values()}:
             file.check_unchanged()
 
+    def hashed(self) -> Sequence[WeightFile]:
+        """The files, each once, in the order in which they are hashed."""
+        external = sorted((location, file) for location, file in self._by_location.items())
+        unique = {self._model_file.path: self._model_file} | {file.path: file for _, file in external}
+        return tuple(unique.values())
+
     def sha256(self) -> str:
         """Hex digest of the model file, followed by its external data files in the order of their locations."""
         digest = hashlib.sha256()
         scratch = np.empty(_HASH_BYTES, np.uint8)
-        external = sorted((location, file) for location, file in self._by_location.items())
-        unique = {self._model_file.path: self._model_file} | {file.path: file for _, file in external}
-        for file in unique.values():
+        for file in self.hashed():
             for chunk in file.chunks(0, file.size, scratch):
                 digest.update(chunk.data)
         return digest.hexdigest()

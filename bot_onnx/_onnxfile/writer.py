@@ -8,12 +8,12 @@ order they come, and the output appears under its name only when it is complete 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from bot_onnx._onnxfile.atomic_output import StagedFile, Staging
 from bot_onnx._onnxfile.byte_layout import Layout, Placement, TensorSlot, layout
 from bot_onnx._onnxfile.data_files import UNKNOWN, data_name
+from bot_onnx._onnxfile.kept_work import KeptWork
 from bot_onnx._onnxfile.parents import nearest
-from bot_onnx.errors import OutputError
+from bot_onnx.errors import BotError, OutputError
 
 __all__ = ["Layout", "Placement", "TensorSlot", "check_output", "layout", "write_model", "write_text"]
 
@@ -42,6 +43,7 @@ def write_model(
     sources: Sequence[StrPath] = (),
     before_publish: Callable[[str], None] | None = None,
     weighed: Callable[[str], None] | None = None,
+    kept: KeptWork | None = None,
 ) -> Layout:
     """Write a model whose weights arrive one by one.
 
@@ -60,6 +62,8 @@ def write_model(
             output has its name. If it raises, the output never appears.
         weighed: called before that with the hex SHA-256 of all tensors in ``slots`` (of their digests, in file order),
             wherever they lie. If it raises, the output never appears.
+        kept: the work on this output that is kept, whose finished tensors need not be produced. It is dropped when
+            the output has its name, and when one of these calls refuses it.
 
     Returns:
         The layout that was written.
@@ -71,12 +75,13 @@ def write_model(
     path = Path(path).absolute()
     check_output(path, external=external, force=force, sources=sources)
     plan = layout(proto, slots, path.name, external=external)
-    with Staging(path, data=plan.data_name is not None) as staging:
+    with Staging(path, data=plan.data_name is not None, kept=kept) as staging:
         files = {"model": staging.model, "data": staging.data}
         staging.reserve(plan.model_bytes, plan.data_bytes)
-        outside, everything = _fill(plan, produce, files)
+        outside, everything = _fill(plan, produce, files, kept)
         if weighed is not None:
-            weighed(everything)
+            with _final(kept):
+                weighed(everything)
         plan = layout(proto, slots, path.name, external=external, digest=outside)
         for offset, framing in plan.framing:
             staging.model.write_at(offset, framing)
@@ -87,9 +92,24 @@ def write_model(
         for file in filter(None, files.values()):
             file.sync()
         if before_publish is not None:
-            before_publish(os.fspath(staging.readable()))
+            readable = os.fspath(staging.readable())
+            with _final(kept):
+                before_publish(readable)
         staging.publish(force=force, keep=sources)
+        if kept is not None:
+            kept.drop()
     return plan
+
+
+@contextlib.contextmanager
+def _final(kept: KeptWork | None) -> Iterator[None]:
+    """What is refused in here would be refused again: its work is not kept."""
+    try:
+        yield
+    except BotError:
+        if kept is not None:
+            kept.drop()
+        raise
 
 
 def write_text(path: StrPath, text: str, *, force: bool = False, sources: Sequence[StrPath] = ()) -> None:
@@ -180,10 +200,14 @@ def _check_target(path: Path, force: bool, sources: Sequence[StrPath]) -> None:
 
 
 def _fill(
-    plan: Layout, produce: Iterable[tuple[str, NDArray[np.generic]]], files: dict[str, StagedFile | None]
+    plan: Layout,
+    produce: Iterable[tuple[str, NDArray[np.generic]]],
+    files: dict[str, StagedFile | None],
+    kept: KeptWork | None,
 ) -> tuple[str, str]:
     """Write the values; give the digests of the data file and of all: of their tensors' digests, in file order."""
-    written = dict.fromkeys(plan.slots, 0)
+    done = {} if kept is None else dict(kept.finished)
+    written = dict.fromkeys(plan.slots, 0) | {name: plan.placements[name].nbytes for name in done}
     digests = {name: hashlib.sha256() for name in plan.slots}
     for name, values in produce:
         slot = plan.slots.get(name)
@@ -191,6 +215,8 @@ def _fill(
             raise OutputError(f"a tensor {name!r} was produced that the output has no place for; nothing was written")
         raw = _raw_bytes(values, slot)
         place = plan.placements[name]
+        if done.pop(name, None) is not None:  # made again, with others that were not finished
+            written[name] = 0
         if written[name] + len(raw) > place.nbytes:
             raise OutputError(f"tensor {name!r} was produced twice or in too many pieces; nothing was written")
         file = files[place.file]
@@ -198,14 +224,17 @@ def _fill(
         file.write_at(place.offset + written[name], raw)
         written[name] += len(raw)
         digests[name].update(raw)
+        if kept is not None and written[name] == place.nbytes:
+            kept.note(name, digests[name].digest())
     missing = [name for name, count in written.items() if count < plan.placements[name].nbytes]
     if missing:
         raise OutputError(f"no or too few values were produced for tensor {missing[0]!r}; nothing was written")
-    return _digest(digests[n] for n in plan.slots if plan.placements[n].file == "data"), _digest(digests.values())
+    told = {name: done.get(name) or digest.digest() for name, digest in digests.items()}
+    return _digest(told[name] for name in told if plan.placements[name].file == "data"), _digest(told.values())
 
 
-def _digest(digests: Iterable[Any]) -> str:
-    return hashlib.sha256(b"".join(digest.digest() for digest in digests)).hexdigest()
+def _digest(digests: Iterable[bytes]) -> str:
+    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def _raw_bytes(values: NDArray[np.generic], slot: TensorSlot) -> memoryview:

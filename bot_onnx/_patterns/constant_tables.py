@@ -15,6 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx._axes.facts import AxisFacts
+from bot_onnx._onnxfile.weight_files import shown
 from bot_onnx._ops import FORM, Calc, Move, computes, is_product, passes_on, record, reduces
 from bot_onnx._ops.nodes import behind_views
 from bot_onnx._ops.walk import forward
@@ -28,6 +29,8 @@ _LARGEST_MADE = 1 << 17  #: the same of one that has to be worked out first (pac
 _FEWEST_BINS = 4
 _SAMPLE = 8  #: rows, and columns, that are looked at first
 _FEWEST_SAMPLES = 16
+_LOCAL = 64  #: rows along which a few columns are looked at before whole columns are
+_NEAR_WAVE = 0.8  #: of the energy of a wave that so few rows show around one frequency: 0.93 and more
 _FAR = 32  #: values between frequencies and their sines, at most
 _LEAKAGE = 2  #: how far, in bins, a window spreads a wave
 
@@ -74,7 +77,27 @@ def _is_constant(parameter: Parameter) -> bool:
         return False
     if isinstance(tensor, ir.LazyTensor) and tensor.size > _LARGEST_MADE:
         return False
-    return _is_table(np.asarray(tensor.numpy()).reshape(lengths))
+    array = np.asarray(shown(tensor)).reshape(lengths)
+    return not _is_surely_none(array) and _is_table(array)
+
+
+def _is_surely_none(array: NDArray[Any]) -> bool:
+    """Whether a few rows, and a few columns along some of the rows, show that a matrix is no table.
+
+    A column touches every page of a file's map, so that whole ones would read all weights of a network. What holds
+    nearly all its energy around one frequency does so along any stretch of it where its window is open.
+    """
+    if len(array) < 4 * _LOCAL:
+        return False
+    rows = array[np.linspace(0, len(array) - 1, _SAMPLE).astype(int)]
+    if not np.isfinite(rows).all():
+        return True  # damaged weights, which are named when they are read
+    if rows.min() >= 0 or bool(np.all(_are_waves(rows.astype(np.float64)))):
+        return False
+    columns = np.linspace(0, array.shape[1] - 1, _SAMPLE).astype(int)
+    starts = (len(array) // 4, len(array) // 2)
+    stretches = (array[start : start + _LOCAL, columns].T.astype(np.float64) for start in starts)
+    return not any(bool(np.all(_are_waves(stretch, _NEAR_WAVE))) for stretch in stretches)
 
 
 def _is_table(array: NDArray[Any]) -> bool:
@@ -91,7 +114,7 @@ def _is_table(array: NDArray[Any]) -> bool:
 
 
 def _values(tensor: ir.TensorProtocol) -> Array:
-    values: Array = np.asarray(tensor.numpy()).astype(np.float64)
+    values: Array = np.asarray(shown(tensor)).astype(np.float64)
     return values
 
 
@@ -126,13 +149,13 @@ def _is_fourier(rows: Array) -> bool:
     return len(set(peaks.tolist())) > max(2, len(rows) // 8)
 
 
-def _are_waves(rows: Array) -> NDArray[np.bool_]:
-    """Whether rows hold nearly all their energy around one frequency; nothing at all (the sine of zero) will do."""
+def _are_waves(rows: Array, share: float = 0.98) -> NDArray[np.bool_]:
+    """Whether rows hold this share of their energy around one frequency; nothing at all (the sine of zero) will do."""
     if rows.shape[1] < _FEWEST_SAMPLES:
         return np.zeros(len(rows), np.bool_)
     energy = np.abs(np.fft.rfft(rows, axis=1)) ** 2
     near = np.abs(np.arange(energy.shape[1])[None] - energy.argmax(1)[:, None]) <= _LEAKAGE
-    held: NDArray[np.bool_] = (energy * near).sum(1) >= 0.98 * energy.sum(1)
+    held: NDArray[np.bool_] = (energy * near).sum(1) >= share * energy.sum(1)
     return held
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
 
-import networkx as nx
 import onnx
 import onnx_ir as ir
 
@@ -22,6 +21,8 @@ from bot_onnx._canonical.control_flow import bodies_of
 from bot_onnx._ops import VIEW, passes_on, record
 from bot_onnx._ops.nodes import FLOATS, behind_views, needed_nodes, node_inputs
 from bot_onnx._ops.walk import backward
+from bot_onnx._patterns.alike import numbered
+from bot_onnx._patterns.flow import Flow
 from bot_onnx._patterns.partial_first_layer import LeadingLayer, leading_layer
 
 _FEWEST_JOINTS = 2  #: a path needs more joints than these to have two segments
@@ -95,7 +96,7 @@ def find_chains(graph: ir.Graph, arithmetic: set[str], shapes: Mapping[str, tupl
     chains: list[LayerChain] = []
     claimed: set[ir.Node] = set()
 
-    def search(within: nx.DiGraph, joints: Sequence[ir.Node]) -> None:
+    def search(within: Flow[ir.Node], joints: Sequence[ir.Node]) -> None:
         for chain in _repeats(_segments(within, joints, known)) if len(joints) > _FEWEST_JOINTS else ():
             chains.append(chain)
             claimed.update(node for layer in chain.layers for node in layer.nodes)
@@ -111,7 +112,7 @@ def find_chains(graph: ir.Graph, arithmetic: set[str], shapes: Mapping[str, tupl
     return sorted(chains, key=lambda chain: order[chain.layers[-1].end])
 
 
-def _inside_bodies(graph: ir.Graph, flow: nx.DiGraph) -> Iterator[nx.DiGraph]:
+def _inside_bodies(graph: ir.Graph, flow: Flow[ir.Node]) -> Iterator[Flow[ir.Node]]:
     """Data flow inside every body of control flow, with the nodes around it that it reads: the two branches of an If
     lie side by side, so that no path through both of them has layers.
     """
@@ -123,31 +124,33 @@ def _inside_bodies(graph: ir.Graph, flow: nx.DiGraph) -> Iterator[nx.DiGraph]:
             members.setdefault((body.join, body.index), set()).add(node)
             body = bodies.get(body.join)
     for nodes in members.values():
-        inside: nx.DiGraph = nx.DiGraph()
-        read = {before for node in nodes for before in flow.predecessors(node)}
-        inside.add_nodes_from(node for node in flow if node in nodes or node in read)
-        inside.add_edges_from((a, b) for b in inside if b in nodes for a in flow.predecessors(b) if a in inside)
+        read = {before for node in nodes for before in flow.before(node)}
+        inside = Flow(node for node in flow if node in nodes or node in read)
+        for node in inside:
+            for before in flow.before(node) if node in nodes else ():
+                if before in inside:
+                    inside.connect(before, node)
         yield inside
 
 
-def _longest_path(flow: nx.DiGraph, claimed: set[ir.Node]) -> list[ir.Node]:
+def _longest_path(flow: Flow[ir.Node], claimed: set[ir.Node]) -> list[ir.Node]:
     """The joints of the path with most of them, from any node that nothing comes before."""
-    starts = [node for node in flow if flow.in_degree(node) == 0]
+    starts = [node for node in flow if not flow.before(node)]
     return max((_joints(flow, start, claimed - {start}) for start in starts), key=len, default=[])
 
 
-def data_flow(graph: ir.Graph, arithmetic: set[str]) -> nx.DiGraph:
+def data_flow(graph: ir.Graph, arithmetic: set[str]) -> Flow[ir.Node]:
     """Data flow between nodes, without shape arithmetic and without what only shape arithmetic reads."""
-    flow: nx.DiGraph = nx.DiGraph()
+    flow: Flow[ir.Node] = Flow()
     useful = needed_nodes(graph, skip=lambda node: _is_arithmetic(node, arithmetic))
     for node in graph:
         if node not in useful:
             continue
-        flow.add_node(node)
+        flow.add(node)
         for value in node_inputs(node):
             producer = value.producer()
             if producer is not None and producer in flow:
-                flow.add_edge(producer, node)
+                flow.connect(producer, node)
     return flow
 
 
@@ -176,12 +179,12 @@ def _is_parameter(value: ir.Value) -> bool:
     return tensor is not None and tensor.dtype in FLOATS and tensor.size > 1
 
 
-def _starts(flow: nx.DiGraph) -> list[ir.Node]:
+def _starts(flow: Flow[ir.Node]) -> list[ir.Node]:
     """Weighted nodes with no weighted node before them, in graph order."""
     after: set[ir.Node] = set()
     starts: list[ir.Node] = []
     for node in flow:
-        if any(before in after for before in flow.predecessors(node)):
+        if any(before in after for before in flow.before(node)):
             after.add(node)
         elif is_weighted(node):
             after.add(node)
@@ -189,17 +192,17 @@ def _starts(flow: nx.DiGraph) -> list[ir.Node]:
     return starts
 
 
-def _joints(flow: nx.DiGraph, start: ir.Node, claimed: set[ir.Node]) -> list[ir.Node]:
+def _joints(flow: Flow[ir.Node], start: ir.Node, claimed: set[ir.Node]) -> list[ir.Node]:
     """Dominators from ``start`` to the end that lies behind most of them, up to the first claimed node."""
-    dominators = nx.immediate_dominators(flow, start)
+    dominators = flow.dominators(start)
     best: list[ir.Node] = []
     depth: dict[ir.Node, int] = {start: 0}
     for node in flow:  # graph order: a dominator comes before what it dominates
-        if node in dominators and node is not start:
+        if node in dominators:
             depth[node] = depth[dominators[node]] + 1
     # An output that something else reads shows the inside of a path; paths end where nothing follows. What only shape
     # arithmetic reads is no end.
-    ends = [node for node in depth if flow.out_degree(node) == 0]
+    ends = [node for node in depth if not flow.after(node)]
     ends = [node for node in ends if any(output.is_graph_output() for output in node.outputs)] or ends
     node = max(ends, key=lambda n: depth[n])
     while node is not start:
@@ -213,19 +216,19 @@ def _joints(flow: nx.DiGraph, start: ir.Node, claimed: set[ir.Node]) -> list[ir.
     return best
 
 
-def _segments(flow: nx.DiGraph, joints: Sequence[ir.Node], known: _Known) -> list[Segment]:
+def _segments(flow: Flow[ir.Node], joints: Sequence[ir.Node], known: _Known) -> list[Segment]:
     owner = _owners(flow, joints)
     return [_segment(start, end, index, owner, known) for index, (start, end) in enumerate(pairwise(joints))]
 
 
-def _owners(flow: nx.DiGraph, joints: Sequence[ir.Node]) -> dict[ir.Node, int]:
+def _owners(flow: Flow[ir.Node], joints: Sequence[ir.Node]) -> dict[ir.Node, int]:
     """Segment index per node: a node belongs to a segment if everything it feeds does.
 
     Walking backwards, a node whose consumers lie in one segment joins it, unless it is the joint before it. Nodes that
     feed several segments (masks, rotary tables) belong to none. What only shape arithmetic or a graph output sees, and
     not the end of the path, says nothing of where its inputs belong.
     """
-    seen = nx.ancestors(flow, joints[-1]) | {joints[-1]}
+    seen = flow.ancestors(joints[-1]) | {joints[-1]}
     end_of = {joint: index for index, joint in enumerate(joints[1:])}
     starts = set(joints)
     owner: dict[ir.Node, int] = {}
@@ -235,7 +238,7 @@ def _owners(flow: nx.DiGraph, joints: Sequence[ir.Node]) -> dict[ir.Node, int]:
             continue
         if node in starts:
             continue
-        owners = {owner.get(consumer, -1) for consumer in flow.successors(node) if consumer in seen}
+        owners = {owner.get(consumer, -1) for consumer in flow.after(node) if consumer in seen}
         if len(owners) == 1 and -1 not in owners:
             (owner[node],) = owners
     return owner
@@ -346,12 +349,7 @@ def _repeats(segments: list[Segment]) -> list[LayerChain]:
 
 def _identities(segments: Sequence[Segment]) -> list[int]:
     """A number per segment, the same for those that are written down alike, or reshape alike in other words."""
-    alike: nx.Graph = nx.Graph()
-    for index, segment in enumerate(segments):
-        alike.add_edge(index, ("written", segment.signature))
-        alike.add_edge(index, ("shown", segment.shown))
-    numbers = {node: number for number, group in enumerate(nx.connected_components(alike)) for node in group}
-    return [numbers[index] for index in range(len(segments))]
+    return numbered((("written", segment.signature), ("shown", segment.shown)) for segment in segments)
 
 
 def _longest_repeat(ids: list[int], low: int, high: int, segments: list[Segment]) -> tuple[int, int, int] | None:

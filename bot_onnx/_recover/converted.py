@@ -66,6 +66,10 @@ class Converted:
             result = torch().func.functional_call(self._module, state, given)
         return list(result) if isinstance(result, list | tuple) else [result]
 
+    def to(self, device: str) -> None:
+        """Compute on another device from now on; inputs and weights come from there."""
+        self._module.to(device)
+
     def failing(self, feeds: Mapping[str, Any], weights: Mapping[str, Any]) -> str:
         """Op and first output of the node at which the module fails; empty if it does not."""
         started: list[str] = []

@@ -7,7 +7,7 @@ exporter has spelled in many ops is one call again (:mod:`bot_onnx._recover.fuse
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +15,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from bot_onnx._recover.carried import Call, Step, Uncarried, built
+from bot_onnx._recover.carried import Call, Step, Uncarried, built, tensor_slots
 from bot_onnx._recover.extras import torch
 from bot_onnx._recover.fused import fuse
 from bot_onnx._recover.plain_form import OWN_DOMAINS
@@ -62,6 +62,7 @@ class Executor:
         names = ["", *constants, *weights, *self.inputs, *(name for step in steps for name in step.outputs if name)]
         places = {name: place for place, name in enumerate(dict.fromkeys(names))}
         self._template: list[Any] = [constants.get(name) for name in places]
+        self._elsewhere: _Elsewhere | None = None
         self._weights = [(places[name], name, False) for name in trainable.values]
         self._weights += [(places[twin], source, True) for twin, source in trainable.twins.items()]
         self._fed = [(places[name], name) for name in self.inputs]
@@ -78,9 +79,15 @@ class Executor:
             values[place] = weights[name].t() if turned else weights[name]
         for place, name in self._fed:
             values[place] = feeds[name]
+        given = _as_it_is if self._elsewhere is None else self._elsewhere.given
         for line in self._lines:
-            _run(line, values)
-        return [values[place] for place in self._outputs]
+            _run(line, values, given)
+        results = [values[place] for place in self._outputs]
+        return results if self._elsewhere is None else list(map(self._elsewhere.moved, results))
+
+    def to(self, device: str) -> None:
+        """Compute on another device from now on; inputs and weights come from there."""
+        self._elsewhere = _Elsewhere(device, self._template)
 
     def failing(self, feeds: Mapping[str, Any], weights: Mapping[str, Any]) -> str:
         """Op and first output of the node at which it fails; empty if it does not."""
@@ -97,8 +104,46 @@ class Executor:
         return ""
 
 
-def _run(line: _Line, values: list[Any]) -> None:
-    result = line.call(*[values[place] for place in line.given])
+class _Elsewhere:
+    """Puts what an op is computed from on one device, if some of it is there.
+
+    Sizes, and what is made of sizes alone, stay in memory: asking a device for a number waits for all that it does.
+    """
+
+    def __init__(self, device: str, constants: Sequence[Any]) -> None:
+        self.device = torch().device(device)
+        self._constants = constants
+        self._copies: dict[int, Any] = {}
+
+    def moved(self, value: Any) -> Any:
+        """A tensor on the device."""
+        return value if value is None or value.device.type == self.device.type else value.to(self.device)
+
+    def given(self, line: _Line, values: list[Any]) -> list[Any]:
+        """Arguments of a call."""
+        found = [values[place] for place in line.given]
+        slots = tensor_slots(line.step)
+        if not any(value is not None and value.device.type == self.device.type for value in found[slots]):
+            return found
+        found[slots] = [
+            self._placed(place, value) for place, value in zip(line.given[slots], found[slots], strict=True)
+        ]
+        return found
+
+    def _placed(self, place: int, value: Any) -> Any:
+        if value is None or self._constants[place] is not value:
+            return self.moved(value)
+        if place not in self._copies:
+            self._copies[place] = self.moved(value)
+        return self._copies[place]
+
+
+def _as_it_is(line: _Line, values: list[Any]) -> list[Any]:
+    return [values[place] for place in line.given]
+
+
+def _run(line: _Line, values: list[Any], given: Callable[[_Line, list[Any]], list[Any]]) -> None:
+    result = line.call(*given(line, values))
     if len(line.made) == 1:
         values[line.made[0]] = result[0] if isinstance(result, tuple) else result
     else:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._onnxfile.tensor_protos import one_line
-from bot_onnx._recover.extras import converter, torch
+from bot_onnx._recover.extras import TOLERANCE, converter, torch
 from bot_onnx._recover.plain_form import OWN_DOMAINS, plain_form
 from bot_onnx._runs.runtime import session
 from bot_onnx._verify.outputs import output_axes
@@ -23,7 +23,6 @@ Arrays = Mapping[str, NDArray[Any]]
 _NEED = "to take gradients ('keep': 'taylor')"
 _WAY_OUT = "choose by 'activation' (--keep activation)"
 _FLOATS = ("FLOAT", "FLOAT16", "DOUBLE", "BFLOAT16")
-TOLERANCE = 1e-3  #: largest difference between PyTorch and onnxruntime, of the largest value
 
 
 class TorchGradients:

@@ -24,18 +24,19 @@ from bot_onnx._recover.answer_store import AnswerStore, default_folder
 from bot_onnx._recover.course import check_course, pieces, validation_batches
 from bot_onnx._recover.data import DataLike, DataOptions, Origin, read_data
 from bot_onnx._recover.dataset import Batches, Dataset, Indices, consecutive, split
-from bot_onnx._recover.extras import converter, torch
+from bot_onnx._recover.extras import TOLERANCE, converter, torch
 from bot_onnx._recover.log import Log, check_log
 from bot_onnx._recover.losses import Objective
 from bot_onnx._recover.network import Frozen, Network, fixed_batch, read_network
 from bot_onnx._recover.pairing import check_ports, common_pairs
+from bot_onnx._recover.place import Place, find_place
 from bot_onnx._recover.quality import got_worse, measure
 from bot_onnx._recover.savepoint import SUFFIX, Savepoint
 from bot_onnx._recover.student import first_run, make_student
 from bot_onnx._recover.teacher import Teacher
 from bot_onnx._recover.text import TOKENIZER
 from bot_onnx._recover.trainable import Trainable, find_trainable
-from bot_onnx._recover.training import Progress, Training, Validated, as_tensors, mask_of
+from bot_onnx._recover.training import Progress, Training, Validated, mask_of
 from bot_onnx._recover.types import Array, OutputQuality, Recovery, Settings
 from bot_onnx._recover.writing import write_trained
 from bot_onnx._runs.runtime import onnxruntime
@@ -47,7 +48,6 @@ __all__ = ["DataOptions", "Recovery", "Settings", "recover"]
 
 PathOrName = str | PathLike[str]
 
-TOLERANCE = 1e-4  #: largest difference between the student in PyTorch and in onnxruntime, of the largest value
 CACHE_BYTES = 8 << 30  #: of the teachers' answers on the disk
 _FITTED = 8  # batches from which the maps between widths are solved
 
@@ -111,6 +111,7 @@ def recover(
     out, origin = Path(output), Origin.of(data)
     check_course(settings)
     converter()
+    find_place(settings)  # refused before anything is read
     sweep_beside(student, teacher, out)
     with ExitStack() as stack:
         sources = [stack.enter_context(open_model(path)) for path in (student, teacher)]
@@ -130,8 +131,8 @@ def recover(
             savepoint.remove()
         begun = savepoint.load()
         training = job.training(savepoint, save_every)
-        before = job.quality(job.frozen_student)
-        stage(f"training for {settings.steps} steps")
+        before = job.quality(job.beside())
+        stage(f"training for {settings.steps} steps on {job.place.told()}")
         resumed = (
             0 if begun is None else len(begun.get("losses", ()))
         )  # what is missing in it is told as it is taken up
@@ -213,6 +214,9 @@ def _recovery(
         validated=tuple(course.validated),
         stopped=len(losses) if len(losses) < job.settings.steps else None,
         written=len(losses) if course.best is None else course.validated[course.lowest][0],
+        device=training.place.told(),
+        precision=training.place.precision,
+        teacher_device=training.teacher.device,
     )
 
 
@@ -235,6 +239,7 @@ class Job:
         cache: tuple[Path | None, int] | None = None,
     ) -> None:
         self.settings = settings
+        self.place = find_place(settings)
         self.networks = read_network(sources[0]), read_network(sources[1])
         packed = quantised_weight(self.networks[0].analysis.model.graph)
         if packed is not None:
@@ -261,21 +266,35 @@ class Job:
         self.frozen_student = self._frozen(0, learnt, settings.threads)
         self.teacher = self._teacher(*(cache or (default_folder(), CACHE_BYTES)))
 
-    def _frozen(self, side: int, names: Sequence[str], threads: int) -> Frozen:
+    def _frozen(self, side: int, names: Sequence[str], threads: int, cuda: bool = False) -> Frozen:
         wanted = list(dict.fromkeys(names))
-        return Frozen(self.networks[side].message(wanted), wanted, threads=threads, chunk=self.chunk)
+        return Frozen(self.networks[side].message(wanted), wanted, threads=threads, chunk=self.chunk, cuda=cuda)
+
+    def beside(self) -> Frozen:
+        """The student as it was, for its quality."""
+        if self.place.on_cpu:
+            return self.frozen_student
+        return self._frozen(0, self.networks[0].outputs, self.settings.threads, cuda=True)
 
     def _teacher(self, cache: Path | None, most: int) -> Teacher:
         """What answers for all that is learnt or measured."""
         student, teacher = self.networks
         common = [name for name in teacher.outputs if name in student.outputs]
         names = sorted({*common, *(pair.teacher for pair in self.pairs)})
+        cuda = self.place.kind == "cuda"
+        model = self._frozen(1, names, 1, cuda)
+        if cuda and model.device == "cpu":
+            self.notes.append(
+                f"The teacher answered on the CPU: onnxruntime {onnxruntime().__version__} does not run it on CUDA "
+                "(the extra 'gpu' brings one that may)."
+            )
         store = None
         if cache is not None and most:
             key = [__version__, onnxruntime().__version__, teacher.digest, self.chunk, names]
+            key += [model.device] if model.device != "cpu" else []
             store = AnswerStore(cache, json.dumps(key), most)
         return Teacher(
-            lambda threads: self._frozen(1, names, threads),
+            lambda threads: model if threads == 1 else self._frozen(1, names, threads, cuda),
             self.data,
             store=store,
             threads=self.settings.threads,
@@ -284,7 +303,8 @@ class Job:
 
     def opened(self, path: str) -> Frozen:
         """A finished student."""
-        return Frozen(path, self.networks[0].outputs, threads=self.settings.threads, chunk=self.chunk)
+        cuda = self.place.kind == "cuda"
+        return Frozen(path, self.networks[0].outputs, threads=self.settings.threads, chunk=self.chunk, cuda=cuda)
 
     def told(self) -> dict[str, Any]:
         """What the file is to say of its training."""
@@ -294,6 +314,8 @@ class Job:
             del given["validate_every"]
         return {
             **given,
+            "device": self.place.kind,
+            "precision": self.place.precision,
             "student": self.networks[0].digest,
             "teacher": self.networks[1].digest,
             "data": self.data.digest(),
@@ -301,8 +323,10 @@ class Job:
         }
 
     def fingerprint(self) -> dict[str, Any]:
-        """What the course of the training depends on."""
-        return {**self.told(), "torch": str(torch().__version__)}
+        """What the course of the training depends on; not the device, on which it is the same to rounding."""
+        told = {**self.told(), "torch": str(torch().__version__).partition("+")[0]}
+        del told["device"]
+        return told
 
     def training(self, savepoint: Savepoint, save_every: float) -> Training:
         """Convert the student, check it, and look at the first batches."""
@@ -316,7 +340,7 @@ class Job:
             ours = first_run(student, feeds) if step == 0 else student.look(feeds)
             if step < 2:
                 _check_equal(ours, self.frozen_student.run(feeds, self.data.fixed), self.networks[0])
-            batches.append((ours, as_tensors(self.teacher.answers(chosen, feeds)), mask_of(self.data, feeds)))
+            batches.append((ours, Place().tensors(self.teacher.answers(chosen, feeds)), mask_of(self.data, feeds)))
         objective = Objective(self.pairs, self.settings, batches)
         training = Training(
             student,
@@ -331,6 +355,7 @@ class Job:
             self.chunk,
         )
         _leave_idle(training, batches[0][1], self._first_piece(0), self.trainable)
+        training.to(self.place)
         return training
 
     def _first_piece(self, step: int) -> Indices:

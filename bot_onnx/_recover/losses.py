@@ -8,7 +8,8 @@ Every part is free of units, 1 for a student that knows no more than the mean, 0
 * ``similarity``: the same of the cosine similarities of all pairs of samples in the batch, after a mean over tokens or
   positions, so that distances between embeddings are kept whatever their width (Tung & Mori 2019).
 * ``divergence``: KL divergence of the student's distribution from the teacher's, both at a temperature, times its
-  square (Hinton et al. 2015).
+  square (Hinton et al. 2015). Where an output is the softmax of logits, its logarithm stands for them: a softmax of it
+  is the same at every temperature.
 """
 
 from __future__ import annotations
@@ -24,19 +25,28 @@ from bot_onnx.errors import RecoverError
 _RIDGE = 1e-3  # of the mean variance of the student's channels
 _TINY = 1e-12
 _LEAST_SPREAD = 1e-3  # of the teacher's cosine similarities, as a variance
+_LEAST_CHANCE = 1e-30  # below it probabilities of float32 lose their digits
 
 How = Literal["divergence", "squares", "projected", "similarity"]
 
 
 @dataclass(frozen=True, slots=True)
 class Pair:
-    """Two values that are compared; ``words`` where the last axis is a distribution over a vocabulary."""
+    """Two values that are compared.
+
+    Attributes:
+        what: whether these are outputs or hidden states.
+        student, teacher: names of the values.
+        logits, chances: whether the last axis holds logits of classes, or their probabilities.
+        words: whether these are logits over a vocabulary.
+    """
 
     what: Literal["output", "hidden"]
     student: str
     teacher: str
     logits: bool = False
     words: bool = False
+    chances: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +99,7 @@ class Objective:
                 self.parameters[f"{number}.shift"] = shift
         if not any(part.pair.what == "output" for part in self._parts):
             raise RecoverError(f"no output can be compared with the teacher's: {'; '.join(self.notes)}")
-        self._maps = {
-            part.pair: (self.parameters[f"{number}.matrix"], self.parameters[f"{number}.shift"])
-            for part in self._parts
-            if "projected" in part.hows
-            for number in [pairs.index(part.pair)]
-        }
+        self._numbers = {pair: number for number, pair in reversed(list(enumerate(pairs)))}
 
     @property
     def compared(self) -> tuple[Compared, ...]:
@@ -126,14 +131,16 @@ class Objective:
             weights = _weights(ours, mask)
             for how in part.hows:
                 if how == "divergence":
+                    if part.pair.chances:
+                        ours, theirs = (side.clamp_min(_LEAST_CHANCE).log() for side in (ours, theirs))
                     value = _divergence(ours, theirs, weights, self._temperature)
                 elif how == "similarity":
                     value = _similarity(ours, theirs, part.channel, weights)
                 else:
                     a, b = ours.movedim(part.channel, -1), theirs.movedim(part.channel, -1)
                     if how == "projected":
-                        matrix, shift = self._maps[part.pair]
-                        a = a @ matrix + shift
+                        number = self._numbers[part.pair]
+                        a = a @ self.parameters[f"{number}.matrix"] + self.parameters[f"{number}.shift"]
                     value = _squares(a, b, weights)
                 total = total + part.weight * value / len(part.hows)
         return total
@@ -171,9 +178,9 @@ def _choose(
     squares: How = "projected" if differing else "squares"
     wanted = settings.output_loss if pair.what == "output" else "squares"
     comparable = not differing or pair.words
-    if wanted == "divergence" or (wanted == "auto" and pair.logits):
+    if wanted == "divergence" or (wanted == "auto" and (pair.logits or pair.chances)):
         if not comparable:
-            return f"logits of {ours[channel]} and {theirs[channel]} classes have no divergence"
+            return f"{ours[channel]} and {theirs[channel]} classes have no divergence"
         return ("divergence",), len(ours) - 1
     if wanted == "similarity":
         return ("similarity",), channel
@@ -230,7 +237,7 @@ def _similarity(ours: Any, theirs: Any, channel: int, weights: Any) -> Any:
     library = torch()
     normalise = library.nn.functional.normalize
     a, b = (normalise(samples_as_rows(values, channel, weights), dim=-1) for values in (ours, theirs))
-    off = ~library.eye(len(a), dtype=library.bool)
+    off = ~library.eye(len(a), dtype=library.bool, device=a.device)
     found, wanted = (a @ a.T)[off], (b @ b.T)[off]
     # Samples that the teacher sees as equally similar tell nothing, and must not drown what other outputs tell.
     return (found - wanted).square().mean() / wanted.var(correction=0).clamp_min(_LEAST_SPREAD)

@@ -15,7 +15,7 @@ from bot_onnx._onnxfile.input_overrides import InputSpec
 from bot_onnx._onnxfile.reader import Source
 from bot_onnx._recover.types import Array, Feeds
 from bot_onnx._runs.inputs import input_specs
-from bot_onnx._runs.runtime import session
+from bot_onnx._runs.runtime import device_of, session
 from bot_onnx._structure import Role
 from bot_onnx._surgery.emit import skeleton
 from bot_onnx._verify.outputs import output_axes
@@ -114,15 +114,26 @@ class Frozen:
         outputs: names of the values that it is asked for.
         threads: of one operator; 0: as many as there are processors.
         chunk: samples that it takes at a time; None: any number.
+        cuda: run on a CUDA device where onnxruntime can.
+
+    Attributes:
+        device: that it runs on, ``cpu`` or ``cuda``.
     """
 
     def __init__(
-        self, message: onnx.ModelProto | str, outputs: Sequence[str], *, threads: int = 0, chunk: int | None = None
+        self,
+        message: onnx.ModelProto | str,
+        outputs: Sequence[str],
+        *,
+        threads: int = 0,
+        chunk: int | None = None,
+        cuda: bool = False,
     ) -> None:
         model = message if isinstance(message, str) else message.SerializeToString()
         self.outputs = tuple(outputs)
         self._chunk = chunk
-        self._session = session(model, optimise=True, threads=threads)
+        self._session = session(model, optimise=True, threads=threads, cuda=cuda)
+        self.device = device_of(self._session)
 
     def run(
         self, feeds: Feeds, constant: frozenset[str] = frozenset(), outputs: Sequence[str] | None = None

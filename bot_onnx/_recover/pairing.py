@@ -37,7 +37,14 @@ def common_pairs(student: Network, teacher: Network, settings: Settings) -> tupl
     if unknown:
         raise RecoverError(f"{unknown[0]!r} is no output of both models: they have {', '.join(common)} in common")
     pairs = [
-        Pair("output", name, name, name in student.logits and name in teacher.logits, name in student.words)
+        Pair(
+            "output",
+            name,
+            name,
+            name in student.logits & teacher.logits,
+            name in student.words,
+            name in student.chances & teacher.chances,
+        )
         for name in common
         if name in settings.outputs or not settings.outputs
     ]

@@ -14,7 +14,7 @@ from bot_onnx.errors import RecoverError
 
 SUFFIX = ".recover"
 #: Of the file and of the course of a training: raised whenever a version trains to other weights.
-_FORMAT = 2
+_FORMAT = 3
 _WAY_OUT = "go on with the same command as before, or start anew with --restart"
 
 #: What the fields of a fingerprint are called in messages.
@@ -49,7 +49,7 @@ class Savepoint:
         if not self.path.exists():
             return None
         try:
-            state: dict[str, Any] = torch().load(self.path, weights_only=True)
+            state: dict[str, Any] = torch().load(self.path, weights_only=True, map_location="cpu")
             theirs = dict(json.loads(state["fingerprint"]))
         except Exception as error:  # unpickling raises whatever it meets
             raise self.unreadable() from error

@@ -34,6 +34,9 @@ class Carrier(Protocol):
     def failing(self, feeds: Mapping[str, Any], weights: Mapping[str, Any]) -> str:
         """Op and first output of the node at which it fails; empty if it does not."""
 
+    def to(self, device: str) -> None:
+        """Compute on another device from now on."""
+
 
 @dataclass(slots=True)
 class Student:
@@ -50,6 +53,7 @@ class Student:
     carrier: Carrier
     _chunk: int | None
     _constant: frozenset[str]
+    _device: str = "cpu"
 
     def __call__(self, feeds: Feeds) -> dict[str, Any]:
         """Values by name, torch tensors; a batch goes through in chunks where the model's batch is fixed."""
@@ -73,11 +77,24 @@ class Student:
 
     def weights(self) -> dict[str, Array]:
         """Present values of the trained initializers."""
-        return {name: parameter.detach().numpy().copy() for name, parameter in self.parameters.items()}
+        return {name: parameter.detach().cpu().numpy().copy() for name, parameter in self.parameters.items()}
 
     def _tensors(self, feeds: Feeds) -> dict[str, Any]:
         library = torch()
-        return {name: library.from_numpy(np.ascontiguousarray(feeds[name])) for name in self.carrier.inputs}
+        return {
+            name: library.from_numpy(np.ascontiguousarray(feeds[name])).to(self._device) for name in self.carrier.inputs
+        }
+
+    def to(self, device: str) -> None:
+        """Compute on another device from now on, with parameters of its own there."""
+        self._device = device
+        self.carrier.to(device)
+        self.parameters = {name: moved_parameter(parameter, device) for name, parameter in self.parameters.items()}
+
+
+def moved_parameter(parameter: Any, device: str) -> Any:
+    """The same parameter on another device."""
+    return torch().nn.Parameter(parameter.detach().to(device), requires_grad=parameter.requires_grad)
 
 
 def make_student(

@@ -40,6 +40,10 @@ class Teacher:
         store: where answers are kept between runs; None: nowhere.
         threads: samples that are answered at a time; 0: as many as there are processors.
         chunk: samples that the model takes at a time; None: any number.
+
+    Attributes:
+        alone: samples are answered one by one.
+        device: that answers: ``cpu`` or ``cuda``.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Teacher:
         chunk: int | None = None,
     ) -> None:
         self._model, self._data, self._store = opened(1), data, store
+        self.device = self._model.device
         self._group = chunk or 1
         self._workers = threads or processor_count()
         self._held: dict[int, Answer] = {}

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bot_onnx._onnxfile.tensor_protos import one_line
 from bot_onnx._recover.course import Course, pieces, restored
 from bot_onnx._recover.dataset import Batches, Dataset, Indices
 from bot_onnx._recover.extras import torch
 from bot_onnx._recover.log import Log
 from bot_onnx._recover.losses import Objective
+from bot_onnx._recover.place import Place, on_cpu, widened
 from bot_onnx._recover.savepoint import Savepoint
 from bot_onnx._recover.signals import Deferred
-from bot_onnx._recover.student import Student
+from bot_onnx._recover.student import Student, moved_parameter
 from bot_onnx._recover.teacher import Teacher
 from bot_onnx._recover.types import Array, Feeds, Settings
 from bot_onnx.errors import RecoverError
@@ -43,6 +45,7 @@ class Training:
         validation: batches of samples held out, on which the loss is measured in between.
         chunk: samples that the student takes at a time; None: any number.
         course: what was seen.
+        place: where it computes; :meth:`to` goes there.
     """
 
     student: Student
@@ -56,6 +59,38 @@ class Training:
     validation: Sequence[Indices] = ()
     chunk: int | None = None
     course: Course = field(default_factory=Course)
+    place: Place = field(default_factory=Place)
+    _scaler: Any = None
+
+    def to(self, place: Place) -> None:
+        """Compute elsewhere, and see on the first batch whether it can be done there.
+
+        Raises:
+            RecoverError: an op fails there, or gives no numbers.
+        """
+        self.place = place
+        if not place.on_cpu:
+            self.student.to(place.device)
+            maps = self.objective.parameters
+            maps.update({name: moved_parameter(parameter, place.device) for name, parameter in maps.items()})
+        if place == Place():
+            return
+        chosen = pieces(self.batches.at(0), self.settings, self.chunk)[0]
+        try:
+            with torch().no_grad():
+                loss = float(self._loss(chosen))
+        except Exception as error:  # whatever an op raises
+            with place.autocast():
+                failing = self.student.failing(self.data.feeds(chosen))
+            raise self._elsewhere(f"its {failing or 'loss'} fails there: {one_line(error)}") from error
+        if not math.isfinite(loss):
+            raise self._elsewhere(f"the loss there is {loss} before the first step")
+
+    def _elsewhere(self, what: str) -> RecoverError:
+        return RecoverError(
+            f"the student cannot be trained on {self.place.told()}: {what}; take --precision fp32"
+            + ("" if self.place.on_cpu else ", or --device cpu")
+        )
 
     def run(
         self,
@@ -75,6 +110,7 @@ class Training:
             RecoverError: the loss is no number any more.
         """
         optimiser = self._optimiser()
+        self._scaler = self.place.scaler()
         if state is not None:
             self.course = self._restore(state, optimiser)
         course, settings = self.course, self.settings
@@ -97,7 +133,7 @@ class Training:
         """Those that are written: the last, or the best where these are kept."""
         if self.course.best is None:
             return self.student.weights()
-        return {name: weight.detach().numpy().copy() for name, weight in self.course.best.items()}
+        return {name: weight.detach().cpu().numpy().copy() for name, weight in self.course.best.items()}
 
     def _tell(
         self, found: float | None, progress: Progress | None, log: Log | None, validated: Validated | None
@@ -124,8 +160,11 @@ class Training:
 
     def _loss(self, chosen: Indices) -> Any:
         feeds = self.data.feeds(chosen)
-        targets = as_tensors(self.teacher.answers(chosen, feeds))
-        return self.objective(self.student(feeds), targets, mask_of(self.data, feeds))
+        targets = self.place.tensors(self.teacher.answers(chosen, feeds))
+        with self.place.autocast():
+            found = self.student(feeds)
+        mask = mask_of(self.data, feeds)
+        return self.objective(widened(found), targets, None if mask is None else mask.to(self.place.device))
 
     def _step(self, step: int, optimiser: Any) -> float:
         chosen = self.batches.at(step)
@@ -136,19 +175,24 @@ class Training:
             value += float(loss.detach())
             if not math.isfinite(value):
                 raise self._diverged(f"the loss is {value} at step {step + 1}")
-            loss.backward()
+            self._scaler.scale(loss).backward()
         factor = rate_at(step, self.settings.steps)
         for group in optimiser.param_groups:
             group["lr"] = self.settings.rate * factor
+        self._scaler.unscale_(optimiser)
         torch().nn.utils.clip_grad_norm_(list(self.student.parameters.values()), LARGEST_NORM)
-        optimiser.step()
+        self._scaler.step(optimiser)
+        self._scaler.update()
         return value
 
     def _diverged(self, what: str) -> RecoverError:
         return RecoverError(
-            f"{what}: train at a lower --rate than {self.settings.rate:g}, and look at the data "
+            f"{what}: train at a lower --rate than {self.settings.rate:g}{self._wider()}, and look at the data "
             f"({self.savepoint.path.name} holds the last checkpoint, if it was written)"
         )
+
+    def _wider(self) -> str:
+        return "" if self.place.precision == "fp32" else ", or with --precision fp32"
 
     def _optimiser(self) -> Any:
         weights = [weight for weight in self.student.parameters.values() if weight.requires_grad]
@@ -160,14 +204,14 @@ class Training:
         return torch().optim.AdamW([group for group in groups if group["params"]], lr=self.settings.rate)
 
     def _save(self, optimiser: Any) -> None:
-        self.savepoint.save(
-            {
-                **self.course.state(),
-                "weights": {name: weight.detach() for name, weight in self.student.parameters.items()},
-                "maps": {name: weight.detach() for name, weight in self.objective.parameters.items()},
-                "optimiser": optimiser.state_dict(),
-            }
-        )
+        state = {
+            **self.course.state(),
+            "weights": dict(self.student.parameters),
+            "maps": dict(self.objective.parameters),
+            "optimiser": optimiser.state_dict(),
+            "scaler": self._scaler.state_dict(),
+        }
+        self.savepoint.save(on_cpu(state))  # what another device goes on with, too
 
     def _restore(self, state: dict[str, Any], optimiser: Any) -> Course:
         """Take up a saved state; returns the course so far.
@@ -186,6 +230,7 @@ class Training:
             optimiser.load_state_dict(state["optimiser"])
             if [set(group) for group in optimiser.param_groups] != settings:
                 raise ValueError("settings of the optimiser")
+            self._scaler.load_state_dict(state["scaler"])
             for parameter, kept in optimiser.state.items():
                 float(kept["step"])
                 for moment in ("exp_avg", "exp_avg_sq"):
@@ -206,12 +251,6 @@ def rate_at(step: int, steps: int) -> float:
     if step < rising:
         return (step + 1) / rising
     return 0.5 * (1 + math.cos(math.pi * (step - rising) / max(1, steps - rising)))
-
-
-def as_tensors(values: Mapping[str, Array]) -> dict[str, Any]:
-    """Arrays as float32 torch tensors."""
-    library = torch()
-    return {name: library.from_numpy(array.astype("float32", copy=False)) for name, array in values.items()}
 
 
 def mask_of(data: Dataset, feeds: Feeds) -> Any:

@@ -14,6 +14,8 @@ from bot_onnx import _html
 Array = NDArray[Any]
 Feeds = dict[str, Array]
 OutputLoss = Literal["auto", "divergence", "squares", "similarity"]
+Device = Literal["auto", "cpu", "cuda"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 OUTPUT_LOSSES: tuple[OutputLoss, ...] = ("auto", "divergence", "squares", "similarity")
 
 
@@ -36,6 +38,8 @@ class Settings:
         validate_every: updates between two times that the loss is measured on samples held out; 0: never.
         patience: times in a row that this loss does not improve, after which the training ends; 0: it never does.
         keep_best: the weights with the lowest such loss are the ones written.
+        device: where it computes; see :func:`bot_onnx._recover.place.find_place`.
+        precision: of its products; see there.
     """
 
     steps: int = 1000
@@ -52,6 +56,8 @@ class Settings:
     validate_every: int = 0
     patience: int = 0
     keep_best: bool = False
+    device: Device = "auto"
+    precision: Precision = "auto"
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +122,8 @@ class Recovery:
         validated: steps done and the loss on samples held out, as often as it was measured.
         stopped: step after which the training ended before its last one, as it did not improve; None: it did not.
         written: steps after which the written weights were the model's.
+        device: that it was trained on, in words. precision: of its products: ``fp32``, ``bf16`` or ``fp16``.
+        teacher_device: that the teacher answered on: ``cpu`` or ``cuda``.
     """
 
     output: Path
@@ -137,6 +145,9 @@ class Recovery:
     validated: tuple[tuple[int, float], ...] = ()
     stopped: int | None = None
     written: int | None = None
+    device: str = "cpu"
+    precision: str = "fp32"
+    teacher_device: str = "cpu"
 
     def measured(self) -> Iterator[tuple[str, str, float | None, float | None]]:
         """Output, field of its quality, and its value before and after; what neither has is left out."""

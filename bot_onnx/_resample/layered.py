@@ -57,6 +57,7 @@ class LayeredMethod(Method[OptionsT]):
         *,
         xp: Namespace,
         seed: int,
+        start: int = 0,
     ) -> Iterator[Array]:
         """Yield the target layers; see :meth:`Method.resample`."""
         check_axes(task)
@@ -76,7 +77,8 @@ class LayeredMethod(Method[OptionsT]):
         wide = any(changes(axis) for axis in task.axes)
         layers = SourceLayers(task, source, rows, xp, self.transform(task, options, xp=xp, seed=seed) if wide else None)
         values = [neutral_value(task, rows, k) for k in range(task.layers[1])]
-        return (layers.mixed(k) if value is None else layers.full(k, value) for k, value in enumerate(values))
+        wanted = list(enumerate(values))[start:]
+        return (layers.mixed(k) if value is None else layers.full(k, value) for k, value in wanted)
 
     def _by_operators(self, x: Array, task: StackTask, options: OptionsT, xp: Namespace) -> Array:
         shape = list(task.source_shape)

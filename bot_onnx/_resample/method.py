@@ -54,6 +54,7 @@ class Method(ABC, Generic[OptionsT]):
         *,
         xp: Namespace,
         seed: int,
+        start: int = 0,
     ) -> Iterator[Array]:
         """Yield the target layers of one stack, in order.
 
@@ -64,6 +65,8 @@ class Method(ABC, Generic[OptionsT]):
             options: an instance of :attr:`Options`.
             xp: array namespace the arithmetic runs in (array API standard: NumPy, CuPy, array-api-strict).
             seed: of the run; together with ``task.draws`` and the target layer it keys every random draw.
+            start: the first target layer that is wanted: those before it are neither made nor yielded, all others are
+                what they are without it.
 
         Yields:
             Arrays of ``xp``: float64 where the source is float64, else float32. The same object may be yielded

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import EntryPoint, entry_points
+from itertools import islice
 from typing import Any, Final, Literal, get_args
 
 import numpy as np
@@ -113,11 +114,12 @@ class ShippedMethod(Method[MethodOptions]):
         *,
         xp: Namespace,
         seed: int,
+        start: int = 0,
     ) -> Iterator[Array]:
         """Yield the target layers, of the right number and shapes; see :meth:`Method.resample`."""
         with self._guarded():
             layers = iter(self._method.resample(task, source, options, xp=xp, seed=seed))
-        return self._layers(layers, task)
+        return islice(self._layers(layers, task), start, None)  # theirs may know of no start
 
     def _layers(self, layers: Iterator[Array], task: StackTask) -> Iterator[Array]:
         count = 0

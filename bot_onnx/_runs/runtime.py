@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from bot_onnx._installing import install
 from bot_onnx.errors import GraphError, MissingRuntimeError
@@ -47,6 +47,7 @@ def session(
     shapes_first: bool = False,
     arena: bool = False,
     cuda: bool = False,
+    folder: str | None = None,
 ) -> Any:
     """Open an ``InferenceSession`` for a run or two: quick to open, small in memory, quiet.
 
@@ -60,6 +61,7 @@ def session(
         cuda: on a CUDA device, where this onnxruntime can use it and takes the model there; else on the CPU.
         shapes_first: run each Shape node as soon as it can, so that a buffer which only waits for it is freed; and
             widen a float16 weight when it is wanted, not all of them before the first op.
+        folder: where the data files of a message lie.
     """
     runtime = onnxruntime()
     options = runtime.SessionOptions()
@@ -72,6 +74,8 @@ def session(
     options.enable_mem_reuse = arena
     if shapes_first:
         options.execution_order = runtime.ExecutionOrder.PRIORITY_BASED
+    if folder is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", folder)
     if not prepack:
         options.add_session_config_entry("session.disable_prepacking", "1")
     if not optimise:
@@ -86,6 +90,11 @@ def session(
             raise
     options.intra_op_num_threads = 1
     return _open(runtime, model, options)
+
+
+def device_of(opened: Any) -> Literal["cpu", "cuda"]:
+    """The device that a session was opened for."""
+    return "cuda" if _CUDA in opened.get_providers() else "cpu"
 
 
 def _open(runtime: Any, model: str | bytes, options: Any) -> Any:

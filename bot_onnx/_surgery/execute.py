@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
+from itertools import takewhile
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ def produce(
     *,
     xp: Any,
     progress: Progress | None = None,
+    finished: Collection[str] = (),
 ) -> Iterator[tuple[str, NDArray[np.generic]]]:
     """Yield every tensor of the target, by name, in the order of the stacks.
 
@@ -37,14 +39,19 @@ def produce(
         options: of the plan's method.
         xp: array namespace to compute in.
         progress: called with (stack name, bytes done, bytes in all) after each tensor.
+        finished: names of tensors that an earlier run of this plan made: a stack's leading ones are not made again.
     """
     plan = prepared.plan
+    wanted = [(members, _first_wanted(members, plan.stacks, finished)) for members in gathered(plan.stacks)]
+    wanted = [(members, start) for members, start in wanted if start < len(members[0].targets)]
+    if not wanted:
+        return
     aligned = align(prepared.alignment, prepared.tensors, xp=xp)
     total = sum(slot.nbytes for slot in prepared.slots)
-    done = 0
-    for members in gathered(plan.stacks):
-        made = resampled(members, plan.method, plan.seed, options, aligned.read, xp, plan.asked.tokens)
-        for stack, name, array in by_name(members, made):
+    done = sum(slot.nbytes for slot in prepared.slots if slot.name in finished)
+    for members, start in wanted:
+        made = resampled(members, plan.method, plan.seed, options, aligned.read, xp, plan.asked.tokens, start)
+        for stack, name, array in by_name(members, made, start):
             values = array.astype(ir.DataType[stack.dtype].numpy(), copy=False)
             yield name, values
             done += values.nbytes
@@ -55,10 +62,25 @@ def produce(
                 progress(stack.task.name, done, total)
 
 
-def by_name(members: Sequence[StackPlan], made: Iterator[tuple[Any, ...]]) -> Iterator[tuple[StackPlan, str, Any]]:
-    """What :func:`resampled` gives, on the host, each tensor with its stack and its name."""
+def _first_wanted(members: Sequence[StackPlan], stacks: Sequence[StackPlan], finished: Collection[str]) -> int:
+    """The first layer of stacks made together of which a tensor is not finished; else their number of layers."""
+    if not finished:
+        return 0
+    made = {member.task.stack for member in members}
+    if any(stack.twin_of in made and stack.targets[0] not in finished for stack in stacks):
+        return 0
+    rows = zip(*(member.targets for member in members), strict=True)
+    return sum(1 for _ in takewhile(lambda names: all(name in finished for name in names), rows))
+
+
+def by_name(
+    members: Sequence[StackPlan], made: Iterator[tuple[Any, ...]], start: int = 0
+) -> Iterator[tuple[StackPlan, str, Any]]:
+    """What :func:`resampled` gives from a layer on, on the host, each tensor with its stack and its name."""
     named = [
-        pair for names in zip(*(s.targets for s in members), strict=True) for pair in zip(members, names, strict=True)
+        pair
+        for names in zip(*(s.targets[start:] for s in members), strict=True)
+        for pair in zip(members, names, strict=True)
     ]
     arrays = fetched(array for layer in made for array in layer)
     yield from ((stack, name, array) for (stack, name), array in zip(named, arrays, strict=True))
@@ -72,6 +94,7 @@ def resampled(
     read: Read,
     xp: Any,
     tokens: tuple[int, ...] = (),
+    start: int = 0,
 ) -> Iterator[tuple[Any, ...]]:
     """The tensors of the target of stacks that are made together, layer by layer: one of each stack.
 
@@ -81,15 +104,16 @@ def resampled(
         read: gives a tensor of the source by name.
         xp: array namespace to compute in.
         tokens: ids of the source's tokens that stay, where they were named.
+        start: the first layer that is wanted.
     """
     first = members[0]
     if first.closed_form is not None:
-        for _ in first.targets:
+        for _ in first.targets[start:]:
             yield (compute(first.closed_form, first.task.target_shape, ir.DataType[first.dtype].numpy()),)
         return
     readers = readers_of(members, read)
     task, chosen = picked(task_of(members), readers, tokens)
-    layers = get_method(method).resample(task, chosen, options, xp=xp, seed=seed)
+    layers = get_method(method).resample(task, chosen, options, xp=xp, seed=seed, start=start)
     # Long filters have negative weights, and the square root of what they make of variances may not exist.
     least = min(float(np.min(reader())) for reader in readers) if first.positive else None
     for layer in layers:

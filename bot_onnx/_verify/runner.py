@@ -52,7 +52,7 @@ class Runner:
             raise ValueError("a model whose weights cannot be fed shows no inner values")
         if (mapped or show or source.size_bytes > WHOLE_BYTES) and _mappable(source):
             if not mapped and os.stat(readable).st_size <= WHOLE_BYTES:
-                self._opened(readable)  # finds the weights in the data files, and reads none
+                session(_one_of_each(source), folder=os.path.dirname(os.path.abspath(readable)))  # finds the data files
             try:
                 self._session = self._mapped()
                 return
@@ -111,6 +111,30 @@ class Runner:
 
     def _opened(self, model: str | bytes) -> Any:
         return session(model, prepack=False, shapes_first=True, cuda=self._cuda)
+
+
+def _one_of_each(source: Source) -> bytes:
+    """A model of one tensor of every data file: onnxruntime judges where they lie, and maps no more than these.
+
+    The model itself would do that as well, but onnxruntime maps every tensor of it to write to: no memory, and yet more
+    than a system that counts such maps may allow.
+    """
+    smallest: dict[object, onnx.TensorProto] = {}
+    for tensor in source.proto.graph.initializer:
+        stored = source.tensors[tensor.name]
+        if stored.file is None or stored.file.path == source.files[0]:
+            continue
+        held = smallest.setdefault(stored.file, tensor)
+        if stored.nbytes < source.tensors[held.name].nbytes:
+            smallest[stored.file] = tensor
+    shown = [onnx.ValueInfoProto(name=f"{index}") for index in range(len(smallest))]
+    nodes = [
+        onnx.helper.make_node("Identity", [tensor.name], [value.name])
+        for tensor, value in zip(smallest.values(), shown, strict=True)
+    ]
+    graph = onnx.helper.make_graph(nodes, "placed", [], shown, list(smallest.values()))
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    return bytes(model.SerializeToString())
 
 
 @contextlib.contextmanager

@@ -51,3 +51,22 @@ def test_a_short_file_is_filled_between_its_ends() -> None:
     row = _features(b"  abc", b"xyz\n")
     assert row[:4].tolist() == [97, 98, 99, MAGIKA_PAD] and row[-4:].tolist() == [MAGIKA_PAD, 120, 121, 122]
     assert len(row) == MAGIKA_BYTES and np.count_nonzero(row != MAGIKA_PAD) == 6
+
+
+def test_letters_are_counted_by_edits() -> None:
+    from benchmarks.real.models import _letters
+
+    assert _letters(["abc", "x"], ["abc", "x"]) == 1
+    assert _letters(["abd", ""], ["abc", "x"]) == pytest.approx(1 - 2 / 4)  # one other, one missing
+    assert _letters(["xabc"], ["abc"]) == pytest.approx(1 - 1 / 3)  # one too many
+
+
+def test_printed_lines_are_what_the_network_takes() -> None:
+    pytest.importorskip("matplotlib")
+    from benchmarks.real.models import OCR_HEIGHT, OCR_WIDTH, _printed
+
+    images = _printed(["a word", "another one"])
+    assert images.shape == (2, 3, OCR_HEIGHT, OCR_WIDTH) and images.dtype == np.float32
+    assert np.abs(images).max() < 1.5 and images[0].std() > 0.1
+    assert (images[0, :, :, -4:] == 0).all()  # a short line ends before the paper does
+    assert np.array_equal(images, _printed(["a word", "another one"]))

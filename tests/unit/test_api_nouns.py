@@ -297,3 +297,14 @@ def test_the_words_are_those_there_are() -> None:
     ]
     assert list(get_args(MethodName)) == built_in
     assert get_args(DeviceName) == DEVICES and get_args(AlignKind) == KINDS
+
+
+def test_who_only_looks_at_a_plan_needs_no_hash(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    plan = bot_onnx.open(path).plan(REQUEST)
+    with monkeypatch.context() as patched:
+        patched.delattr("bot_onnx._onnxfile.reader.Source.sha256")
+        seen = bot_onnx.open(path)._sketch(REQUEST)
+        with pytest.raises(AttributeError):
+            bot_onnx.open(path).plan(REQUEST)
+    assert seen.source_sha256 == "" and len(plan.source_sha256) == 64
+    assert dataclasses.replace(seen, source_sha256=plan.source_sha256).to_json() == plan.to_json()

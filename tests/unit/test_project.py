@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "bot_onnx"
 #: Data flows down this list; an import never points back up it.
 ORDER = (
+    "_late",
     "_reasons",
     "errors",
     "_names",

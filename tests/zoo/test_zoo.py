@@ -11,6 +11,7 @@ import onnx
 import pytest
 from numpy.typing import NDArray
 
+from tests.exports import networks
 from tests.zoo import real
 from tests.zoo.architectures import (
     ARCHITECTURES,
@@ -23,7 +24,7 @@ from tests.zoo.architectures import (
     feeds,
     max_sequence,
 )
-from tests.zoo.export import CACHE_VARIABLE, EXPORTERS, cache_folder, cached, cached_export, quiet
+from tests.zoo.export import CACHE_VARIABLE, cache_folder, cached, cached_export, quiet
 
 torch = pytest.importorskip("torch")
 ort = pytest.importorskip("onnxruntime")
@@ -43,8 +44,7 @@ def _torch_outputs(built: Built, values: dict[str, NDArray[np.generic]]) -> list
     return [r.numpy() for r in ((result,) if isinstance(result, torch.Tensor) else result)]
 
 
-@pytest.mark.parametrize("exporter", EXPORTERS)
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize(("arch", "exporter"), networks())
 def test_export_computes_what_torch_computes(arch: str, exporter: str) -> None:
     size = base_size(arch)
     path = cached_export(arch, size, exporter)

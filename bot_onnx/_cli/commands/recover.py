@@ -154,9 +154,10 @@ def reading_options(command: F, std: str = "--std") -> F:
     type=click.Choice(["auto", "divergence", "squares", "similarity"]),
     default="auto",
     show_default=True,
-    help="How outputs are compared. divergence: KL of logits; squares: squared differences over the teacher's "
+    help="How outputs are compared. divergence: KL of classes; squares: squared differences over the teacher's "
     "variance, through a trained linear map where the widths differ; similarity: the cosines of all pairs of samples "
-    "in the batch. auto: divergence for logits, squares for others, and similarity with it where the widths differ.",
+    "in the batch. auto: divergence for logits and probabilities, squares for others, and similarity with it where the "
+    "widths differ.",
 )
 @option(
     TRAINING,
@@ -204,6 +205,23 @@ def reading_options(command: F, std: str = "--std") -> F:
 @option(TRAINING, "--keep-best", is_flag=True, help="Write the weights with the lowest such loss, not the last ones.")
 @option(
     TRAINING, "--seed", type=click.IntRange(min=0), default=0, show_default=True, help="Of the split and the order."
+)
+@option(
+    TRAINING,
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where it trains. auto: CUDA where PyTorch finds a device, else the CPU.",
+)
+@option(
+    TRAINING,
+    "--precision",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="Of products, by PyTorch's autocast; weights stay float32. auto: fp32 on the CPU, on CUDA bf16, or fp16 on "
+    "devices without it.",
 )
 @option(
     TRAINING,
@@ -263,7 +281,7 @@ def reading_options(command: F, std: str = "--std") -> F:
 def command(model: Path, teacher: Path, data: tuple[Path, ...], output: Path | None, **values: Any) -> None:
     """Train MODEL, a shrunk one, to answer as the model it was made from: with data, without labels.
 
-    The teacher runs in onnxruntime, MODEL is trained in PyTorch (the extra 'recover') on the CPU. The
+    The teacher runs in onnxruntime, MODEL is trained in PyTorch (the extra 'recover'). The
     output appears only when it is whole and verified. A run that was interrupted goes on when it is called again in
     the same way; with --quantize, also after a refusal to quantise.
     """
@@ -343,6 +361,8 @@ def _settings(values: dict[str, Any]) -> Settings:
         "validate_every",
         "patience",
         "keep_best",
+        "device",
+        "precision",
     )
     return Settings(**{name: values[name] for name in names}, outputs=tuple(values["outputs"]))
 

@@ -51,6 +51,7 @@ class _Job:
     stored: Plan | None
     stored_file: Path | None
     words: Words | None = None
+    resume: bool = False
 
     def opened(self) -> Model:
         """The model, which may lie in a folder."""
@@ -58,10 +59,13 @@ class _Job:
 
         return api.open(self.model, file=self.file)
 
-    def planned(self, model: Model) -> PlannedResize:
-        """What would be done: by the saved plan, where one is run again."""
+    def planned(self, model: Model, *, hashed: bool = True) -> PlannedResize:
+        """What would be done: by the saved plan, where one is run again.
+
+        The source is hashed only where the plan is kept, or held against another.
+        """
         if self.stored is None:
-            return model.plan(self.request)
+            return model.plan(self.request) if hashed or self.plan_out is not None else model._sketch(self.request)
         left = LeftOpen.of(self.request)
         return model.replan(
             self.stored, calibration=left.calibration, external=left.external, unproven=left.unproven,
@@ -71,10 +75,10 @@ class _Job:
     def resized(self, model: Model, output: Path, *, force: bool = False) -> Result:
         """Do it."""
         if self.stored is None:
-            return model.resize(self.request, output, force=force)
+            return model.resize(self.request, output, force=force, resume=self.resume)
         left = LeftOpen.of(self.request)
         told = {entry.name: getattr(left, entry.name) for entry in fields(left)}
-        return model.replay(self.stored, output, plan_file=self.stored_file, force=force, **told)
+        return model.replay(self.stored, output, plan_file=self.stored_file, force=force, resume=self.resume, **told)
 
     def read(self) -> tuple[Path, ...]:
         """Files that it names and that no output may replace."""
@@ -103,6 +107,13 @@ class _Job:
 @target_options
 @vocabulary_options
 @model_output("MODEL-<spec or sizes>.onnx beside the source", folders=True)
+@option(
+    OUTPUT,
+    "--resume",
+    is_flag=True,
+    default=None,
+    help="Keep finished tensors in OUT.resize; after a kill the same command goes on from there.",
+)
 @option(
     OUTPUT,
     "--plan-out",
@@ -175,7 +186,8 @@ def command(ctx: click.Context, /, models: tuple[Path, ...], spec: str | None, m
         return
     if stored is not None:
         request = replace(request, requantize=stored.asked.requantize)
-    job = _Job(model, request, output, values["plan_out"], values["file"], stored, values["plan"], words)
+    resume = _resumes(model, request, values)
+    job = _Job(model, request, output, values["plan_out"], values["file"], stored, values["plan"], words, resume)
     _check_files(job, {**values, "spec": spec if stored is None else values["plan"]})
     if values["against_plan"] is not None and not values["dry_run"]:
         raise click.UsageError("'--against-plan' compares plans: give --dry-run with it.")
@@ -202,7 +214,7 @@ TARGET_KEYS = (
 #: Parameters that may stand beside ``--plan``: what a plan leaves open, where the output goes and what becomes of it,
 #: and what is shown.
 _BESIDE_PLAN = frozenset(entry.name for entry in fields(LeftOpen)) | frozenset(
-    "models file plan output force quantize quantize_on dry_run against_plan plan_out recipe_out as_json quiet "
+    "models file plan output force quantize quantize_on dry_run resume against_plan plan_out recipe_out as_json quiet "
     "tokenizer".split()
 )
 
@@ -227,6 +239,18 @@ def _read_plan(ctx: click.Context, path: Path) -> Plan:
                 f"'{param.opts[0]}' says what the plan says: leave it out to run {path} again, or leave --plan out."
             )
     return load_plan(path)
+
+
+def _resumes(model: Path, request: ResizeRequest, values: dict[str, Any]) -> bool:
+    """Whether the work is kept.
+
+    Raises:
+        click.UsageError: it is work that cannot be.
+    """
+    whole = is_folder(model) or values["quantize"] is not None or request.learn is not None or request.requantize
+    if values["resume"] and whole:
+        raise click.UsageError("'--resume' keeps the work on one .onnx file that is neither trained nor quantised.")
+    return bool(values["resume"])
 
 
 def _target_of(stored: Plan) -> TargetSpec:
@@ -292,7 +316,7 @@ def _dry_run(job: _Job, values: dict[str, Any]) -> None:
     other = None if against is None else load_plan(against)
     model = job.opened()
     with activity(f"planning {job.model.name}", silent=quiet or as_json):
-        plan = job.planned(model)
+        plan = job.planned(model, hashed=as_json or other is not None)
     _save_plan(job, plan.to_json(), force=values["force"])
     with standing(job.plan_out):
         shown = told(model, plan, silent=quiet)
@@ -341,6 +365,7 @@ def _resize(job: _Job, values: dict[str, Any]) -> None:
     with activity(f"reading {job.model.name}", silent=silent, counted=counted):
         result = job.resized(model, job.output, force=values["force"])
     with standing(job.output):
+        _say_resumed(result, silent=silent)
         _save_plan(job, result.plan.to_json(), force=values["force"])
         _write_words(job, result.plan, values)
         shown = replace(result, plan=told(model, result.plan, silent=values["quiet"]))
@@ -349,6 +374,16 @@ def _resize(job: _Job, values: dict[str, Any]) -> None:
         elif not values["quiet"]:
             show(result_report(shown))
             _say_words(job, result.plan)
+
+
+def _say_resumed(result: Result, *, silent: bool) -> None:
+    found = result.resumed
+    if found is None or silent:
+        return
+    if found.anew:
+        click.echo("What was kept was of another source, plan or machine: begun anew.", err=True)
+    elif found.finished:
+        click.echo(f"Went on: {found.finished} of {found.tensors} tensors were finished.", err=True)
 
 
 def _write_words(job: _Job, plan: Plan, values: dict[str, Any]) -> None:

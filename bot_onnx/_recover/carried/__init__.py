@@ -4,6 +4,6 @@ An op that is not here, or an attribute that its function does not know, is :cla
 """
 
 from bot_onnx._recover.carried import elementwise, layers, moves, reductions
-from bot_onnx._recover.carried.registry import Call, Step, Uncarried, built
+from bot_onnx._recover.carried.registry import Call, Step, Uncarried, built, tensor_slots
 
-__all__ = ["Call", "Step", "Uncarried", "built", "elementwise", "layers", "moves", "reductions"]
+__all__ = ["Call", "Step", "Uncarried", "built", "elementwise", "layers", "moves", "reductions", "tensor_slots"]

@@ -13,7 +13,7 @@ def _sizes(found: Any) -> list[int]:
     return [int(number) for number in found.reshape(-1).tolist()]
 
 
-@carries("Reshape")
+@carries("Reshape", numbered=True)
 def _reshape(step: Step) -> Call:
     copies = not step.attributes.get("allowzero", 0)
     constant = step.constant(1)
@@ -36,7 +36,7 @@ def _transpose(step: Step) -> Call:
     return lambda x: x.permute(order)
 
 
-@carries("Unsqueeze")
+@carries("Unsqueeze", numbered=True)
 def _unsqueeze(step: Step) -> Call:
     axes = step.numbers(1, "axes") or []
 
@@ -49,7 +49,7 @@ def _unsqueeze(step: Step) -> Call:
     return unsqueeze
 
 
-@carries("Squeeze")
+@carries("Squeeze", numbered=True)
 def _squeeze(step: Step) -> Call:
     axes = step.numbers(1, "axes")
     if axes is None:
@@ -82,7 +82,7 @@ def _concat(step: Step) -> Call:
     return lambda *values: library.cat(values, axis)
 
 
-@carries("Split")
+@carries("Split", numbered=True)
 def _split(step: Step) -> Call:
     axis, count = int(step.attributes.get("axis", 0)), len(step.outputs)
     sizes = step.numbers(1, "split")
@@ -97,7 +97,7 @@ def _split(step: Step) -> Call:
     return split
 
 
-@carries("Slice")
+@carries("Slice", numbered=True)
 def _slice(step: Step) -> Call:
     library = torch()
     if "starts" in step.attributes:
@@ -112,7 +112,7 @@ def _slice(step: Step) -> Call:
                 x = x.narrow(axis, start, max(0, stop - start))
             else:
                 picked = list(range(start, stop, stride))
-                x = x.index_select(axis, library.tensor(picked, dtype=library.int64))
+                x = x.index_select(axis, library.tensor(picked, dtype=library.int64, device=x.device))
         return x
 
     return cut
@@ -158,24 +158,24 @@ def _gather_nd(step: Step) -> Call:
         for axis in range(batch):
             shape = [1] * rank
             shape[axis] = -1
-            places.append(library.arange(x.shape[axis]).reshape(shape))
+            places.append(library.arange(x.shape[axis], device=x.device).reshape(shape))
         return x[(*places, *indices.unbind(-1))]
 
     return gather
 
 
-@carries("Expand")
+@carries("Expand", numbered=True)
 def _expand(step: Step) -> Call:
     library = torch()
     return lambda x, shape: x.expand(library.broadcast_shapes(x.shape, tuple(_sizes(shape))))
 
 
-@carries("Tile")
+@carries("Tile", numbered=True)
 def _tile(step: Step) -> Call:
     return lambda x, repeats: x.repeat(_sizes(repeats))
 
 
-@carries("Pad")
+@carries("Pad", numbered=True)
 def _pad(step: Step) -> Call:
     step.expect(mode="constant")
     pad, pads = torch().nn.functional.pad, step.numbers(1, "pads")
@@ -197,7 +197,7 @@ def _pad(step: Step) -> Call:
     return padded
 
 
-@carries("Trilu")
+@carries("Trilu", numbered=True)
 def _trilu(step: Step) -> Call:
     cut = torch().triu if step.attributes.get("upper", 1) else torch().tril
     return lambda x, k=None: cut(x, 0 if k is None else int(k))
@@ -223,7 +223,7 @@ def _range(step: Step) -> Call:
     return lambda start, limit, delta: library.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
 
 
-@carries("CumSum")
+@carries("CumSum", numbered=True)
 def _cumsum(step: Step) -> Call:
     step.expect(exclusive=0, reverse=0)
     return lambda x, axis: x.cumsum(int(axis), dtype=x.dtype)

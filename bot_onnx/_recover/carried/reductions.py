@@ -8,7 +8,8 @@ from bot_onnx._recover.carried.registry import Call, Step, carries
 from bot_onnx._recover.extras import torch
 
 
-@carries("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2", "ReduceSumSquare")
+@carries("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", numbered=True)
+@carries("ReduceL1", "ReduceL2", "ReduceSumSquare", numbered=True)
 def _reduction(step: Step) -> Call:
     library = torch()
     axes = step.numbers(1, "axes")

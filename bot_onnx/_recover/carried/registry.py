@@ -69,18 +69,31 @@ class Step:
 
 Build = Callable[[Step], Call]
 _BUILDS: dict[str, Build] = {}
+_NUMBERED: set[str] = set()
 
 
-def carries(*ops: str) -> Callable[[Build], Build]:
-    """Register what builds the functions of ops."""
+def carries(*ops: str, numbered: bool = False) -> Callable[[Build], Build]:
+    """Register what builds the functions of ops.
+
+    Args:
+        ops: their types.
+        numbered: all inputs but the first are read as numbers (sizes, axes), wherever they lie.
+    """
 
     def register(build: Build) -> Build:
         for op in ops:
             assert op not in _BUILDS, op
             _BUILDS[op] = build
+            if numbered:
+                _NUMBERED.add(op)
         return build
 
     return register
+
+
+def tensor_slots(step: Step) -> slice:
+    """Places of the inputs that must lie on the device where the op is computed."""
+    return slice(0, 1) if step.op in _NUMBERED else slice(None)
 
 
 def built(step: Step) -> Call:

@@ -60,6 +60,7 @@ class Bert2Bert(Method[Bert2BertOptions]):
         *,
         xp: Namespace,
         seed: int,
+        start: int = 0,
     ) -> Iterator[Array]:
         """Yield the target layers; see :meth:`Method.resample`. AKI reads two layers for every one."""
         check_axes(task)
@@ -69,7 +70,7 @@ class Bert2Bert(Method[Bert2BertOptions]):
         chosen = Selection(task, partial(duplicate, mapping=options.mapping, seed=seed), split=True)
         layers = SourceLayers(task, source, rows, xp, lambda x: chosen.apply(x, xp))
         above = options.variant == "aki" and task.kind in ("matrix", "kernel", "bias") and len(source) > 1
-        return _layers(task, rows, layers, chosen.copied_outputs() if above else None)
+        return _layers(task, rows, layers, chosen.copied_outputs() if above else None, start)
 
     def axis_operator(
         self, n_source: int, n_target: int, options: Bert2BertOptions, *, direction: AxisDirection = "out"
@@ -86,10 +87,12 @@ class Bert2Bert(Method[Bert2BertOptions]):
 METHOD = Bert2Bert()
 
 
-def _layers(task: StackTask, rows: LayerMap, layers: SourceLayers, copied: NDArray[np.bool_] | None) -> Iterator[Array]:
+def _layers(
+    task: StackTask, rows: LayerMap, layers: SourceLayers, copied: NDArray[np.bool_] | None, start: int
+) -> Iterator[Array]:
     """Target layers; where ``copied`` is True they take the values of the layer above, the top layer its own."""
     last = task.layers[0] - 1
-    for k in range(task.layers[1]):
+    for k in range(start, task.layers[1]):
         own = layers.mixed(k)
         layer = rows.rows[k][0][0]
         if copied is None or layer == last:

@@ -72,6 +72,7 @@ class Bot(Method[BotOptions]):
         *,
         xp: Namespace,
         seed: int,
+        start: int = 0,
     ) -> Iterator[Array]:
         """Yield the target layers; see :meth:`Method.resample`.
 
@@ -83,11 +84,17 @@ class Bot(Method[BotOptions]):
         check_readers(task, source)
         if options.joins_qkv:
             plain = plain_task(task)
-            return plain.given(self._layers(plain.task, plain.readers(source, xp), options, xp, seed), xp)
-        return self._layers(task, source, options, xp, seed)
+            return plain.given(self._layers(plain.task, plain.readers(source, xp), options, xp, seed, start), xp)
+        return self._layers(task, source, options, xp, seed, start)
 
     def _layers(
-        self, task: StackTask, source: Sequence[Callable[[], Array]], options: BotOptions, xp: Namespace, seed: int
+        self,
+        task: StackTask,
+        source: Sequence[Callable[[], Array]],
+        options: BotOptions,
+        xp: Namespace,
+        seed: int,
+        start: int,
     ) -> Iterator[Array]:
         grown = task.layers[1] > task.layers[0]
         layers = layer_map(
@@ -98,7 +105,7 @@ class Bot(Method[BotOptions]):
             place=place_of(task),
             turns=task.turns,
         )
-        return _Resampling(task, source, options, xp, seed, layers).run()
+        return _Resampling(task, source, options, xp, seed, layers).run(start)
 
     def joins_qkv(self, options: BotOptions) -> bool:
         """As the option, or the preset, says."""
@@ -152,9 +159,9 @@ class _Resampling:
         self.mix_first = self.banded or (larger and not layers.is_selection)
         self.source = SourceLayers(task, source, layers, xp, None if self.mix_first else self._resized)
 
-    def run(self) -> Iterator[Array]:
+    def run(self, start: int) -> Iterator[Array]:
         gain = self._rescaling()
-        for k in range(len(self.layers.rows)):
+        for k in range(start, len(self.layers.rows)):
             if self.options.fresh_readers is not None and reads_afresh(self.task, self.layers, k):
                 yield self._fresh(k, self.options.fresh_readers)
                 continue

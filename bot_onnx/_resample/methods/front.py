@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
+from itertools import islice
 from math import prod
 from typing import Literal
 
@@ -85,6 +86,7 @@ class Front(Method[FrontOptions]):
         *,
         xp: Namespace,
         seed: int,
+        start: int = 0,
     ) -> Iterator[Array]:
         """Yield the target layers; see :meth:`Method.resample`.
 
@@ -94,8 +96,8 @@ class Front(Method[FrontOptions]):
         check_readers(task, source)
         if self.joins_qkv(options):
             plain = plain_task(task)
-            return plain.given(_run(plain.task, plain.readers(source, xp), options, xp, seed), xp)
-        return _run(task, source, options, xp, seed)
+            return plain.given(_run(plain.task, plain.readers(source, xp), options, xp, seed, start), xp)
+        return _run(task, source, options, xp, seed, start)
 
     def joins_qkv(self, options: FrontOptions) -> bool:
         """As the option, or the preset, says."""
@@ -114,11 +116,11 @@ METHOD = Front()
 
 
 def _run(
-    task: StackTask, source: Sequence[Callable[[], Array]], options: FrontOptions, xp: Namespace, seed: int
+    task: StackTask, source: Sequence[Callable[[], Array]], options: FrontOptions, xp: Namespace, seed: int, start: int
 ) -> Iterator[Array]:
-    if options.preset is not None:
-        return PublishedFront(task, source, options.depth, options.keep_ratio, xp, seed).run()
-    return _Resampling(task, source, options.depth, xp, seed).run()
+    if options.preset is not None:  # all layers come of one transform
+        return islice(PublishedFront(task, source, options.depth, options.keep_ratio, xp, seed).run(), start, None)
+    return _Resampling(task, source, options.depth, xp, seed).run(start)
 
 
 class _Resampling:
@@ -136,8 +138,8 @@ class _Resampling:
         self.mix_first = prod(task.target_shape) > prod(task.source_shape)
         self.source = SourceLayers(task, source, layers, xp, self._prepared if self.changed else None)
 
-    def run(self) -> Iterator[Array]:
-        for k in range(self.task.layers[1]):
+    def run(self, start: int) -> Iterator[Array]:
+        for k in range(start, self.task.layers[1]):
             x = self.source.mixed(k)
             if not self.changed:
                 yield x

@@ -67,6 +67,7 @@ class Net2Net(Method[Net2NetOptions]):
         *,
         xp: Namespace,
         seed: int,
+        start: int = 0,
     ) -> Iterator[Array]:
         """Yield the target layers; see :meth:`Method.resample`."""
         check_axes(task)
@@ -84,7 +85,7 @@ class Net2Net(Method[Net2NetOptions]):
         shares = None if options.shares == "equal" else partial(_unequal, stack=task.stack, seed=seed)
         chosen = Selection(task, rule, split=True, shares=shares)
         layers = SourceLayers(task, source, rows, xp, lambda x: chosen.apply(x, xp))
-        return _layers(task, rows, layers, chosen, options.noise, seed)
+        return _layers(task, rows, layers, chosen, options.noise, seed, start)
 
     def axis_operator(
         self, n_source: int, n_target: int, options: Net2NetOptions, *, direction: AxisDirection = "out"
@@ -105,10 +106,10 @@ def _unequal(axis: Axis, index: Indices, *, stack: str, seed: int) -> NDArray[np
 
 
 def _layers(
-    task: StackTask, rows: LayerMap, layers: SourceLayers, chosen: Selection, noise: float, seed: int
+    task: StackTask, rows: LayerMap, layers: SourceLayers, chosen: Selection, noise: float, seed: int, start: int
 ) -> Iterator[Array]:
     copied = chosen.copied_outputs() if noise and task.kind in ("matrix", "kernel") else None
-    for k in range(task.layers[1]):
+    for k in range(start, task.layers[1]):
         neutral = neutral_value(task, rows, k)
         if neutral is not None:
             yield layers.full(k, neutral)

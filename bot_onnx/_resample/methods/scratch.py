@@ -55,6 +55,7 @@ class Scratch(Method[ScratchOptions]):
         *,
         xp: Namespace,
         seed: int,
+        start: int = 0,
     ) -> Iterator[Array]:
         """Yield the target layers; see :meth:`Method.resample`. Source values are read for their dtype only."""
         check_axes(task)
@@ -66,22 +67,27 @@ class Scratch(Method[ScratchOptions]):
                 f"{place}: its part in the network is not known, so it has no initialisation at another size "
                 f"({task.source_shape} x {task.layers[0]} -> {task.target_shape} x {task.layers[1]}); use method 'bot'"
             )
-        return _layers(task, source, options, xp, seed)
+        return _layers(task, source, options, xp, seed, start)
 
 
 METHOD = Scratch()
 
 
 def _layers(
-    task: StackTask, source: Sequence[Callable[[], Array]], options: ScratchOptions, xp: Namespace, seed: int
+    task: StackTask,
+    source: Sequence[Callable[[], Array]],
+    options: ScratchOptions,
+    xp: Namespace,
+    seed: int,
+    start: int,
 ) -> Iterator[Array]:
     first = source[0]()
     if task.kind == "other" or not is_floating(first):
-        for layer in range(task.layers[1]):
+        for layer in range(start, task.layers[1]):
             yield xp.asarray(source[layer % len(source)]())
         return
     dtype = working_dtype(first, task.name)
-    for layer in range(task.layers[1]):
+    for layer in range(start, task.layers[1]):
         yield xp.asarray(_initial(task, options, stream(seed, task.draws, layer), dtype))
 
 

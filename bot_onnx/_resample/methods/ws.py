@@ -61,15 +61,16 @@ class WeightSelection(LayeredMethod[WeightSelectionOptions]):
         *,
         xp: Namespace,
         seed: int,
+        start: int = 0,
     ) -> Iterator[Array]:
         """Yield the target layers; see :meth:`Method.resample`."""
         if options.preset is None:
-            return super().resample(task, source, options, xp=xp, seed=seed)
+            return super().resample(task, source, options, xp=xp, seed=seed, start=start)
         check_axes(task)
         if _is_classifier(task):
-            return get_method("scratch").resample(task, source, make_options("scratch"), xp=xp, seed=seed)
+            return get_method("scratch").resample(task, source, make_options("scratch"), xp=xp, seed=seed, start=start)
         plain = plain_task(task)
-        layers = super().resample(plain.task, plain.readers(source, xp), options, xp=xp, seed=seed)
+        layers = super().resample(plain.task, plain.readers(source, xp), options, xp=xp, seed=seed, start=start)
         return plain.given(layers, xp)
 
     def joins_qkv(self, options: WeightSelectionOptions) -> bool:

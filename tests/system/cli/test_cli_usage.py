@@ -72,9 +72,9 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What ``resize`` hands to the API, which does nothing."""
     seen: dict[str, Any] = {}
 
-    def resize(self: Model, request: ResizeRequest, output: Path, *, force: bool) -> object:
+    def resize(self: Model, request: ResizeRequest, output: Path, *, force: bool, resume: bool) -> object:
         asked = {entry.name: getattr(request, entry.name) for entry in fields(request)}
-        seen.update(asked, model=self.source, output=output, force=force)
+        seen.update(asked, model=self.source, output=output, force=force, resume=resume)
         return resized()
 
     monkeypatch.setattr(Model, "resize", resize)
@@ -121,6 +121,7 @@ def test_everything_given_reaches_the_api(recorded: dict[str, Any], tmp_path: Pa
         "calibration": "s.npz",
         "unproven": True,
         "force": True,
+        "resume": False,
         "external": True,
         "device": "cpu",
         "allow_nonfinite": True,

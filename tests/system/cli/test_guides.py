@@ -1,51 +1,62 @@
-"""The commands of the guides, run as they stand there on the demo's model."""
+"""Every guide is run as it stands, on files that are what it calls them."""
 
 from __future__ import annotations
 
-import os
-import re
-import subprocess
-import sys
+import importlib
 from pathlib import Path
 
 import pytest
 
-from bot_onnx import demo
-
-ROOT = Path(__file__).resolve().parents[3]
-SCRIPTS = Path(sys.executable).parent  #: where the command is installed
-
-
-def commands(page: str) -> list[str]:
-    """Lines after a prompt in the blocks of a page, in order; one that goes on in the next line is whole."""
-    blocks = re.findall(
-        r"^```\n(.*?)^```", (ROOT / "docs" / page).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE
-    )
-    text = "\n".join(blocks).replace("\\\n", " ")
-    return [line[2:] for line in text.splitlines() if line.startswith("$ ")]
+from tests.guides.blocks import DOCS, guides, left_out, steps
+from tests.guides.running import GuideError, run_guide
+from tests.guides.settings import SETTINGS
+from tests.zoo.real import MissingModelError
 
 
-def run(command: str, folder: Path) -> subprocess.CompletedProcess[str]:
-    """Run a line as a shell does, with the package of these tests."""
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, (str(ROOT), os.getenv("PYTHONPATH"))))}
-    environment["PATH"] = os.pathsep.join((str(SCRIPTS), os.environ["PATH"]))
-    return subprocess.run(
-        command, shell=True, cwd=folder, env=environment, capture_output=True, text=True, timeout=170, check=False
-    )
+def test_every_guide_is_run() -> None:
+    assert set(guides()) == set(SETTINGS)
+    assert all(steps(page) for page in guides())
+
+
+def test_what_is_not_run_says_why() -> None:
+    """What the world must bring: a hub, another framework, hours."""
+    told = {page: left_out(page) for page in guides()}
+    assert all(reason[0].islower() and len(reason) > 8 for reasons in told.values() for reason in reasons)
+    fenced = sum((DOCS / f"{page}.md").read_text().count("\n```") // 2 for page in guides())
+    assert 0 < sum(map(len, told.values())) < fenced / 3
+
+
+def test_every_guide_says_how_long_it_takes() -> None:
+    for page in guides():
+        assert "(`python -m benchmarks.guides" in (DOCS / f"{page}.md").read_text(encoding="utf-8"), page
 
 
 @pytest.mark.parametrize(
-    ("page", "codes", "made"),
+    "page",
     [
-        ("report.md", [0, 0], ["small.onnx", "report.html"]),
+        pytest.param(page, marks=[pytest.mark.slow] if setting.minutes else [pytest.mark.thorough])
+        for page, setting in SETTINGS.items()
     ],
 )
-def test_a_guide(page: str, codes: list[int], made: list[str], tmp_path: Path) -> None:
-    """Each ends with its exit status, and leaves the files that it names."""
-    lines = commands(page)
-    assert len(lines) == len(codes), f"{page} has other commands now: {lines}"
-    (tmp_path / "digits_vit.onnx").write_bytes(demo.model_bytes())
-    for line, code in zip(lines, codes, strict=True):
-        done = run(line, tmp_path)
-        assert done.returncode == code, f"{line}\n{done.stdout}\n{done.stderr}"
-    assert all((tmp_path / name).stat().st_size for name in made)
+def test_a_guide(page: str, tmp_path: Path) -> None:
+    for name in {"recover": ["torch"], "report": ["jinja2"], "sweep": ["optuna", "dask"]}.get(page, []):
+        pytest.importorskip(name)
+    try:
+        run_guide(page, tmp_path)
+    except MissingModelError as missing:
+        pytest.skip(str(missing))
+
+
+def test_a_guide_that_is_wrong_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    blocks = importlib.import_module("tests.guides.blocks")
+    monkeypatch.setattr(blocks, "DOCS", tmp_path)
+    running = tmp_path / "run"
+    running.mkdir()
+    for text, told in {
+        "```\n$ bot-onnx inspect digits_vit.onnx --no-such\n```\n": "no-such",
+        "```python\nassert 1 == 2\n```\n": "assert 1 == 2",
+        "```\n$ bot-onnx --version\nerror: what it shows\n```\n": "ends with 0",
+    }.items():
+        (tmp_path / "fit.md").write_text(text)
+        with pytest.raises(GuideError, match=told):
+            run_guide("fit", running)

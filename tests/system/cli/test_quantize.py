@@ -94,7 +94,10 @@ def digits(tmp_path: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize(("kind", "calibrated"), [("int8", False), ("int8", True), ("int4", False), ("fp16", False)])
+@pytest.mark.parametrize(
+    ("kind", "calibrated"),
+    [("int8", True), ("int4", False), ("fp16", False), pytest.param("int8", False, marks=pytest.mark.slow)],
+)
 def test_the_demo_keeps_its_accuracy(kind: str, calibrated: bool, digits: tuple[Path, Path], tmp_path: Path) -> None:
     source, data = digits
     out = tmp_path / "out.onnx"

@@ -141,7 +141,7 @@ def _killed_at(place: Path, words: list[str], least: int) -> None:
     until(lambda: not alive(process.pid), 30)
 
 
-@pytest.mark.thorough
+@pytest.mark.slow
 def test_where_only_the_main_process_is_killed_the_workers_end(place: Path) -> None:
     model = save(residual_mlp_model(), place)
     (place / "a.json").write_text('{"hidden": 4}')

@@ -28,11 +28,9 @@ QUICK = {
     ("bert", "torchscript17", "half"),
     ("roberta", "dynamo18", "half"),
     ("gpt2", "torchscript17", "half"),
-    ("gpt2", "dynamo18", "half"),
     ("deit", "dynamo18", "half"),
     ("vit", "torchscript17", "half"),
     ("llama", "torchscript17", "half"),
-    ("llama", "dynamo18", "double"),
 }
 CASES = [
     pytest.param(arch, exporter, target, marks=() if (arch, exporter, target) in QUICK else pytest.mark.slow)

@@ -10,8 +10,9 @@ import pytest
 
 import bot_onnx
 from bot_onnx._structure import Structure
-from tests.zoo.architectures import ARCHITECTURES, base_size
-from tests.zoo.export import EXPORTERS, cached_export
+from tests.exports import networks
+from tests.zoo.architectures import base_size
+from tests.zoo.export import cached_export
 
 pytestmark = pytest.mark.exporter
 
@@ -75,8 +76,7 @@ def facts(structure: Structure) -> tuple[object, ...]:
     return dims, chains, stacks, structure.residual
 
 
-@pytest.mark.parametrize("exporter", EXPORTERS)
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize(("arch", "exporter"), networks())
 def test_names_and_order_do_not_matter(arch: str, exporter: str, tmp_path: Path) -> None:
     source = cached_export(arch, base_size(arch), exporter)
     disguised = tmp_path / "disguised.onnx"

@@ -148,9 +148,14 @@ class Harness:
         tally.littered += left not in (old, new)
         if self.run(["inspect", str(self.outputs / BYSTANDER)])[0] != 0:
             tally.faults.append(f"{place}: the next command fails")
-        cleared = {name: digest for name, digest in self._state().items() if not name.endswith(".recover")}
+        kept = (".recover", ".resize")
+        cleared = {name: digest for name, digest in self._state().items() if not Path(name).parts[0].endswith(kept)}
         if cleared not in (old, new):
             tally.faults.append(f"{place}: after the next command: {sorted(cleared)}, neither old nor new")
+        if job.goes_on:
+            code = self.run(job.arguments(self.inputs, self.outputs, "new"))[0]
+            if code != 0 or self._state() != new:
+                tally.faults.append(f"{place}: going on: exit code {code}, {sorted(self._state())}")
         tally.old += cleared == old
         tally.new += cleared == new
         if _content(self.inputs) != self.before:

@@ -28,11 +28,13 @@ class Job:
             ``--force``.
         outputs: names that the output's files begin with.
         fresh: whether there is no old output.
+        goes_on: whether it keeps its work, from which the same command goes on.
     """
 
     command: Callable[[Path, str], list[str]]
     outputs: tuple[str, ...]
     fresh: bool = False
+    goes_on: bool = False
 
     def arguments(self, inputs: Path, folder: Path, which: str) -> list[str]:
         """The whole command line."""
@@ -63,6 +65,8 @@ JOBS = {
     "resize": Job(_resize(), ("out.onnx",)),
     "resize-new": Job(_resize("--external"), ("out.onnx",), fresh=True),
     "resize-external": Job(_resize("--external"), ("out.onnx",)),
+    "resize-resume": Job(_resize("--resume"), ("out.onnx",), goes_on=True),
+    "resize-resume-external": Job(_resize("--resume", "--external"), ("out.onnx",), goes_on=True),
     "export-hf": Job(_export, ("model.safetensors", "config.json")),
     "import": Job(_import, ("out.onnx",)),
     "requantize": Job(_resize("--requantize", source="quantised.onnx"), ("out.onnx",)),

@@ -245,7 +245,7 @@ def test_the_demo_turned_computes_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.exporter
-@pytest.mark.parametrize("arch", ["gpt2", "vit", "llama"])
+@pytest.mark.parametrize("arch", ["gpt2", "vit", pytest.param("llama", marks=pytest.mark.slow)])
 def test_a_turned_half_is_a_whole_network(arch: str, tmp_path: Path) -> None:
     """Shapes, ties and constants of the half-size network are those of a native export."""
     size, out = TARGETS["half"](base_size(arch)), tmp_path / "half.onnx"

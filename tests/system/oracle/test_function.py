@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 import bot_onnx
+from tests.exports import networks
 from tests.system.oracle.compare import run_at_two_sizes
 from tests.zoo.architectures import ARCHITECTURES, base_size
-from tests.zoo.export import EXPORTERS, cached_export
+from tests.zoo.export import cached_export
 
 pytestmark = pytest.mark.exporter
 
@@ -25,8 +26,7 @@ def specs(arch: str) -> list[dict[str, Any]]:
     return [wide, {"head_dim": 2 * size.head_dim}]
 
 
-@pytest.mark.parametrize("exporter", EXPORTERS)
-@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize(("arch", "exporter"), networks())
 def test_growing_keeps_the_function(arch: str, exporter: str, tmp_path: Path) -> None:
     source = cached_export(arch, base_size(arch), exporter)
     for number, spec in enumerate(specs(arch)):

@@ -16,8 +16,10 @@ SINGLE = Size(layers=2, hidden=32, heads=4, head_dim=8, kv_heads=1, intermediate
 
 
 @pytest.mark.exporter
-@pytest.mark.parametrize("exporter", ["dynamo18", "torchscript17"])
-@pytest.mark.parametrize("kv_heads", [2, 4])
+@pytest.mark.parametrize(
+    ("kv_heads", "exporter"),
+    [(2, "torchscript17"), (4, "torchscript17"), (4, "dynamo18"), pytest.param(2, "dynamo18", marks=pytest.mark.slow)],
+)
 def test_grown_from_one_equals_native(kv_heads: int, exporter: str, tmp_path: Path) -> None:
     source, out = cached_export("llama", SINGLE, exporter), tmp_path / "out.onnx"
     result = bot_onnx.resize(source, {"kv_heads": kv_heads}, out)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 import bot_onnx
 from bot_onnx._runs.runtime import session
+from tests.exports import AGAIN
 from tests.system.oracle.compare import distance, run_at_two_sizes
 from tests.zoo import real
 from tests.zoo.export import EXPORTERS
@@ -66,7 +67,7 @@ def test_growing_keeps_the_function(spec: dict[str, int], tmp_path: Path) -> Non
 
 @pytest.mark.thorough
 @pytest.mark.exporter
-@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize("exporter", [pytest.param(e, marks=[pytest.mark.slow] * (e == AGAIN)) for e in EXPORTERS])
 def test_minilm_l6(exporter: str, tmp_path: Path) -> None:
     """Exported from its safetensors: identity, growth that keeps the function, a half that runs."""
     source = real.minilm_l6(exporter)

@@ -12,7 +12,7 @@ import onnx
 import onnx_ir as ir
 import pytest
 
-from benchmarks.memory import write_llama
+from benchmarks.memory import Sizes, write_llama
 from bot_onnx._canonical.normalise import normalise
 from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._onnxfile.weight_files import RESIDENT_BYTES, WeightFile, view
@@ -91,22 +91,32 @@ def test_large_external_data_is_mapped_and_gives_the_same_outputs(
 
 
 def test_onnxruntime_still_judges_where_large_external_data_lies(beside: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[object] = []
+    opened: list[tuple[object, object]] = []
     session = runner.session
-    monkeypatch.setattr(runner, "session", lambda model, **given: opened.append(model) or session(model, **given))
+
+    def seen(model: str | bytes, **given: object) -> object:
+        opened.append((model, given.get("folder")))
+        return session(model, **given)
+
+    monkeypatch.setattr(runner, "session", seen)
     monkeypatch.setattr(runner, "WHOLE_BYTES", beside.stat().st_size + 1)
     with open_model(beside) as source:
         Runner(source, str(beside)).close()
-    assert opened[0] == str(beside) and isinstance(opened[1], bytes)
+        placed = onnx.load_from_string(opened[0][0])
+        assert opened[0][1] == str(beside.parent)
+        assert len(placed.graph.initializer) == 1  # of the one data file
+        elsewhere = beside.parent / "elsewhere"
+        elsewhere.mkdir()
+        (elsewhere / "beside.onnx").touch()
+        with pytest.raises(Exception, match=r"beside\.onnx\.data"):
+            Runner(source, str(elsewhere / "beside.onnx"))
 
 
-def test_the_random_llama_of_the_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import benchmarks.memory as memory
-
-    for name, size in {"HIDDEN": 48, "HEADS": 6, "KV_HEADS": 2, "HEAD_DIM": 8, "INTERMEDIATE": 64, "VOCAB": 97}.items():
-        monkeypatch.setattr(memory, name, size)
+@pytest.mark.parametrize("form", [{}, {"half": True}])
+def test_the_random_llama_of_the_benchmark(form: dict[str, bool], tmp_path: Path) -> None:
     path = tmp_path / "llama.onnx"
-    write_llama(path, 3)
+    sizes = Sizes(hidden=48, heads=6, kv_heads=2, head_dim=8, intermediate=64, vocab=97)
+    write_llama(path, 3, sizes=sizes, **form)
     report = verify_model(path)
     assert report.passed, report.checks
     assert report.layers == {"layers": 3}
@@ -114,3 +124,14 @@ def test_the_random_llama_of_the_benchmark(tmp_path: Path, monkeypatch: pytest.M
         assert source.uses_external_data
     expected = {"hidden": 48, "heads": 6, "kv_heads": 2, "head_dim": 8, "intermediate": 64, "vocab": 97}
     assert {role: report.dims[role] for role in expected} == expected
+
+
+def test_the_llama_without_bytes(tmp_path: Path) -> None:
+    sizes = Sizes(hidden=48, heads=6, kv_heads=2, head_dim=8, intermediate=64, vocab=97)
+    write_llama(tmp_path / "full.onnx", 2, sizes=sizes)
+    write_llama(tmp_path / "holes.onnx", 2, sizes=sizes, sparse=True)
+    full, holes = (tmp_path / f"{name}.onnx.data" for name in ("full", "holes"))
+    assert holes.stat().st_size == full.stat().st_size
+    assert not any(holes.read_bytes())
+    with open_model(tmp_path / "holes.onnx") as source:
+        assert source.find_nonfinite() is None

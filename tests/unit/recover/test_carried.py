@@ -10,7 +10,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from bot_onnx._recover.carried import Uncarried
-from bot_onnx._recover.carried.registry import _BUILDS
+from bot_onnx._recover.carried.registry import _BUILDS, _NUMBERED
 from bot_onnx._recover.executor import Executor
 from bot_onnx._recover.trainable import Trainable
 from bot_onnx._runs.runtime import session
@@ -152,6 +152,24 @@ def compare(message: onnx.ModelProto, feeds: dict[str, Any]) -> Executor:
         assert tuple(ours.shape) == theirs.shape and ours.numpy().dtype == theirs.dtype
         assert np.allclose(ours.numpy(), theirs, rtol=1e-5, atol=1e-5, equal_nan=True)
     return executor
+
+
+@pytest.mark.parametrize(
+    "case",
+    [case for case in CASES if case[0] not in ("ConstantOfShape", "Range")],  # made of numbers alone
+    ids=lambda case: f"{case[0]}-{'-'.join(map(str, case[4]))}",
+)
+def test_an_op_finds_its_tensors_on_a_device(case: tuple[str, int, list[Any], list[Any], dict[str, Any]]) -> None:
+    """On one that keeps no numbers, where what does not lie there is an error."""
+    names = [f"y{place}" for place in range(case[4].get("outputs", 1))]
+    executor = Executor(model(*case), Trainable({}, {}, {}), names)
+    feeds = {f"x{place}": torch.from_numpy(np.array(array)) for place, array in enumerate(case[2])}
+    wanted = [(found.shape, found.dtype) for found in executor(feeds, {})]
+    executor.to("meta")
+    alone = slice(0, 1) if case[0] in _NUMBERED else slice(None)  # the others say sizes, which must be known
+    found = executor(feeds | {name: feeds[name].to("meta") for name in list(feeds)[alone]}, {})
+    assert [(one.shape, one.dtype) for one in found] == wanted
+    assert {one.device.type for one in found} == {"meta"}
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case[0]}-{'-'.join(map(str, case[4]))}")

@@ -16,7 +16,7 @@ from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._recover.converted import Converted
 from bot_onnx._recover.executor import Executor
 from bot_onnx._recover.network import Frozen, read_network
-from bot_onnx._recover.student import first_run, make_student
+from bot_onnx._recover.student import Student, first_run, make_student
 from bot_onnx._recover.trainable import find_trainable
 from bot_onnx._recover.types import Feeds
 from bot_onnx._recover.writing import write_trained
@@ -84,7 +84,20 @@ def check_round_trip(path: Path, out: Path, carrier: type | None = Executor) -> 
             new = changed.run(feeds)
             assert furthest(ours, new) <= TOLERANCE
             assert furthest(new, frozen.run(feeds, outputs=network.outputs)) > 100 * TOLERANCE
+        if isinstance(student.carrier, Executor):
+            check_elsewhere(student, fed[0])
         return network, trainable
+
+
+def check_elsewhere(student: Student, feeds: Feeds) -> None:
+    """On a device that keeps no numbers every op finds its tensors there, and all shapes come out."""
+    wanted = {name: value.shape for name, value in student.look(feeds).items()}
+    student.to("meta")
+    found = student(feeds)
+    assert {name: value.shape for name, value in found.items()} == wanted
+    assert {value.device.type for value in found.values()} == {"meta"}
+    sum(value.square().mean() for value in found.values()).backward()
+    assert {weight.grad.device.type for weight in student.parameters.values()} == {"meta"}
 
 
 @pytest.mark.parametrize(("arch", "exporter"), EXPORTS)

@@ -21,10 +21,10 @@ def normal(*shape: int, seed: int = 0) -> Any:
 
 def objective(
     ours: Any, theirs: Any, mask: Any = None, *, what: Any = "output", logits: bool = False, words: bool = False,
-    loss: OutputLoss = "auto",
+    chances: bool = False, loss: OutputLoss = "auto",
 ) -> tuple[Objective, float]:  # fmt: skip
     """The objective of one pair of values, and the loss at the values themselves."""
-    pair = Pair(what, "y", "y", logits, words)
+    pair = Pair(what, "y", "y", logits, words, chances)
     side = Pair("output", "o", "o")
     pairs = [pair] if what == "output" else [side, pair]
     plain = normal(len(ours), 2)
@@ -39,6 +39,27 @@ def test_knowing_the_mean_costs_one_and_knowing_all_nothing(scale: float) -> Non
     assert objective(mean, theirs)[1] == pytest.approx(1, rel=1e-3)
     assert objective(theirs.clone(), theirs)[1] == 0
     assert objective(theirs.clone(), theirs, logits=True)[1] == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize("loss", ["auto", "divergence"])
+def test_probabilities_cost_what_their_logits_do(loss: OutputLoss) -> None:
+    ours, theirs = normal(6, 5, 9).requires_grad_(), normal(6, 5, 9, seed=1) * 4
+    ours.retain_grad()
+    wanted, logits = objective(ours, theirs, logits=True)[0], {"o": normal(6, 2)}
+    wanted({"y": ours, **logits}, {"y": theirs, **logits}, None).backward()
+    expected, ours.grad = ours.grad, None
+    made, found = objective(ours.softmax(-1), theirs.softmax(-1), chances=True, loss=loss)
+    made({"y": ours.softmax(-1), **logits}, {"y": theirs.softmax(-1), **logits}, None).backward()
+    assert found == pytest.approx(objective(ours, theirs, logits=True)[1], rel=1e-5)
+    assert torch.allclose(ours.grad, expected, atol=1e-7)
+
+
+def test_a_probability_of_nothing_has_a_gradient() -> None:
+    ours = torch.tensor([[200.0, 0.0, -200.0], [0.0, 1.0, 2.0]], requires_grad=True)
+    made, _ = objective(ours.softmax(-1).detach(), normal(2, 3).softmax(-1), chances=True)
+    plain = {"o": normal(2, 2)}
+    made({"y": ours.softmax(-1), **plain}, {"y": normal(2, 3).softmax(-1), **plain}, None).backward()
+    assert torch.isfinite(ours.grad).all()
 
 
 def test_padding_does_not_count() -> None:
@@ -86,7 +107,7 @@ def test_a_smaller_vocabulary_keeps_its_tokens() -> None:
     theirs = normal(6, 4, 11)
     made, loss = objective(theirs[..., :7].clone(), theirs, logits=True, words=True)
     assert loss == pytest.approx(0, abs=1e-6) and made.compared[0].how == "KL divergence"
-    with pytest.raises(RecoverError, match="logits of 7 and 11 classes have no divergence"):
+    with pytest.raises(RecoverError, match="7 and 11 classes have no divergence"):
         objective(theirs[..., :7].clone(), theirs, logits=True)
 
 
