@@ -12,6 +12,7 @@ import os
 import random
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -185,6 +186,7 @@ def kill(folder: Path, names: list[str], kills: int, seed: int, say: Callable[[s
 def _be(arguments: list[str], temporary: Path, call: int | None, told: int) -> None:
     """Become a command; does not return."""
     os.environ["TMPDIR"] = str(temporary)
+    tempfile.tempdir = str(temporary)  # else Python tries it with a file, which a kill leaves there
     null = os.open(os.devnull, os.O_WRONLY)
     os.dup2(null, 1)
     if not os.environ.get("BOT_ONNX_DEBUG"):
