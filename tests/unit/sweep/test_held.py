@@ -63,3 +63,28 @@ def test_another_source_or_a_changed_one_is_analysed_anew(tmp_path: Path, analys
     held.resize(str(first), ResizeRequest({"hidden": 4}, input_shapes={"x": (3, 4)}), out / "shape.onnx")
     assert len(analyses) == 5
     held.close()
+
+
+SCORE = """
+import os, pathlib
+from bot_onnx import _sweeping
+
+def score(path):
+    with open(pathlib.Path(__file__).with_name("seen"), "a") as seen:
+        seen.write(f"{os.getpid()} {id(_sweeping._held._opened.analysis)}\\n")
+    return os.path.getsize(path)
+"""
+
+
+@pytest.mark.thorough  # processes are started
+def test_a_worker_keeps_its_analysis_from_trial_to_trial(tmp_path: Path) -> None:
+    pytest.importorskip("optuna", reason="needs the extra 'sweep'")
+    pytest.importorskip("distributed", reason="needs the extra 'sweep'")
+    model = save(residual_mlp_model(), tmp_path)
+    (tmp_path / "my.py").write_text(SCORE)
+    specs = {str(layers): {"layers": layers} for layers in (1, 2, 4, 5)}
+    bot_onnx.sweep(model, specs, methods=("bot", "front"), score=f"{tmp_path / 'my.py'}:score", jobs=2)
+    seen = [line.split() for line in (tmp_path / "seen").read_text().splitlines()]
+    assert len(seen) == 8
+    workers = {process for process, _ in seen}
+    assert len({tuple(line) for line in seen}) == len(workers) <= 2 and str(os.getpid()) not in workers
