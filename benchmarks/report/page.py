@@ -53,7 +53,7 @@ def _circumstances(known: Iterable[tuple[Work, Measured]]) -> list[str]:
     """Where and when rows were measured, and beside how much else; those of one commit in one sentence."""
     groups: dict[tuple[str, str, str], list[str]] = {}
     for row, result in known:
-        told = f"`{row.name}` (load {result.load:.1f})"
+        told = f"`{row.name}`" + (f" (load {result.load:.1f})" if result.load else "")
         groups.setdefault((result.machine, result.date, result.commit), []).append(told)
     return [
         f"Measured on {date} at commit {commit or 'unknown'} on {machine}: {', '.join(names)}.\n"
