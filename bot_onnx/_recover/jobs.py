@@ -262,6 +262,11 @@ class Job:
         drawn = settings.batch * settings.accumulate
         self.batches = Batches(self.training_indices, drawn, settings.seed, self.chunk, self.data.lengths)
         self.pairs, self.notes = common_pairs(*self.networks, settings)
+        if quantised_weight(sources[0].model().graph) is not None:
+            self.notes.append(
+                "The weights of the student were quantised: it was trained, and is written, as the floats that they "
+                "stand for; --quantize packs them again."
+            )
         names = [pair.student for pair in self.pairs]
         learnt = [*(name for name in self.networks[0].outputs if name in names), *names]
         self.frozen_student = self._frozen(0, learnt, settings.threads)

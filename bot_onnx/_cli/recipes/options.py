@@ -17,7 +17,9 @@ from bot_onnx.errors import SpecError
 #: Before the name of a step, or ``model``: what that one made.
 MARK: Final = "$"
 #: Words that are no step's: the recipe names the files, and says what is shown.
-OWN: Final = frozenset("output force json quiet help dry-run plan-out against-plan recipe-out file restart log".split())
+OWN: Final = frozenset(
+    "output force json quiet help dry-run plan-out against-plan recipe-out file restart log log-every".split()
+)
 _TOKENIZER: Final = "tokenizer.json"
 
 
