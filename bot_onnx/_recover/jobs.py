@@ -24,10 +24,11 @@ from bot_onnx._recover.answer_store import AnswerStore, default_folder
 from bot_onnx._recover.course import check_course, pieces, validation_batches
 from bot_onnx._recover.data import DataLike, DataOptions, Origin, read_data
 from bot_onnx._recover.dataset import Batches, Dataset, Indices, consecutive, split
-from bot_onnx._recover.extras import TOLERANCE, converter, torch
+from bot_onnx._recover.extras import converter, torch
+from bot_onnx._recover.first_look import check_equal, leave_idle
 from bot_onnx._recover.log import Log, check_log
 from bot_onnx._recover.losses import Objective
-from bot_onnx._recover.network import Frozen, Network, fixed_batch, read_network
+from bot_onnx._recover.network import Frozen, fixed_batch, read_network
 from bot_onnx._recover.pairing import check_ports, common_pairs
 from bot_onnx._recover.place import Place, find_place
 from bot_onnx._recover.quality import got_worse, measure
@@ -37,7 +38,7 @@ from bot_onnx._recover.teacher import Teacher
 from bot_onnx._recover.text import TOKENIZER
 from bot_onnx._recover.trainable import Trainable, find_trainable
 from bot_onnx._recover.training import Progress, Training, Validated, mask_of
-from bot_onnx._recover.types import Array, OutputQuality, Recovery, Settings
+from bot_onnx._recover.types import OutputQuality, Recovery, Settings
 from bot_onnx._recover.writing import write_trained
 from bot_onnx._runs.runtime import onnxruntime
 from bot_onnx._verify import raise_unless_passed, verify_model
@@ -261,6 +262,11 @@ class Job:
         drawn = settings.batch * settings.accumulate
         self.batches = Batches(self.training_indices, drawn, settings.seed, self.chunk, self.data.lengths)
         self.pairs, self.notes = common_pairs(*self.networks, settings)
+        if quantised_weight(sources[0].model().graph) is not None:
+            self.notes.append(
+                "The weights of the student were quantised: it was trained, and is written, as the floats that they "
+                "stand for; --quantize packs them again."
+            )
         names = [pair.student for pair in self.pairs]
         learnt = [*(name for name in self.networks[0].outputs if name in names), *names]
         self.frozen_student = self._frozen(0, learnt, settings.threads)
@@ -339,7 +345,7 @@ class Job:
             feeds = self.data.feeds(chosen)
             ours = first_run(student, feeds) if step == 0 else student.look(feeds)
             if step < 2:
-                _check_equal(ours, self.frozen_student.run(feeds, self.data.fixed), self.networks[0])
+                check_equal(ours, self.frozen_student.run(feeds, self.data.fixed), self.networks[0])
             batches.append((ours, Place().tensors(self.teacher.answers(chosen, feeds)), mask_of(self.data, feeds)))
         objective = Objective(self.pairs, self.settings, batches)
         training = Training(
@@ -354,7 +360,7 @@ class Job:
             validation_batches(self.held_out, self.settings.batch, self.chunk),
             self.chunk,
         )
-        _leave_idle(training, batches[0][1], self._first_piece(0), self.trainable)
+        leave_idle(training, batches[0][1], self._first_piece(0), self.trainable)
         training.to(self.place)
         return training
 
@@ -365,36 +371,6 @@ class Job:
         """How close a student is to the teacher on the held-out samples."""
         batches = consecutive(self.held_out, self.settings.batch, self.chunk)
         return measure(student, self.teacher, self.networks, self.data, batches)
-
-
-def _check_equal(ours: dict[str, Any], theirs: dict[str, Array], network: Network) -> None:
-    """Refuse a student that computes something else in PyTorch than in onnxruntime."""
-    for name, wanted in theirs.items():
-        found = ours[name].detach().numpy()
-        scale = max(float(np.abs(wanted).max(initial=0.0)), 1e-6)
-        distance = float(np.abs(found - wanted).max(initial=0.0)) if found.shape == wanted.shape else float("inf")
-        if not distance <= TOLERANCE * scale:
-            raise RecoverError(
-                f"{network.path} computes something else in PyTorch than in onnxruntime: {name!r} differs by "
-                f"{distance:.3g} where values go up to {scale:.3g}; train in the framework (`bot-onnx export`)"
-            )
-
-
-def _leave_idle(training: Training, targets: dict[str, Any], chosen: Indices, trainable: Trainable) -> None:
-    """Leave the weights alone that no gradient reaches (nothing that is compared depends on them), and say so."""
-    student, objective, data = training.student, training.objective, training.data
-    feeds = data.feeds(chosen)
-    objective(student(feeds), targets, mask_of(data, feeds)).backward()
-    for name, parameter in student.parameters.items():
-        if parameter.grad is None:
-            parameter.requires_grad_(False)
-            trainable.fixed[name] = "no gradient of the loss reaches it"
-    for parameter in (*student.parameters.values(), *objective.parameters.values()):
-        parameter.grad = None
-    if not any(parameter.requires_grad for parameter in student.parameters.values()):
-        raise RecoverError(
-            "no gradient of the loss reaches any weight of the student, so that nothing could be trained"
-        )
 
 
 def _warnings(before: Sequence[OutputQuality], after: Sequence[OutputQuality]) -> list[str]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any, Final, Literal
 
 from bot_onnx._installing import install
+from bot_onnx._progress import LOGGER
 from bot_onnx.errors import GraphError, MissingRuntimeError
 
 #: Seconds that a network with loops may run on inputs of some numbers each: no trained one needs as many.
@@ -81,8 +81,12 @@ def session(
     if not optimise:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if cuda and _CUDA in runtime.get_available_providers():
-        with suppress(Exception):  # a library that is missing, or an op: the CPU says what is wrong with the model
+        try:  # a library that is missing, or an op: the CPU says what is wrong with the model
             return runtime.InferenceSession(model, options, providers=[_EXACT_CUDA, _CPU], enable_fallback=0)
+        except Exception as error:
+            tell_fallback(error)
+    elif cuda:
+        LOGGER.warning("this onnxruntime has no CUDA: the model runs on the CPU")
     try:
         return _open(runtime, model, options)
     except RuntimeError as error:
@@ -90,6 +94,11 @@ def session(
             raise
     options.intra_op_num_threads = 1
     return _open(runtime, model, options)
+
+
+def tell_fallback(error: Exception) -> None:
+    """Log that a model runs on the CPU, since a CUDA device did not take it."""
+    LOGGER.warning("the model runs on the CPU, not on CUDA: %s", " ".join(str(error).split())[:200])
 
 
 def device_of(opened: Any) -> Literal["cpu", "cuda"]:

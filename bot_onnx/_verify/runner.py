@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 
 from bot_onnx._onnxfile.reader import Source
-from bot_onnx._runs.runtime import session
+from bot_onnx._runs.runtime import session, tell_fallback
 from bot_onnx.errors import MissingRuntimeError
 
 #: Length of a model, data files included, from which its weights are mapped instead of loaded.
@@ -75,9 +75,10 @@ class Runner:
         with _released(self._source) if self._weights else contextlib.nullcontext():
             try:
                 results = self._session.run(names, {**feeds, **self._weights})
-            except Exception:  # on a device memory may be short, or a kernel missing: the CPU has the last word
+            except Exception as error:  # on a device memory may be short, or a kernel missing: the CPU's word is last
                 if not self._cuda:
                     raise
+                tell_fallback(error)
                 self._cuda = False
                 self._session = self._mapped() if self._weights else self._opened(self._readable)
                 results = self._session.run(names, {**feeds, **self._weights})

@@ -58,6 +58,8 @@ def test_what_cannot_be_had_is_refused_by_name(tmp_path: Path) -> None:
 
 
 def test_the_configuration_is_printed_whole() -> None:
-    printed = subprocess.run([sys.executable, "-m", "bot_onnx.olive"], capture_output=True, text=True, check=True).stdout
+    printed = subprocess.run(
+        [sys.executable, "-m", "bot_onnx.olive"], capture_output=True, text=True, check=True
+    ).stdout
     found = json.loads(printed)["passes"]
     assert found["BotOnnxResize"]["module_path"] == "bot_onnx.olive.BotOnnxResize" and len(found) > 20

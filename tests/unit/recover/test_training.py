@@ -140,6 +140,9 @@ def _without(state: dict[str, Any], *path: Any) -> dict[str, Any]:
 
 MISSING: tuple[tuple[Any, ...], ...] = (
     ("losses",),
+    ("validated",),
+    ("best",),
+    ("scaler",),
     ("weights",),
     ("maps",),
     ("optimiser",),
@@ -334,3 +337,15 @@ def test_a_text_encoder_of_another_width_learns_distances(tmp_path: Path) -> Non
         assert (after.cosine, after.agreement) == (None, None)
         assert before.similarity is not None and after.similarity is not None
         assert after.similarity > before.similarity + 0.1
+
+
+def test_a_quantised_student_is_trained_and_written_as_floats(tmp_path: Path) -> None:
+    bot_onnx.quantize(folder() / "small.onnx", tmp_path / "packed.onnx", to="int8")
+    made = recover(
+        tmp_path / "packed.onnx", folder() / "teacher.onnx", folder() / "digits.npz", tmp_path / "out.onnx",
+        settings=replace(SHORT, steps=2),
+    )  # fmt: skip
+    assert any("were quantised" in note and "--quantize" in note for note in made.notes)
+    stored = {tensor.data_type for tensor in onnx.load(made.output).graph.initializer}
+    assert onnx.TensorProto.FLOAT in stored and not stored & {onnx.TensorProto.INT8, onnx.TensorProto.UINT8}
+    assert not any("were quantised" in note for note in run(tmp_path / "plain.onnx", replace(SHORT, steps=2)).notes)

@@ -67,7 +67,12 @@ class Broken:
 @pytest.mark.parametrize(("fails", "opened"), [("never", [CUDA]), ("open", [CUDA, CPU]), ("run", [CUDA, CPU])])
 @pytest.mark.parametrize("mapped", [False, True])
 def test_the_cpu_has_the_last_word(
-    doubling: Path, monkeypatch: pytest.MonkeyPatch, fails: str, opened: list[str], mapped: bool
+    doubling: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    fails: str,
+    opened: list[str],
+    mapped: bool,
 ) -> None:
     fake = Fake(fails)
     monkeypatch.setattr(runtime, "onnxruntime", lambda: fake)
@@ -76,6 +81,11 @@ def test_the_cpu_has_the_last_word(
         found = runner.run({"x": np.ones((3, 2), np.float32)})
         runner.close()
     np.testing.assert_array_equal(found["y"], np.full((3, 2), 4.0))
+    told = {"never": [], "open": ["libcudnn.so.9"], "run": ["out of memory"]}[fails]
+    assert len(caplog.messages) == len(told)
+    assert all(
+        "runs on the CPU, not on CUDA" in text and why in text for text, why in zip(caplog.messages, told, strict=True)
+    )
     # By default all float16 weights are widened before the first layer runs.
     assert {onnxruntime.ExecutionOrder.PRIORITY_BASED} == set(fake.orders)
     assert [p[0] if p[0] == CPU else p[0][0] for p in fake.asked] == opened
