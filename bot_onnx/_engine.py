@@ -13,16 +13,15 @@ from typing import Final
 
 import numpy as np
 
-from bot_onnx import _html
 from bot_onnx._analysis.overview import overview_of
 from bot_onnx._analysis.passes import Analysis, analyse
 from bot_onnx._canonical.decompose import Scheme
-from bot_onnx._costs import Costs, sizing_of
+from bot_onnx._costs import sizing_of
 from bot_onnx._learn.asked import check_learnable, record
 from bot_onnx._learn.types import Learned
 from bot_onnx._learn.writing import tensors_of
 from bot_onnx._onnxfile.atomic_output import floats_beside
-from bot_onnx._onnxfile.header import Port, port_of, producer_of
+from bot_onnx._onnxfile.header import port_of, producer_of
 from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._onnxfile.kept_work import Resumed
 from bot_onnx._onnxfile.reader import Source, open_model
@@ -38,8 +37,8 @@ from bot_onnx._request import ResizeRequest
 from bot_onnx._resample import MethodOptions, make_options
 from bot_onnx._resample.devices import namespace
 from bot_onnx._resample.parallel import Background
+from bot_onnx._results import Inspection, Result
 from bot_onnx._runs.sample_arrays import samples_for
-from bot_onnx._structure import Structure
 from bot_onnx._surgery import planner
 from bot_onnx._surgery.calibrated import told as told_of_scales
 from bot_onnx._surgery.execute import weigh
@@ -61,50 +60,6 @@ from bot_onnx._verify import (
     verify_model,
 )
 from bot_onnx.errors import GraphError, OutputError
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Inspection:
-    """What a model file holds: the structure, and facts of the file."""
-
-    path: str
-    structure: Structure
-    opset: int
-    producer: str
-    size_bytes: int
-    inputs: tuple[Port, ...]
-    outputs: tuple[Port, ...]
-    costs: Costs
-
-    def __repr__(self) -> str:
-        """The file, and its structure in a line."""
-        return f"<Inspection of {self.path}: {self.structure!r}>"
-
-    def _repr_html_(self) -> str:
-        ports = {"inputs": self.inputs, "outputs": self.outputs}
-        told = {key: "; ".join(f"{name}: {kind} {list(shape)}" for name, kind, shape in ports[key]) for key in ports}
-        facts = {"model": self.path, "bytes": f"{self.size_bytes:,}", "opset": self.opset, "producer": self.producer}
-        return _html.block(_html.facts("Model", facts | told), self.structure._repr_html_())
-
-
-@dataclass(frozen=True, slots=True, repr=False)
-class Result:
-    """A finished resize."""
-
-    plan: Plan
-    report: VerifyReport
-    output: Path
-    seconds: float
-    learned: Learned | None = None
-    resumed: Resumed | None = None
-
-    def __repr__(self) -> str:
-        """The file, and whether it passed."""
-        return f"<Result {self.output}: {self.report!r}>"
-
-    def _repr_html_(self) -> str:
-        facts = _html.facts("Result", {"output": self.output, "seconds": f"{self.seconds:.1f}"})
-        return _html.block(facts, self.plan._repr_html_(), self.report._repr_html_())
 
 
 @contextmanager

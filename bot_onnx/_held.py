@@ -13,6 +13,7 @@ from bot_onnx._analysis.passes import Analysis, analyse
 from bot_onnx._onnxfile.reader import Source
 from bot_onnx._origins import Origin
 from bot_onnx._request import ResizeRequest
+from bot_onnx._results import Result
 from bot_onnx._runs.read_overrides import as_given
 from bot_onnx.errors import GraphError
 
@@ -46,7 +47,7 @@ class HeldSource:
     def __init__(self) -> None:
         self._opened: _Opened | None = None
 
-    def resize(self, path: str, request: ResizeRequest, output: Path) -> _engine.Result:
+    def resize(self, path: str, request: ResizeRequest, output: Path) -> Result:
         """Resize a file as :meth:`bot_onnx._model.Model.resize` does.
 
         Raises:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import onnx
 
@@ -14,14 +14,14 @@ from bot_onnx import _engine
 from bot_onnx._again import asked_again
 from bot_onnx._align.energy import EnergyTable
 from bot_onnx._energies import energies
-from bot_onnx._engine import Inspection, Result
 from bot_onnx._folders import Folder, FolderOutput, find_folder, planned_notes
 from bot_onnx._names import DeviceName
 from bot_onnx._onnxfile.input_overrides import Given
-from bot_onnx._onnxfile.lost_files import surviving
+from bot_onnx._onnxfile.lost_files import run_told
 from bot_onnx._origins import ModelLike, Origin, private_folder
-from bot_onnx._progress import Progress, told
+from bot_onnx._progress import Progress
 from bot_onnx._request import InputsLike, LeftOpen, PathOrName, ResizeRequest
+from bot_onnx._results import Inspection, Result
 from bot_onnx._runs.read_overrides import as_given
 from bot_onnx._structure import Structure
 from bot_onnx._surgery.types import Plan
@@ -29,7 +29,6 @@ from bot_onnx._target import TargetSpec
 from bot_onnx._verify import VerifyReport
 from bot_onnx.errors import GraphError, OutputError
 
-T = TypeVar("T")
 #: Makes more of a model in a folder on its way: told the source, the new model, and where that will lie; gives notes
 #: for the card.
 Also = Callable[[Path, Path, Path], tuple[str, ...]]
@@ -85,7 +84,7 @@ class Model:
         Raises:
             GraphError: it cannot be read or run.
         """
-        return _run(progress, lambda: _engine.inspect_model(self._origin, self._given()))
+        return run_told(progress, lambda: _engine.inspect_model(self._origin, self._given()))
 
     def energy(self, *, progress: Progress | None = None) -> tuple[EnergyTable, ...]:
         """Say how much of every stack's energy halving would keep, by each method that shrinks and each alignment.
@@ -101,7 +100,7 @@ class Model:
         Raises:
             GraphError: it cannot be read or run.
         """
-        return _run(progress, lambda: energies(self._origin, self._given()))
+        return run_told(progress, lambda: energies(self._origin, self._given()))
 
     def plan(self, request: ResizeRequest | SpecLike, *, progress: Progress | None = None) -> PlannedResize:
         """Say everything that a resize would do, without reading a weight.
@@ -120,7 +119,7 @@ class Model:
             target = asked.target()  # what is written later is what was read now
             return self._planned(asked, target, None)
 
-        return _run(progress, make)
+        return run_told(progress, make)
 
     def resize(
         self,
@@ -146,7 +145,8 @@ class Model:
             BotError: something was refused or failed; no output was left behind.
         """
         asked = request if isinstance(request, ResizeRequest) else ResizeRequest(request)
-        return _run(progress, lambda: self._carry_out(asked, asked.target(), Path(output), force, None, resume=resume))
+        work = partial(self._carry_out, asked, asked.target(), Path(output), force, None, resume=resume)
+        return run_told(progress, work)
 
     def replan(
         self,
@@ -165,7 +165,7 @@ class Model:
             PlanError: the plan is not one for this source, or was changed.
         """
         left = LeftOpen(calibration, external, unproven, inputs, input_shapes)
-        return _run(progress, lambda: self._planned(*asked_again(plan, self._given(), left), plan))
+        return run_told(progress, lambda: self._planned(*asked_again(plan, self._given(), left), plan))
 
     def replay(
         self,
@@ -211,7 +211,7 @@ class Model:
             asked, target = asked_again(plan, self._given(), left)
             return self._carry_out(asked, target, Path(output), force, None, plan, reads, resume=resume)
 
-        return _run(progress, work)
+        return run_told(progress, work)
 
     def verify(
         self,
@@ -233,7 +233,7 @@ class Model:
         """
         wanted = None if spec is None else ResizeRequest(spec).target()
         other = against._origin if isinstance(against, Model) else None if against is None else Model(against)._origin
-        return _run(progress, lambda: _engine.verify_origin(self._origin, wanted, other, self._given()))
+        return run_told(progress, lambda: _engine.verify_origin(self._origin, wanted, other, self._given()))
 
     def folder_notes(self, plan: Plan) -> tuple[str, ...]:
         """What the folder that a plan leads to cannot say, and what does not go along, where the model is in a folder.
@@ -250,7 +250,7 @@ class Model:
 
     def _sketch(self, request: ResizeRequest) -> PlannedResize:
         """What :meth:`plan` says, for who only looks at it: its source is not hashed, hence not held against later."""
-        return _run(None, lambda: self._planned(request, request.target(), None, hashed=False))
+        return run_told(None, lambda: self._planned(request, request.target(), None, hashed=False))
 
     def _planned(
         self, request: ResizeRequest, target: TargetSpec, stored: Plan | None, *, hashed: bool = True
@@ -344,7 +344,7 @@ class PlannedResize(Plan):
         """
         request = self.request
         told = self._target, Path(output), force, self._digest, self._stored
-        return _run(progress, lambda: self._model._carry_out(request, *told, resume=resume))
+        return run_told(progress, lambda: self._model._carry_out(request, *told, resume=resume))
 
     def apply(self, *, progress: Progress | None = None) -> onnx.ModelProto:
         """Resize the model, verify the result, and give it as a message with all its weights.
@@ -366,7 +366,7 @@ class PlannedResize(Plan):
                 done = model._carry_out(request, self._target, out, False, self._digest, self._stored)
                 return onnx.load(done.output)
 
-        return _run(progress, make)
+        return run_told(progress, make)
 
     def __eq__(self, other: object) -> bool:
         """Whether another plan, with or without its model, says the same."""
@@ -418,9 +418,3 @@ def also_in_folder(model: Model, make: Also) -> Path:
         raise GraphError(f"{model.source} is no folder")
     model._also = make
     return model._folder.model
-
-
-@surviving()
-def _run(progress: Progress | None, work: Callable[[], T]) -> T:
-    with told(progress):
-        return work()

@@ -7,12 +7,12 @@ from typing import Any
 
 from bot_onnx import _late  # noqa: F401  (before anything imports onnx-ir)
 from bot_onnx._align.energy import EnergyTable
-from bot_onnx._engine import Inspection, Result
 from bot_onnx._model import Model, PlannedResize, SpecLike, open
 from bot_onnx._names import AlignKind, DeviceName, MethodName
 from bot_onnx._origins import ModelLike
 from bot_onnx._progress import Progress
 from bot_onnx._request import InputsLike, Learning, PathOrName, ResizeRequest
+from bot_onnx._results import Inspection, Result
 from bot_onnx._surgery.types import Plan
 from bot_onnx._together import Together, plan_together, resize_together, verify_together
 from bot_onnx._verify import VerifyReport

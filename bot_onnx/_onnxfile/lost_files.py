@@ -18,12 +18,15 @@ import signal
 import sys
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
+from bot_onnx._progress import Progress, told
 from bot_onnx.errors import GraphError
+
+T = TypeVar("T")
 
 _ADDRESS_AT: Final = 16  # in a siginfo_t, on 64 bits
 _SA_SIGINFO: Final = 4
@@ -139,3 +142,14 @@ def surviving() -> Iterator[None]:
         ) from failure
     if failure is not None:
         raise failure
+
+
+@surviving()
+def run_told(progress: Progress | None, work: Callable[[], T]) -> T:
+    """Do what a caller asked for, telling him how far it is.
+
+    Raises:
+        GraphError: a file that is read became shorter meanwhile. All else comes from the work.
+    """
+    with told(progress):
+        return work()

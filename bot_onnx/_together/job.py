@@ -9,13 +9,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from bot_onnx import _engine, _html
-from bot_onnx._engine import Result
 from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._onnxfile.lost_files import surviving
 from bot_onnx._origins import Origin
 from bot_onnx._progress import Progress, stage
 from bot_onnx._progress import told as telling
 from bot_onnx._request import InputsLike, PathOrName, ResizeRequest
+from bot_onnx._results import Result
 from bot_onnx._runs.read_overrides import as_given
 from bot_onnx._structure import Stack
 from bot_onnx._surgery.types import Plan

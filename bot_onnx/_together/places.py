@@ -11,13 +11,13 @@ from types import TracebackType
 from typing import Self
 
 import bot_onnx
-from bot_onnx._engine import Result
 from bot_onnx._folders import Folder, FolderOutput, find_folder, planned_notes
 from bot_onnx._folders.layout import MARK
 from bot_onnx._folders.output import own_files
 from bot_onnx._onnxfile.atomic_output import worded
 from bot_onnx._onnxfile.folder_output import StagedFolder, check_folder
 from bot_onnx._request import PathOrName
+from bot_onnx._results import Result
 from bot_onnx._surgery.proven import Promise
 from bot_onnx._surgery.types import Plan
 from bot_onnx._together.view import Member

@@ -46,6 +46,7 @@ ORDER = (
     "_report",
     "_page",
     "_origins",
+    "_results",
     "_engine",
     "_energies",
     "_held",
@@ -57,6 +58,7 @@ ORDER = (
     "demo",
     "_cli",
     "torch",
+    "olive",
 )
 MODULES = sorted(
     path for path in PACKAGE.rglob("*.py") if path.parent != PACKAGE or path.stem not in ("__init__", "__main__")

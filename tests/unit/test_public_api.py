@@ -21,7 +21,7 @@ def test_public_names_are_callable_in_any_order(first: str) -> None:
 def test_no_module_hides_a_public_name() -> None:
     modules = {module.name for module in pkgutil.iter_modules(bot_onnx.__path__)}
     assert not modules & set(bot_onnx.__all__)
-    assert {name for name in modules if not name.startswith("_")} == {"api", "demo", "errors", "torch"}
+    assert {name for name in modules if not name.startswith("_")} == {"api", "demo", "errors", "olive", "torch"}
 
 
 def test_an_unknown_name_is_an_attribute_error() -> None:

@@ -61,7 +61,7 @@ def files(folder: Path) -> dict[str, bytes]:
     return {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.is_file()}
 
 
-def resized(source: Path, out: Path, **given: Any) -> _engine.Result:
+def resized(source: Path, out: Path, **given: Any) -> api.Result:
     return api.resize(source, SPEC, out, against=False, external=given.pop("external", True), **given)
 
 
