@@ -32,10 +32,8 @@ def run(*given: str) -> Result:
 
 def test_the_help_says_how_losses_are_chosen_and_shows_examples() -> None:
     printed = " ".join(run("recover", "--help").output.split())
-    assert (
-        "auto: divergence for logits and probabilities, squares for others, and similarity with it where the widths differ"
-        in printed
-    )
+    auto = "auto: divergence for logits and probabilities, squares for others, and similarity with it where"
+    assert f"{auto} the widths differ" in printed
     assert "bot-onnx recover small.onnx --teacher model.onnx --data inputs.npz --steps 2000 -o out.onnx" in printed
     for heading in ("Data:", "Training:", "Output:", "Reporting:"):
         assert heading in printed
