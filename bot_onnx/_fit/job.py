@@ -16,7 +16,7 @@ from bot_onnx._fit.kept import Kept, kept_energy
 from bot_onnx._fit.refusal import refuse
 from bot_onnx._fit.search import Found, Search, depths_of
 from bot_onnx._fit.trials import Bench, Tried
-from bot_onnx._fit.types import ENOUGH, Candidate, Fit, Original
+from bot_onnx._fit.types import ENOUGH, Candidate, Fit, Original, grade
 from bot_onnx._onnxfile.lost_files import surviving
 from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._onnxfile.scratch import sweep_beside
@@ -140,12 +140,12 @@ class _Job:
 
     def _ranked(self, depths: Sequence[Mapping[str, int]]) -> list[Mapping[str, int]]:
         """Depths at which the budget can be met: those that make use of it first, of these the best balanced."""
-        found: list[tuple[bool, float, int]] = []
+        found: list[tuple[int, float, int]] = []
         for place, depth in enumerate(depths):
             self._step(f"sizing {_named(depth)}")
             best = self.search.best(depth)
             if best is not None:
-                found.append((self.search.used(best) < ENOUGH, -self._kept(best).balance, place))
+                found.append((-grade(self.search.used(best)), -self._kept(best).balance, place))
         return [depths[place] for *_, place in sorted(found)]
 
     def _kept(self, found: Found) -> Kept:

@@ -13,7 +13,7 @@ from typing import Any, Final
 from bot_onnx._costs import Costs, Sizing
 from bot_onnx._fit.budget import Budget
 from bot_onnx._fit.families import Family, Spec
-from bot_onnx._fit.types import ENOUGH
+from bot_onnx._fit.types import NEARLY
 from bot_onnx._structure import Structure
 from bot_onnx._target import Solution, TargetSpec, solve
 from bot_onnx.errors import SpecError
@@ -117,7 +117,7 @@ class Search:
         """A spec that uses what is left over: at its own stream or, where that is too coarse, at the next one."""
         found = self.look(self.family.topped(spec, self.fits))
         wide = self.family.wider(spec)
-        if found is None or self.used(found) >= ENOUGH or wide is None or not self.fits(wide):
+        if found is None or self.used(found) >= NEARLY or wide is None or not self.fits(wide):
             return found
         other = self.look(self.family.topped(wide, self.fits))
         return other if other is not None and self.used(other) > self.used(found) else found

@@ -8,7 +8,13 @@ from typing import Any, Final
 from bot_onnx._costs import Costs
 from bot_onnx._fit.budget import Budget
 
-ENOUGH: Final = 0.9  #: share of the budget that a network should make use of, where its sizes allow
+NEARLY: Final = 0.98  #: share of the budget that a network should make use of, where its sizes allow
+ENOUGH: Final = 0.9  #: where they do not
+
+
+def grade(used: float) -> int:
+    """2 for a share of the budget that is nearly all of it, 1 for enough of it, 0 for less."""
+    return (used >= NEARLY) + (used >= ENOUGH)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +61,9 @@ class Candidate:
     seconds: float | None = None
 
     @property
-    def rank(self) -> tuple[bool, float]:
-        """What candidates are ordered by: whether it makes use of the budget, then its balance."""
-        return self.used >= ENOUGH, self.balance
+    def rank(self) -> tuple[int, float]:
+        """what candidates are ordered by: how well it makes use of the budget, then its balance."""
+        return grade(self.used), self.balance
 
 
 @dataclass(frozen=True, slots=True)

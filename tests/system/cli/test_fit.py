@@ -88,7 +88,8 @@ def test_the_written_file_is_within_the_budget_and_makes_use_of_it(name: str, li
     told = json.loads(result.stdout)
     written = api.inspect(out).costs
     spent = {"size": out.stat().st_size, "params": written.parameters, "macs": written.macs}
-    assert 0.9 * most <= spent[limit] <= most
+    least = 0.9 if name == "cnn" else 0.98  # a step of its few channels is several per cent
+    assert least * most <= spent[limit] <= most
     pick = told["candidates"][0]
     assert pick["size_bytes"] == spent["size"]
     assert (pick["costs"]["parameters"], pick["costs"]["macs"]) == (spent["params"], spent["macs"])
