@@ -62,7 +62,7 @@ class Candidate:
 
     @property
     def rank(self) -> tuple[int, float]:
-        """what candidates are ordered by: how well it makes use of the budget, then its balance."""
+        """What candidates are ordered by: how well it makes use of the budget, then its balance."""
         return grade(self.used), self.balance
 
 
