@@ -55,13 +55,18 @@ def _environment(folder: Path, page: str) -> Path:
 
 def _write(page: str, seconds: float) -> None:
     """The line at the end of the page: rounded, for a machine is not another."""
-    told = "a few seconds" if seconds < 8 else f"about {round(seconds, -1):.0f} seconds" if seconds < 100 else (
-        f"about {seconds / 60:.0f} minutes"
-    )  # fmt: skip
     path = DOCS / f"{page}.md"
     text = _LINE.sub("\n", path.read_text(encoding="utf-8")).rstrip("\n")
-    line = f"The commands and the code of this page took {told} on two cores (`python -m benchmarks.guides`)."
+    line = (
+        f"The commands and the code of this page took {_rounded(seconds)} on two cores (`python -m benchmarks.guides`)."
+    )
     path.write_text(f"{text}\n\n{line}\n", encoding="utf-8")
+
+
+def _rounded(seconds: float) -> str:
+    if seconds < 8:
+        return "a few seconds"
+    return f"about {round(seconds, -1):.0f} seconds" if seconds < 100 else f"about {seconds / 60:.0f} minutes"
 
 
 if __name__ == "__main__":

@@ -145,6 +145,14 @@ def gensim_data(cache: Path) -> Path:
     return folder
 
 
+def text_of(cache: Path) -> tuple[Path, Path]:
+    """The folder with the Lee documents, and the text to learn from."""
+    lee, text = gensim_data(cache), cache / "text.txt"
+    if not text.exists():
+        write_text(text, lee)
+    return lee, text
+
+
 def write_text(path: Path, lee: Path) -> None:
     """Text to learn from: glosses (one to three a line), paragraphs, and the Lee *background* documents.
 
@@ -210,9 +218,7 @@ def minilm(steps: int, threads: int) -> Study:
     from tests.zoo import real
 
     cache = cache_folder()
-    lee, text = gensim_data(cache), cache / "text.txt"
-    if not text.exists():
-        write_text(text, lee)
+    lee, text = text_of(cache)
     tokenizer = real._locate(real.L6_PACKAGE, "all-MiniLM-L6-v2/tokenizer.json")
     return study(
         "minilm",

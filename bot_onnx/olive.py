@@ -48,10 +48,9 @@ class BotOnnxResize(Pass):  # type: ignore[misc]
         output = Path(resolve_onnx_path(output_model_path, Path(model.model_path).name))
         output.parent.mkdir(parents=True, exist_ok=True)
         made = bot_onnx.resize(model.model_path, asked.pop("spec"), output, force=True, **asked)
-        beside = [path for path in output.parent.iterdir() if path.name.startswith(f"{output.name}.")]
-        if not beside:
-            return ONNXModelHandler(model_path=str(made.output))
-        return ONNXModelHandler(model_path=str(output.parent), onnx_file_name=output.name)
+        if made.plan.external:  # Olive takes the folder along
+            return ONNXModelHandler(model_path=str(output.parent), onnx_file_name=output.name)
+        return ONNXModelHandler(model_path=str(output))
 
 
 def package_config() -> dict[str, Any]:

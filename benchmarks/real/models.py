@@ -85,12 +85,10 @@ def package_file(requirement: str, name: str, cache: Path) -> Path:
 
 def minilm(cache: Path, spec: Mapping[str, Any], key: str) -> Real:
     """all-MiniLM-L6-v2; text as in :mod:`benchmarks.recover`, of which the last lines are kept apart."""
-    from benchmarks.recover import gensim_data, lee_correlation, write_text
+    from benchmarks.recover import lee_correlation, text_of
     from tests.zoo import real
 
-    lee, text = gensim_data(cache), cache / "text.txt"
-    if not text.exists():
-        write_text(text, lee)
+    lee, text = text_of(cache)
     tokenizer = real._locate(real.L6_PACKAGE, "all-MiniLM-L6-v2/tokenizer.json")
     lines = text.read_text(encoding="utf-8").splitlines()
     order = np.random.default_rng(0).permutation(len(lines))
@@ -265,12 +263,9 @@ def ocr(cache: Path) -> Real:
 
 def _short_lines(cache: Path, count: int) -> list[str]:
     """Pieces of lines, two words each, none twice."""
-    from benchmarks.recover import gensim_data, write_text
+    from benchmarks.recover import text_of
 
-    text = cache / "text.txt"
-    if not text.exists():
-        write_text(text, gensim_data(cache))
-    words = [line.split() for line in text.read_text(encoding="utf-8").splitlines()]
+    words = [line.split() for line in text_of(cache)[1].read_text(encoding="utf-8").splitlines()]
     pieces = {" ".join(line[at : at + 2])[:11] for line in words for at in range(0, len(line) - 1, 2)}
     fitting = sorted(piece for piece in pieces if piece.isascii() and len(piece) > 4 and not piece.endswith(" "))
     return [fitting[place] for place in np.random.default_rng(0).permutation(len(fitting))[:count]]

@@ -9,9 +9,6 @@ from typing import Any
 from bot_onnx._installing import install, needing
 from bot_onnx.errors import MissingRuntimeError
 
-#: Largest difference between PyTorch and onnxruntime, of the largest value. Small convolutional networks make a hundred
-#: times more of the rounding of their input.
-TOLERANCE = 1e-3
 _EXTRAS = "cpu", "recover"
 _DETECTION_OPS = (
     "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
+from bot_onnx._recover.agreement import apart
 from bot_onnx._recover.dataset import Indices
-from bot_onnx._recover.extras import TOLERANCE
 from bot_onnx._recover.network import Network
 from bot_onnx._recover.trainable import Trainable
 from bot_onnx._recover.training import Training, mask_of
@@ -18,13 +16,11 @@ from bot_onnx.errors import RecoverError
 def check_equal(ours: dict[str, Any], theirs: dict[str, Array], network: Network) -> None:
     """Refuse a student that computes something else in PyTorch than in onnxruntime."""
     for name, wanted in theirs.items():
-        found = ours[name].detach().numpy()
-        scale = max(float(np.abs(wanted).max(initial=0.0)), 1e-6)
-        distance = float(np.abs(found - wanted).max(initial=0.0)) if found.shape == wanted.shape else float("inf")
-        if not distance <= TOLERANCE * scale:
+        told = apart(ours[name].detach().numpy(), wanted)
+        if told:
             raise RecoverError(
-                f"{network.path} computes something else in PyTorch than in onnxruntime: {name!r} differs by "
-                f"{distance:.3g} where values go up to {scale:.3g}; train in the framework (`bot-onnx export`)"
+                f"{network.path} computes something else in PyTorch than in onnxruntime: {name!r} {told}; train in the "
+                "framework (`bot-onnx export`)"
             )
 
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._onnxfile.tensor_protos import one_line
-from bot_onnx._recover.extras import TOLERANCE, converter, torch
+from bot_onnx._recover.agreement import apart
+from bot_onnx._recover.extras import converter, torch
 from bot_onnx._recover.plain_form import OWN_DOMAINS, plain_form
 from bot_onnx._runs.runtime import session
 from bot_onnx._verify.outputs import output_axes
@@ -126,14 +127,9 @@ class TorchNetwork:
 
     def _check(self, found: TorchPass, feeds: Arrays) -> None:
         for name, wanted in zip(self.shown, self.reference.run(list(self.shown), dict(feeds)), strict=True):
-            ours = found.values[name]
-            scale = max(float(np.abs(wanted).max(initial=0.0)), 1e-6)
-            distance = float(np.abs(ours - wanted).max(initial=0.0)) if ours.shape == wanted.shape else float("inf")
-            if not distance <= TOLERANCE * scale:
-                raise ResampleError(
-                    f"onnx2pytorch carries the source to something else: {name!r} differs by {distance:.3g} where "
-                    f"values go up to {scale:.3g}; {_WAY_OUT}"
-                )
+            told = apart(found.values[name], wanted)
+            if told:
+                raise ResampleError(f"onnx2pytorch carries the source to something else: {name!r} {told}; {_WAY_OUT}")
 
 
 class TorchPass:

@@ -55,6 +55,7 @@ class _Part:
     hows: tuple[How, ...]
     channel: int  # axis of the channels
     weight: float
+    number: int  # of the pair, which names its maps
 
 
 class Objective:
@@ -90,7 +91,7 @@ class Objective:
                 continue
             hows, channel = chosen
             weight = (settings.hidden if pair.what == "hidden" else 1.0) / counts[pair.what]
-            part = _Part(pair, hows, channel, weight)
+            part = _Part(pair, hows, channel, weight, number)
             self._parts.append(part)
             if "projected" in hows:
                 values = [(s[pair.student], t[pair.teacher], mask) for s, t, mask in batches]
@@ -99,7 +100,6 @@ class Objective:
                 self.parameters[f"{number}.shift"] = shift
         if not any(part.pair.what == "output" for part in self._parts):
             raise RecoverError(f"no output can be compared with the teacher's: {'; '.join(self.notes)}")
-        self._numbers = {pair: number for number, pair in reversed(list(enumerate(pairs)))}
 
     @property
     def compared(self) -> tuple[Compared, ...]:
@@ -131,16 +131,13 @@ class Objective:
             weights = _weights(ours, mask)
             for how in part.hows:
                 if how == "divergence":
-                    if part.pair.chances:
-                        ours, theirs = (side.clamp_min(_LEAST_CHANCE).log() for side in (ours, theirs))
-                    value = _divergence(ours, theirs, weights, self._temperature)
+                    value = _divergence(*_logits_of(part.pair, ours, theirs), weights, self._temperature)
                 elif how == "similarity":
                     value = _similarity(ours, theirs, part.channel, weights)
                 else:
                     a, b = ours.movedim(part.channel, -1), theirs.movedim(part.channel, -1)
                     if how == "projected":
-                        number = self._numbers[part.pair]
-                        a = a @ self.parameters[f"{number}.matrix"] + self.parameters[f"{number}.shift"]
+                        a = a @ self.parameters[f"{part.number}.matrix"] + self.parameters[f"{part.number}.shift"]
                     value = _squares(a, b, weights)
                 total = total + part.weight * value / len(part.hows)
         return total
@@ -210,6 +207,13 @@ def _squares(ours: Any, theirs: Any, weights: Any) -> Any:
         rows = theirs[weights > 0].reshape(-1, theirs.shape[-1])
     variance = (rows - rows.mean(0)).square().mean()
     return _mean((ours - theirs).square(), weights) / (variance + _TINY)
+
+
+def _logits_of(pair: Pair, ours: Any, theirs: Any) -> tuple[Any, Any]:
+    """Values whose softmax are the distributions: of probabilities their logarithms."""
+    if not pair.chances:
+        return ours, theirs
+    return ours.clamp_min(_LEAST_CHANCE).log(), theirs.clamp_min(_LEAST_CHANCE).log()
 
 
 def _divergence(ours: Any, theirs: Any, weights: Any, temperature: float) -> Any:
