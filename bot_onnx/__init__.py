@@ -11,9 +11,9 @@ public API; they are loaded when first used. Modules that start with ``_`` are i
 
 from __future__ import annotations
 
-from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from bot_onnx._deferred import deferred
 
 if TYPE_CHECKING:
     from bot_onnx._checkpoint.jobs import Transfer, export_weights, import_weights, state_dict
@@ -63,10 +63,7 @@ if TYPE_CHECKING:
         VerifyError,
     )
 
-try:
-    __version__ = version("bot-onnx")
-except PackageNotFoundError:  # a source tree that is not installed
-    __version__ = "0+unknown"
+__version__ = "0.1.0"
 
 __all__ = [
     "BotError",
@@ -143,7 +140,6 @@ _IN_MODULES = {
     "bot_onnx._verify": "VerifyReport",
     "bot_onnx._vocabulary": "tokens_of",
 }
-_HOMES = {name: module for module, names in _IN_MODULES.items() for name in names.split()}
 
 
 def __dir__() -> list[str]:
@@ -151,8 +147,4 @@ def __dir__() -> list[str]:
     return sorted(__all__)
 
 
-def __getattr__(name: str) -> Any:
-    """Load a public name from its home."""
-    if name not in _HOMES:
-        raise AttributeError(f"module 'bot_onnx' has no attribute {name!r}")
-    return getattr(import_module(_HOMES[name]), name)
+__getattr__ = deferred(__name__, _IN_MODULES)

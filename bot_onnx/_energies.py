@@ -7,7 +7,7 @@ from bot_onnx._align import align as align_tensors
 from bot_onnx._align.energy import EnergyTable, halved
 from bot_onnx._align.energy import energy as measure_energy
 from bot_onnx._analysis.passes import analyse
-from bot_onnx._engine import opened
+from bot_onnx._inspecting import opened
 from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._origins import Origin
 from bot_onnx._progress import stage

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import Future
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -13,18 +13,16 @@ from typing import Final
 
 import numpy as np
 
-from bot_onnx._analysis.overview import overview_of
 from bot_onnx._analysis.passes import Analysis, analyse
 from bot_onnx._canonical.decompose import Scheme
-from bot_onnx._costs import sizing_of
+from bot_onnx._inspecting import opened
 from bot_onnx._learn.asked import check_learnable, record
 from bot_onnx._learn.types import Learned
 from bot_onnx._learn.writing import tensors_of
 from bot_onnx._onnxfile.atomic_output import floats_beside
-from bot_onnx._onnxfile.header import port_of, producer_of
 from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._onnxfile.kept_work import Resumed
-from bot_onnx._onnxfile.reader import Source, open_model
+from bot_onnx._onnxfile.reader import Source
 from bot_onnx._onnxfile.scratch import sweep_beside
 from bot_onnx._onnxfile.single_pass import read_once
 from bot_onnx._onnxfile.writer import check_output, write_model
@@ -37,7 +35,7 @@ from bot_onnx._request import ResizeRequest
 from bot_onnx._resample import MethodOptions, make_options
 from bot_onnx._resample.devices import namespace
 from bot_onnx._resample.parallel import Background
-from bot_onnx._results import Inspection, Result
+from bot_onnx._results import Result
 from bot_onnx._runs.sample_arrays import samples_for
 from bot_onnx._surgery import planner
 from bot_onnx._surgery.calibrated import told as told_of_scales
@@ -60,32 +58,6 @@ from bot_onnx._verify import (
     verify_model,
 )
 from bot_onnx.errors import GraphError, OutputError
-
-
-@contextmanager
-def opened(origin: Origin, given: Given | None = None) -> Iterator[Source]:
-    """A model, open for as long as the block runs."""
-    with origin.file() as path, open_model(path, given=given) as source:
-        yield source
-
-
-def inspect_model(origin: Origin, given: Given | None) -> Inspection:
-    """Analyse a model; see :meth:`bot_onnx._model.Model.inspect`."""
-    stage(f"analysing {origin.label}")
-    with opened(origin, given) as source:
-        loaded = source.model()
-        analysis = analyse(loaded)
-        source.check_unchanged()
-        return Inspection(
-            path=origin.label,
-            structure=replace(analysis.structure, overview=overview_of(analysis)),
-            opset=loaded.opset_imports.get("", 0),
-            producer=producer_of(loaded),
-            size_bytes=source.size_bytes,
-            inputs=tuple(map(port_of, loaded.graph.inputs)),
-            outputs=tuple(map(port_of, loaded.graph.outputs)),
-            costs=sizing_of(analysis).costs(),
-        )
 
 
 def make_plan(

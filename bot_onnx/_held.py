@@ -10,6 +10,7 @@ from typing import Any
 
 from bot_onnx import _engine
 from bot_onnx._analysis.passes import Analysis, analyse
+from bot_onnx._inspecting import opened
 from bot_onnx._onnxfile.reader import Source
 from bot_onnx._origins import Origin
 from bot_onnx._request import ResizeRequest
@@ -57,7 +58,7 @@ class HeldSource:
         if self._opened is None or not self._opened.serves(path, request):
             self.close()
             with ExitStack() as stack:
-                source = stack.enter_context(_engine.opened(Origin.of(path), given))
+                source = stack.enter_context(opened(Origin.of(path), given))
                 source.check_resizable()
                 analysis = analyse(source.model())
                 self._opened = _Opened(

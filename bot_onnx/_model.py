@@ -1,4 +1,4 @@
-"""The nouns of the public API: a :class:`Model` that is opened, and a :class:`PlannedResize` that it makes."""
+"""The noun of the public API: a :class:`Model` that is opened. What a call of it needs is imported by that call."""
 
 from __future__ import annotations
 
@@ -6,33 +6,32 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields, replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import onnx
-
-from bot_onnx import _engine
-from bot_onnx._again import asked_again
-from bot_onnx._align.energy import EnergyTable
-from bot_onnx._energies import energies
-from bot_onnx._folders import Folder, FolderOutput, find_folder, planned_notes
-from bot_onnx._names import DeviceName
-from bot_onnx._onnxfile.input_overrides import Given
+from bot_onnx._folders.layout import Folder, find_folder
 from bot_onnx._onnxfile.lost_files import run_told
-from bot_onnx._origins import ModelLike, Origin, private_folder
+from bot_onnx._origins import ModelLike, Origin
 from bot_onnx._progress import Progress
 from bot_onnx._request import InputsLike, LeftOpen, PathOrName, ResizeRequest
-from bot_onnx._results import Inspection, Result
 from bot_onnx._runs.read_overrides import as_given
-from bot_onnx._structure import Structure
-from bot_onnx._surgery.types import Plan
-from bot_onnx._target import TargetSpec
-from bot_onnx._verify import VerifyReport
 from bot_onnx.errors import GraphError, OutputError
+
+if TYPE_CHECKING:
+    from bot_onnx._align.energy import EnergyTable
+    from bot_onnx._names import DeviceName
+    from bot_onnx._onnxfile.input_overrides import Given
+    from bot_onnx._planned import PlannedResize
+    from bot_onnx._request import SpecLike
+    from bot_onnx._results import Inspection, Result
+    from bot_onnx._structure import Structure
+    from bot_onnx._surgery.types import Plan
+    from bot_onnx._target import TargetSpec
+    from bot_onnx._verify import VerifyReport
+
 
 #: Makes more of a model in a folder on its way: told the source, the new model, and where that will lie; gives notes
 #: for the card.
 Also = Callable[[Path, Path, Path], tuple[str, ...]]
-SpecLike = TargetSpec | Mapping[str, Any] | PathOrName
 
 
 class Model:
@@ -84,7 +83,9 @@ class Model:
         Raises:
             GraphError: it cannot be read or run.
         """
-        return run_told(progress, lambda: _engine.inspect_model(self._origin, self._given()))
+        from bot_onnx._inspecting import inspect_model
+
+        return run_told(progress, lambda: inspect_model(self._origin, self._given()))
 
     def energy(self, *, progress: Progress | None = None) -> tuple[EnergyTable, ...]:
         """Say how much of every stack's energy halving would keep, by each method that shrinks and each alignment.
@@ -100,6 +101,8 @@ class Model:
         Raises:
             GraphError: it cannot be read or run.
         """
+        from bot_onnx._energies import energies
+
         return run_told(progress, lambda: energies(self._origin, self._given()))
 
     def plan(self, request: ResizeRequest | SpecLike, *, progress: Progress | None = None) -> PlannedResize:
@@ -164,6 +167,8 @@ class Model:
         Raises:
             PlanError: the plan is not one for this source, or was changed.
         """
+        from bot_onnx._again import asked_again
+
         left = LeftOpen(calibration, external, unproven, inputs, input_shapes)
         return run_told(progress, lambda: self._planned(*asked_again(plan, self._given(), left), plan))
 
@@ -204,6 +209,8 @@ class Model:
                 came out otherwise than in the run that made it.
             BotError: see :meth:`resize`.
         """
+        from bot_onnx._again import asked_again
+
         reads = () if plan_file is None else (Path(plan_file),)
         left = LeftOpen(calibration, external, unproven, inputs, input_shapes, device, allow_nonfinite, against)
 
@@ -231,9 +238,11 @@ class Model:
         Raises:
             GraphError: it cannot be opened at all. Failed checks are in the report.
         """
+        from bot_onnx._engine import verify_origin
+
         wanted = None if spec is None else ResizeRequest(spec).target()
         other = against._origin if isinstance(against, Model) else None if against is None else Model(against)._origin
-        return run_told(progress, lambda: _engine.verify_origin(self._origin, wanted, other, self._given()))
+        return run_told(progress, lambda: verify_origin(self._origin, wanted, other, self._given()))
 
     def folder_notes(self, plan: Plan) -> tuple[str, ...]:
         """What the folder that a plan leads to cannot say, and what does not go along, where the model is in a folder.
@@ -241,7 +250,11 @@ class Model:
         Raises:
             SpecError: a config in it is none, or would tell of another network than the model's.
         """
-        return () if self._folder is None else planned_notes(self._folder, plan)
+        if self._folder is None:
+            return ()
+        from bot_onnx._folders import planned_notes
+
+        return planned_notes(self._folder, plan)
 
     def _given(self, request: ResizeRequest | None = None) -> Given | None:
         """What it is run on: as a request says, else as it was opened."""
@@ -255,7 +268,10 @@ class Model:
     def _planned(
         self, request: ResizeRequest, target: TargetSpec, stored: Plan | None, *, hashed: bool = True
     ) -> PlannedResize:
-        plan, digest = _engine.make_plan(self._origin, request, target, self._given(request), stored, hashed=hashed)
+        from bot_onnx._engine import make_plan
+        from bot_onnx._planned import PlannedResize
+
+        plan, digest = make_plan(self._origin, request, target, self._given(request), stored, hashed=hashed)
         plan = replace(plan, notes=(*plan.notes, *self.folder_notes(plan)))
         made = PlannedResize(**{entry.name: getattr(plan, entry.name) for entry in fields(plan)})
         made._attach(self, request, target, digest or None, stored)
@@ -272,14 +288,18 @@ class Model:
         reads: tuple[Path, ...] = (),
         resume: bool = False,
     ) -> Result:
+        from bot_onnx._engine import carry_out
+
         run = partial(
-            _engine.carry_out, self._origin, request, target, self._given(request), planned=planned, stored=stored,
+            carry_out, self._origin, request, target, self._given(request), planned=planned, stored=stored,
             reads=reads, settled=self.folder_notes,
         )  # fmt: skip
         if self._folder is None:
             return run(output, force=force, resume=resume)
         if resume:
             raise OutputError(f"{output} is a folder, whose work is not kept: resize the .onnx file, or drop resume")
+        from bot_onnx._folders import FolderOutput
+
         with FolderOutput(self._folder, output, force=force) as made:
             result = run(made.model)
             report = replace(result.report, path=str(output / self._folder.inner))
@@ -298,83 +318,6 @@ class Model:
 
     def _repr_html_(self) -> str:
         return self.inspect()._repr_html_()
-
-
-class PlannedResize(Plan):
-    """A plan that knows its model, so that it can be carried out. It is a :class:`Plan` in all else.
-
-    The weights are read when it is carried out, and the graph is worked through again: a plan keeps no file open. A
-    source that is another one by then is refused.
-    """
-
-    __slots__ = ("_digest", "_model", "_request", "_stored", "_target")
-    _model: Model
-    _request: ResizeRequest
-    _target: TargetSpec
-    _digest: str | None
-    _stored: Plan | None
-
-    def _attach(
-        self, model: Model, request: ResizeRequest, target: TargetSpec, digest: str | None, stored: Plan | None
-    ) -> None:
-        told = {"_model": model, "_request": request, "_target": target, "_digest": digest, "_stored": stored}
-        for name, value in told.items():
-            object.__setattr__(self, name, value)
-
-    @property
-    def request(self) -> ResizeRequest:
-        """What was asked.
-
-        Raises:
-            GraphError: this is a copy, which has lost it.
-        """
-        try:
-            return self._request
-        except AttributeError:
-            raise GraphError("this copy of a plan does not know its model: plan again with model.plan(…)") from None
-
-    def write(
-        self, output: PathOrName, *, force: bool = False, resume: bool = False, progress: Progress | None = None
-    ) -> Result:
-        """Resize the model and verify what was written; see :meth:`Model.resize`.
-
-        Raises:
-            GraphError: the source has changed since the plan was made.
-            BotError: something was refused or failed; no output was left behind.
-        """
-        request = self.request
-        told = self._target, Path(output), force, self._digest, self._stored
-        return run_told(progress, lambda: self._model._carry_out(request, *told, resume=resume))
-
-    def apply(self, *, progress: Progress | None = None) -> onnx.ModelProto:
-        """Resize the model, verify the result, and give it as a message with all its weights.
-
-        It is verified as a file in a private folder (in memory where the system has room there), which is then gone.
-
-        Args:
-            progress: see :meth:`Model.inspect`.
-
-        Raises:
-            GraphError: the source has changed since the plan was made.
-            BotError: something was refused or failed.
-        """
-
-        def make() -> onnx.ModelProto:
-            request = self.request
-            with private_folder(self.size_bytes[1]) as folder:
-                model, out = self._model._alone(), folder / "model.onnx"
-                done = model._carry_out(request, self._target, out, False, self._digest, self._stored)
-                return onnx.load(done.output)
-
-        return run_told(progress, make)
-
-    def __eq__(self, other: object) -> bool:
-        """Whether another plan, with or without its model, says the same."""
-        if not isinstance(other, Plan):
-            return NotImplemented
-        return all(getattr(self, entry.name) == getattr(other, entry.name) for entry in fields(Plan) if entry.compare)
-
-    __hash__ = None  # type: ignore[assignment]  # its options are a dict
 
 
 def open(

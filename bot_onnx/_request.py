@@ -13,6 +13,8 @@ from bot_onnx._names import AlignKind, DeviceName, MethodName
 if TYPE_CHECKING:
     from bot_onnx._target import TargetSpec
 
+    SpecLike = TargetSpec | Mapping[str, Any] | str | PathLike[str]
+
 PathOrName = str | PathLike[str]
 InputsLike = Mapping[str, Any] | PathOrName  #: arrays by input, or an ``.npz`` file of them
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bot_onnx import _html
-from bot_onnx._costs import Costs
-from bot_onnx._learn.types import Learned
-from bot_onnx._onnxfile.header import Port
-from bot_onnx._onnxfile.kept_work import Resumed
-from bot_onnx._structure import Structure
-from bot_onnx._surgery.types import Plan
-from bot_onnx._verify import VerifyReport
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from bot_onnx._costs import Costs
+    from bot_onnx._learn.types import Learned
+    from bot_onnx._onnxfile.header import Port
+    from bot_onnx._onnxfile.kept_work import Resumed
+    from bot_onnx._structure import Structure
+    from bot_onnx._surgery.types import Plan
+    from bot_onnx._verify import VerifyReport
 
 
 @dataclass(frozen=True, slots=True, repr=False)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from bot_onnx._folders import find_folder
 from bot_onnx._folders.hub import is_hub_name
 from bot_onnx._held import HeldSource
-from bot_onnx._model import SpecLike
 from bot_onnx._names import MethodName
 from bot_onnx._request import PathOrName, ResizeRequest
 from bot_onnx._sweep.job import Progress, Wanted
@@ -18,6 +17,9 @@ from bot_onnx._sweep.scores import cosines_of, read_scoring
 from bot_onnx._sweep.space import Space
 from bot_onnx._sweep.types import Made, Sampler, Sweep, Teaching, Value
 from bot_onnx.errors import SpecError
+
+if TYPE_CHECKING:
+    from bot_onnx._request import SpecLike
 
 _STUDY: Final = "sweep.db"
 

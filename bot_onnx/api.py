@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from bot_onnx import _late  # noqa: F401  (before anything imports onnx-ir)
-from bot_onnx._align.energy import EnergyTable
-from bot_onnx._model import Model, PlannedResize, SpecLike, open
-from bot_onnx._names import AlignKind, DeviceName, MethodName
-from bot_onnx._origins import ModelLike
-from bot_onnx._progress import Progress
-from bot_onnx._request import InputsLike, Learning, PathOrName, ResizeRequest
-from bot_onnx._results import Inspection, Result
-from bot_onnx._surgery.types import Plan
-from bot_onnx._together import Together, plan_together, resize_together, verify_together
-from bot_onnx._verify import VerifyReport
+from bot_onnx._deferred import deferred
+from bot_onnx._model import Model, open
+from bot_onnx._request import ResizeRequest
+
+if TYPE_CHECKING:
+    from bot_onnx._align.energy import EnergyTable
+    from bot_onnx._names import AlignKind, DeviceName, MethodName
+    from bot_onnx._origins import ModelLike
+    from bot_onnx._planned import PlannedResize
+    from bot_onnx._progress import Progress
+    from bot_onnx._request import InputsLike, Learning, PathOrName, SpecLike
+    from bot_onnx._results import Inspection, Result
+    from bot_onnx._surgery.types import Plan
+    from bot_onnx._together import Together, plan_together, resize_together, verify_together
+    from bot_onnx._verify import VerifyReport
 
 __all__ = [
     "Inspection",
@@ -37,6 +42,15 @@ __all__ = [
 ]
 
 Shapes = Mapping[str, Sequence[int]]
+
+__getattr__ = deferred(
+    __name__,
+    {
+        "bot_onnx._planned": "PlannedResize",
+        "bot_onnx._results": "Inspection Result",
+        "bot_onnx._together": "Together plan_together resize_together verify_together",
+    },
+)
 
 
 def inspect(

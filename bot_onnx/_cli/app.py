@@ -9,7 +9,6 @@ import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
-from difflib import get_close_matches
 from importlib import import_module
 from pkgutil import iter_modules
 from types import FrameType
@@ -60,6 +59,8 @@ class App(click.Group):
         """Find the command; one that there is not is refused with the nearest names."""
         name = ALIASES.get(args[0], args[0])
         if not name.startswith("-") and name not in commands() and not ctx.resilient_parsing:
+            from difflib import get_close_matches
+
             near = get_close_matches(name, commands())
             hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
             ctx.fail(f"No such command {name!r}.{hint}")

@@ -5,7 +5,14 @@ configs to the sizes of a plan, ``jsontext`` writes them without touching anythi
 ``output`` puts the folder together and gives it its name, ``hub`` fetches one.
 """
 
+from typing import TYPE_CHECKING
+
+from bot_onnx._deferred import deferred
 from bot_onnx._folders.layout import Folder, find_folder, holds_several
-from bot_onnx._folders.output import FolderOutput, planned_notes
+
+if TYPE_CHECKING:
+    from bot_onnx._folders.output import FolderOutput, planned_notes
 
 __all__ = ["Folder", "FolderOutput", "find_folder", "holds_several", "planned_notes"]
+
+__getattr__ = deferred(__name__, {"bot_onnx._folders.output": "FolderOutput planned_notes"})

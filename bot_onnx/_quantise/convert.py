@@ -9,9 +9,7 @@ would be another network there.
 from __future__ import annotations
 
 import os
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -153,21 +151,11 @@ def _calibrate(path: Path, target: Path, samples: Samples) -> None:
 
 def _halve(path: Path, target: Path) -> None:
     """All floats in half precision but those of ops that have none; inputs and outputs keep their type."""
-    with _search_path_kept():
-        from onnxruntime.transformers.float16 import convert_float_to_float16
+    from onnxruntime.transformers.float16 import convert_float_to_float16
+
     model = convert_float_to_float16(onnx.load(os.fspath(path)), keep_io_types=True)
     large = is_large(path)
     onnx.save(model, os.fspath(target), save_as_external_data=large, location=f"{target.name}.data" if large else None)
-
-
-@contextmanager
-def _search_path_kept() -> Iterator[None]:
-    """The scripts of onnxruntime put their own folder where modules are looked for."""
-    before = list(sys.path)
-    try:
-        yield
-    finally:
-        sys.path[:] = before
 
 
 def check_between(source: Source, batches: Sequence[Feeds]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import tempfile
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from bot_onnx._canonical.decompose import Scheme
 from bot_onnx._onnxfile.data_files import named_files
 from bot_onnx._onnxfile.tensor_protos import one_line
 from bot_onnx._ops import Packing, Slot, linear_of, records, slot_of
+from bot_onnx._runs.runtime import onnxruntime
 from bot_onnx._surgery.calibrated import Calibrated
 from bot_onnx._surgery.static_pairs import put_roundings
 from bot_onnx.errors import BotError, GraphError
@@ -81,7 +83,7 @@ def quantiser(folder: Path, failed: str) -> Iterator[None]:
         GraphError: it fails; ``failed`` with its words in place of the braces.
     """
     try:
-        with _quiet(), _temporary_files_in(folder):
+        with _quiet(), _temporary_files_in(folder), _scripts_found():
             yield
     except BotError:
         raise
@@ -111,6 +113,21 @@ def _temporary_files_in(folder: Path) -> Iterator[None]:
         yield
     finally:
         tempfile.tempdir = before
+
+
+@contextmanager
+def _scripts_found() -> Iterator[None]:
+    """The scripts of onnxruntime find one another by their folder in ``sys.path``, where they put it themselves, once.
+
+    It is there for as long as they work, whoever imported them first, and leaves again: it would take modules of other
+    people who have the same names.
+    """
+    before = list(sys.path)
+    sys.path.append(os.fspath(Path(onnxruntime().__file__).parent / "transformers"))
+    try:
+        yield
+    finally:
+        sys.path[:] = before
 
 
 def _packings(name: str) -> list[Packing]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final
 
@@ -21,6 +20,8 @@ def suggestion(word: str, known: Iterable[str]) -> str:
 
 def suggested(word: str, known: Iterable[str]) -> tuple[str, ...]:
     """The known word closest to ``word``, where one is close."""
+    import difflib
+
     by_lower = {name.lower(): name for name in known}
     return tuple(by_lower[near] for near in difflib.get_close_matches(word.lower(), list(by_lower), n=1, cutoff=0.5))
 

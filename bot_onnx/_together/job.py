@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from bot_onnx import _engine, _html
 from bot_onnx._onnxfile.input_overrides import Given
@@ -39,10 +39,12 @@ from bot_onnx._verify import VerifyReport
 from bot_onnx._verify.types import Check
 from bot_onnx.errors import GraphError, ProofError, ResampleError, VerifyError
 
+if TYPE_CHECKING:
+    from bot_onnx._request import SpecLike
+
 _KEY = 16  #: characters of a digest that is a key
 _TRIES = 4  #: times that sizes are agreed on anew because the proof keeps some
 T = TypeVar("T")
-SpecLike = TargetSpec | Mapping[str, object] | PathOrName
 
 
 @dataclass(frozen=True, slots=True, repr=False)

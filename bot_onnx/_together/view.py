@@ -13,7 +13,7 @@ import onnx_ir as ir
 
 from bot_onnx._analysis.passes import Analysis, analyse
 from bot_onnx._axes.dims import MaybeDim
-from bot_onnx._engine import opened
+from bot_onnx._inspecting import opened
 from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._origins import Origin

@@ -14,7 +14,12 @@ def ran(code: str) -> str:
 
 @pytest.mark.parametrize(
     ("module", "absent"),
-    [("bot_onnx.api", ("sympy", "networkx", "torch", "onnxruntime.tools")), ("bot_onnx._cli.app", ("numpy", "onnx"))],
+    [
+        ("bot_onnx.api", ("sympy", "networkx", "torch", "onnxruntime.tools", "pydantic", "pywt")),
+        ("bot_onnx._inspecting", ("pydantic", "pywt", "bot_onnx._surgery", "bot_onnx._align", "bot_onnx._verify")),
+        ("bot_onnx._report.specs_report", ("pydantic", "numpy")),
+        ("bot_onnx._cli.app", ("numpy", "onnx", "difflib")),
+    ],
 )
 def test_libraries_that_are_not_needed_are_not_imported(module: str, absent: tuple[str, ...]) -> None:
     assert ran(f"import sys, {module}; print([n for n in {absent!r} if n in sys.modules])") == "[]"

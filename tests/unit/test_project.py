@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "bot_onnx"
 #: Data flows down this list; an import never points back up it.
 ORDER = (
+    "_deferred",
     "_late",
     "_reasons",
     "errors",
@@ -47,10 +48,12 @@ ORDER = (
     "_page",
     "_origins",
     "_results",
+    "_inspecting",
     "_engine",
     "_energies",
     "_held",
     "_again",
+    "_planned",
     "_model",
     "_together",
     "_sweeping",

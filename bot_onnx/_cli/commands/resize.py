@@ -33,7 +33,8 @@ from bot_onnx._cli.vocabulary_options import Words, chosen_words, vocabulary_opt
 from bot_onnx._request import LeftOpen, ResizeRequest
 
 if TYPE_CHECKING:
-    from bot_onnx._model import Model, PlannedResize
+    from bot_onnx._model import Model
+    from bot_onnx._planned import PlannedResize
     from bot_onnx._results import Result
     from bot_onnx._surgery.types import Plan
     from bot_onnx._target import TargetSpec

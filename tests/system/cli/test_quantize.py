@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import logging
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -133,6 +135,18 @@ def test_inspect_says_the_scheme_and_a_resize_works(kind: str, tmp_path: Path) -
     assert types(out) == wanted[kind]
     smaller = bot_onnx.resize(out, {"layers": 1}, tmp_path / "smaller.onnx")
     assert smaller.report.passed
+
+
+def test_kinds_follow_one_another_in_one_process(tmp_path: Path) -> None:
+    """The scripts of onnxruntime put themselves where modules are looked for once, and all but fp16 need them later."""
+    source = save(encoder(), tmp_path)
+    code = (
+        "import bot_onnx, sys; before = list(sys.path)\n"
+        f"for kind in ('fp16', 'int8'): bot_onnx.quantize({str(source)!r}, {str(tmp_path)!r} + f'/{{kind}}', to=kind)\n"
+        "print(sys.path == before)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "True\n"), done.stderr
 
 
 def test_what_was_left_is_told_with_the_reason(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 import bot_onnx
 from bot_onnx._cli import cli
+from bot_onnx._onnxfile.reader import open_model
 from tests.graphs import residual_mlp_model, save
 
 RESIZE = {"resize": {"hidden": 4, "layers": 2}}
@@ -59,7 +60,7 @@ def test_the_steps_run_in_their_order_and_the_last_model_gets_the_name(place: Pa
     assert (place / "out.onnx").read_bytes() == halves.read_bytes()
     card = (place / "out.md").read_text()
     assert card.startswith("---\nlicense: mit\n") and '"hidden": 4' in card
-    with bot_onnx._engine.open_model(place / "model.onnx") as source:
+    with open_model(place / "model.onnx") as source:
         assert source.sha256() in card
 
 

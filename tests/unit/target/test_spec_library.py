@@ -28,6 +28,9 @@ def test_sizes_are_the_published_ones(row: SpecSummary) -> None:
     assert (row.head_dim, row.intermediate) == (hidden // heads, 4 * hidden) == (64, 4 * hidden)
     spec = TargetSpec.load(row.name)
     assert spec == show_spec(row.name)
+    assert (spec.name, spec.layers, spec.hidden, spec.heads) == (row.name, layers, hidden, heads)
+    assert (spec.head_dim, spec.intermediate) == (row.head_dim, row.intermediate)
+    assert spec.reference is not None and spec.reference.model_dump(exclude_none=True) == row.reference
     assert (spec.vocab, spec.positions, spec.soft) == (None, None, ())
 
 
