@@ -141,7 +141,7 @@ def sizing_of(analysis: Analysis) -> Sizing:
     of those that it ran at, with a batch of one (see :func:`bot_onnx._runs.natural_sizes.natural_shapes`). The body of
     a Loop counts once, and both branches of an If.
     """
-    inputs, seen = natural_shapes(analysis.model, analysis.context.observed.shapes)
+    inputs, seen = natural_shapes(analysis.model, analysis.context.observed)
     owners = {node: place for place in _places(analysis.chains) for node in place[2]}
     found: dict[tuple[int, int], list[_Counted]] = {}
     uncounted: list[str] = []

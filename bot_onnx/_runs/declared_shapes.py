@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx_ir as ir
 
 from bot_onnx._canonical.spelling.seen import Observation
-from bot_onnx._runs.observe import Pair
+from bot_onnx._runs.inputs import Pair
 
 #: Outputs named one by one in a note.
 _SHOWN = 3

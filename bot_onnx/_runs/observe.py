@@ -17,20 +17,18 @@ import onnx_ir as ir
 
 from bot_onnx._canonical.control_flow import Body, bodies_of, entry_of, is_entry, is_join, nested_protos
 from bot_onnx._canonical.spelling.seen import Observation
-from bot_onnx._onnxfile.input_overrides import Given, given_to
+from bot_onnx._onnxfile.input_overrides import Given, InputSpec, given_to
 from bot_onnx._onnxfile.tensor_protos import one_line
 from bot_onnx._ops import measures, record
 from bot_onnx._ops.nodes import node_inputs
 from bot_onnx._ops.walk import backward
 from bot_onnx._runs.baked_lengths import baked_lengths
 from bot_onnx._runs.fed_weights import LARGE, with_fed_weights, zeros
-from bot_onnx._runs.inputs import feeds, fitting, input_specs, open_sizes
+from bot_onnx._runs.inputs import SIZES, Pair, feeds, fitting, input_specs, open_sizes
 from bot_onnx._runs.runtime import LOOP_SECONDS, EndlessError, run_within, session
 from bot_onnx.errors import BotError, GraphError
 
 INTEGERS = frozenset({ir.DataType.INT64, ir.DataType.INT32, ir.DataType.BOOL})
-
-Pair = tuple[int, int]
 
 
 def observe(model: ir.Model) -> Observation:
@@ -74,12 +72,54 @@ def observe(model: ir.Model) -> Observation:
         runs = [runs[0], runs[-1]]  # one run says both where their sizes are the same
         for place in {(body.join, body.index): body for body in bodies.values() if body is not None}.values():
             _look_inside(model, arithmetic, place, bodies, fed, runs)
-        return _merge(model, runs, fed, arithmetic)
+        seen = _merge(model, runs, fed, arithmetic)
+        if not given_to(model) and not limited and not any(bodies.values()):
+            _run_single(runner, specs, blanks, watched, seen, arithmetic)
+        return seen
     told = "no input size to try" if failure is None else one_line(failure)
     raise GraphError(
         f"onnxruntime cannot run this model at any input size tried: {told}; say what it runs on with "
         "--input-shape NAME=1x3x64x64 or --inputs FILE.npz"
     )
+
+
+def _run_single(
+    runner: Any,
+    specs: Sequence[InputSpec],
+    blanks: Mapping[str, np.ndarray],
+    watched: list[str],
+    seen: Observation,
+    arithmetic: set[str],
+) -> None:
+    """Note the shapes with a batch of one, in the same session; a graph that does not run so shows none."""
+    inputs = {spec.name: with_single_batch(seen.shapes[spec.name]) for spec in specs}
+    if all(shape == _first(seen.shapes[name]) for name, shape in inputs.items()):
+        return
+    try:
+        fed = feeds([replace(spec, shape=inputs[spec.name]) for spec in specs], {})
+        found = _run(runner, {**fed, **blanks}, watched, True)
+    except Exception:  # onnxruntime's errors have no public base class
+        return
+    shapes = {**inputs, **_shapes(found, arithmetic)}
+    seen.single.update({name: (seen.shapes[name], shape) for name, shape in shapes.items()})
+
+
+def with_single_batch(pairs: tuple[Pair, ...]) -> tuple[int, ...]:
+    """The shape of an input in the first run, its batch brought to 1.
+
+    The batch is the first of several axes, where it took the sizes that are guessed for a batch.
+    """
+    shape = _first(pairs)
+    return (1, *shape[1:]) if len(shape) > 1 and pairs[0] == SIZES[0] else shape
+
+
+def _first(pairs: Sequence[Pair]) -> tuple[int, ...]:
+    return tuple(size for size, _ in pairs)
+
+
+def _shapes(found: Mapping[str, np.ndarray], arithmetic: set[str]) -> dict[str, tuple[int, ...]]:
+    """Shape by name, of what an instrumented model gives."""
+    return {name: tuple(map(int, array.shape if name in arithmetic else array)) for name, array in found.items()}
 
 
 def shapes_at(model: ir.Model, inputs: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
@@ -110,9 +150,7 @@ def shapes_at(model: ir.Model, inputs: Mapping[str, tuple[int, ...]]) -> dict[st
     for name, value in model.graph.initializers.items():
         assert value.const_value is not None
         shapes[name] = tuple(value.const_value.shape.numpy())
-    return shapes | {
-        name: tuple(map(int, array.shape if name in arithmetic else array)) for name, array in found[0].items()
-    }
+    return shapes | _shapes(found[0], arithmetic)
 
 
 def shape_values(graph: ir.Graph) -> set[str]:

@@ -25,10 +25,13 @@ class Observation:
     Attributes:
         shapes: value name -> per axis its size in the first and the second run (equal for static axes).
         values: name of a shape-arithmetic value -> its content in both runs.
+        single: where the batch was guessed and the graph runs with one of 1 as well, value name -> its shape there,
+            beside the sizes in both runs: these tell whether the name still stands for that value.
     """
 
     shapes: dict[str, tuple[Pair, ...]]
     values: dict[str, tuple[np.ndarray, np.ndarray]]
+    single: dict[str, tuple[tuple[Pair, ...], tuple[int, ...]]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
