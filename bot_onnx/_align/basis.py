@@ -58,7 +58,7 @@ def weight_moments(structure: Structure, folding: Folding, tensors: Tensors, ste
     source = structure.dims[folding.hidden].size
     gram = xp.zeros((source, source), dtype=xp.float64)
     for name, rows, weight in _weighted(structure, folding, tensors):
-        gram += weight * _gram(rows, xp)
+        _add(gram, weight, rows, xp)
         step(name)
     return to_numpy(gram)
 
@@ -142,13 +142,14 @@ def _signed(vectors: Floats) -> Floats:
     return vectors * np.where(signs == 0, 1.0, signs)
 
 
-def _gram(rows: AnyArray, xp: Namespace) -> Array:
-    """XᵀX / ‖X‖² of ``[n, hidden]``."""
-    energy = float(np.vdot(rows, rows))
-    if not energy > 0:
-        return xp.zeros((rows.shape[1],) * 2, dtype=xp.float64)
+def _add(gram: Array, weight: float, rows: AnyArray, xp: Namespace) -> None:
+    """Add w · XᵀX / ‖X‖² of ``[n, hidden]`` in place; ‖X‖² is the trace of the product, and costs no pass over X."""
     here = placed(rows, xp)
-    return xp.asarray(xp.matmul(here.T, here), dtype=xp.float64) / energy
+    product = xp.matmul(here.T, here)
+    energy = float(xp.sum(xp.diagonal(product), dtype=xp.float64))
+    if energy > 0:
+        product *= weight / energy
+        gram += product
 
 
 def _weighted(structure: Structure, folding: Folding, tensors: Tensors) -> Iterator[tuple[str, AnyArray, float]]:

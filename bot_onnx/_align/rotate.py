@@ -123,12 +123,12 @@ class Rotated(Aligned):
         if not self._is_touched(stack, layer):
             return self._tensors[name].numpy()
         array = self._folding.read(name, self._tensors, self._following.left)
+        if stack.chain is not None and not stack.shared:  # first: what goes is not turned
+            array = ordered(self._structure, stack, array, self._kept.of(stack, layer))
         for axis, dim in enumerate(stack.axes):
             if dim == self._folding.hidden:
                 turn = self._turn(name, axis).astype(array.dtype)
                 array = np.moveaxis(self._product(array, turn, axis), -1, axis)
-        if stack.chain is not None and not stack.shared:
-            array = ordered(self._structure, stack, array, self._kept.of(stack, layer))
         return np.ascontiguousarray(array)
 
     def _product(self, array: AnyArray, turn: AnyArray, axis: int) -> AnyArray:

@@ -193,10 +193,10 @@ def _neuron_worth(structure: Structure, choice: NeuronChoice, layer: int, foldin
 def _row_squares(structure: Structure, stack: Stack, axis: int, leaf: str, array: AnyArray) -> Floats:
     """‖row‖² per index of a leaf."""
     total: Floats = np.zeros(structure.dims[leaf].size)
-    moved = np.moveaxis(array, axis, 0)
+    every = list(range(array.ndim))
+    squares = np.einsum(array, every, array, every, [axis], dtype=np.float64)  # before the indices: no copy of the rows
     for places in positions(structure, stack.axes[axis] or "", (leaf,)):
-        rows = moved[places].reshape(len(places), -1)
-        total = total + np.einsum("nf,nf->n", rows, rows, dtype=np.float64)
+        total = total + squares[places].sum(axis=1)
     return total
 
 
