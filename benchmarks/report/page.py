@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from benchmarks.report.types import Goal, Measured, Work
+from benchmarks.report.types import PART, Goal, Measured, Work
 
 _HEAD = """# Figures
 
@@ -73,5 +73,9 @@ def _distances(known: Iterable[tuple[Work, Measured]]) -> list[str]:
         if result.profile:
             lines += ["Where the time goes, by cProfile (what is written in C counts for its caller):", ""]
             lines += [f"* {line}" for line in result.profile]
+        parts = {key.removeprefix(PART): value for key, value in result.figures.items() if key.startswith(PART)}
+        if parts:
+            lines += ["Of what it is made up:", ""]
+            lines += [f"* {part}: {number(value, row.goals[0].unit)}" for part, value in parts.items()]
         lines.append("")
     return ["## What is in the way", "", *lines] if lines else []

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import statistics
 import sys
 import time
+import traceback
+from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 
+import bot_onnx
+from benchmarks.report.types import PART
+
+_LEAST = 0.05  #: a stage that reads less of the file is not told
 _DRAWS = 10_000_000
 _TURNS = 5
 
@@ -19,10 +27,21 @@ def reading(*arguments: str) -> dict[str, float]:
     from bot_onnx._cli import main
 
     size = Path(arguments[1]).stat().st_size
-    before = _read()
+    places: list[tuple[str, int]] = [("starting", _read())]
+
+    class Stages(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            places.append((record.getMessage().partition(" /")[0], _read()))
+
+    logger = logging.getLogger("bot_onnx")
+    logger.setLevel(logging.INFO)
+    logger.addHandler(Stages())
     with suppress(SystemExit):
         main(arguments)
-    return {"passes": (_read() - before) / size}
+    places.append(("", _read()))
+    parts = {f"{PART}while {name}": (after - before) / size for (name, before), (_, after) in pairwise(places)}
+    whole = (places[-1][1] - places[0][1]) / size
+    return {"passes": whole, **{name: part for name, part in parts.items() if part > _LEAST}}
 
 
 def _read() -> int:
@@ -36,11 +55,12 @@ def sessions(*arguments: str) -> dict[str, float]:
 
     from bot_onnx._cli import main
 
-    found = {"sessions": 0.0, "runs": 0.0}
+    found = Counter({"sessions": 0.0, "runs": 0.0})
     opened, ran = ort.InferenceSession.__init__, ort.InferenceSession.run
 
     def opening(*given: object, **named: object) -> None:
         found["sessions"] += 1
+        found[f"{PART}`{_asked_by()}`"] += 1
         opened(*given, **named)
 
     def running(*given: object, **named: object) -> object:
@@ -51,6 +71,14 @@ def sessions(*arguments: str) -> dict[str, float]:
     with suppress(SystemExit):
         main(arguments)
     return found
+
+
+def _asked_by() -> str:
+    """The function of ours that wants a session, behind the doors to onnxruntime."""
+    package = Path(bot_onnx.__file__).parent
+    frames = [frame for frame in traceback.extract_stack() if Path(frame.filename).is_relative_to(package)]
+    inner = next(frame for frame in reversed(frames) if Path(frame.filename).stem not in ("runtime", "runner"))
+    return f"{Path(inner.filename).relative_to(package).with_suffix('')}: {inner.name}"
 
 
 def draws() -> dict[str, float]:

@@ -47,7 +47,7 @@ def _start(place: Place) -> Figures:
     found = in_turn(
         {
             "python": (PYTHON, "-c", "pass"),
-            "engine": (PYTHON, "-c", "import bot_onnx.api"),
+            "engine": (PYTHON, "-c", "import bot_onnx.api, bot_onnx._inspecting"),
             "libraries": (PYTHON, "-c", "import numpy, onnx"),
             "specs": (*OURS, "specs", "list"),
             "help": (*OURS, "--help"),
@@ -198,9 +198,9 @@ ROWS: Final = (
         Goal("peak", "peak", 300, MB), Goal("cpu", "CPU", unit=SECONDS), Goal("seconds", "time", unit=SECONDS),
     ), _whole, _command("resize", "--spec", "bert-s")),
     Work("start", "Starting", (
-        Goal("engine", "`import bot_onnx.api`, CPU", 0.35, SECONDS), Goal("specs", "`specs list`, CPU", 0.15, SECONDS),
+        Goal("engine", "what `inspect` imports, CPU", 0.35, SECONDS), Goal("specs", "`specs list`, CPU", 0.15, SECONDS),
         Goal("help", "`--help`, CPU", 0.15, SECONDS),
-        Goal("ratio", "`import bot_onnx.api` over `import numpy, onnx`", unit=TIMES, ratio=True),
+        Goal("ratio", "what `inspect` imports over `import numpy, onnx`", unit=TIMES, ratio=True),
     ), _start, lambda place: ("-m", "bot_onnx", "inspect", DEMO)),
     Work("inspect", "`inspect` BERT-base", (
         Goal("cpu", "CPU", 0.8, SECONDS), Goal("peak", "peak", 200, MB),
@@ -225,10 +225,13 @@ ROWS: Final = (
         Goal("long_to_copy", "bior6.8, over a copy of the result", 2, TIMES, ratio=True),
         Goal("short_pywt", "haar, as fast as `pywt`", unit=TIMES, more=True, ratio=True),
         Goal("long_pywt", "bior6.8, as fast as `pywt`", unit=TIMES, more=True, ratio=True),
-    ), _growing),
+    ), _growing, lambda place: (
+        "-m", "benchmarks.resample", "--stacks", "12x768x3072", "--wavelets", "bior6.8", "--directions", "grow",
+        "--no-ptwt", "--runs", "3",
+    )),
     Work("draws", "Random numbers, the same for any number of threads", (
         Goal("seconds", "10⁸ normal draws", 0.6, SECONDS), Goal("ratio", "over NumPy's", unit=TIMES, ratio=True),
-    ), _draws),
+    ), _draws, lambda place: ("-m", "benchmarks.report.probes", "draws", str(place.scratch / "probe.json"))),
     Work("align", "Aligning BERT-base before BERT-S", (
         Goal("permute", "`--align permute`, CPU above none", 3, SECONDS),
         Goal("rotate", "`--align rotate`, CPU above none", 15, SECONDS),

@@ -55,7 +55,9 @@ class Place:
     runs: int
 
 
+#: By key; what begins with :data:`PART` is no goal's, but a part of one, told where the goal was not met.
 Figures = Mapping[str, float]
+PART: Final = "part: "
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,7 +146,8 @@ def _add(gram: Array, weight: float, rows: AnyArray, xp: Namespace) -> None:
     """Add w · XᵀX / ‖X‖² of ``[n, hidden]`` in place; ‖X‖² is the trace of the product, and costs no pass over X."""
     here = placed(rows, xp)
     product = xp.matmul(here.T, here)
-    energy = float(xp.sum(xp.diagonal(product), dtype=xp.float64))
+    diagonal = xp.reshape(product, (-1,))[:: gram.shape[0] + 1]
+    energy = float(xp.sum(diagonal, dtype=xp.float64))
     if energy > 0:
         product *= weight / energy
         gram += product

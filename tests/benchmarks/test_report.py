@@ -40,6 +40,12 @@ def test_goals_are_told_and_what_is_missed_explained() -> None:
     assert "2026-01-02 at commit abc1234 on a machine: `row` (load 2.5)" in text
 
 
+def test_parts_are_told_where_a_goal_is_missed() -> None:
+    text = page((work(),), {"row": kept(fast=3.0, **{"part: while writing": 2.0})})
+    assert "Of what it is made up:\n\n* while writing: 2.00 ×" in text
+    assert "while writing" not in page((work(),), {"row": kept(fast=7.0, **{"part: while writing": 2.0})})
+
+
 def test_a_page_without_misses_has_no_profile() -> None:
     assert "in the way" not in page((work(),), {"row": kept(fast=7.0, small=1.0)})
 
