@@ -165,6 +165,10 @@ def target_spec(spec: str | None, flags: Mapping[str, Any]) -> TargetSpec:
     return base.merge(given) if given else base
 
 
+#: Keys of an object that says which layers stay, not of which chain.
+_FORMS = ("keep", "repeat")
+
+
 def default_output(model: Path, spec: str | None, target: TargetSpec, flags: Mapping[str, Any]) -> Path:
     """``<stem>-<spec name or sizes>.onnx`` beside the source."""
     parts = []
@@ -179,12 +183,13 @@ def default_output(model: Path, spec: str | None, target: TargetSpec, flags: Map
 
 
 def _text(value: Any) -> str:
-    if isinstance(value, dict):
-        return "-".join(f"{name}{count}" for name, count in value.items())
-    return (
-        "-".join(map(str, value))
-        if isinstance(value, list)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    """``6``, ``2-2-6``, ``encoder6-decoder4``, ``-keep0-2-4``: a size in a name of a file."""
+    match value:
+        case dict():
+            return "-".join(f"{'-' if name in _FORMS else ''}{name}{_text(inner)}" for name, inner in value.items())
+        case list() | tuple():
+            return "-".join(map(_text, value))
+        case float():
+            return f"{value:g}"
+        case _:
+            return str(value)
