@@ -8,8 +8,10 @@ patches), tables of positions (0.6L together) and heads not tied to an embedding
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import reduce
+from operator import add
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +27,7 @@ Indices = NDArray[np.intp]
 Step = Callable[[str], None]
 
 START_WEIGHT, TABLE_WEIGHT = 6.0, 0.6
+_BLOCK = 4096  #: rows that are centred at a time
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +60,8 @@ def weight_moments(structure: Structure, folding: Folding, tensors: Tensors, ste
     """G without C, ``[hidden, hidden]``: gathered over the weights, the products made in ``xp``."""
     source = structure.dims[folding.hidden].size
     gram = xp.zeros((source, source), dtype=xp.float64)
-    for name, rows, weight in _weighted(structure, folding, tensors):
-        _add(gram, weight, rows, xp)
+    for name, blocks, weight in _weighted(structure, folding, tensors):
+        _add(gram, weight, blocks, xp)
         step(name)
     return to_numpy(gram)
 
@@ -142,10 +145,9 @@ def _signed(vectors: Floats) -> Floats:
     return vectors * np.where(signs == 0, 1.0, signs)
 
 
-def _add(gram: Array, weight: float, rows: AnyArray, xp: Namespace) -> None:
-    """Add w · XᵀX / ‖X‖² of ``[n, hidden]`` in place; ‖X‖² is the trace of the product, and costs no pass over X."""
-    here = placed(rows, xp)
-    product = xp.matmul(here.T, here)
+def _add(gram: Array, weight: float, blocks: Iterable[AnyArray], xp: Namespace) -> None:
+    """Add w · XᵀX / ‖X‖² in place, X in blocks ``[n, hidden]``; ‖X‖² is the trace, and costs no pass over X."""
+    product = reduce(add, (xp.matmul(here.T, here) for here in (placed(rows, xp) for rows in blocks)))
     diagonal = xp.reshape(product, (-1,))[:: gram.shape[0] + 1]
     energy = float(xp.sum(diagonal, dtype=xp.float64))
     if energy > 0:
@@ -153,8 +155,10 @@ def _add(gram: Array, weight: float, rows: AnyArray, xp: Namespace) -> None:
         gram += product
 
 
-def _weighted(structure: Structure, folding: Folding, tensors: Tensors) -> Iterator[tuple[str, AnyArray, float]]:
-    """Every X with its weight."""
+def _weighted(
+    structure: Structure, folding: Folding, tensors: Tensors
+) -> Iterator[tuple[str, Iterable[AnyArray], float]]:
+    """Every X in blocks of rows, with its weight."""
     layers = sum(chain.count for chain in structure.chains)
     starts: list[tuple[Stack, str]] = []
     tables: list[tuple[Stack, str]] = []
@@ -166,19 +170,25 @@ def _weighted(structure: Structure, folding: Folding, tensors: Tensors) -> Itera
                 tables.append((stack, name))
             elif stack.chain is not None:
                 for rows in _pieces(structure, stack, folding, folding.read(name, tensors)):
-                    yield name, rows, 1.0
+                    yield name, (rows,), 1.0
             elif folding.reads(name):
-                yield name, _rows(stack, folding, folding.read(name, tensors)), float(layers)
+                yield name, (_rows(stack, folding, folding.read(name, tensors)),), float(layers)
             else:
                 starts.append((stack, name))
     for stack, name in starts:
         rows = _rows(stack, folding, folding.read(name, tensors))
-        if stack.kind == "embedding":
-            rows = rows - rows.mean(axis=0)
-        yield name, rows, START_WEIGHT * layers / len(starts)
+        blocks = _without_mean(rows) if stack.kind == "embedding" else (rows,)
+        yield name, blocks, START_WEIGHT * layers / len(starts)
     if tables:
-        together = [_rows(stack, folding, folding.read(name, tensors)) for stack, name in tables]
-        yield tables[0][1], np.concatenate(together), TABLE_WEIGHT * layers
+        together = (_rows(stack, folding, folding.read(name, tensors)) for stack, name in tables)
+        yield tables[0][1], together, TABLE_WEIGHT * layers
+
+
+def _without_mean(rows: AnyArray) -> Iterator[AnyArray]:
+    """Rows less their mean, a block at a time: a vocabulary's table is often the largest tensor that there is."""
+    mean = rows.mean(axis=0)
+    for start in range(0, len(rows), _BLOCK):
+        yield rows[start : start + _BLOCK] - mean
 
 
 _PATTERNS = frozenset({"matrix", "kernel", "embedding", "table"})
