@@ -23,14 +23,14 @@ from bot_onnx._progress import Progress
 from bot_onnx._request import InputsLike, LeftOpen, PathOrName, ResizeRequest
 from bot_onnx._results import Inspection, Result
 from bot_onnx._runs.read_overrides import as_given
+from bot_onnx._shards import ExternalLike
 from bot_onnx._structure import Structure
 from bot_onnx._surgery.types import Plan
 from bot_onnx._target import TargetSpec
 from bot_onnx._verify import VerifyReport
 from bot_onnx.errors import GraphError, OutputError
 
-#: Makes more of a model in a folder on its way: told the source, the new model, and where that will lie; gives notes
-#: for the card.
+#: Makes more of a model in a folder on its way: told source, new model, where that will lie; gives notes for the card.
 Also = Callable[[Path, Path, Path], tuple[str, ...]]
 SpecLike = TargetSpec | Mapping[str, Any] | PathOrName
 
@@ -153,7 +153,7 @@ class Model:
         plan: Plan,
         *,
         calibration: PathOrName | None = None,
-        external: bool | None = None,
+        external: ExternalLike | None = None,
         unproven: bool = False,
         inputs: InputsLike | None = None,
         input_shapes: Mapping[str, Sequence[int]] | None = None,
@@ -176,7 +176,7 @@ class Model:
         force: bool = False,
         resume: bool = False,
         calibration: PathOrName | None = None,
-        external: bool | None = None,
+        external: ExternalLike | None = None,
         unproven: bool = False,
         inputs: InputsLike | None = None,
         input_shapes: Mapping[str, Sequence[int]] | None = None,

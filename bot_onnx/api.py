@@ -13,6 +13,7 @@ from bot_onnx._origins import ModelLike
 from bot_onnx._progress import Progress
 from bot_onnx._request import InputsLike, Learning, PathOrName, ResizeRequest
 from bot_onnx._results import Inspection, Result
+from bot_onnx._shards import ExternalLike
 from bot_onnx._surgery.types import Plan
 from bot_onnx._together import Together, plan_together, resize_together, verify_together
 from bot_onnx._verify import VerifyReport
@@ -78,7 +79,7 @@ def plan(
     seed: int = 0,
     align: AlignKind | None = None,
     calibration: PathOrName | None = None,
-    external: bool | None = None,
+    external: ExternalLike | None = None,
     unproven: bool = False,
     requantize: bool = False,
     learn: Learning | Mapping[str, Any] | None = None,
@@ -111,7 +112,7 @@ def resize(
     calibration: PathOrName | None = None,
     force: bool = False,
     resume: bool = False,
-    external: bool | None = None,
+    external: ExternalLike | None = None,
     unproven: bool = False,
     device: DeviceName = "auto",
     allow_nonfinite: bool = False,
@@ -146,7 +147,7 @@ def replan(
     plan: Plan,
     *,
     calibration: PathOrName | None = None,
-    external: bool | None = None,
+    external: ExternalLike | None = None,
     unproven: bool = False,
     inputs: InputsLike | None = None,
     input_shapes: Shapes | None = None,
@@ -172,7 +173,7 @@ def replay(
     force: bool = False,
     resume: bool = False,
     calibration: PathOrName | None = None,
-    external: bool | None = None,
+    external: ExternalLike | None = None,
     unproven: bool = False,
     inputs: InputsLike | None = None,
     input_shapes: Shapes | None = None,

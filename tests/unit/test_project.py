@@ -15,6 +15,7 @@ ORDER = (
     "_reasons",
     "errors",
     "_names",
+    "_shards",
     "_installing",
     "_progress",
     "_html",
