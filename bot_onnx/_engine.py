@@ -37,6 +37,7 @@ from bot_onnx._resample.devices import namespace
 from bot_onnx._resample.parallel import Background
 from bot_onnx._results import Result
 from bot_onnx._runs.sample_arrays import samples_for
+from bot_onnx._shards import External, external_of
 from bot_onnx._surgery import planner
 from bot_onnx._surgery.calibrated import told as told_of_scales
 from bot_onnx._surgery.execute import weigh
@@ -162,9 +163,9 @@ class _Job:
         if self.stored is not None:
             check_source(self.stored, digest.result())
 
-    def external(self, source: Source) -> bool:
-        """Whether the weights go to a file beside the model."""
-        return source.uses_external_data if self.request.external is None else self.request.external
+    def external(self, source: Source) -> External:
+        """Where the weights go."""
+        return external_of(self.request.external, source.uses_external_data)
 
     def prepared(self, source: Source, analysis: Analysis, digest: Future[str], *, name: str) -> Prepared:
         """Settle the sizes, prove them, plan the rest."""
@@ -224,7 +225,7 @@ class _Writing:
     job: _Job
     source: Source
     out: Path
-    external: bool
+    external: External
     force: bool
     read_only: tuple[Path, ...]
     digest: Future[str]

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from bot_onnx._planned import PlannedResize
     from bot_onnx._request import SpecLike
     from bot_onnx._results import Inspection, Result
+    from bot_onnx._shards import ExternalLike
     from bot_onnx._structure import Structure
     from bot_onnx._surgery.types import Plan
     from bot_onnx._target import TargetSpec
@@ -156,7 +157,7 @@ class Model:
         plan: Plan,
         *,
         calibration: PathOrName | None = None,
-        external: bool | None = None,
+        external: ExternalLike | None = None,
         unproven: bool = False,
         inputs: InputsLike | None = None,
         input_shapes: Mapping[str, Sequence[int]] | None = None,
@@ -181,7 +182,7 @@ class Model:
         force: bool = False,
         resume: bool = False,
         calibration: PathOrName | None = None,
-        external: bool | None = None,
+        external: ExternalLike | None = None,
         unproven: bool = False,
         inputs: InputsLike | None = None,
         input_shapes: Mapping[str, Sequence[int]] | None = None,

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from bot_onnx._names import AlignKind, DeviceName, MethodName
+from bot_onnx._shards import ExternalLike, as_external
 
 if TYPE_CHECKING:
     from bot_onnx._target import TargetSpec
@@ -67,7 +68,8 @@ class ResizeRequest:
         calibration: an ``.npz`` file with an array per input of the source, samples along the first axis: alignment
             ``rotate`` then takes its basis from the stream on them, not from the weights; ``layers_by: influence``,
             ``keep: activation`` or ``taylor`` and ``refit`` of a spec look at what the source does on them.
-        external: store the weights beside the model; None: as the source does.
+        external: store the weights beside the model; None: as the source does; a text such as ``2GB``: in several
+            files, of at most that size.
         unproven: go on where the sizes cannot be proven right; the plan and the file say so.
         inputs: what to run the models on: arrays by input, or an ``.npz`` file of them; None: as the model was opened.
         input_shapes: shapes by input; what is fed is made up, or repeated from ``inputs``; None: likewise.
@@ -99,7 +101,7 @@ class ResizeRequest:
             "activation or taylor what matters, --refit what makes up for what goes.",
         ),
     )
-    external: bool | None = None
+    external: ExternalLike | None = None
     unproven: bool = field(
         default=False, metadata=_cli("--unproven", "Go on where the sizes cannot be proven right; the file says so.")
     )
@@ -117,6 +119,7 @@ class ResizeRequest:
     learn: Learning | Mapping[str, Any] | None = None
 
     def __post_init__(self) -> None:
+        as_external(self.external)  # a text that is none is refused here, not after the analysis
         if isinstance(self.learn, Mapping):
             object.__setattr__(self, "learn", Learning(**self.learn))
         if self.options is not None:
@@ -170,7 +173,7 @@ class LeftOpen:
     """
 
     calibration: PathOrName | None = None
-    external: bool | None = None
+    external: ExternalLike | None = None
     unproven: bool = False
     inputs: InputsLike | None = None
     input_shapes: Mapping[str, Sequence[int]] | None = None

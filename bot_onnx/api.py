@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from bot_onnx._progress import Progress
     from bot_onnx._request import InputsLike, Learning, PathOrName, SpecLike
     from bot_onnx._results import Inspection, Result
+    from bot_onnx._shards import ExternalLike
     from bot_onnx._surgery.types import Plan
     from bot_onnx._together import Together, plan_together, resize_together, verify_together
     from bot_onnx._verify import VerifyReport
@@ -92,7 +93,7 @@ def plan(
     seed: int = 0,
     align: AlignKind | None = None,
     calibration: PathOrName | None = None,
-    external: bool | None = None,
+    external: ExternalLike | None = None,
     unproven: bool = False,
     requantize: bool = False,
     learn: Learning | Mapping[str, Any] | None = None,
@@ -125,7 +126,7 @@ def resize(
     calibration: PathOrName | None = None,
     force: bool = False,
     resume: bool = False,
-    external: bool | None = None,
+    external: ExternalLike | None = None,
     unproven: bool = False,
     device: DeviceName = "auto",
     allow_nonfinite: bool = False,
@@ -160,7 +161,7 @@ def replan(
     plan: Plan,
     *,
     calibration: PathOrName | None = None,
-    external: bool | None = None,
+    external: ExternalLike | None = None,
     unproven: bool = False,
     inputs: InputsLike | None = None,
     input_shapes: Shapes | None = None,
@@ -186,7 +187,7 @@ def replay(
     force: bool = False,
     resume: bool = False,
     calibration: PathOrName | None = None,
-    external: bool | None = None,
+    external: ExternalLike | None = None,
     unproven: bool = False,
     inputs: InputsLike | None = None,
     input_shapes: Shapes | None = None,

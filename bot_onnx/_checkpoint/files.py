@@ -146,10 +146,10 @@ def save(
     end = len(header) + sum(values.nbytes for values in arrays.values())
     text = b"" if beside is None else beside[1].encode()
     with Staging(path, second=None if beside is None else path.parent / beside[0]) as staging:
-        staging.reserve(end, len(text))
-        if staging.data is not None:
-            staging.data.write_at(0, text)
-            staging.data.sync()
+        staging.reserve(end, *([] if staging.second is None else [len(text)]))
+        if staging.second is not None:
+            staging.second.write_at(0, text)
+            staging.second.sync()
         staging.model.write_at(0, header)
         for key, offset in offsets.items():  # one at a time: the arrays are views of files, and may be large
             little = np.ascontiguousarray(arrays[key], dtype=arrays[key].dtype.newbyteorder("<"))

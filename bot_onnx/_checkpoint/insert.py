@@ -18,6 +18,7 @@ from bot_onnx._checkpoint.types import Array, Checkpoint
 from bot_onnx._onnxfile.reader import Source
 from bot_onnx._onnxfile.weight_files import Watched
 from bot_onnx._onnxfile.writer import check_output, write_model
+from bot_onnx._shards import ExternalLike, external_of
 from bot_onnx._surgery.emit import skeleton, weight_slots
 from bot_onnx._surgery.provenance import read_provenance, unpromised
 from bot_onnx._verify import raise_unless_passed, verify_model
@@ -32,7 +33,7 @@ def insert_file(
     *,
     cast: bool = False,
     force: bool = False,
-    external: bool | None = None,
+    external: ExternalLike | None = None,
     read_only: tuple[Path, ...] = (),
     watched: Watched | None = None,
 ) -> Transfer:
@@ -46,7 +47,7 @@ def insert_file(
         output: the new model.
         cast: store values of another floating-point type in the graph's.
         force: replace an existing file.
-        external: weights go to a file beside the model; None: as the source does.
+        external: weights go to a file beside the model, or to several; None: as the source does.
         read_only: files besides the graph's own that must not be written to.
         watched: files that must not change meanwhile, besides the graph's own.
 
@@ -55,7 +56,7 @@ def insert_file(
         OutputError, VerifyError: the output cannot be written, or failed a check. Nothing is left behind.
     """
     protected = (*source.files, *read_only)
-    in_data = source.uses_external_data if external is None else external
+    in_data = external_of(external, source.uses_external_data)
     check_output(output, external=in_data, force=force, sources=protected)
     analysis = analysed(source)
     # A checkpoint from before the training tells names by the values of the graph, or of the one it was resized from.

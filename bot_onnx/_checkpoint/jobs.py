@@ -21,6 +21,7 @@ from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._onnxfile.scratch import sweep_beside
 from bot_onnx._onnxfile.weight_files import Watched
 from bot_onnx._progress import Progress, stage, told
+from bot_onnx._shards import ExternalLike
 from bot_onnx._target.reader import parse_object, read_text
 
 __all__ = ["Transfer", "export_weights", "import_weights", "state_dict"]
@@ -121,7 +122,7 @@ def import_weights(
     strip: str = "",
     cast: bool = False,
     force: bool = False,
-    external: bool | None = None,
+    external: ExternalLike | None = None,
     progress: Progress | None = None,
 ) -> Transfer:
     """Write a copy of a model that holds a framework's trained weights.
@@ -136,7 +137,8 @@ def import_weights(
         source, names, strip, progress: see :func:`state_dict`.
         cast: round values to the graph's data type where the checkpoint has another.
         force: replace an existing output.
-        external: store the weights beside the model; None: as the model does.
+        external: store the weights beside the model; None: as the model does; a text such as ``2GB``: in several files,
+            of at most that size.
 
     Raises:
         BotError: something was refused or failed; no output was left behind.

@@ -8,6 +8,8 @@ from typing import Any, TypeVar
 
 import click
 
+from bot_onnx._shards import External, Shards
+
 OUTPUT, SHOWN, INPUTS = "Output", "Reporting", "Inputs"  #: headings that several commands have
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -31,7 +33,7 @@ def option(section: str, *names: str, **settings: Any) -> Callable[[F], F]:
 
 
 def model_output(unnamed: str, *, folders: bool = False) -> Callable[[F], F]:
-    """``--output``, ``--force`` and ``--external/--inline`` of a command that writes a model.
+    """``--output``, ``--force``, ``--external/--inline`` and ``--shard-size`` of a command that writes a model.
 
     Args:
         unnamed: where the model goes without ``--output``, for the help.
@@ -40,6 +42,12 @@ def model_output(unnamed: str, *, folders: bool = False) -> Callable[[F], F]:
 
     def add(command: F) -> F:
         for decorate in (
+            option(
+                OUTPUT,
+                "--shard-size",
+                metavar="2GB",
+                help="Weights in several files beside the model, none larger (but for a tensor that is).",
+            ),
             option(
                 OUTPUT,
                 "--external/--inline",
@@ -60,6 +68,20 @@ def model_output(unnamed: str, *, folders: bool = False) -> Callable[[F], F]:
         return command
 
     return add
+
+
+def external_asked(values: dict[str, Any]) -> External | None:
+    """What ``--external/--inline`` and ``--shard-size`` come to.
+
+    Raises:
+        click.UsageError: they contradict one another. OutputError: a size that is none.
+    """
+    if values["shard_size"] is None:
+        external: bool | None = values["external"]
+        return external
+    if values["external"] is False:
+        raise click.UsageError("'--shard-size' is of weights beside the model, '--inline' has them inside: choose one.")
+    return Shards.of(values["shard_size"])
 
 
 def input_options(command: F) -> F:

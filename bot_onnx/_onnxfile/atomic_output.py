@@ -2,7 +2,7 @@
 
 Files are written without a name where the system can do that (``O_TMPFILE`` on Linux: should the process be killed,
 they are simply gone), else in a scratch folder beside the target (:mod:`bot_onnx._onnxfile.scratch`). They get their
-names when everything is written, synced and checked; two files get them as one (:mod:`bot_onnx._onnxfile.journal`).
+names when everything is written, synced and checked; several get them as one (:mod:`bot_onnx._onnxfile.journal`).
 What a killed process left behind is removed by the next run in that folder, unless it was to be kept
 (:mod:`bot_onnx._onnxfile.kept_work`).
 """
@@ -18,9 +18,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
-from bot_onnx._onnxfile.data_files import own_data
+from bot_onnx._onnxfile.byte_layout import MODEL
+from bot_onnx._onnxfile.data_files import data_key, own_data
 from bot_onnx._onnxfile.journal import ASIDE, STAGED, Journal, rename_new, settle, sync_folder
-from bot_onnx._onnxfile.kept_work import DATA, MODEL, KeptWork
+from bot_onnx._onnxfile.kept_work import KeptWork
 from bot_onnx._onnxfile.locks import alone_in
 from bot_onnx._onnxfile.parents import make_parents, remove_empty
 from bot_onnx._onnxfile.scratch import Scratch, sweep
@@ -124,18 +125,18 @@ class Staging:
 
     Args:
         path: the file to be.
-        data: whether a data file belongs to it, whose :attr:`StagedFile.target` is set when its content is known.
+        data: how many data files belong to it, whose :attr:`StagedFile.target` is set when their content is known.
         second: a file under a fixed name that belongs to it, or None.
         kept: work on it that outlives this process, where there is some.
     """
 
-    def __init__(
-        self, path: Path, *, data: bool = False, second: Path | None = None, kept: KeptWork | None = None
-    ) -> None:
+    def __init__(self, path: Path, *, data: int = 0, second: Path | None = None, kept: KeptWork | None = None) -> None:
         self.path = path
         self._kept = kept
         self._second = second
-        self._other = path.with_name(f"{path.name}.data") if data else second
+        self._others = [path.with_name(f"{path.name}.{data_key(number, data)}") for number in range(1, data + 1)]
+        if second is not None:
+            self._others.append(second)
         self._scratch: Scratch | None = None
         self._files: list[StagedFile] = []
         self._made: list[Path] = []
@@ -150,7 +151,7 @@ class Staging:
                 self._made = make_parents(self.path)
                 sweep(self.path.parent)
                 anonymous = self._kept is None and _can_be_anonymous(self.path.parent)
-                for number, target in enumerate(filter(None, (self.path, self._other))):
+                for number, target in enumerate((self.path, *self._others)):
                     hidden = None if anonymous else self._place_of(number)
                     self._files.append(StagedFile(target, hidden, again=self._kept is not None))
         except BaseException:
@@ -170,31 +171,36 @@ class Staging:
         return self._files[0]
 
     @property
-    def data(self) -> StagedFile | None:
-        """The other file, if there is one."""
-        return self._files[1] if len(self._files) > 1 else None
+    def data(self) -> list[StagedFile]:
+        """The data files."""
+        return self._files[1:] if self._second is None else []
 
-    def reserve(self, model_bytes: int, data_bytes: int) -> None:
-        """Set the lengths of the files, after a check that there is room for both."""
+    @property
+    def second(self) -> StagedFile | None:
+        """The file under a fixed name, if there is one."""
+        return None if self._second is None else self._files[-1]
+
+    def reserve(self, *lengths: int) -> None:
+        """Set the lengths of the files, the one at :attr:`path` first, after a check that there is room for all."""
         with worded(self.path):
             free = shutil.disk_usage(self.path.parent).free
         taken = sum(file.room for file in self._files)
-        if free + taken < model_bytes + data_bytes:
+        if free + taken < sum(lengths):
             raise OutputError(
-                f"{self.path} needs {model_bytes + data_bytes} bytes, but only {free} are free in {self.path.parent}: "
+                f"{self.path} needs {sum(lengths)} bytes, but only {free} are free in {self.path.parent}: "
                 "make room or choose another folder"
             )
-        for file in self._files:
-            file.resize(model_bytes if file is self.model else data_bytes)
+        for file, nbytes in zip(self._files, lengths, strict=True):
+            file.resize(nbytes)
 
     def readable(self) -> Path:
-        """Return a path that opens the unpublished model; its data file, if any, lies beside it."""
+        """Return a path that opens the unpublished model; its data files, if any, lie beside it."""
         if len(self._files) > 1:
             self._hide(None if self._kept is None else self._kept.path)
         return self.model.readable
 
     def publish(self, *, force: bool, keep: Sequence[str | os.PathLike[str]] = ()) -> None:
-        """Give the files their names, both or none; data files that only the old model read go with it.
+        """Give the files their names, all or none; data files that only the old model read go with it.
 
         Args:
             force: replace files that exist. keep: files that stay whatever happens.
@@ -204,7 +210,7 @@ class Staging:
         """
         with worded(self.path), alone_in(self.path.parent):
             old = {name for name in own_data(self.path) if not _is_one_of(self.path.with_name(name), keep)}
-            if self.data is None and not old:
+            if len(self._files) == 1 and not old:
                 if force:
                     self._hide()
                 self.model.place(force=force)
@@ -215,28 +221,27 @@ class Staging:
     def _publish_noted(self, old: set[str], *, force: bool) -> None:
         self._hide()
         scratch = self._folder().parent
-        made = self.data if self._second is None else None
-        shared = made is not None and _same_bytes(made)
-        for file in (self.data, self.model):
-            if file is not None and not (force or (file is made and shared)) and os.path.lexists(file.target):
+        made = [file for file in self.data if not _same_bytes(file)]  # others are there already
+        for file in (*made, *filter(None, (self.second,)), self.model):
+            if not force and os.path.lexists(file.target):
                 raise OutputError(_taken(file.target))
-        obsolete = old - ({made.target.name} if made is not None else set())
+        obsolete = old - {file.target.name for file in self.data}
         Journal(
             self.path.name,
-            made.target.name if made is not None and not shared else None,
+            tuple(file.target.name for file in made),
             tuple(sorted(obsolete)),
             None if self._second is None else self._second.name,
         ).write(scratch)
-        if made is not None and not shared:
-            with worded(made.target):
-                made.place(force=force)
+        for file in made:
+            with worded(file.target):
+                file.place(force=force)
         if self._second is not None and os.path.lexists(self._second):
             os.replace(self._second, scratch / ASIDE)
         sync_folder(self.path.parent)
         self.model.place(force=force)
         sync_folder(self.path.parent)
-        if self.data is not None:
-            self.data.close()
+        for file in self._files[1:]:
+            file.close()
         settle(scratch)
 
     def _hide(self, folder: Path | None = None) -> None:
@@ -246,7 +251,7 @@ class Staging:
 
     def _place_of(self, number: int) -> Path:
         if self._kept is not None:
-            return self._kept.path / (MODEL, DATA)[number]
+            return self._kept.path / (data_key(number, len(self._others)) if number else MODEL)
         return self._folder() / f"{number}.unfinished"
 
     def _folder(self) -> Path:

@@ -3,7 +3,8 @@
 The weights of ``small.onnx`` lie in ``small.onnx.<12 digits>.data``, the digits being the start of the SHA-256 of the
 weights. A new pair of files gets other names than the old one, so that whichever of the two model files stands, the
 weights that it names are its own. The file ends with the whole digest: opening a model compares the two, which costs
-one read of some bytes.
+one read of some bytes. Several files are ``small.onnx.<12 digits>-00001-of-00003.data`` and so on, each named after the
+weights in itself.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from bot_onnx._onnxfile.weight_files import WeightFile
 from bot_onnx.errors import GraphError
 
 _DIGITS: Final = 12
-_NAME: Final = re.compile(rf"(?P<model>.+)\.(?P<digits>[0-9a-f]{{{_DIGITS}}})\.data", re.DOTALL)
+_NAME: Final = re.compile(
+    rf"(?P<model>.+)\.(?P<digits>[0-9a-f]{{{_DIGITS}}})(-(?P<number>[0-9]{{5,}})-of-[0-9]{{5,}})?\.data", re.DOTALL
+)
 _MARK: Final = b"bot_onnx weights"
 
 #: Length of what follows the weights: the mark and their SHA-256.
@@ -31,13 +34,32 @@ SEAL_BYTES: Final = len(_MARK) + 32
 UNKNOWN: Final = "0" * 64
 
 
-def data_name(model: str, digest: str) -> str:
-    """Name of the data file.
+#: Name of a model's only data file among its :class:`bot_onnx._onnxfile.byte_layout.Placement`.
+DATA: Final = "data"
+
+
+def data_name(model: str, digest: str, number: int = 1, count: int = 1) -> str:
+    """Name of a data file.
 
     Args:
-        model: name of the model file. digest: hex SHA-256 of the weights.
+        model: name of the model file. digest: hex SHA-256 of the weights in it.
+        number, count: which it is, from 1 on, of how many.
     """
-    return f"{model}.{digest[:_DIGITS]}.data"
+    place = "" if count == 1 else f"-{number:05d}-of-{count:05d}"
+    return f"{model}.{digest[:_DIGITS]}{place}.data"
+
+
+def data_key(number: int, count: int) -> str:
+    """What a data file is called before its name is known: ``data``, or ``data-00002`` of several."""
+    return DATA if count == 1 else f"{DATA}-{number:05d}"
+
+
+def key_of(name: str) -> str | None:
+    """The :func:`data_key` of the file that has a name; None: it is no data file's."""
+    named = _NAME.fullmatch(name)
+    if named is None:
+        return None
+    return DATA if named["number"] is None else f"{DATA}-{named['number']}"
 
 
 def seal(digest: str) -> bytes:

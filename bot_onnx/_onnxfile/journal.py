@@ -1,10 +1,10 @@
-"""Two files that get their names as one: what is about to happen is written down first.
+"""Files that get their names as one: what is about to happen is written down first.
 
-No system renames two files in one step. So the order is such that whatever stands in between is either the old pair or
-refused on opening, and a note in the scratch folder says how to clear up: whoever finds it (this run at its end, or the
-next one, after a kill) comes to the old pair or to the new one.
+No system renames two files in one step. So the order is such that whatever stands in between is either the old files
+or refused on opening, and a note in the scratch folder says how to clear up: whoever finds it (this run at its end, or
+the next one, after a kill) comes to the old files or to the new ones.
 
-*Weights of a model* have a name of their own (:mod:`bot_onnx._onnxfile.data_files`) and go first; the model's rename is
+*Weights of a model* have names of their own (:mod:`bot_onnx._onnxfile.data_files`) and go first; the model's rename is
 what counts, then the old weights go. *A second file under a fixed name* (a ``config.json``) goes last; the old one is
 moved aside before, so that new weights never stand beside it.
 """
@@ -17,7 +17,7 @@ import json
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from bot_onnx._onnxfile.data_files import is_read
 
@@ -33,13 +33,13 @@ class Journal:
 
     Attributes:
         model: name of the file whose rename counts.
-        made: name of the data file that gets its name before, or None.
+        made: names of the data files that get their names before.
         obsolete: names of data files that only the old model reads.
         second: name of the file that gets its name afterwards, or None.
     """
 
     model: str
-    made: str | None = None
+    made: tuple[str, ...] = ()
     obsolete: tuple[str, ...] = ()
     second: str | None = None
 
@@ -55,7 +55,7 @@ class Journal:
 
 
 def settle(scratch: Path) -> None:
-    """Bring a pair to its old or its new state, as its journal says; nothing where there is none.
+    """Bring files to their old or their new state, as their journal says; nothing where there is none.
 
     Only files that the interrupted run itself has made, or that only the model read which it replaced, are touched.
 
@@ -65,18 +65,16 @@ def settle(scratch: Path) -> None:
     _settle_swap(scratch)
     try:
         told = json.loads((scratch / _NOTE).read_text(encoding="utf-8"))
-        journal = Journal(told["model"], told["made"], tuple(told["obsolete"]), told["second"])
+        journal = Journal(told["model"], _names(told["made"]), _names(told["obsolete"]), told["second"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return
-    optional = [name for name in (journal.made, journal.second) if name is not None]
-    names = [journal.model, *optional, *journal.obsolete]
+    names = [journal.model, *journal.made, *journal.obsolete, *([] if journal.second is None else [journal.second])]
     if not all(isinstance(name, str) and name and Path(name).name == name for name in names):
         return
     folder = scratch.parent
     model, staged = folder / journal.model, scratch / STAGED / journal.model
     done = not staged.exists() or (model.exists() and os.path.samefile(staged, model))
-    superseded = journal.obsolete if done else (journal.made,) if journal.made else ()
-    for name in superseded:
+    for name in journal.obsolete if done else journal.made:
         with contextlib.suppress(OSError):
             if not is_read(folder / name, model):
                 (folder / name).unlink()
@@ -87,6 +85,12 @@ def settle(scratch: Path) -> None:
     sync_folder(folder)
     with contextlib.suppress(OSError):
         (scratch / _NOTE).unlink()
+
+
+def _names(told: Any) -> tuple[Any, ...]:
+    if not isinstance(told, list):
+        raise ValueError("a list of names")
+    return tuple(told)
 
 
 def note_swap(scratch: Path, name: str) -> None:

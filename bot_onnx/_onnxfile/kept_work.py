@@ -1,6 +1,7 @@
 """What a killed write had finished, kept for the next one: only where that was asked for.
 
-``<output>.resize`` is a folder with the files of the output on their way, a journal and a lock. The journal says in its
+``<output>.resize`` is a folder with the files of the output on their way (named as placements call them), a journal and
+a lock. The journal says in its
 first line whose work it is (a key of the source, the plan and the place of every tensor), and in a line for every
 finished tensor its SHA-256. A tensor counts as finished if the file holds the very bytes that were told: a kill, or a
 machine that was switched off, may have come between the two, and neither needs to wait for the disk. Another key means
@@ -21,14 +22,13 @@ from typing import Final
 
 import numpy as np
 
-from bot_onnx._onnxfile.byte_layout import Layout
+from bot_onnx._onnxfile.byte_layout import MODEL, Layout
+from bot_onnx._onnxfile.data_files import key_of
 from bot_onnx._onnxfile.locks import try_lock
 from bot_onnx._onnxfile.parents import make_parents, remove_empty
 from bot_onnx._onnxfile.weight_files import WeightFile
 from bot_onnx.errors import GraphError, OutputError
 
-MODEL: Final = "model"  #: name of the model's file in the folder
-DATA: Final = "data"  #: name of its data file
 _LOCK, _JOURNAL = "lock", "journal"
 _MARK: Final = b"bot_onnx resize\n"
 _CHUNK: Final = 1 << 20
@@ -144,8 +144,8 @@ class KeptWork:
         for entry in list(self.path.iterdir()):
             if entry.name == self._output.name:
                 os.replace(entry, self.path / MODEL)
-            elif entry.name.startswith(self._output.name) and entry.suffix == ".data":
-                os.replace(entry, self.path / DATA)
+            elif (key := key_of(entry.name)) is not None:
+                os.replace(entry, self.path / key)
 
     def _read(self) -> bool:
         """Find out which tensors are finished; False where the folder holds no work, or other work."""

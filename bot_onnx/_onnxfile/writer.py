@@ -2,7 +2,7 @@
 
 The file is laid out first (:mod:`bot_onnx._onnxfile.byte_layout`), values are written at their offsets in whatever
 order they come, and the output appears under its name only when it is complete and verified
-(:mod:`bot_onnx._onnxfile.atomic_output`). A data file is named after the weights in it
+(:mod:`bot_onnx._onnxfile.atomic_output`). Data files are named after the weights in them
 (:mod:`bot_onnx._onnxfile.data_files`).
 """
 
@@ -21,10 +21,11 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx._onnxfile.atomic_output import StagedFile, Staging
-from bot_onnx._onnxfile.byte_layout import Layout, Placement, TensorSlot, layout
+from bot_onnx._onnxfile.byte_layout import MODEL, MOST_FILES, Layout, Placement, TensorSlot, layout
 from bot_onnx._onnxfile.data_files import UNKNOWN, data_name
 from bot_onnx._onnxfile.kept_work import KeptWork
 from bot_onnx._onnxfile.parents import nearest
+from bot_onnx._shards import External, Shards
 from bot_onnx.errors import BotError, OutputError
 
 __all__ = ["Layout", "Placement", "TensorSlot", "check_output", "layout", "write_model", "write_text"]
@@ -38,7 +39,7 @@ def write_model(
     produce: Iterable[tuple[str, NDArray[np.generic]]],
     path: StrPath,
     *,
-    external: bool = False,
+    external: External = False,
     force: bool = False,
     sources: Sequence[StrPath] = (),
     before_publish: Callable[[str], None] | None = None,
@@ -53,12 +54,13 @@ def write_model(
         produce: yields ``(name, values)``, tensors in any order. A tensor may come in pieces along its first axis,
             one piece after the other; pieces of different tensors may alternate. Each array has the slot's data type
             (NumPy's or ml_dtypes'; any byte order) and is written before the next one is asked for.
-        path: the output. ``<path>.<12 digits of their SHA-256>.data`` stands beside it if the weights are external.
+        path: the output. ``<path>.<12 digits of their SHA-256>.data`` stands beside it if the weights are external,
+            or several files (:func:`bot_onnx._onnxfile.data_files.data_name`).
         external: store weights as external data; models above 2 GiB always do.
-        force: replace an existing output; the old one stays until the new one is complete. A data file that only the
-            old one read goes with it.
+        force: replace an existing output; the old one stays until the new one is complete. Data files that only the
+            old one read go with it.
         sources: files that the output must not be, whatever name it goes by (the source and its external data).
-        before_publish: called with a path that opens the finished file (its data file lies beside it), before the
+        before_publish: called with a path that opens the finished file (its data files lie beside it), before the
             output has its name. If it raises, the output never appears.
         weighed: called before that with the hex SHA-256 of all tensors in ``slots`` (of their digests, in file order),
             wherever they lie. If it raises, the output never appears.
@@ -75,22 +77,24 @@ def write_model(
     path = Path(path).absolute()
     check_output(path, external=external, force=force, sources=sources)
     plan = layout(proto, slots, path.name, external=external)
-    with Staging(path, data=plan.data_name is not None, kept=kept) as staging:
-        files = {"model": staging.model, "data": staging.data}
-        staging.reserve(plan.model_bytes, plan.data_bytes)
-        outside, everything = _fill(plan, produce, files, kept)
+    with Staging(path, data=len(plan.data), kept=kept) as staging:
+        beside = {file.key: staged for file, staged in zip(plan.data, staging.data, strict=True)}
+        staging.reserve(plan.model_bytes, *(file.nbytes for file in plan.data))
+        digests = _fill(plan, produce, {MODEL: staging.model, **beside}, kept)
         if weighed is not None:
             with _final(kept):
-                weighed(everything)
-        plan = layout(proto, slots, path.name, external=external, digest=outside)
+                weighed(_digest(digests.values()))
+        outside = {file.key: _digest(digests[name] for name in plan.within(file.key)) for file in plan.data}
+        plan = layout(proto, slots, path.name, external=external, digests=outside)
         for offset, framing in plan.framing:
             staging.model.write_at(offset, framing)
-        if staging.data is not None:
-            staging.data.target = path.parent / str(plan.data_name)
-            _check_target(staging.data.target, True, sources)
-            staging.data.write_at(plan.data_bytes - len(plan.seal), plan.seal)
-        for file in filter(None, files.values()):
-            file.sync()
+        for file in plan.data:
+            staged = beside[file.key]
+            staged.target = path.parent / file.name
+            _check_target(staged.target, True, sources)
+            staged.write_at(file.nbytes - len(file.seal), file.seal)
+        for staged in (staging.model, *beside.values()):
+            staged.sync()
         if before_publish is not None:
             readable = os.fspath(staging.readable())
             with _final(kept):
@@ -128,14 +132,14 @@ def write_text(path: StrPath, text: str, *, force: bool = False, sources: Sequen
     check_output(path, force=force, sources=sources)
     content = text.encode()
     with Staging(path) as staging:
-        staging.reserve(len(content), 0)
+        staging.reserve(len(content))
         staging.model.write_at(0, content)
         staging.model.sync()
         staging.publish(force=force)
 
 
 def check_output(
-    path: StrPath, *, external: bool = False, force: bool = False, sources: Sequence[StrPath] = ()
+    path: StrPath, *, external: External = False, force: bool = False, sources: Sequence[StrPath] = ()
 ) -> None:
     """Refuse an output path that cannot or must not be written, before any work is done.
 
@@ -162,7 +166,8 @@ def check_output(
         raise OutputError(f"cannot write {path}: {shown} {what}; choose another")
     _check_target(path, force, sources)
     if external:
-        _check_target(folder / data_name(path.name, UNKNOWN), True, sources)  # that the name is not too long
+        count = MOST_FILES if isinstance(external, Shards) else 1
+        _check_target(folder / data_name(path.name, UNKNOWN, 1, count), True, sources)  # that the name is not too long
     if not os.access(there, os.W_OK | os.X_OK):
         shown = folder if folder.is_dir() else there
         raise OutputError(f"cannot write {path}: no permission to create files in {shown}; choose another folder")
@@ -202,10 +207,10 @@ def _check_target(path: Path, force: bool, sources: Sequence[StrPath]) -> None:
 def _fill(
     plan: Layout,
     produce: Iterable[tuple[str, NDArray[np.generic]]],
-    files: dict[str, StagedFile | None],
+    files: dict[str, StagedFile],
     kept: KeptWork | None,
-) -> tuple[str, str]:
-    """Write the values; give the digests of the data file and of all: of their tensors' digests, in file order."""
+) -> dict[str, bytes]:
+    """Write the values; give the SHA-256 of every tensor, in file order."""
     done = {} if kept is None else dict(kept.finished)
     written = dict.fromkeys(plan.slots, 0) | {name: plan.placements[name].nbytes for name in done}
     digests = {name: hashlib.sha256() for name in plan.slots}
@@ -219,9 +224,7 @@ def _fill(
             written[name] = 0
         if written[name] + len(raw) > place.nbytes:
             raise OutputError(f"tensor {name!r} was produced twice or in too many pieces; nothing was written")
-        file = files[place.file]
-        assert file is not None
-        file.write_at(place.offset + written[name], raw)
+        files[place.file].write_at(place.offset + written[name], raw)
         written[name] += len(raw)
         digests[name].update(raw)
         if kept is not None and written[name] == place.nbytes:
@@ -229,11 +232,11 @@ def _fill(
     missing = [name for name, count in written.items() if count < plan.placements[name].nbytes]
     if missing:
         raise OutputError(f"no or too few values were produced for tensor {missing[0]!r}; nothing was written")
-    told = {name: done.get(name) or digest.digest() for name, digest in digests.items()}
-    return _digest(told[name] for name in told if plan.placements[name].file == "data"), _digest(told.values())
+    return {name: done.get(name) or digest.digest() for name, digest in digests.items()}
 
 
 def _digest(digests: Iterable[bytes]) -> str:
+    """Of weights, in file order: the SHA-256 of theirs."""
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 

@@ -10,6 +10,7 @@ from bot_onnx._proof.promise import Way
 from bot_onnx._proof.settle import settle
 from bot_onnx._resample import make_options
 from bot_onnx._runs.sample_arrays import Samples
+from bot_onnx._shards import External
 from bot_onnx._surgery.held import check_same
 from bot_onnx._surgery.more_heads import with_key_heads
 from bot_onnx._surgery.planner import Origin, Prepared, check_exact, prepare
@@ -26,7 +27,7 @@ def planned_again(
     samples: Samples | None,
     gradients: Gradients | None,
     unproven: bool,
-    external: bool,
+    external: External,
     name: str,
 ) -> Prepared:
     """What a saved plan leads to.
@@ -41,7 +42,7 @@ def planned_again(
         samples: that the alignment or the choice of layers looks at, where the plan was made with them.
         gradients: who takes them, where units are chosen by them.
         unproven: take numbers that were changed in the plan as they are.
-        external: weights go to a file beside the model. name: file name of the output.
+        external: weights go to a file beside the model, or to several. name: file name of the output.
 
     Raises:
         PlanError: the plan is of another source or other samples, or says something else than its request makes.

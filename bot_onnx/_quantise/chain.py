@@ -14,6 +14,7 @@ from bot_onnx._onnxfile.writer import check_output
 from bot_onnx._quantise.jobs import check_quantisable, quantise
 from bot_onnx._quantise.types import Quantised, QuantiseRequest
 from bot_onnx._runs.sample_arrays import samples_for
+from bot_onnx._shards import external_of
 
 R = TypeVar("R")
 
@@ -52,7 +53,7 @@ def make_and_quantise(
         check_quantisable(source)
         if request.calibration is not None:  # before any work, not after it
             samples_for(source.model(), request.calibration)
-        external = source.uses_external_data if request.external is None else request.external
+        external = external_of(request.external, source.uses_external_data)
     request = replace(request, external=external, given=loosened(request))
     with floats_beside(out) as folder:
         floats = folder / out.name

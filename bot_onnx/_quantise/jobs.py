@@ -24,6 +24,7 @@ from bot_onnx._quantise.measure import closeness, costs, open_file
 from bot_onnx._quantise.tally import Tally, says_why, tally
 from bot_onnx._quantise.types import Closeness, Kind, Quantised, QuantiseRequest, Spent
 from bot_onnx._runs.sample_arrays import Samples, samples_for
+from bot_onnx._shards import external_of
 from bot_onnx._verify import check_quantised, publish_packed
 from bot_onnx.errors import GraphError, VerifyError
 
@@ -65,7 +66,7 @@ def quantise(
     sweep_beside(model, out)
     with ExitStack() as stack:
         source = stack.enter_context(open_model(model, given=request.given))
-        external = source.uses_external_data if request.external is None else request.external
+        external = external_of(request.external, source.uses_external_data)
         read = (*source.files, *read_only, *filter(None, (request.calibration, beside)))
         check_output(out, external=external, force=request.force, sources=read)
         check_quantisable(source, shown)

@@ -11,6 +11,7 @@ from bot_onnx._quantise.jobs import quantise as run
 from bot_onnx._quantise.types import Kind, Quantised, QuantiseRequest
 from bot_onnx._request import InputsLike
 from bot_onnx._runs.read_overrides import as_given
+from bot_onnx._shards import ExternalLike, as_external
 
 
 def quantize(
@@ -21,7 +22,7 @@ def quantize(
     calibration: PathOrName | None = None,
     inputs: InputsLike | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
-    external: bool | None = None,
+    external: ExternalLike | None = None,
     force: bool = False,
     progress: Progress | None = None,
 ) -> Quantised:
@@ -36,7 +37,8 @@ def quantize(
             finds its scales of activations there.
         inputs: what the files are compared on where there is no calibration: arrays by input, or an ``.npz`` file of
             them. input_shapes: shapes by input, for inputs that are made up.
-        external: store the weights beside the model; None: as the source does.
+        external: store the weights beside the model; None: as the source does; a text such as ``2GB``: in several
+            files, of at most that size.
         force: replace an existing output.
         progress: called with (what, done, in all) as it goes on; 0 of 0 where nothing is counted.
 
@@ -49,7 +51,7 @@ def quantize(
         BotError: the files or the samples are not what they should be.
     """
     samples = None if calibration is None else Path(calibration)
-    request = QuantiseRequest(to, samples, as_given(inputs, input_shapes), external, force)
+    request = QuantiseRequest(to, samples, as_given(inputs, input_shapes), as_external(external), force)
     read = (Path(inputs),) if isinstance(inputs, str | Path) else ()
     with told(progress):
         return run(model, output, request, read_only=read)

@@ -9,6 +9,7 @@ from typing import Literal
 from bot_onnx import _html
 from bot_onnx._names import QuantiseKind
 from bot_onnx._onnxfile.input_overrides import Given
+from bot_onnx._shards import External
 from bot_onnx._verify.types import VerifyReport
 
 Kind = QuantiseKind
@@ -23,14 +24,14 @@ class QuantiseRequest:
         calibration: an ``.npz`` file of samples, an array per input: scales of activations are calibrated on it
             (``int8``), and the files are compared on it; None: activations get their scales as the network runs.
         given: what the files are run and compared on where there is no calibration; None: inputs are made up.
-        external: store the weights beside the model; None: as the source does.
+        external: store the weights beside the model, in one file or several; None: as the source does.
         force: replace an existing output.
     """
 
     kind: Kind
     calibration: Path | None = None
     given: Given | None = None
-    external: bool | None = None
+    external: External | None = None
     force: bool = False
 
 

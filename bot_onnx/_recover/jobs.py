@@ -41,6 +41,7 @@ from bot_onnx._recover.training import Progress, Training, Validated, mask_of
 from bot_onnx._recover.types import OutputQuality, Recovery, Settings
 from bot_onnx._recover.writing import write_trained
 from bot_onnx._runs.runtime import onnxruntime
+from bot_onnx._shards import ExternalLike, external_of
 from bot_onnx._verify import raise_unless_passed, verify_model
 from bot_onnx._verify.feeding import index_ranges
 from bot_onnx.errors import RecoverError
@@ -67,7 +68,7 @@ def recover(
     teacher_cache: PathOrName | None = None,
     teacher_cache_bytes: int = CACHE_BYTES,
     force: bool = False,
-    external: bool | None = None,
+    external: ExternalLike | None = None,
     state: PathOrName | None = None,
     progress: Progress | None = None,
     validated: Validated | None = None,
@@ -95,7 +96,8 @@ def recover(
             variable ``BOT_ONNX_TEACHER_CACHE`` names, else ``bot-onnx/teachers`` in the user's cache.
         teacher_cache_bytes: that the folder may take; 0: no answers are kept on the disk.
         force: replace an existing output.
-        external: store the weights beside the model; None: as the student does.
+        external: store the weights beside the model; None: as the student does; a text such as ``2GB``: in several
+            files, of at most that size.
         state: where the state of the training is kept, and stays; None: ``<output>.recover``, gone in the end.
         progress: called with (steps done, steps in all, loss) after each step.
         validated: called with (steps done, loss on samples held out) before that, where it was measured.
@@ -116,7 +118,7 @@ def recover(
     sweep_beside(student, teacher, out)
     with ExitStack() as stack:
         sources = [stack.enter_context(open_model(path)) for path in (student, teacher)]
-        in_data = sources[0].uses_external_data if external is None else external
+        in_data = external_of(external, sources[0].uses_external_data)
         read_only = [*sources[0].files, *sources[1].files, *files_read(origin, options, (student, teacher), out)]
         check_output(out, external=in_data, force=force, sources=read_only)
         kept = out.with_name(out.name + SUFFIX) if state is None else Path(state)

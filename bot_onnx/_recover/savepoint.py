@@ -72,7 +72,7 @@ class Savepoint:
         buffer = io.BytesIO()
         torch().save({**state, "fingerprint": json.dumps(self._fingerprint)}, buffer)
         with Staging(self.path.absolute()) as staging, buffer.getbuffer() as content:
-            staging.reserve(len(content), 0)
+            staging.reserve(len(content))
             staging.model.write_at(0, content)
             staging.model.sync()
             staging.publish(force=True)

@@ -14,6 +14,7 @@ from bot_onnx._onnxfile.writer import write_model
 from bot_onnx._recover.network import Network
 from bot_onnx._recover.trainable import Trainable
 from bot_onnx._recover.types import Array
+from bot_onnx._shards import External
 from bot_onnx._surgery.emit import skeleton, weight_slots
 from bot_onnx._surgery.provenance import read_provenance, unpromised
 
@@ -25,7 +26,7 @@ def write_trained(
     out: Path,
     *,
     told: Mapping[str, Any],
-    external: bool = False,
+    external: External = False,
     force: bool = False,
     read_only: Sequence[Path] = (),
     before_publish: Callable[[str], None] | None = None,
@@ -38,7 +39,7 @@ def write_trained(
         weights: float32 values of the trained ones, by name.
         out: the new file.
         told: what the file is to say of its training.
-        external: store the weights beside the model.
+        external: store the weights beside the model, in one file or several.
         force: replace an existing file.
         read_only: files that must not be written to.
         before_publish: called with a path that opens the finished file before it has its name.

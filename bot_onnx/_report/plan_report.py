@@ -8,6 +8,7 @@ from rich.table import Table
 from bot_onnx._report.costs_report import changes_table
 from bot_onnx._report.layout import cell, facts, plural, table
 from bot_onnx._report.units import arrow, change, count, number, size
+from bot_onnx._shards import External, Shards
 from bot_onnx._stack.types import Axis
 from bot_onnx._structure import Role
 from bot_onnx._surgery.edits import LayerChange
@@ -76,9 +77,15 @@ def _header(plan: Plan) -> RenderableType:
             "spec": plan.name or None,
             "method": method_text(plan),
             "outputs": promise_text(plan.promise),
-            "weights": "in a file beside the model" if plan.external else "inside the model file",
+            "weights": _weights(plan.external),
         }
     )
+
+
+def _weights(external: External) -> str:
+    if isinstance(external, Shards):
+        return f"in files of at most {size(external.limit)} beside the model"
+    return "in a file beside the model" if external else "inside the model file"
 
 
 def changes(plan: Plan, *, seconds: str | None = None) -> RenderableType:

@@ -23,6 +23,7 @@ from bot_onnx._onnxfile.byte_layout import Layout, TensorSlot, layout
 from bot_onnx._onnxfile.input_overrides import given_to
 from bot_onnx._resample import MethodOptions, get_method
 from bot_onnx._runs.sample_arrays import Samples
+from bot_onnx._shards import External
 from bot_onnx._surgery.apply import apply
 from bot_onnx._surgery.calibrated import Calibrated, going_on, holding
 from bot_onnx._surgery.computed import computed, taught
@@ -105,7 +106,7 @@ def prepare(
     method: str,
     options: MethodOptions,
     seed: int,
-    external: bool,
+    external: External,
     align: Kind | None = None,
     samples: Samples | None = None,
     gradients: Gradients | None = None,
@@ -121,7 +122,7 @@ def prepare(
         settled: its sizes, proven.
         origin: of the source.
         method, options, seed: of the resampling, recorded in the plan.
-        external: weights go to a file beside the model.
+        external: weights go to a file beside the model, or to several.
         align: alignment of the source before; None: as the method likes it.
         samples: that the source's activations are looked at on; recorded by their hash.
         gradients: who takes them, where units are chosen by them.
@@ -188,7 +189,7 @@ def prepare(
         ),
         parameters=(analysis.structure.parameters, _parameters(drawn.stacks)),
         size_bytes=(origin.size_bytes, placed.total_bytes),
-        external=placed.data_name is not None,
+        external=bool(placed.data) and (external or True),
         promise=outline.promise if asked.learned is None else LEARNED,
     )
     return Prepared(plan, drawn.proto, drawn.slots, tensors, alignment, drawn.calibrated, obeyed.changed, use.inputs)

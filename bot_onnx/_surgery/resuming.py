@@ -15,6 +15,7 @@ from bot_onnx._onnxfile.byte_layout import Layout, layout
 from bot_onnx._onnxfile.kept_work import KeptWork
 from bot_onnx._progress import stage
 from bot_onnx._resample.parallel import thread_count
+from bot_onnx._shards import External
 from bot_onnx._surgery.planner import Prepared
 from bot_onnx._surgery.stored import plan_record
 from bot_onnx._surgery.types import Plan
@@ -24,11 +25,11 @@ _ASIDE: Final = ("source", "name", "notes", "costs", "proof", "promise", "weight
 
 
 @contextmanager
-def kept_work(prepared: Prepared, output: Path, external: bool, device: str) -> Iterator[KeptWork]:
+def kept_work(prepared: Prepared, output: Path, external: External, device: str) -> Iterator[KeptWork]:
     """The work on an output that is kept, as far as it is of this plan.
 
     Args:
-        prepared: the plan. output: the file to be. external: its weights lie beside it. device: of the arithmetic.
+        prepared: the plan. output: the file to be. external: where its weights lie. device: of the arithmetic.
 
     Raises:
         OutputError: it cannot be kept; the message says why.

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from bot_onnx import _html
 from bot_onnx._costs import Costs
+from bot_onnx._shards import External
 from bot_onnx._stack.types import StackTask
 from bot_onnx._structure import Role
 from bot_onnx._surgery.edits import Edit, LayerChange, NumberEdit, ReshapeEmpty
@@ -109,7 +110,7 @@ class Plan:
         parameters: number of weights before and after.
         size_bytes: size of the file (weights included) before and after.
         costs: parameters, bytes of weights and multiply-accumulates before and after, chain by chain.
-        external: whether the weights go to a file beside the model.
+        external: whether the weights go to a file beside the model; if to several, their largest size.
         proof: that the sizes make a network of the same kind. promise: of the outputs.
         asked: what was asked for.
         source_sha256: of the source's files. version: of bot-onnx.
@@ -137,7 +138,7 @@ class Plan:
     notes: tuple[str, ...]
     parameters: tuple[int, int]
     size_bytes: tuple[int, int]
-    external: bool
+    external: External
     costs: tuple[Costs, Costs] | None = None
     proof: Proof = UNTRIED
     promise: Promise = UNKNOWN

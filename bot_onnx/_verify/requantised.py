@@ -20,6 +20,7 @@ from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._onnxfile.reader import Source, open_model
 from bot_onnx._onnxfile.tensor_protos import all_tensors
 from bot_onnx._onnxfile.writer import write_model
+from bot_onnx._shards import External
 from bot_onnx._surgery.calibrated import Calibrated
 from bot_onnx._surgery.emit import PROVENANCE
 from bot_onnx._surgery.provenance import read_provenance, unpromised
@@ -37,7 +38,7 @@ def publish_requantised(
     plain: Path,
     out: Path,
     *,
-    external: bool,
+    external: External,
     force: bool,
     sources: Sequence[StrPath],
     calibrated: Calibrated,
@@ -83,7 +84,7 @@ def publish_packed(
     *,
     why: str,
     judge: Callable[[str], None],
-    external: bool,
+    external: External,
     force: bool,
     sources: Sequence[StrPath],
     allow_nonfinite: bool = False,

@@ -16,6 +16,7 @@ ORDER = (
     "_reasons",
     "errors",
     "_names",
+    "_shards",
     "_installing",
     "_progress",
     "_html",

@@ -8,7 +8,15 @@ from typing import Any
 import click
 
 from bot_onnx._cli.output import activity
-from bot_onnx._cli.parameters import OUTPUT, SectionedCommand, model_argument, model_output, option, shown_options
+from bot_onnx._cli.parameters import (
+    OUTPUT,
+    SectionedCommand,
+    external_asked,
+    model_argument,
+    model_output,
+    option,
+    shown_options,
+)
 from bot_onnx._cli.weights import NAMES, naming_options, show_transfer
 
 
@@ -56,6 +64,6 @@ def command(model: Path, weights: Path, output: Path | None, **values: Any) -> N
             strip=values["strip"],
             cast=values["cast"],
             force=values["force"],
-            external=values["external"],
+            external=external_asked(values),
         )
     show_transfer(transfer, values)

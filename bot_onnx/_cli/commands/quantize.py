@@ -13,6 +13,7 @@ from bot_onnx._cli.parameters import (
     INPUTS,
     OUTPUT,
     SectionedCommand,
+    external_asked,
     input_options,
     model_argument,
     model_output,
@@ -79,4 +80,4 @@ def quantise_request(kind: Any, calibration: Path | None, values: dict[str, Any]
 
     read = read_inputs(values.get("inputs"), values.get("input_shapes", ()))
     given = as_given(read.get("inputs"), read.get("input_shapes"))
-    return QuantiseRequest(kind, calibration, given, values["external"], values["force"])
+    return QuantiseRequest(kind, calibration, given, external_asked(values), values["force"])

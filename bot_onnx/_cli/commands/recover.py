@@ -12,7 +12,16 @@ import click
 
 from bot_onnx._cli.failures import standing
 from bot_onnx._cli.output import activity, show, show_json
-from bot_onnx._cli.parameters import OUTPUT, F, SectionedCommand, model_argument, model_output, option, shown_options
+from bot_onnx._cli.parameters import (
+    OUTPUT,
+    F,
+    SectionedCommand,
+    external_asked,
+    model_argument,
+    model_output,
+    option,
+    shown_options,
+)
 from bot_onnx._cli.quantise_option import quantise_asked, quantise_options
 from bot_onnx._cli.training_progress import Told
 
@@ -298,7 +307,7 @@ def command(model: Path, teacher: Path, data: tuple[Path, ...], output: Path | N
         run = partial(
             recover, model, teacher, data, settings=settings, options=options, restart=values["restart"],
             save_every=values["save_every"], teacher_cache=values["teacher_cache"],
-            teacher_cache_bytes=int(values["teacher_cache_size"] * (1 << 30)), external=values["external"],
+            teacher_cache_bytes=int(values["teacher_cache_size"] * (1 << 30)), external=external_asked(values),
             progress=told.step, validated=told.validated, log=values["log"], log_every=values["log_every"],
         )  # fmt: skip
         try:

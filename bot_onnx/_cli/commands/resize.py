@@ -19,6 +19,7 @@ from bot_onnx._cli.parameters import (
     OUTPUT,
     SHOWN,
     MethodsCommand,
+    external_asked,
     input_options,
     model_output,
     option,
@@ -178,7 +179,7 @@ def command(ctx: click.Context, /, models: tuple[Path, ...], spec: str | None, m
     output = values["output"] or default_output(model, spec, target, flags)
     if is_folder(model) and values["output"] is None:
         output = default_folder(model, output)
-    asked = {name: values[name] for name in ASKED} | {"external": values["external"]}
+    asked = {name: values[name] for name in ASKED} | {"external": external_asked(values)}
     given = read_inputs(values["inputs"], values["input_shapes"])
     learn = None if stored is not None else asked_learning(ctx, values)
     request = ResizeRequest(target, method=method, options=options, learn=learn, **asked, **given)
@@ -216,7 +217,7 @@ TARGET_KEYS = (
 #: and what is shown.
 _BESIDE_PLAN = frozenset(entry.name for entry in fields(LeftOpen)) | frozenset(
     "models file plan output force quantize quantize_on dry_run resume against_plan plan_out recipe_out as_json quiet "
-    "tokenizer".split()
+    "tokenizer shard_size".split()
 )
 
 

@@ -150,6 +150,7 @@ def test_every_option_of_resize_is_a_field_of_the_request() -> None:
     about_the_command |= {"plan", "against_plan"}  # a request that was saved
     about_the_command |= {"models", "connect"}  # several files
     about_the_command |= OF_LEARNING - {"learn"}  # fields of what 'learn' is
+    about_the_command |= {"shard_size"}  # what 'external' may be
     about_the_command |= {"file", "quantize", "quantize_on", "recipe_out"}  # more commands, on what the request gives
     about_the_command |= {"vocab_from", "vocab_keep", "vocab_size", "tokenizer"}  # by which the spec gets its tokens
     names = {str(param.name) for param in resize.get_params(click.Context(resize)) if "--help" not in param.opts}

@@ -104,7 +104,7 @@ def test_what_a_kill_interrupted_is_settled(tmp_path: Path, renamed: bool) -> No
     left = Scratch(tmp_path, "out.onnx")
     staged = left.make() / journal.STAGED
     (tmp_path / "made").rename(staged)
-    Journal("out.onnx", made=new, obsolete=(old,)).write(left.path)
+    Journal("out.onnx", made=(new,), obsolete=(old,)).write(left.path)
     (staged / new).rename(tmp_path / new)
     if renamed:
         os.replace(staged / "out.onnx", tmp_path / "out.onnx")

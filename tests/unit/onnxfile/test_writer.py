@@ -105,7 +105,7 @@ def test_round_trip(tmp_path: Path, either: str, external: bool) -> None:
             assert numpy_helper.to_array(loaded[name]).tobytes() == array.tobytes()
             assert source.tensor(name).tobytes() == array.tobytes()
             place = plan.placements[name]
-            stored = path if place.file == "model" else tmp_path / str(plan.data_name)
+            stored = path if place.file == "model" else tmp_path / plan.data[0].name
             raw = stored.read_bytes()[place.offset : place.offset + place.nbytes]
             assert raw == ir.Tensor(array).tobytes()
             assert place.file == ("data" if external and place.nbytes >= 1024 else "model")
@@ -154,10 +154,11 @@ def test_pieces_and_byte_orders(tmp_path: Path) -> None:
 def test_too_large_for_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     arrays = weights()
     inline = layout(structure(), slots(arrays), "out.onnx")
-    assert inline.data_name is None
+    assert not inline.data
     monkeypatch.setattr(byte_layout, "INLINE_LIMIT", inline.model_bytes - 1)
-    name = write(tmp_path / "out.onnx").data_name
-    assert name is not None and re.fullmatch(r"out\.onnx\.[0-9a-f]{12}\.data", name)
+    (file,) = write(tmp_path / "out.onnx").data
+    name = file.name
+    assert re.fullmatch(r"out\.onnx\.[0-9a-f]{12}\.data", name)
     assert name != data_files.data_name("out.onnx", data_files.UNKNOWN)
     onnx.checker.check_model(tmp_path / "out.onnx", full_check=True)
     monkeypatch.setattr(byte_layout, "INLINE_LIMIT", 100)
@@ -167,7 +168,8 @@ def test_too_large_for_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 def test_three_gigabytes_are_laid_out_beside_the_model() -> None:
     plan = layout(structure(), [TensorSlot(f"t{i}", ir.DataType.FLOAT, (2**28 - 1,)) for i in range(3)], "out.onnx")
-    assert plan.data_bytes == plan.placements["t2"].offset + 4 * (2**28 - 1) + len(plan.seal)
+    (file,) = plan.data
+    assert file.nbytes == plan.placements["t2"].offset + 4 * (2**28 - 1) + len(file.seal)
     assert [place.offset for place in plan.placements.values()] == [0, 2**30, 2**31]
 
 
