@@ -85,7 +85,7 @@ def draws() -> dict[str, float]:
     """Normal draws as growing makes them, beside those of NumPy's own generator on one thread."""
     import numpy as np
 
-    from bot_onnx._resample.arrays import normal
+    from bot_onnx._resample.draws import normal
 
     plain = np.random.default_rng(0)
     ours = np.random.Generator(np.random.Philox(0))

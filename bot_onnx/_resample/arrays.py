@@ -1,15 +1,13 @@
-"""The array namespace that the arithmetic runs in, the working precision, and the keyed random streams."""
+"""The array namespace that the arithmetic runs in, the working precision, and moments."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from math import prod, sqrt
+from math import sqrt
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bot_onnx._resample.parallel import share
 from bot_onnx.errors import ResampleError
 
 #: An array of any array-API namespace: the standard has no common static type.
@@ -18,9 +16,6 @@ Array: TypeAlias = Any
 Floats: TypeAlias = NDArray[Any]
 #: An array-API namespace: ``numpy``, ``array_api_compat.cupy``, ``array_api_strict``…
 Namespace: TypeAlias = Any
-
-#: Random numbers that one thread draws at a time: a few milliseconds' work, against 0.1 of beginning.
-_BLOCK = 1 << 18
 
 _NOT_FLOATING = ("int", "uint", "bool", "complex")
 
@@ -56,48 +51,6 @@ def to_working(array: Array, xp: Namespace, place: str) -> Array:
     if isinstance(array, np.ndarray):  # narrow floats such as bfloat16 exist in NumPy only: widen before moving
         return xp.asarray(array.astype(name, copy=False))
     return xp.astype(xp.asarray(array), getattr(xp, name), copy=False)
-
-
-def stream(seed: int, stack: str, layer: int) -> np.random.Generator:
-    """Random generator of one target layer: a function of its three keys alone, so order of execution is free."""
-    key = [seed & 0xFFFFFFFF, seed >> 32 & 0xFFFFFFFF, layer, *stack.encode()]
-    return np.random.Generator(np.random.PCG64(np.random.SeedSequence(key)))
-
-
-def normal(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Floats:
-    """Standard normal draws of ``shape`` in float32 or float64."""
-    return _drawn(rng, shape, dtype, _normal)
-
-
-def uniform(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Floats:
-    """Uniform draws in [0, 1) of ``shape`` in float32 or float64."""
-    return _drawn(rng, shape, dtype, _uniform)
-
-
-def _normal(rng: np.random.Generator, out: Floats) -> None:
-    rng.standard_normal(out=out, dtype=out.dtype.type)
-
-
-def _uniform(rng: np.random.Generator, out: Floats) -> None:
-    rng.random(out=out, dtype=out.dtype.type)
-
-
-def _drawn(
-    rng: np.random.Generator, shape: tuple[int, ...], dtype: str, fill: Callable[[np.random.Generator, Floats], None]
-) -> Floats:
-    """Draws in blocks: each has a counter of its own (Salmon et al. 2011) under one key, which ``rng`` gives.
-
-    So threads fill them in any order, and what is drawn does not depend on how many there are.
-    """
-    drawn: Floats = np.empty(prod(shape), dtype=dtype)
-    key = rng.integers(0, 1 << 64, size=2, dtype=np.uint64)
-
-    def work(block: int) -> None:
-        source = np.random.Generator(np.random.Philox(key=key, counter=[0, 0, block, 0]))
-        fill(source, drawn[block * _BLOCK : (block + 1) * _BLOCK])
-
-    share(work, list(range(-(-drawn.size // _BLOCK))))
-    return drawn.reshape(shape)
 
 
 class Moments:

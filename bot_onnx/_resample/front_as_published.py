@@ -18,9 +18,10 @@ from math import prod, sqrt
 
 import numpy as np
 
-from bot_onnx._resample.arrays import Array, Moments, Namespace, dtype_name, normal, stream, to_working
+from bot_onnx._resample.arrays import Array, Moments, Namespace, dtype_name, to_working
 from bot_onnx._resample.axes import FIXED_ROLES, changes, walk
 from bot_onnx._resample.depth import LayerMap
+from bot_onnx._resample.draws import normal, stream
 from bot_onnx._resample.operators import select_vocabulary
 from bot_onnx._resample.sources import SourceLayers
 from bot_onnx._resample.spectra import Depth, dct_matrix, kept_frequencies, plain_depth_operator, plain_operator

@@ -18,8 +18,9 @@ from typing import Literal, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from bot_onnx._resample.arrays import Array, Namespace, dtype_name, stream
+from bot_onnx._resample.arrays import Array, Namespace, dtype_name
 from bot_onnx._resample.axes import CONTRACTED_KINDS, LOOKED_UP_ROLES, changes
+from bot_onnx._resample.draws import stream
 from bot_onnx._resample.operators import select_vocabulary
 from bot_onnx._stack.types import Axis, StackTask
 from bot_onnx._structure import Role

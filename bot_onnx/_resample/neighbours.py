@@ -6,8 +6,9 @@ between the gain and the copies. Both give the same bits.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from math import sqrt
+from collections.abc import Iterator, Sequence
+from itertools import product
+from math import prod, sqrt
 
 import numpy as np
 
@@ -85,6 +86,51 @@ def copy_into(x: Floats, block: int, form: Form, out: Floats) -> None:
             copy[tile] = value
 
     share(work, [*_tiles(x.shape)])
+
+
+def copy_along_all(x: Floats, blocks: Sequence[int], gains: Sequence[float], out: Floats) -> None:
+    """:func:`copy_into` along every axis at once, into ``out``: each number of it is written once, and none between.
+
+    Args:
+        x: of any rank.
+        blocks: how many copies each axis makes of every index; 1: it stays.
+        gains: to multiply by, one after the other, as the axes would.
+        out: what the axes come to, in memory order.
+    """
+    n, block = x.shape[-1], blocks[-1]
+    leading = [size for pair in zip(x.shape[:-1], blocks[:-1], strict=True) for size in pair]
+    spread = out.reshape(*leading, n * block)
+    copies = [*product(*(range(block) for block in blocks[:-1]))]
+
+    def work(tile: tuple[slice, ...]) -> None:
+        value = x[tile]
+        for gain in gains:
+            value = value * gain
+        if block > 1:
+            grown = np.empty((*value.shape, block), dtype=x.dtype)
+            for copy in range(block):
+                grown[..., copy] = value
+            value = grown.reshape(*value.shape[:-1], n * block)
+        for places in copies:
+            spread[tuple(part for pair in zip(tile, places, strict=True) for part in pair)] = value
+
+    rows = max(1, TILE // (n * block))
+    share(work, [*_leading_tiles(x.shape[:-1], rows)])
+
+
+def _leading_tiles(shape: tuple[int, ...], rows: int) -> Iterator[tuple[slice, ...]]:
+    """Slices of all axes but the last one, of about so many rows."""
+    if not shape:
+        yield ()
+        return
+    inner = prod(shape[1:])
+    if inner > rows:
+        for i in range(shape[0]):
+            yield from ((slice(i, i + 1), *rest) for rest in _leading_tiles(shape[1:], rows))
+        return
+    step = max(1, rows // inner)
+    whole = tuple(slice(0, n) for n in shape[1:])
+    yield from ((slice(i, i + step), *whole) for i in range(0, shape[0], step))
 
 
 def _tiles(shape: tuple[int, ...]) -> Iterator[Tile]:

@@ -15,13 +15,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 
+import numpy as np
+
 from bot_onnx._resample.amplitude import Convention, chosen_convention, leaf_form
-from bot_onnx._resample.arrays import Array, Namespace, dtype_name
+from bot_onnx._resample.arrays import Array, Floats, Namespace, dtype_name
 from bot_onnx._resample.axes import HEAD_DIM_ROLES, changes, mark_scores, walk
 from bot_onnx._resample.cuda import engine_of
 from bot_onnx._resample.filters import COPIES, Matrix
 from bot_onnx._resample.fused import separable
 from bot_onnx._resample.growth import shares, uneven_score_gain
+from bot_onnx._resample.neighbours import copy_along_all, neighbours_gain
 from bot_onnx._resample.operators import Filters, LeafOperator, select_vocabulary
 from bot_onnx._stack.types import Axis, StackTask
 from bot_onnx._structure import Direction, Role
@@ -59,14 +62,11 @@ class WidthTransform:
     def apply(self, x: Array, xp: Namespace, addition: Addition | None = None) -> Array:
         """Tensor of ``task.source_shape`` to ``task.target_shape``; ``addition`` comes to what grows."""
         plain = addition is None and self.shares is None
-        together = self._two_at_once(x) if plain else None
+        together = (self._copied_at_once(x) if isinstance(x, np.ndarray) else self._two_at_once(x)) if plain else None
         if together is not None:
             return together
         shape = list(self.task.source_shape)
-        # Shrink first; among equals the last axis, the costliest a number, when the tensor is at its smallest.
-        ratios = [self.task.axes[i].target / shape[i] for i in range(len(shape))]
-        order = sorted(range(len(shape)), key=lambda i: (ratios[i], i if ratios[i] < 1 else -i))
-        for index in order:
+        for index in self._order():
             axis, direction = mark_scores(self.task.axes[index]), self.task.directions[index]
             if not changes(axis) and self._score_gain(axis) == 1.0:
                 continue
@@ -74,6 +74,32 @@ class WidthTransform:
             x = walk(x, axis, self._leaf_function(direction, xp, addition), xp, self._corrected)
             shape[index] = axis.target
         return xp.reshape(x, tuple(shape))
+
+    def _order(self) -> list[int]:
+        """Shrink first; among equals the last axis, the costliest a number, when the tensor is at its smallest."""
+        ratios = [axis.target / axis.source for axis in self.task.axes]
+        return sorted(range(len(ratios)), key=lambda i: (ratios[i], i if ratios[i] < 1 else -i))
+
+    def _copied_at_once(self, x: Floats) -> Floats | None:
+        """The whole transform in one pass on the CPU, where two axes or more are leaves that grow by copies of all.
+
+        None: elsewhere.
+        """
+        blocks, gains = [1] * x.ndim, []
+        for index in self._order():
+            axis, operator = mark_scores(self.task.axes[index]), self._leaf_operator(index)
+            if not changes(axis) and self._score_gain(axis) == 1.0:
+                continue
+            copies = operator is not None and operator.is_haar and axis.target > axis.source
+            if operator is None or not copies or self._score_gain(axis) != 1.0:
+                return None
+            blocks[index] = axis.target // axis.source
+            gains.append(neighbours_gain(axis.source, axis.target, operator.form))
+        if sum(block > 1 for block in blocks) < 2:
+            return None
+        grown: Floats = np.empty(self.task.target_shape, dtype=x.dtype)
+        copy_along_all(x, blocks, [gain for gain in gains if gain != 1.0], grown)
+        return grown
 
     def _two_at_once(self, x: Array) -> Array | None:
         """The whole transform in one pass on a CUDA device, where just the last axis and one other change, both leaves.

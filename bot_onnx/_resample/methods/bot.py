@@ -20,17 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bot_onnx._resample.amplitude import RESCALED_KINDS, chosen_convention, fresh_std, leaf_form
-from bot_onnx._resample.arrays import Array, Moments, Namespace, dtype_name, normal, stream
+from bot_onnx._resample.arrays import Array, Moments, Namespace, dtype_name
 from bot_onnx._resample.axes import changes, check_axes, grows, place_of
 from bot_onnx._resample.bot_options import BotOptions
 from bot_onnx._resample.depth import LayerMap, layer_map
-from bot_onnx._resample.details import InBandNoise, Noise, robust_spread
+from bot_onnx._resample.details import Noise, robust_spread
+from bot_onnx._resample.draws import normal, stream
 from bot_onnx._resample.filters import COPIES, Matrix
 from bot_onnx._resample.growth import copied_index
 from bot_onnx._resample.plain import plain_task
 from bot_onnx._resample.registry import AxisDirection, Method
 from bot_onnx._resample.shares import unequal_shares
 from bot_onnx._resample.sources import SourceLayers, check_readers, neutral_value, reads_afresh
+from bot_onnx._resample.unseen import InBandNoise
 from bot_onnx._resample.width import WidthTransform
 from bot_onnx._stack.types import Axis, StackTask
 
@@ -195,9 +197,8 @@ class _Resampling:
         zeros = self.source.full(k, 0.0)
         if self.task.kind == "bias":
             return zeros
-        draws = normal(stream(self.seed, self.task.draws, k), self.task.target_shape, dtype_name(zeros))
-        draws *= deviation
-        return self.xp.asarray(draws)
+        rng = stream(self.seed, self.task.draws, k)
+        return self.xp.asarray(normal(rng, self.task.target_shape, dtype_name(zeros), deviation))
 
     def _in_band(self, k: int, x: Array) -> Array:
         """Add the noise that activations do not see; an added layer's residual writers consist of it."""
@@ -207,9 +208,7 @@ class _Resampling:
         if not found or fresh:
             return x
         rng = stream(self.seed, self.task.draws, k)
-        noise = found.draw(rng, self.options.noise_scale * self._spread, dtype_name(x), self.xp)
-        noise += x
-        return noise
+        return found.added_to(x, rng, self.options.noise_scale * self._spread, self.xp)
 
     def _shares(self, axis: Axis) -> Matrix:
         """Unequal shares of the copies of a leaf's indices, the same in all layers of the stack."""

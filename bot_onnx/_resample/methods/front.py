@@ -23,9 +23,10 @@ from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
 from bot_onnx._resample.amplitude import leaf_form
-from bot_onnx._resample.arrays import Array, Moments, Namespace, dtype_name, normal, stream
+from bot_onnx._resample.arrays import Array, Moments, Namespace, dtype_name
 from bot_onnx._resample.axes import changes, check_axes
 from bot_onnx._resample.depth import LayerMap
+from bot_onnx._resample.draws import normal, stream
 from bot_onnx._resample.filters import DCT
 from bot_onnx._resample.front_as_published import PublishedFront
 from bot_onnx._resample.operators import Filters

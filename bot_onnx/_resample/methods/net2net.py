@@ -17,9 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from bot_onnx._resample.arrays import Array, Namespace, dtype_name, normal, stream
+from bot_onnx._resample.arrays import Array, Namespace, dtype_name
 from bot_onnx._resample.axes import check_axes, place_of, refuse_direction
 from bot_onnx._resample.depth import LayerMap, layer_map
+from bot_onnx._resample.draws import normal, stream
 from bot_onnx._resample.mapping import Indices, Mapping, Selection, duplicate, selection_matrix
 from bot_onnx._resample.registry import AxisDirection, Method, MethodOptions
 from bot_onnx._resample.shares import unequal_shares

@@ -11,8 +11,9 @@ import numpy as np
 from pydantic import Field
 
 from bot_onnx._resample.amplitude import FRESH_STD, fresh_std
-from bot_onnx._resample.arrays import Array, Floats, Namespace, is_floating, normal, stream, working_dtype
+from bot_onnx._resample.arrays import Array, Floats, Namespace, is_floating, working_dtype
 from bot_onnx._resample.axes import changes, check_axes
+from bot_onnx._resample.draws import normal, stream
 from bot_onnx._resample.registry import Method, MethodOptions
 from bot_onnx._stack.types import StackTask
 from bot_onnx.errors import ResampleError
@@ -99,14 +100,14 @@ def _initial(task: StackTask, options: ScratchOptions, rng: np.random.Generator,
     if task.kind in ("norm_bias", "bias"):
         return np.zeros(shape, dtype=dtype)
     truncated = options.truncated and task.kind != "kernel"
-    draws = _truncated(rng, shape, dtype) if truncated else normal(rng, shape, dtype)
-    draws *= fresh_std(task, options.std, residual_scaling=options.residual_scaling)
-    return draws
+    deviation = fresh_std(task, options.std, residual_scaling=options.residual_scaling)
+    return _truncated(rng, shape, dtype, deviation) if truncated else normal(rng, shape, dtype, deviation)
 
 
-def _truncated(rng: np.random.Generator, shape: tuple[int, ...], dtype: str) -> Floats:
-    """Standard normal draws, those beyond ±2 drawn again."""
+def _truncated(rng: np.random.Generator, shape: tuple[int, ...], dtype: str, deviation: float) -> Floats:
+    """Normal draws, those beyond two deviations drawn again."""
     draws = normal(rng, shape, dtype)
-    while (beyond := np.abs(draws) > 2.0).any():
-        draws[beyond] = normal(rng, (int(beyond.sum()),), dtype)
+    while (beyond := np.flatnonzero(np.abs(draws) > 2.0)).size:
+        draws.reshape(-1)[beyond] = normal(rng, (beyond.size,), dtype)
+    draws *= deviation
     return draws

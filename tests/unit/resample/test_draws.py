@@ -1,33 +1,93 @@
-"""Random numbers: what is drawn follows from the stream alone, not from the machine."""
+"""Random numbers: what is drawn follows from the stream alone, not from the machine, and is distributed as it says."""
 
 from __future__ import annotations
+
+from math import erf, sqrt
 
 import numpy as np
 import pytest
 
-from bot_onnx._resample import arrays
-from bot_onnx._resample.arrays import normal, stream, uniform
+from bot_onnx._resample import draws
+from bot_onnx._resample.draws import normal, stream, uniform
 
 
 @pytest.mark.parametrize("draw", [normal, uniform])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_threads_change_no_number(draw, dtype, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrays, "_BLOCK", 1000)
+    monkeypatch.setattr(draws, "_BLOCK", 1000)
     drawn = []
-    for threads in ("1", "3"):
+    for threads in ("1", "2", "5"):
         monkeypatch.setenv("OMP_NUM_THREADS", threads)
         drawn.append(draw(stream(7, "s0", 2), (33, 101), dtype))
     assert drawn[0].dtype == dtype
-    assert np.array_equal(*drawn)
+    assert len({array.tobytes() for array in drawn}) == 1
 
 
 def test_blocks_are_independent_standard_normal(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(arrays, "_BLOCK", 10_000)
+    monkeypatch.setattr(draws, "_BLOCK", 10_000)
     blocks = normal(stream(0, "s", 0), (20, 10_000), "float64")
     assert abs(blocks.mean()) < 4 / np.sqrt(blocks.size)
     assert abs(blocks.std() - 1) < 4 / np.sqrt(2 * blocks.size)
     between = np.corrcoef(blocks) - np.eye(20)
     assert np.abs(between).max() < 5 / np.sqrt(10_000)  # none repeats another one
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_normal_draws_have_the_normal_distribution(dtype: str) -> None:
+    """Moments, and how many lie in each of two thousand intervals and beyond: bars, what is left over them, tails."""
+    count = 3_000_000
+    drawn = normal(stream(3, "s", 1), (count,), dtype).astype(np.float64)
+    wanted = {1: (0, 1), 2: (1, 2), 3: (0, 15), 4: (3, 96)}  # mean and variance of the powers
+    for power, (mean, variance) in wanted.items():
+        assert abs((drawn**power).mean() - mean) < 4.5 * sqrt(variance / count)
+    edges = np.concatenate([[-np.inf], np.linspace(-4.5, 4.5, 2001), [np.inf]])
+    below = np.array([0.5 * (1 + erf(edge / sqrt(2))) for edge in edges])
+    expected = count * np.diff(below)
+    found = np.array([*np.histogram(drawn, edges[1:-1])[0]])
+    found = np.concatenate([[(drawn < -4.5).sum()], found, [(drawn > 4.5).sum()]])
+    squares = (found - expected) ** 2 / expected
+    spread = sqrt((2 + 1 / expected).sum())  # of counts that are small as well
+    assert abs(squares.sum() - len(expected)) < 5 * spread
+    following = np.corrcoef(drawn[:-1], drawn[1:])[0, 1]
+    assert abs(following) < 4.5 / sqrt(count)
+
+
+def test_the_tables_share_the_area_under_the_density_out() -> None:
+    tables = draws._tables()
+    edges = np.arange(-draws._BARS, draws._BARS + 1) * draws._WIDTH
+    heights = np.exp(-0.5 * edges**2) / sqrt(2 * np.pi)
+    entries = np.bincount((tables.bars / draws._ENTRIES).astype(int) + draws._BARS, minlength=2 * draws._BARS)
+    np.testing.assert_allclose(tables.low * draws._WIDTH * draws._ENTRIES, entries, atol=1e-9)
+    assert (tables.low <= np.minimum(heights[:-1], heights[1:])).all()  # the bars lie under the density
+    np.testing.assert_allclose(
+        tables.low + tables.left, np.maximum(heights[:-1], heights[1:])
+    )  # and the rest covers it
+    assert tables.bars.size / draws._ENTRIES > 0.985  # seldom needed
+    likely = np.bincount(np.arange(tables.stays.size), tables.stays) + np.bincount(
+        tables.other, 1 - tables.stays, tables.stays.size
+    )
+    tail = heights[0] / 4.0
+    areas = np.array([*(tables.left * draws._WIDTH), tail, tail])
+    np.testing.assert_allclose(likely / likely.sum(), areas / areas.sum(), rtol=1e-9)
+
+
+def test_a_deviation_multiplies() -> None:
+    for dtype in ("float32", "float64"):
+        one = normal(stream(0, "s", 0), (3, 100_000), dtype)
+        np.testing.assert_allclose(normal(stream(0, "s", 0), (3, 100_000), dtype, 0.02), 0.02 * one, rtol=1e-6)
+
+
+def test_what_a_seed_draws_stays_so() -> None:
+    """A plan that is run again, elsewhere, by another version, makes the same weights."""
+    wanted = {
+        ("normal", "float32"): [-0.448553324, -1.74547005, -0.832399845, -0.391231298, 0.557737589],
+        ("normal", "float64"): [-0.446621133, -1.3773096, -1.72177404, 0.505989957, -0.13099963],
+        ("uniform", "float32"): [0.0394641161, 0.416247487, 0.417374849, 0.942295849, 0.695217848],
+        ("uniform", "float64"): [0.416247508, 0.852185793, 0.80646134, 0.383357261, 0.616023656],
+    }
+    for (draw, dtype), first in wanted.items():
+        drawn = {"normal": normal, "uniform": uniform}[draw](stream(5, "s1", 3), (600_000,), dtype)
+        np.testing.assert_allclose(drawn[[0, 1, 2, 300_000, 599_999]], first, rtol=1e-6)
 
 
 def test_one_stream_goes_on_and_others_are_others() -> None:
@@ -39,4 +99,6 @@ def test_one_stream_goes_on_and_others_are_others() -> None:
 
 def test_nothing_to_draw() -> None:
     assert normal(stream(0, "s", 0), (0, 4), "float32").shape == (0, 4)
+    assert normal(stream(0, "s", 0), (1,), "float32").shape == (1,)
+    assert normal(stream(0, "s", 0), (), "float64").shape == ()
     assert uniform(stream(0, "s", 0), (), "float64").shape == ()
