@@ -34,7 +34,7 @@ def test_blocks_are_independent_standard_normal(monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_normal_draws_have_the_normal_distribution(dtype: str) -> None:
-    """Moments, and how many lie in each of two thousand intervals and beyond: bars, what is left over them, tails."""
+    """Moments, and how many lie in each of two thousand intervals and beyond."""
     count = 3_000_000
     drawn = normal(stream(3, "s", 1), (count,), dtype).astype(np.float64)
     wanted = {1: (0, 1), 2: (1, 2), 3: (0, 15), 4: (3, 96)}  # mean and variance of the powers
@@ -52,25 +52,6 @@ def test_normal_draws_have_the_normal_distribution(dtype: str) -> None:
     assert abs(following) < 4.5 / sqrt(count)
 
 
-def test_the_tables_share_the_area_under_the_density_out() -> None:
-    tables = draws._tables()
-    edges = np.arange(-draws._BARS, draws._BARS + 1) * draws._WIDTH
-    heights = np.exp(-0.5 * edges**2) / sqrt(2 * np.pi)
-    entries = np.bincount((tables.bars / draws._ENTRIES).astype(int) + draws._BARS, minlength=2 * draws._BARS)
-    np.testing.assert_allclose(tables.low * draws._WIDTH * draws._ENTRIES, entries, atol=1e-9)
-    assert (tables.low <= np.minimum(heights[:-1], heights[1:])).all()  # the bars lie under the density
-    np.testing.assert_allclose(
-        tables.low + tables.left, np.maximum(heights[:-1], heights[1:])
-    )  # and the rest covers it
-    assert tables.bars.size / draws._ENTRIES > 0.985  # seldom needed
-    likely = np.bincount(np.arange(tables.stays.size), tables.stays) + np.bincount(
-        tables.other, 1 - tables.stays, tables.stays.size
-    )
-    tail = heights[0] / 4.0
-    areas = np.array([*(tables.left * draws._WIDTH), tail, tail])
-    np.testing.assert_allclose(likely / likely.sum(), areas / areas.sum(), rtol=1e-9)
-
-
 def test_a_deviation_multiplies() -> None:
     for dtype in ("float32", "float64"):
         one = normal(stream(0, "s", 0), (3, 100_000), dtype)
@@ -80,8 +61,8 @@ def test_a_deviation_multiplies() -> None:
 def test_what_a_seed_draws_stays_so() -> None:
     """A plan that is run again, elsewhere, by another version, makes the same weights."""
     wanted = {
-        ("normal", "float32"): [-0.448553324, -1.74547005, -0.832399845, -0.391231298, 0.557737589],
-        ("normal", "float64"): [-0.446621133, -1.3773096, -1.72177404, 0.505989957, -0.13099963],
+        ("normal", "float32"): [0.041460827, 0.527118444, 0.60710597, 0.924237669, 1.07503283],
+        ("normal", "float64"): [0.346675621, 1.18910098, 0.575085939, -0.0320649359, 0.522300449],
         ("uniform", "float32"): [0.0394641161, 0.416247487, 0.417374849, 0.942295849, 0.695217848],
         ("uniform", "float64"): [0.416247508, 0.852185793, 0.80646134, 0.383357261, 0.616023656],
     }
