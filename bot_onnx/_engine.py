@@ -19,12 +19,14 @@ from bot_onnx._inspecting import opened
 from bot_onnx._learn.asked import check_learnable, record
 from bot_onnx._learn.types import Learned
 from bot_onnx._learn.writing import tensors_of
+from bot_onnx._onnxfile.addresses import Address, as_address
 from bot_onnx._onnxfile.atomic_output import floats_beside
 from bot_onnx._onnxfile.input_overrides import Given
 from bot_onnx._onnxfile.kept_work import Resumed
 from bot_onnx._onnxfile.reader import Source
 from bot_onnx._onnxfile.scratch import sweep_beside
 from bot_onnx._onnxfile.single_pass import read_once
+from bot_onnx._onnxfile.uploads import Upload
 from bot_onnx._onnxfile.writer import check_output, write_model
 from bot_onnx._origins import Origin, private_folder
 from bot_onnx._progress import stage
@@ -58,7 +60,7 @@ from bot_onnx._verify import (
     raise_unless_passed,
     verify_model,
 )
-from bot_onnx.errors import GraphError, OutputError
+from bot_onnx.errors import BotError, GraphError, OutputError
 
 
 def make_plan(
@@ -111,7 +113,7 @@ def carry_out(
 
     Args:
         origin, request, target, given: what is resized, to what, run on what.
-        out: the output. force: replace an existing one.
+        out: the output; one elsewhere is made here, verified and uploaded. force: replace an existing one.
         resume: keep finished tensors where the work ends before its time, and go on from those that are kept.
         planned: digest of the source that a plan was made for; None: there is no plan yet.
         stored: a saved plan to run again. reads: files that no output may replace, besides those of the request.
@@ -121,6 +123,42 @@ def carry_out(
     Raises:
         BotError: something was refused or failed; no output was left behind.
     """
+    work = partial(
+        _carried_out, origin, request, target, given, planned=planned, stored=stored, reads=reads, settled=settled,
+        held=held,
+    )  # fmt: skip
+    address = as_address(out)
+    if address is None:
+        return work(out, force=force, resume=resume)
+    if resume:
+        raise OutputError(f"work is kept beside an output on this machine, and {address} is not: drop resume")
+    upload = Upload(address, force=force, sources=[origin.model] if isinstance(origin.model, Address) else [])
+    with upload as here:
+        try:
+            result = work(here, force=False, resume=False)
+        except BotError as error:
+            error.args = (str(error).replace(str(here), str(address)), *error.args[1:])
+            raise
+        upload.publish()
+    return replace(result, output=address, report=replace(result.report, path=str(address)))
+
+
+def _carried_out(
+    origin: Origin,
+    request: ResizeRequest,
+    target: TargetSpec,
+    given: Given | None,
+    out: Path,
+    *,
+    force: bool,
+    resume: bool,
+    planned: str | None,
+    stored: Plan | None,
+    reads: tuple[Path, ...],
+    settled: Callable[[Plan], object] | None,
+    held: tuple[Source, Analysis] | None,
+) -> Result:
+    """Do it, to a file on this machine; the arguments are those of :func:`carry_out`."""
     started = time.perf_counter()
     job = _Job(origin, request, target, given, stored)
     if resume and (request.requantize or request.learning is not None):

@@ -11,7 +11,7 @@ from bot_onnx._analysis.passes import analyse
 from bot_onnx._costs import sizing_of
 from bot_onnx._onnxfile.header import port_of, producer_of
 from bot_onnx._onnxfile.input_overrides import Given
-from bot_onnx._onnxfile.reader import Source, open_model
+from bot_onnx._onnxfile.reader import Source
 from bot_onnx._origins import Origin
 from bot_onnx._progress import stage
 from bot_onnx._results import Inspection
@@ -20,7 +20,7 @@ from bot_onnx._results import Inspection
 @contextmanager
 def opened(origin: Origin, given: Given | None = None) -> Iterator[Source]:
     """A model, open for as long as the block runs."""
-    with origin.file() as path, open_model(path, given=given) as source:
+    with origin.source(given) as source:
         yield source
 
 

@@ -1,7 +1,9 @@
-"""Where a model comes from: a file, or memory. The engine reads files, so what lies in memory gets one for a while.
+"""Where a model comes from: a file, memory, or another place. The engine reads files, so others get one for a while.
 
-It lies in a private folder, in memory itself where the system has a file system there with room enough (``/dev/shm``),
-else among temporary files; the folder is gone with the block, and what a killed process leaves goes with the next run.
+What lies in another place (``s3://bucket/model.onnx``) is fetched as it is looked at, among temporary files
+(:mod:`bot_onnx._onnxfile.mirror`). What lies in memory goes to a private folder, in memory itself where the system has
+a file system there with room enough (``/dev/shm``), else among temporary files. Both are gone with the block, and what
+a killed process leaves goes with the next run.
 """
 
 from __future__ import annotations
@@ -19,7 +21,12 @@ from typing import Any, Final
 import onnx
 import onnx_ir as ir
 
+from bot_onnx._onnxfile.addresses import Address, as_address
+from bot_onnx._onnxfile.input_overrides import Given
+from bot_onnx._onnxfile.mirror import Mirror
+from bot_onnx._onnxfile.reader import Source, open_mirror, open_model
 from bot_onnx._onnxfile.scratch import Scratch, sweep, sweep_beside
+from bot_onnx._progress import stage
 from bot_onnx.errors import BotError, GraphError
 
 #: What a model may be given as. ``bytes`` are a model, never a path.
@@ -35,7 +42,7 @@ class Origin:
     """Where a model comes from.
 
     Attributes:
-        model: a path, or the model itself.
+        model: a path, an address, or the model itself.
         label: how messages, plans and reports call it: the path, or ``<bytes>``, ``<ModelProto>``, ``<onnx_ir.Model>``.
     """
 
@@ -50,7 +57,8 @@ class Origin:
             TypeError: it is none of them.
         """
         if isinstance(model, str | PathLike):
-            return cls(model, str(Path(model)))
+            address = as_address(model)
+            return cls(model, str(Path(model))) if address is None else cls(address, str(address))
         if isinstance(model, bytes | bytearray | memoryview):
             return cls(bytes(model), "<bytes>")
         if isinstance(model, onnx.ModelProto):
@@ -59,11 +67,6 @@ class Origin:
             return cls(model, "<onnx_ir.Model>")
         raise TypeError(f"a model is a path, bytes, an onnx.ModelProto or an onnx_ir.Model, not {type(model).__name__}")
 
-    @property
-    def in_memory(self) -> bool:
-        """Whether it has no file of its own."""
-        return not isinstance(self.model, str | PathLike)
-
     @contextmanager
     def file(self) -> Iterator[Path]:
         """The file, for as long as the block runs; messages that leave the block call it by its label.
@@ -71,6 +74,11 @@ class Origin:
         Raises:
             GraphError: a message refers to weights in files beside it, of which it does not say where they are.
         """
+        if isinstance(self.model, Address):
+            with self._mirrored(self.model) as mirror, open_mirror(mirror):
+                mirror.complete()
+                yield mirror.model
+            return
         if isinstance(self.model, str | PathLike):
             sweep_beside(self.model)
             yield Path(self.model)
@@ -83,6 +91,40 @@ class Origin:
             except BotError as error:
                 error.args = (str(error).replace(str(path), self.label), *error.args[1:])
                 raise
+
+    @contextmanager
+    def source(self, given: Given | None = None) -> Iterator[Source]:
+        """The model, open for as long as the block runs. Of one that lies elsewhere what is looked at is fetched.
+
+        Args:
+            given: what it is to be run on.
+
+        Raises:
+            GraphError: it cannot be read.
+        """
+        if isinstance(self.model, Address):
+            with self._mirrored(self.model) as mirror, open_mirror(mirror, given) as source:
+                yield source
+                stage(f"fetched {mirror.fetched} of {source.size_bytes} bytes of {self.label}")
+            return
+        with self.file() as path, open_model(path, given=given) as source:
+            yield source
+
+    @contextmanager
+    def _mirrored(self, address: Address) -> Iterator[Mirror]:
+        here = Path(tempfile.gettempdir())
+        sweep(here)
+        with Scratch(here, "bot-onnx") as folder:
+            models = folder / "models"
+            models.mkdir()
+            mirror = Mirror(address, models)
+            try:
+                yield mirror
+            except BotError as error:
+                error.args = (str(error).replace(str(models), str(address.parent)), *error.args[1:])
+                raise
+            finally:
+                mirror.close()
 
 
 @contextmanager

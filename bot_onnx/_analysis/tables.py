@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._canonical.constants import is_literal
-from bot_onnx._onnxfile.weight_files import shown
+from bot_onnx._onnxfile.peeking import peeked
 from bot_onnx._ops import FORM, Calc, Move, Slot, carries, computes, slot_of
 from bot_onnx._ops.walk import forward
 from bot_onnx._patterns.alibi import recognise_slopes
@@ -59,7 +59,7 @@ def find_tables(graph: ir.Graph, context: AxisFacts, parameters: Mapping[str, Pa
                 formula = _formula(parameters[name], tensor)
                 if formula is not None:
                     tables[name] = formula
-                elif parameters[name].kind not in _TRAINED and is_decay(shown(tensor)):
+                elif parameters[name].kind not in _TRAINED and is_decay(peeked(tensor)):
                     tables[name] = None
                     _keep(context, value)
                 continue
@@ -95,8 +95,8 @@ def _formula(parameter: Parameter, tensor: ir.TensorProtocol) -> str | None:
     untrained = _UNTRAINED.get(parameter.kind) if is_literal(parameter.value) else None
     if untrained is not None and np.all(tensor.numpy() == untrained):
         return f"constant:{untrained}"
-    slopes = None if parameter.kind in _NEVER_SLOPES else recognise_slopes(shown(tensor))
-    return slopes or (recognise_sinusoids(shown(tensor)) if len(tensor.shape) > 1 else None)
+    slopes = None if parameter.kind in _NEVER_SLOPES else recognise_slopes(peeked(tensor))
+    return slopes or (recognise_sinusoids(peeked(tensor)) if len(tensor.shape) > 1 else None)
 
 
 def _is_rotary_cache(value: ir.Value) -> bool:

@@ -170,7 +170,9 @@ _FORMS = ("keep", "repeat")
 
 
 def default_output(model: Path, spec: str | None, target: TargetSpec, flags: Mapping[str, Any]) -> Path:
-    """``<stem>-<spec name or sizes>.onnx`` beside the source."""
+    """``<stem>-<spec name or sizes>.onnx`` beside the source; in this folder, where that lies elsewhere."""
+    from bot_onnx._onnxfile.addresses import as_address
+
     parts = []
     if spec is not None:
         path = Path(spec).resolve()
@@ -179,7 +181,8 @@ def default_output(model: Path, spec: str | None, target: TargetSpec, flags: Map
     parts += [f"{key.replace('_', '-')}{_text(named[key])}" for key in SIZES[:-1] if named.get(key) is not None]
     parts += [f"{name}{size}" for name, size in (flags.get("dims") or {}).items()]
     label = re.sub(r"[^\w.+-]+", "_", "-".join(filter(None, parts))).strip("._-")
-    return model.with_name(f"{model.stem}-{label[:100] or 'resized'}.onnx")
+    beside = model if as_address(model) is None else Path(model.name)
+    return beside.with_name(f"{model.stem}-{label[:100] or 'resized'}.onnx")
 
 
 def _text(value: Any) -> str:

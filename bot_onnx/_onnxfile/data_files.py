@@ -90,6 +90,12 @@ def check_seal(location: str, file: WeightFile, place: str) -> None:
         )
 
 
+def is_named_after(name: str, model: str) -> bool:
+    """Whether a data file's name says whose it is, and that this is a model of a certain name."""
+    found = _NAME.fullmatch(name)
+    return found is not None and found["model"] == model
+
+
 def own_data(model: Path) -> frozenset[str]:
     """Names of the data files that are named after a model, lie beside it, and that it reads.
 
@@ -100,7 +106,7 @@ def own_data(model: Path) -> frozenset[str]:
         entries = [entry.name for entry in model.parent.iterdir()]
     except OSError:
         return frozenset()
-    named = {name for name in entries if (found := _NAME.fullmatch(name)) and found["model"] == model.name}
+    named = {name for name in entries if is_named_after(name, model.name)}
     return frozenset(named & locations(model)) if named else frozenset()
 
 
@@ -122,8 +128,16 @@ def is_read(data: Path, also: Path) -> bool:
 def locations(model: Path) -> frozenset[str]:
     """Data files that a model names; none where it cannot be read."""
     proto = _skeleton(model)
-    if proto is None:
-        return frozenset()
+    return frozenset() if proto is None else _locations(proto)
+
+
+def named_in(file: WeightFile) -> frozenset[str] | None:
+    """Data files that an open model names; None where it is no model."""
+    proto = _parsed(file)
+    return None if proto is None else _locations(proto)
+
+
+def _locations(proto: onnx.ModelProto) -> frozenset[str]:
     entries = (entry for _, tensor in all_tensors(proto) for entry in tensor.external_data)
     named = (entry.value for entry in entries if entry.key == "location")
     return frozenset(name for name in named if isinstance(name, str) and name and "\0" not in name)
@@ -137,16 +151,23 @@ def metadata_of(model: Path) -> dict[str, str]:
 
 def _skeleton(model: Path) -> onnx.ModelProto | None:
     """A model without its weights; None where it cannot be read."""
-    proto = onnx.ModelProto()
     try:
         if not model.is_file():
             return None
         file = WeightFile(model)
-        try:
-            # A tensor's values in the file itself are told apart from those elsewhere by a name that no file has.
-            proto.ParseFromString(skeleton_scan.scan(file.buffer, "\0").data)
-        finally:
-            file.close()
+    except (GraphError, OSError):
+        return None
+    try:
+        return _parsed(file)
+    finally:
+        file.close()
+
+
+def _parsed(file: WeightFile) -> onnx.ModelProto | None:
+    proto = onnx.ModelProto()
+    try:
+        # A tensor's values in the file itself are told apart from those elsewhere by a name that no file has.
+        proto.ParseFromString(skeleton_scan.scan(file.scanned(), "\0").data)
     except (GraphError, DecodeError, OSError):
         return None
     return proto

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final
 
+from bot_onnx._onnxfile.addresses import as_address
 from bot_onnx._onnxfile.atomic_output import worded
 from bot_onnx._onnxfile.journal import ASIDE, STAGED, note_swap, sync_folder
 from bot_onnx._onnxfile.locks import alone_in
@@ -103,6 +104,8 @@ def check_folder(target: Path, *, force: bool, apart_from: Path, own: Collection
     Raises:
         OutputError: it is refused.
     """
+    if (address := as_address(target)) is not None:
+        raise OutputError(f"{address} is not on this machine, where a folder is written: name one here and upload it")
     real, source = Path(os.path.realpath(target)), Path(os.path.realpath(apart_from))
     if real.is_relative_to(source) or source.is_relative_to(real):
         raise OutputError(f"{target} and the source {apart_from} are, or lie in, one another: choose another folder")

@@ -22,10 +22,12 @@ from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from bot_onnx._onnxfile import finite, skeleton_scan
+from bot_onnx._onnxfile.addresses import check_here
 from bot_onnx._onnxfile.data_files import check_seal
 from bot_onnx._onnxfile.finite import NonFinite
 from bot_onnx._onnxfile.input_overrides import Given, attach
 from bot_onnx._onnxfile.limits import check_classical, check_functions, check_loops, check_ports, check_weights
+from bot_onnx._onnxfile.mirror import Mirror
 from bot_onnx._onnxfile.references import check_references
 from bot_onnx._onnxfile.repairs import repair
 from bot_onnx._onnxfile.stored_tensor import StoredTensor
@@ -84,12 +86,15 @@ class Source:
             their node's output; what lives in a subgraph or function and shares a name gets a suffix ``#2``, ``#3``…
     """
 
-    def __init__(self, path: Path, name: Path | None = None, given: Given | None = None) -> None:
+    def __init__(
+        self, path: Path, name: Path | None = None, given: Given | None = None, mirror: Mirror | None = None
+    ) -> None:
         self.path = name or path
         self.given = given
         self._opened = path
         self._by_location: dict[str, WeightFile] = {}
-        self._model_file = WeightFile(_existing(path))
+        self._mirror = mirror
+        self._model_file = WeightFile(_existing(path)) if mirror is None else mirror.open()
         try:
             # Names that are not UTF-8 cannot stand in a message; this one is only a key.
             own = os.fsencode(path.name).decode("utf-8", "replace")
@@ -99,6 +104,8 @@ class Source:
             check_functions(self.proto, str(self.path))
             check_loops(self.proto, str(self.path))
             self.repairs = repair(self.proto)
+            if mirror is not None:
+                mirror.prefetch(self.proto)
             self.tensors = self._index()
             _check_structure(self.proto, self.path)
         except BaseException:
@@ -282,9 +289,12 @@ class Source:
         return _inlined(stored) if nbytes <= skeleton_scan.INLINE_BYTES else _normalised(stored, location)
 
     def _open(self, location: str, tensor: str) -> WeightFile:
-        real = resolve(self._opened, location, tensor)
-        same = next((file for file in self._by_location.values() if file.path == real), None)
-        self._by_location[location] = same or WeightFile(real)
+        if self._mirror is not None:
+            self._by_location[location] = self._mirror.open_data(location, tensor)
+        else:
+            real = resolve(self._opened, location, tensor)
+            same = next((file for file in self._by_location.values() if file.path == real), None)
+            self._by_location[location] = same or WeightFile(real)
         check_seal(location, self._by_location[location], f"tensor {tensor!r} of {self.path}")
         return self._by_location[location]
 
@@ -307,7 +317,17 @@ def open_model(
     return Source(Path(path), None if name is None else Path(name), given)
 
 
+def open_mirror(mirror: Mirror, given: Given | None = None) -> Source:
+    """Open a model that lies elsewhere, as :func:`open_model` does; what is looked at is fetched.
+
+    Raises:
+        GraphError: as of :func:`open_model`, or it cannot be read.
+    """
+    return Source(mirror.model, given=given, mirror=mirror)
+
+
 def _existing(path: Path) -> Path:
+    check_here(path)
     if "\0" in str(path) or not path.exists():
         hint = " (a link to a file that is gone)" if "\0" not in str(path) and path.is_symlink() else ""
         raise GraphError(f"there is no file {str(path)!r}{hint}: check the path")
@@ -329,10 +349,10 @@ def _skeleton(file: WeightFile, path: Path, location: str) -> onnx.ModelProto:
     proto = onnx.ModelProto()
     try:
         try:
-            proto.ParseFromString(skeleton_scan.scan(file.buffer, location).data)
+            proto.ParseFromString(skeleton_scan.scan(file.scanned(), location).data)
         except DecodeError as error:
             # Somewhere in a short message, which the scan has not entered: entering all of them names the place.
-            skeleton_scan.scan(file.buffer, location, inline_bytes=-1)
+            skeleton_scan.scan(file.scanned(), location, inline_bytes=-1)
             raise GraphError(f"broken ONNX file: {one_line(error)}; download or export it again") from error
     except GraphError as error:
         raise GraphError(f"{path}: {error}") from error

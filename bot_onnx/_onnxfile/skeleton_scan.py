@@ -14,7 +14,7 @@ import mmap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final
+from typing import Any, Final, Protocol
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -59,7 +59,21 @@ _DATA_TYPE, _RAW_DATA, _EXTERNAL_DATA, _DATA_LOCATION = 2, 9, 13, 14
 # float_data of FLOAT (1) and double_data of DOUBLE (11).
 _PACKED_AS_RAW: Final = {4: 1, 10: 11}
 
-Buffer = bytes | mmap.mmap
+
+class Walk(Protocol):
+    """Bytes that come here where the walk comes to them."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+
+    def __getitem__(self, at: int) -> int:
+        """One of them."""
+
+    def view(self) -> Any:
+        """What gives runs of them, as a ``memoryview`` does, until it is released."""
+
+
+Buffer = bytes | mmap.mmap | Walk
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,7 +233,7 @@ class _Rewritten:
 class _Scanner:
     def __init__(self, buffer: Buffer, location: str, inline_bytes: int) -> None:
         self.buffer = buffer
-        self.view = memoryview(buffer)
+        self.view: Any = memoryview(buffer) if isinstance(buffer, bytes | mmap.mmap) else buffer.view()
         self.location = location
         self.inline_bytes = inline_bytes
         self.cuts: list[Cut] = []

@@ -28,6 +28,8 @@ from numpy.typing import NDArray
 from bot_onnx._onnxfile.lost_files import note_closed, note_open
 from bot_onnx.errors import GraphError
 
+Span = tuple[int, int]  #: of a file: from which byte on, and how many
+
 #: Bytes shown of a file before the pages of what was shown earlier are handed back.
 RESIDENT_BYTES: Final = 1 << 25
 
@@ -38,7 +40,10 @@ class WeightFile:
     Attributes:
         path: the real path, links resolved.
         size: length in bytes when it was opened.
+        partial: whether bytes are only here after :meth:`ensure`.
     """
+
+    partial = False
 
     def __init__(self, path: Path) -> None:
         self.path = Path(os.path.realpath(path))
@@ -61,6 +66,13 @@ class WeightFile:
     def buffer(self) -> mmap.mmap | bytes:
         """The whole file, mapped read-only."""
         return b"" if self._map is None else self._map
+
+    def ensure(self, *spans: Span) -> None:
+        """Have bytes at hand, for who looks at :attr:`buffer`: of a file on this machine all are."""
+
+    def scanned(self) -> mmap.mmap | bytes:
+        """The file as a walk over its message sees it."""
+        return self.buffer
 
     def chunks(self, offset: int, nbytes: int, scratch: NDArray[np.uint8]) -> Iterator[NDArray[np.uint8]]:
         """Read ``nbytes`` from ``offset`` on through ``scratch``; each chunk is valid until the next one.
@@ -113,8 +125,8 @@ class WeightFile:
             self._stream.seek(offset)
             return self._stream.readinto(window.data) or 0
 
-    def show(self, nbytes: int) -> mmap.mmap | bytes:
-        """The whole file, of which ``nbytes`` will be looked at; pages of what was shown before may go.
+    def show(self, offset: int, nbytes: int) -> mmap.mmap | bytes:
+        """The whole file, of which ``nbytes`` will be looked at from ``offset`` on; pages shown before may go.
 
         Raises:
             GraphError: the file has become shorter.
@@ -124,6 +136,7 @@ class WeightFile:
         if self._shown > RESIDENT_BYTES:
             self.release()
         self._shown += nbytes
+        self.ensure((offset, nbytes))
         return self.buffer
 
     def release(self) -> None:
@@ -213,7 +226,7 @@ def view(
         stored = np.dtype(dtype.numpy()).newbyteorder("<")
         nbytes = count * stored.itemsize
         if mapped:
-            array = np.frombuffer(file.show(nbytes), dtype=stored, count=count, offset=offset).reshape(shape)
+            array = np.frombuffer(file.show(offset, nbytes), dtype=stored, count=count, offset=offset).reshape(shape)
         else:
             array = file.read(offset, nbytes).view(stored).reshape(shape)
     array.flags.writeable = False
@@ -248,6 +261,11 @@ class MappedTensor(ir.ExternalTensor):
         )
         self._file = file
 
+    @property
+    def file(self) -> WeightFile:
+        """The file that the values lie in."""
+        return self._file
+
     def numpy(self) -> NDArray[np.generic]:
         """Read the values."""
         return view(self._file, self.offset or 0, self.dtype, self.shape.numpy())
@@ -274,6 +292,22 @@ def shown(tensor: ir.TensorProtocol) -> NDArray[Any]:
     return tensor.mapped() if isinstance(tensor, MappedTensor) else tensor.numpy()
 
 
+def check_location(location: str, where: str) -> None:
+    """Refuse the place of external data that is no name, or one outside the model's folder.
+
+    Args:
+        location: what the model says. where: the beginning of the message.
+
+    Raises:
+        GraphError: it is refused.
+    """
+    parts = {*PurePosixPath(location).parts, *PureWindowsPath(location).parts}
+    if not location or "\0" in location:
+        raise GraphError(f"{where}, which is no file name: export the model again")
+    if os.path.isabs(location) or PureWindowsPath(location).drive or ".." in parts:
+        raise GraphError(f"{where}, outside the model's folder: put the file beside the model and name it relatively")
+
+
 def resolve(model: Path, location: str, tensor: str) -> Path:
     """Find the external data file of a tensor: its real path.
 
@@ -287,11 +321,7 @@ def resolve(model: Path, location: str, tensor: str) -> Path:
             nothing is there.
     """
     where = f"tensor {tensor!r} of {model} keeps its values in {location!r}"
-    parts = {*PurePosixPath(location).parts, *PureWindowsPath(location).parts}
-    if not location or "\0" in location:
-        raise GraphError(f"{where}, which is no file name: export the model again")
-    if os.path.isabs(location) or PureWindowsPath(location).drive or ".." in parts:
-        raise GraphError(f"{where}, outside the model's folder: put the file beside the model and name it relatively")
+    check_location(location, where)
     path = model.parent / location
     real = Path(os.path.realpath(path))
     allowed = {Path(os.path.realpath(model.parent)), Path(os.path.realpath(model)).parent}

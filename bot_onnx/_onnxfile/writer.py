@@ -20,6 +20,7 @@ import onnx
 import onnx_ir as ir
 from numpy.typing import NDArray
 
+from bot_onnx._onnxfile.addresses import as_address
 from bot_onnx._onnxfile.atomic_output import StagedFile, Staging
 from bot_onnx._onnxfile.byte_layout import MODEL, MOST_FILES, Layout, Placement, TensorSlot, layout
 from bot_onnx._onnxfile.data_files import UNKNOWN, data_name
@@ -150,6 +151,11 @@ def check_output(
             exists and ``force`` is off. A folder that is missing will be made.
     """
     path = Path(path)
+    if (address := as_address(path)) is not None:
+        raise OutputError(
+            f"{address} is not on this machine: resize writes its model there, and nothing else does; name a file here "
+            "and upload it"
+        )
     if "\0" in str(path) or path.name in ("", ".."):
         raise OutputError(f"{str(path)!r} is no file name: name the output, for example small.onnx")
     try:

@@ -6,10 +6,10 @@ smaller power of two, followed by every second one of the next larger (Press et 
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
+
+from bot_onnx._onnxfile.peeking import Rows
 
 Floats = NDArray[np.float64]
 MAX_NUMBERS = 1 << 20  #: larger tables are not looked at
@@ -23,7 +23,7 @@ def slopes(heads: int) -> Floats:
     return np.concatenate([first, second])[:heads]
 
 
-def recognise_slopes(array: NDArray[Any]) -> str | None:
+def recognise_slopes(array: Rows) -> str | None:
     """Name of the closed form of a table of slopes, or None.
 
     ``alibi``: the slopes themselves, along the one axis longer than 1. ``alibi_distances``: slope x distance from the

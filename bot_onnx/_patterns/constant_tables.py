@@ -15,6 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx._axes.facts import AxisFacts
+from bot_onnx._onnxfile.peeking import Rows, peeked
 from bot_onnx._onnxfile.weight_files import shown
 from bot_onnx._ops import FORM, Calc, Move, computes, is_product, passes_on, record, reduces
 from bot_onnx._ops.nodes import behind_views
@@ -67,7 +68,7 @@ def _is_constant(parameter: Parameter) -> bool:
     if parameter.kind == "scale":
         return len(lengths) == 1 and _weighs_bins(parameter) and _is_progression(_values(tensor))
     if parameter.kind == "embedding":
-        return len(lengths) == 2 and _is_selection(_values(tensor))
+        return len(lengths) == 2 and _are_picks(peeked(tensor)[:_SAMPLE]) and _is_selection(_values(tensor))
     if parameter.kind not in ("matrix", "kernel"):
         return False
     if len(lengths) == 1:
@@ -77,11 +78,11 @@ def _is_constant(parameter: Parameter) -> bool:
         return False
     if isinstance(tensor, ir.LazyTensor) and tensor.size > _LARGEST_MADE:
         return False
-    array = np.asarray(shown(tensor)).reshape(lengths)
-    return not _is_surely_none(array) and _is_table(array)
+    array = peeked(tensor).reshape(lengths)
+    return not _is_surely_none(array) and _is_table(np.asarray(array))
 
 
-def _is_surely_none(array: NDArray[Any]) -> bool:
+def _is_surely_none(array: Rows) -> bool:
     """Whether a few rows, and a few columns along some of the rows, show that a matrix is no table.
 
     A column touches every page of a file's map, so that whole ones would read all weights of a network. What holds
@@ -134,9 +135,13 @@ def _is_monotone(values: Array) -> bool:
     return steps.size + 1 >= 2 * _FEWEST_BINS and bool(np.all(steps > 0) or np.all(steps < 0))
 
 
+def _are_picks(values: Array) -> bool:
+    return bool(np.all((values == 0) | (values == 1)))
+
+
 def _is_selection(values: Array) -> bool:
     """Whether a matrix of zeros and ones picks elements: at most one 1 in a row (or in a column), but not all alike."""
-    if not np.all((values == 0) | (values == 1)) or values.sum() < 2:
+    if not _are_picks(values) or values.sum() < 2:
         return False
     return bool(np.all(values.sum(0) <= 1) or np.all(values.sum(-1) <= 1))
 

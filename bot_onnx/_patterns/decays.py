@@ -12,23 +12,31 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bot_onnx._onnxfile.peeking import Rows
+
 _FEWEST = 8  #: positions along an axis that make a row of a decay
 _SAMPLE = 64  #: numbers that tell most weights from a decay
 _NOISE = 5e-7  #: of the logarithm of a ratio of two float32 numbers near 1
 _SMALLEST = 1e-30  #: below it float32 loses digits
 
 
-def is_decay(array: NDArray[Any]) -> bool:
+def is_decay(array: Rows) -> bool:
     """Whether an array of two or more wide axes holds geometric sequences of numbers in 0 … 1 along one of them.
 
     Zeros are left out (what a causal mask hides). Arrays of one value, and masks of ones and zeros, are no decays.
     """
     if array.dtype.kind != "f" or sum(size > 1 for size in array.shape) < 2:
         return False
-    for part in (array.reshape(-1)[:_SAMPLE], array):
-        if not bool(np.all((part >= 0) & (part <= 1))):
-            return False
-    return any(_is_geometric(array, axis) for axis, size in enumerate(array.shape) if size >= _FEWEST)
+    if not _are_factors(array.reshape(-1)[:_SAMPLE]):
+        return False
+    values = np.asarray(array)
+    return _are_factors(values) and any(
+        _is_geometric(values, axis) for axis, size in enumerate(values.shape) if size >= _FEWEST
+    )
+
+
+def _are_factors(values: NDArray[Any]) -> bool:
+    return bool(np.all((values >= 0) & (values <= 1)))
 
 
 def _is_geometric(array: NDArray[Any], axis: int) -> bool:

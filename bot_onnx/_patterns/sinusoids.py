@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from bot_onnx._onnxfile.peeking import Rows
 
 Floats = NDArray[np.float64]
 _PROBED = 8  #: rows that tell most tables apart from this one
@@ -66,7 +67,7 @@ class Sinusoids:
         return np.broadcast_to(values[:, :width], shape)
 
 
-def recognise_sinusoids(array: NDArray[Any]) -> str | None:
+def recognise_sinusoids(array: Rows) -> str | None:
     """Name of the closed form of a table ``[…, rows, width]`` of sines and cosines, or None."""
     if array.ndim < 2 or array.dtype.kind != "f" or array.size != array.shape[-1] * array.shape[-2]:
         return None

@@ -67,11 +67,11 @@ def command(
 
 def _explain(model: Path, structure: Structure, word: str, as_json: bool) -> None:
     from bot_onnx._folders import find_folder
-    from bot_onnx._onnxfile.reader import open_model
+    from bot_onnx._origins import Origin
     from bot_onnx._report.explain_report import NodeFacts, explain_report, explanation
 
     folder = find_folder(model)
-    with open_model(model if folder is None else folder.model) as source:
+    with Origin.of(model if folder is None else folder.model).source() as source:
         nodes = {node.name: NodeFacts(node.name, node.op_type, (*node.input,)) for node in source.proto.graph.node}
     told = explanation(structure, word, nodes)
     if as_json:

@@ -293,8 +293,12 @@ def _check_recipe(job: _Job, path: Path, given: list[Path], *, force: bool) -> N
     Raises:
         click.UsageError: its ending, or that a recipe takes no folder. OutputError: it may not be written.
     """
+    from bot_onnx._onnxfile.addresses import as_address
+
     if path.suffix.lower() not in (".yaml", ".yml", ".json"):
         raise click.UsageError(f"'--recipe-out {path}': a recipe ends in .yaml or .json")
+    if as_address(job.model) is not None or as_address(job.output) is not None:
+        raise click.UsageError("'--recipe-out': a recipe reads and writes files on this machine alone.")
     if is_folder(job.model):
         raise click.UsageError("'--recipe-out': a recipe takes the .onnx file in a folder: give that as MODEL")
     if job.plan_out is not None and os.path.realpath(path) == os.path.realpath(job.plan_out):
