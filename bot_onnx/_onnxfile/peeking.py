@@ -40,10 +40,14 @@ class Peek:
 
     def __getitem__(self, key: Any) -> NDArray[Any]:
         """Rows, or of a tuple what the rest of it takes of them."""
-        rows = key[0] if isinstance(key, tuple) else key
-        self._file.ensure(*self._spans(np.arange(len(self))[rows]))
+        self.fetch(key[0] if isinstance(key, tuple) else key)
         found: NDArray[Any] = self._values[key]
         return found
+
+    def fetch(self, *rows: Any) -> None:
+        """Bring rows into reach that will be asked for, all at once."""
+        every = np.arange(len(self))
+        self._file.ensure(*(span for some in rows for span in self._spans(every[some])))
 
     def __array__(self, dtype: DTypeLike | None = None, copy: bool | None = None) -> NDArray[Any]:
         """All of it."""

@@ -15,7 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx._axes.facts import AxisFacts
-from bot_onnx._onnxfile.peeking import Rows, peeked
+from bot_onnx._onnxfile.peeking import Peek, Rows, peeked
 from bot_onnx._onnxfile.weight_files import shown
 from bot_onnx._ops import FORM, Calc, Move, computes, is_product, passes_on, record, reduces
 from bot_onnx._ops.nodes import behind_views
@@ -90,13 +90,16 @@ def _is_surely_none(array: Rows) -> bool:
     """
     if len(array) < 4 * _LOCAL:
         return False
-    rows = array[np.linspace(0, len(array) - 1, _SAMPLE).astype(int)]
+    picked = np.linspace(0, len(array) - 1, _SAMPLE).astype(int)
+    starts = (len(array) // 4, len(array) // 2)
+    if isinstance(array, Peek):
+        array.fetch(picked, *(slice(start, start + _LOCAL) for start in starts))
+    rows = array[picked]
     if not np.isfinite(rows).all():
         return True  # damaged weights, which are named when they are read
     if rows.min() >= 0 or bool(np.all(_are_waves(rows.astype(np.float64)))):
         return False
     columns = np.linspace(0, array.shape[1] - 1, _SAMPLE).astype(int)
-    starts = (len(array) // 4, len(array) // 2)
     stretches = (array[start : start + _LOCAL, columns].T.astype(np.float64) for start in starts)
     return not any(bool(np.all(_are_waves(stretch, _NEAR_WAVE))) for stretch in stretches)
 

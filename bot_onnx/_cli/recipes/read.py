@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from bot_onnx._installing import needing
+from bot_onnx._onnxfile.addresses import as_address
 from bot_onnx.errors import SpecError
 
 COMMANDS: Final = ("resize", "recover", "quantize", "verify", "card")
@@ -64,7 +65,11 @@ def read_recipe(path: Path) -> Recipe:
         if key not in told:
             raise SpecError(f"{path} has no '{key}': 'bot-onnx run --example' prints a whole recipe")
     base = path.absolute().parent
-    places = {key: base / _text(told[key], f"{path}: '{key}'") for key in ("model", "output", "work") if key in told}
+    named = {key: _text(told[key], f"{path}: '{key}'") for key in ("model", "output", "work") if key in told}
+    for key, name in named.items():
+        if (address := as_address(name)) is not None:
+            raise SpecError(f"{path}: '{key}' is {address}, and a recipe reads and writes files on this machine alone")
+    places = {key: base / name for key, name in named.items()}
     steps = _steps(told["steps"], path)
     if not any(step.command in MAKERS for step in steps):
         raise SpecError(f"{path}: no step makes a model: give {', '.join(sorted(MAKERS))}")

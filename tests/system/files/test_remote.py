@@ -267,6 +267,8 @@ def test_weights_inside_the_model_file(store: Store, tmp_path: Path) -> None:
         ("resize", "L", "--hidden", 4, "--plan-out", "S"), ("resize", "F", "--hidden", 12, "-o", "S"),
         ("resize", "L", "--hidden", 4, "-o", "S", "--resume"), ("resize", "S", "--hidden", 4, "--recipe-out", "r.json"),
         ("sweep", "L", "--spec", "P", "--method", "front", "--study", "S"), ("export", "L", "-o", "S"),
+        ("sweep", "S", "--spec", "P", "--method", "front"), ("run", "from.json"), ("run", "to.json"),
+        ("resize", "bert/model.onnx", "--vocab-keep", "ids.txt", "-o", "S"),
     ],
     ids=lambda command: " ".join(str(word) for word in command),
 )  # fmt: skip
@@ -276,7 +278,15 @@ def test_what_reads_or_writes_here_alone_says_so(
     monkeypatch.chdir(tmp_path)
     here = save(residual_mlp_model(2, 8, 16), tmp_path, "local.onnx")
     folders.bert(tmp_path / "bert")
+    (tmp_path / "bert" / "tokenizer.json").unlink()
     (tmp_path / "spec.json").write_text('{"hidden": 4}')
+    (tmp_path / "ids.txt").write_text("0\n1\n2\n3\n")
+    for name, model, out in (
+        ("from.json", store.at("model.onnx"), "o.onnx"),
+        ("to.json", "local.onnx", store.at("o.onnx")),
+    ):
+        steps = [{"resize": {"hidden": 4}}]
+        (tmp_path / name).write_text(json.dumps({"model": model, "output": out, "steps": steps}))
     words = {"S": store.at("model.onnx"), "S2": store.at("more.onnx"), "L": here, "F": "bert", "P": "spec.json"}
     before = {path for path in tmp_path.rglob("*") if "temporary" not in path.parts}
     refused = run(*(words.get(str(word), word) for word in command))
