@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import Future
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -338,13 +338,16 @@ class _Writing:
             self.report = report
 
         device = "cpu" if xp is np else "cuda"
-        with kept_work(prepared, written, self.external, device) if self.resume else nullcontext() as kept:
+        keeping = kept_work(prepared, written, self.external, device) if self.resume else nullcontext()
+        with keeping as kept, ExitStack() as made:
             self.resumed = None if kept is None else kept.resumed
             tensors, self.learned = tensors_of(
                 prepared, self.job.options, request.learning, xp=xp, source=self.source.path, given=self.loose,
                 room=lambda: private_folder(prepared.plan.size_bytes[1]),
                 finished=() if kept is None else frozenset(kept.finished),
             )  # fmt: skip
+            if isinstance(tensors, Generator):  # whatever happens to the file, nothing is made any more
+                made.callback(tensors.close)
             stage("writing")
             write_model(
                 prepared.proto,

@@ -7,10 +7,11 @@ threads.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from functools import lru_cache
+from contextvars import copy_context
+from functools import lru_cache, partial
 from typing import TypeVar
 
 Tile = TypeVar("Tile")
@@ -89,6 +90,26 @@ class Background:
         """Wait for all that was submitted."""
         if self._pool is not None:
             self._pool.shutdown()
+
+
+def ahead(items: Iterator[Result]) -> Generator[Result, None, None]:
+    """The same items, each made in another thread while the one before it is in use; close it to wait for that thread.
+
+    No more of them live at a time than where one is made after the other: the last one, which whoever uses it still
+    names, and the next one.
+    """
+    with Background() as maker:
+        context = copy_context()  # NumPy's error state
+        coming = maker.submit(partial(context.run, _next, items))
+        while found := coming.result():
+            coming = maker.submit(partial(context.run, _next, items))
+            yield found[0]
+
+
+def _next(items: Iterator[Result]) -> tuple[()] | tuple[Result]:
+    for item in items:
+        return (item,)
+    return ()
 
 
 @lru_cache(maxsize=1)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from itertools import takewhile
 from typing import Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from bot_onnx._align import align
 from bot_onnx._patterns.closed_forms import compute
 from bot_onnx._resample import MethodOptions, get_method
+from bot_onnx._resample.parallel import ahead
 from bot_onnx._resample.transfers import fetched
 from bot_onnx._surgery.joined import Read, cut, gathered, readers_of, task_of
 from bot_onnx._surgery.picked import picked
@@ -31,8 +33,10 @@ def produce(
     xp: Any,
     progress: Progress | None = None,
     finished: Collection[str] = (),
-) -> Iterator[tuple[str, NDArray[np.generic]]]:
+) -> Generator[tuple[str, NDArray[np.generic]], None, None]:
     """Yield every tensor of the target, by name, in the order of the stacks.
+
+    On the CPU the next one is made while one is in use; close the generator to wait for it.
 
     Args:
         prepared: the plan and the source's tensors.
@@ -49,10 +53,16 @@ def produce(
     aligned = align(prepared.alignment, prepared.tensors, xp=xp)
     total = sum(slot.nbytes for slot in prepared.slots)
     done = sum(slot.nbytes for slot in prepared.slots if slot.name in finished)
-    for members, start in wanted:
-        made = resampled(members, plan.method, plan.seed, options, aligned.read, xp, plan.asked.tokens, start)
-        for stack, name, array in by_name(members, made, start):
-            values = array.astype(ir.DataType[stack.dtype].numpy(), copy=False)
+
+    def made() -> Generator[tuple[StackPlan, str, Any], None, None]:
+        for members, start in wanted:
+            layers = resampled(members, plan.method, plan.seed, options, aligned.read, xp, plan.asked.tokens, start)
+            for stack, name, array in by_name(members, layers, start):
+                yield stack, name, array.astype(ir.DataType[stack.dtype].numpy(), copy=False)
+
+    # A device works ahead by itself (transfers.py).
+    with closing(ahead(made()) if xp is np else made()) as tensors:
+        for stack, name, values in tensors:
             yield name, values
             done += values.nbytes
             for twin in (other for other in plan.stacks if other.twin_of == stack.task.stack):
