@@ -20,12 +20,13 @@ from bot_onnx._onnxfile.reader import Source, open_model
 from bot_onnx._onnxfile.scratch import sweep_beside
 from bot_onnx._onnxfile.writer import check_output
 from bot_onnx._progress import stage
+from bot_onnx._recover.agreement import tolerance_of
 from bot_onnx._recover.answer_store import AnswerStore, default_folder
 from bot_onnx._recover.course import check_course, pieces, validation_batches
 from bot_onnx._recover.data import DataLike, DataOptions, Origin, read_data
 from bot_onnx._recover.dataset import Batches, Dataset, Indices, consecutive, split
 from bot_onnx._recover.extras import converter, torch
-from bot_onnx._recover.first_look import check_equal, leave_idle
+from bot_onnx._recover.first_look import check_student, leave_idle
 from bot_onnx._recover.log import Log, check_log
 from bot_onnx._recover.losses import Objective
 from bot_onnx._recover.network import Frozen, fixed_batch, read_network
@@ -39,7 +40,7 @@ from bot_onnx._recover.text import TOKENIZER
 from bot_onnx._recover.trainable import Trainable, find_trainable
 from bot_onnx._recover.training import Progress, Training, Validated, mask_of
 from bot_onnx._recover.types import OutputQuality, Recovery, Settings
-from bot_onnx._recover.writing import write_trained
+from bot_onnx._recover.writing import halves_note, weight_types, write_trained
 from bot_onnx._runs.runtime import onnxruntime
 from bot_onnx._verify import raise_unless_passed, verify_model
 from bot_onnx._verify.feeding import index_ranges
@@ -218,6 +219,7 @@ def _recovery(
         device=training.place.told(),
         precision=training.place.precision,
         teacher_device=training.teacher.device,
+        weight_types=job.types,
     )
 
 
@@ -270,6 +272,8 @@ class Job:
         names = [pair.student for pair in self.pairs]
         learnt = [*(name for name in self.networks[0].outputs if name in names), *names]
         self.frozen_student = self._frozen(0, learnt, settings.threads)
+        self.types = weight_types(self.networks[0], {*self.trainable.values, *self.trainable.twins})
+        self.notes += halves_note(self.types)
         self.teacher = self._teacher(*(cache or (default_folder(), CACHE_BYTES)))
 
     def _frozen(self, side: int, names: Sequence[str], threads: int, cuda: bool = False) -> Frozen:
@@ -305,6 +309,7 @@ class Job:
             store=store,
             threads=self.settings.threads,
             chunk=self.chunk,
+            tolerance=tolerance_of(teacher.halves),
         )
 
     def opened(self, path: str) -> Frozen:
@@ -345,7 +350,7 @@ class Job:
             feeds = self.data.feeds(chosen)
             ours = first_run(student, feeds) if step == 0 else student.look(feeds)
             if step < 2:
-                check_equal(ours, self.frozen_student.run(feeds, self.data.fixed), self.networks[0])
+                check_student(ours, feeds, self.frozen_student, self.networks[0], self.data.fixed)
             batches.append((ours, Place().tensors(self.teacher.answers(chosen, feeds)), mask_of(self.data, feeds)))
         objective = Objective(self.pairs, self.settings, batches)
         training = Training(
