@@ -25,9 +25,10 @@ from bot_onnx._recover.answer_store import AnswerStore, default_folder
 from bot_onnx._recover.course import check_course, pieces, validation_batches
 from bot_onnx._recover.data import DataLike, DataOptions, Origin, read_data
 from bot_onnx._recover.dataset import Batches, Dataset, Indices, consecutive, split
+from bot_onnx._recover.events import Events, check_events
 from bot_onnx._recover.extras import converter, torch
 from bot_onnx._recover.first_look import check_student, leave_idle
-from bot_onnx._recover.log import Log, check_log
+from bot_onnx._recover.log import Log, Teller, check_log
 from bot_onnx._recover.losses import Objective
 from bot_onnx._recover.network import Frozen, fixed_batch, read_network
 from bot_onnx._recover.pairing import check_ports, common_pairs
@@ -74,6 +75,7 @@ def recover(
     validated: Validated | None = None,
     log: PathOrName | None = None,
     log_every: int = 1,
+    tensorboard: PathOrName | None = None,
 ) -> Recovery:
     """Teach a shrunk model what its source knows, and write the result.
 
@@ -103,6 +105,8 @@ def recover(
         log: path of a CSV file that gets rows (step, loss, validation_loss, learning_rate, seconds) while the training
             runs. A run that goes on, goes on in it; an earlier log is replaced, any other file refused.
         log_every: steps between two rows.
+        tensorboard: folder of event files for TensorBoard with the same numbers. A run that goes on, goes on in its
+            curves; those of an earlier one are replaced.
 
     Raises:
         BotError: something was refused or failed; no output was left behind.
@@ -124,6 +128,8 @@ def recover(
         check_output(kept, force=True, sources=read_only)
         if log is not None:
             check_log(Path(log), (out, kept), read_only)
+        if tensorboard is not None:
+            check_events(Path(tensorboard))
         stack.enter_context(_threads(settings.threads))
         stage(f"reading {student}, {teacher} and {origin.label or 'samples'}")
         cache = (default_folder() if teacher_cache is None else Path(teacher_cache), teacher_cache_bytes)
@@ -138,7 +144,12 @@ def recover(
         resumed = (
             0 if begun is None else len(begun.get("losses", ()))
         )  # what is missing in it is told as it is taken up
-        training.run(begun, progress, None if log is None else Log(Path(log), log_every, resumed), validated)
+        tellers: list[Teller] = [] if log is None else [Log(Path(log), log_every, resumed)]
+        if tensorboard is not None:
+            events = Events(Path(tensorboard), log_every, resumed)
+            stack.callback(events.close)
+            tellers.append(events)
+        training.run(begun, progress, tellers, validated)
         after: list[tuple[OutputQuality, ...]] = []
 
         def check(readable: str) -> None:
