@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import onnx
 from bot_onnx._analysis.passes import Analysis, analyse
 from bot_onnx._onnxfile.input_overrides import InputSpec
 from bot_onnx._onnxfile.reader import Source
-from bot_onnx._recover.float_form import halves_of, widen
+from bot_onnx._recover.float_form import HALVES, halves_of, widen
 from bot_onnx._recover.types import Array, Feeds
 from bot_onnx._runs.inputs import input_specs
 from bot_onnx._runs.runtime import device_of, session
@@ -65,8 +66,21 @@ class Network:
                 proto.graph.output.append(onnx.ValueInfoProto(name=name))  # of the type that it has
         return proto
 
+    @property
+    def wide_bytes(self) -> int:
+        """Length of the weights in float32, where they are narrower."""
+        total = 0
+        for tensor in self.proto.graph.initializer:
+            total += math.prod(tensor.dims) * 4 if tensor.data_type in HALVES else len(tensor.raw_data)
+        return total
+
     def wide(self, extra: Sequence[str] = ()) -> onnx.ModelProto:
-        """The same in float32 wherever the file is in half precision: what PyTorch trains."""
+        """The same in float32 wherever the file is in half precision: what PyTorch trains.
+
+        Raises:
+            RecoverError: it is too large for a message then.
+        """
+        _check_size(self.path, self.wide_bytes)
         proto = self.message(extra)
         if self.halves:
             widen(proto)
@@ -80,12 +94,10 @@ def read_network(source: Source) -> Network:
         GraphError: it does not run.
         RecoverError: it is too large for a message, or none of its outputs are floats.
     """
-    if source.size_bytes >= _LARGEST:
-        raise RecoverError(
-            f"{source.path} has {source.size_bytes:,} bytes; models of 2 GiB and more are not trained here: bring its "
-            "weights into the framework with `bot-onnx export` and train there"
-        )
+    _check_size(source.path, source.size_bytes)
     analysis = analyse(source.model())
+    stored = (value.const_value for value in analysis.model.graph.initializers.values())
+    _check_size(source.path, sum(tensor.nbytes for tensor in stored if tensor is not None))
     inputs = tuple(map(_widened, input_specs(source.proto.graph)))
     outputs = tuple(
         port.name or "" for port in analysis.model.graph.outputs if port.dtype is not None and _is_float(port)
@@ -102,6 +114,15 @@ def read_network(source: Source) -> Network:
         source.path, source.sha256(), analysis, inputs, outputs, logits, chances, words, hidden, proto,
         halves_of(proto),
     )  # fmt: skip
+
+
+def _check_size(path: Path, size: int) -> None:
+    if size >= _LARGEST:
+        raise RecoverError(
+            f"{path} has {size:,} bytes (weights in half precision are counted as the float32 that they are trained "
+            "as); models of 2 GiB and more are not trained here: bring its weights into the framework with "
+            "`bot-onnx export` and train there"
+        )
 
 
 def _widened(spec: InputSpec) -> InputSpec:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
 from bot_onnx._onnxfile.reader import open_model
+from bot_onnx._recover import network as network_module
 from bot_onnx._recover.first_look import check_student
 from bot_onnx._recover.jobs import Recovery, Settings, recover
 from bot_onnx._recover.network import Frozen, read_network
@@ -99,6 +100,21 @@ def test_weights_beyond_the_type_are_refused_by_name(tmp_path: Path) -> None:
         with pytest.raises(RecoverError, match=r"'up1' has come to 70000 in training, beyond 65,504, .* of float16"):
             write_trained(network, trainable, weights, tmp_path / "out.onnx", told={})
     assert not (tmp_path / "out.onnx").exists()
+
+
+def test_a_student_whose_float32_form_is_too_large_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between its own length and that of its float32 form, whether it computes in half precision or is stored in it."""
+    full = folder() / "small.onnx"
+    path, stored = save(autocast_network(64, 8), tmp_path / "small.onnx"), tmp_path / "stored.onnx"
+    stored_as(full, stored, how="float16")
+    monkeypatch.setattr(network_module, "_LARGEST", int(1.4 * path.stat().st_size))
+    with open_model(path) as source:
+        network = read_network(source)
+        with pytest.raises(RecoverError, match=r"small\.onnx has .* bytes \(weights in half precision are counted as"):
+            network.wide()
+    monkeypatch.setattr(network_module, "_LARGEST", int(1.2 * stored.stat().st_size))
+    with open_model(stored) as source, pytest.raises(RecoverError, match=r"stored\.onnx has .* 2 GiB and more"):
+        read_network(source)
 
 
 def test_a_float32_form_that_computes_something_else_is_refused(tmp_path: Path) -> None:
