@@ -47,7 +47,7 @@ class Converted:
     """
 
     def __init__(self, network: Network, trainable: Trainable, outputs: Sequence[str]) -> None:
-        form = plain_form(network.message(outputs))
+        form = plain_form(network.wide(outputs))
         ports = [form.names[name] for name in outputs]
         shown = {port.name: port for port in form.proto.graph.output}
         del form.proto.graph.output[:]

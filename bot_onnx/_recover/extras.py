@@ -92,6 +92,17 @@ def pyarrow() -> Any:
         return importlib.import_module("pyarrow")
 
 
+def summary_writer() -> Any:
+    """Return PyTorch's ``SummaryWriter``.
+
+    Raises:
+        MissingRuntimeError: TensorBoard is not installed.
+    """
+    torch()
+    with needing("TensorBoard is needed to write event files", "tensorboard"):
+        return importlib.import_module("torch.utils.tensorboard").SummaryWriter
+
+
 def pillow() -> Any:
     """Return ``PIL.Image``.
 

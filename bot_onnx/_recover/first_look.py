@@ -4,23 +4,45 @@ from __future__ import annotations
 
 from typing import Any
 
-from bot_onnx._recover.agreement import apart
+from bot_onnx._recover.agreement import apart, tolerance_of
 from bot_onnx._recover.dataset import Indices
-from bot_onnx._recover.network import Network
+from bot_onnx._recover.network import Frozen, Network
 from bot_onnx._recover.trainable import Trainable
 from bot_onnx._recover.training import Training, mask_of
-from bot_onnx._recover.types import Array
+from bot_onnx._recover.types import Feeds
 from bot_onnx.errors import RecoverError
 
 
-def check_equal(ours: dict[str, Any], theirs: dict[str, Array], network: Network) -> None:
-    """Refuse a student that computes something else in PyTorch than in onnxruntime."""
-    for name, wanted in theirs.items():
+def check_student(
+    ours: dict[str, Any], feeds: Feeds, written: Frozen, network: Network, constant: frozenset[str]
+) -> None:
+    """Hold a student in PyTorch against onnxruntime: as it is written, or both in float32 where that is half precision.
+
+    Args:
+        ours: what PyTorch makes of a batch.
+        feeds: the batch. constant: names of its inputs that are the same for all samples.
+        written: the student's file in onnxruntime.
+        network: the student.
+
+    Raises:
+        RecoverError: the student computes something else in PyTorch than in onnxruntime, or its float32 form does than
+            its file, by more than half precision rounds.
+    """
+    theirs = written.run(feeds, constant)
+    wide = written.of(network.wide(written.outputs)).run(feeds, constant) if network.halves else theirs
+    for name, wanted in wide.items():
         told = apart(ours[name].detach().numpy(), wanted)
         if told:
             raise RecoverError(
                 f"{network.path} computes something else in PyTorch than in onnxruntime: {name!r} {told}; train in the "
                 "framework (`bot-onnx export`)"
+            )
+    for name, wanted in theirs.items() if network.halves else ():
+        told = apart(wide[name], wanted, tolerance_of(network.halves))
+        if told:
+            raise RecoverError(
+                f"{network.path} computes something else in half precision than in float32, as which it would be "
+                f"trained: {name!r} {told}; convert it to float32 and train that"
             )
 
 

@@ -20,13 +20,15 @@ from bot_onnx._onnxfile.reader import Source, open_model
 from bot_onnx._onnxfile.scratch import sweep_beside
 from bot_onnx._onnxfile.writer import check_output
 from bot_onnx._progress import stage
+from bot_onnx._recover.agreement import tolerance_of
 from bot_onnx._recover.answer_store import AnswerStore, default_folder
 from bot_onnx._recover.course import check_course, pieces, validation_batches
 from bot_onnx._recover.data import DataLike, DataOptions, Origin, read_data
 from bot_onnx._recover.dataset import Batches, Dataset, Indices, consecutive, split
+from bot_onnx._recover.events import Events, check_events
 from bot_onnx._recover.extras import converter, torch
-from bot_onnx._recover.first_look import check_equal, leave_idle
-from bot_onnx._recover.log import Log, check_log
+from bot_onnx._recover.first_look import check_student, leave_idle
+from bot_onnx._recover.log import Log, Teller, check_log
 from bot_onnx._recover.losses import Objective
 from bot_onnx._recover.network import Frozen, fixed_batch, read_network
 from bot_onnx._recover.pairing import check_ports, common_pairs
@@ -39,7 +41,7 @@ from bot_onnx._recover.text import TOKENIZER
 from bot_onnx._recover.trainable import Trainable, find_trainable
 from bot_onnx._recover.training import Progress, Training, Validated, mask_of
 from bot_onnx._recover.types import OutputQuality, Recovery, Settings
-from bot_onnx._recover.writing import write_trained
+from bot_onnx._recover.writing import halves_note, weight_types, write_trained
 from bot_onnx._runs.runtime import onnxruntime
 from bot_onnx._shards import ExternalLike, external_of
 from bot_onnx._verify import raise_unless_passed, verify_model
@@ -74,6 +76,7 @@ def recover(
     validated: Validated | None = None,
     log: PathOrName | None = None,
     log_every: int = 1,
+    tensorboard: PathOrName | None = None,
 ) -> Recovery:
     """Teach a shrunk model what its source knows, and write the result.
 
@@ -104,6 +107,8 @@ def recover(
         log: path of a CSV file that gets rows (step, loss, validation_loss, learning_rate, seconds) while the training
             runs. A run that goes on, goes on in it; an earlier log is replaced, any other file refused.
         log_every: steps between two rows.
+        tensorboard: folder of event files for TensorBoard with the same numbers. A run that goes on, goes on in its
+            curves; those of an earlier one are replaced.
 
     Raises:
         BotError: something was refused or failed; no output was left behind.
@@ -125,6 +130,8 @@ def recover(
         check_output(kept, force=True, sources=read_only)
         if log is not None:
             check_log(Path(log), (out, kept), read_only)
+        if tensorboard is not None:
+            check_events(Path(tensorboard))
         stack.enter_context(_threads(settings.threads))
         stage(f"reading {student}, {teacher} and {origin.label or 'samples'}")
         cache = (default_folder() if teacher_cache is None else Path(teacher_cache), teacher_cache_bytes)
@@ -139,7 +146,12 @@ def recover(
         resumed = (
             0 if begun is None else len(begun.get("losses", ()))
         )  # what is missing in it is told as it is taken up
-        training.run(begun, progress, None if log is None else Log(Path(log), log_every, resumed), validated)
+        tellers: list[Teller] = [] if log is None else [Log(Path(log), log_every, resumed)]
+        if tensorboard is not None:
+            events = Events(Path(tensorboard), log_every, resumed)
+            stack.callback(events.close)
+            tellers.append(events)
+        training.run(begun, progress, tellers, validated)
         after: list[tuple[OutputQuality, ...]] = []
 
         def check(readable: str) -> None:
@@ -220,6 +232,7 @@ def _recovery(
         device=training.place.told(),
         precision=training.place.precision,
         teacher_device=training.teacher.device,
+        weight_types=job.types,
     )
 
 
@@ -272,6 +285,8 @@ class Job:
         names = [pair.student for pair in self.pairs]
         learnt = [*(name for name in self.networks[0].outputs if name in names), *names]
         self.frozen_student = self._frozen(0, learnt, settings.threads)
+        self.types = weight_types(self.networks[0], {*self.trainable.values, *self.trainable.twins})
+        self.notes += halves_note(self.types)
         self.teacher = self._teacher(*(cache or (default_folder(), CACHE_BYTES)))
 
     def _frozen(self, side: int, names: Sequence[str], threads: int, cuda: bool = False) -> Frozen:
@@ -307,6 +322,7 @@ class Job:
             store=store,
             threads=self.settings.threads,
             chunk=self.chunk,
+            tolerance=tolerance_of(teacher.halves),
         )
 
     def opened(self, path: str) -> Frozen:
@@ -347,7 +363,7 @@ class Job:
             feeds = self.data.feeds(chosen)
             ours = first_run(student, feeds) if step == 0 else student.look(feeds)
             if step < 2:
-                check_equal(ours, self.frozen_student.run(feeds, self.data.fixed), self.networks[0])
+                check_student(ours, feeds, self.frozen_student, self.networks[0], self.data.fixed)
             batches.append((ours, Place().tensors(self.teacher.answers(chosen, feeds)), mask_of(self.data, feeds)))
         objective = Objective(self.pairs, self.settings, batches)
         training = Training(

@@ -7,13 +7,20 @@ import time
 from collections.abc import Mapping, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from bot_onnx._onnxfile.writer import check_output
 from bot_onnx.errors import OutputError
 
 COLUMNS = ("step", "loss", "validation_loss", "learning_rate", "seconds")
 _HEADER = (",".join(COLUMNS) + "\n").encode()
+
+
+class Teller(Protocol):
+    """What is told of every step."""
+
+    def row(self, step: int, last: bool, values: Mapping[str, float | None]) -> None:
+        """Take up a step; see :meth:`Log.row`."""
 
 
 class Log:
@@ -54,7 +61,7 @@ class Log:
         Raises:
             OutputError: the file cannot be written.
         """
-        if step % self._every and not last and values.get("validation_loss") is None:
+        if not is_due(step, self._every, last, values):
             return
         row: dict[str, Any] = {"step": step, **values, "seconds": round(time.monotonic() - self._started, 3)}
         line = ",".join("" if row.get(name) is None else repr(row[name]) for name in COLUMNS) + "\n"
@@ -69,6 +76,11 @@ class Log:
 
     def _unwritable(self, error: OSError) -> OutputError:
         return OutputError(f"cannot write the log {self.path}: {error.strerror or error}")
+
+
+def is_due(step: int, every: int, last: bool, values: Mapping[str, float | None]) -> bool:
+    """Whether a step is told: every so many steps, after the last one, and where the loss was measured held out."""
+    return step % every == 0 or last or values.get("validation_loss") is not None
 
 
 def check_log(path: Path, written: Sequence[Path], read: Sequence[str | PathLike[str]]) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import onnx
 from bot_onnx._analysis.passes import Analysis, analyse
 from bot_onnx._onnxfile.input_overrides import InputSpec
 from bot_onnx._onnxfile.reader import Source
+from bot_onnx._recover.float_form import HALVES, halves_of, widen
 from bot_onnx._recover.types import Array, Feeds
 from bot_onnx._runs.inputs import input_specs
 from bot_onnx._runs.runtime import device_of, session
@@ -22,7 +24,7 @@ from bot_onnx._verify.outputs import output_axes
 from bot_onnx.errors import RecoverError
 
 _LARGEST = 1 << 31  # bytes that a message can have
-_FLOAT = onnx.TensorProto.FLOAT
+_FED = {"tensor(float16)": np.dtype(np.float16)}  # what onnxruntime asks for, where samples are float32
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,13 +34,14 @@ class Network:
     Attributes:
         path: of its file. digest: SHA-256 of its files.
         analysis: of its graph.
-        inputs: that have to be fed.
+        inputs: that have to be fed; those of half precision as float32.
         outputs: names of those that are floats.
         logits: names of outputs whose last axis holds logits.
         chances: names of outputs whose last axis holds probabilities of classes.
         words: those of ``logits`` whose last axis is a vocabulary.
         hidden: by chain of layers, the values between them: what enters the first layer, what leaves each.
         proto: the normalised model with all values.
+        halves: types of half precision that are in it: ``FLOAT16``, ``BFLOAT16``.
     """
 
     path: Path
@@ -51,6 +54,7 @@ class Network:
     words: frozenset[str]
     hidden: Mapping[str, tuple[str, ...]]
     proto: onnx.ModelProto
+    halves: frozenset[str] = frozenset()
 
     def message(self, extra: Sequence[str] = ()) -> onnx.ModelProto:
         """A copy of the message with the values named in ``extra`` as further outputs."""
@@ -59,7 +63,27 @@ class Network:
         ports = {port.name for port in proto.graph.output}
         for name in extra:
             if name not in ports:
-                proto.graph.output.append(onnx.helper.make_tensor_value_info(name, _FLOAT, None))
+                proto.graph.output.append(onnx.ValueInfoProto(name=name))  # of the type that it has
+        return proto
+
+    @property
+    def wide_bytes(self) -> int:
+        """Length of the weights in float32, where they are narrower."""
+        total = 0
+        for tensor in self.proto.graph.initializer:
+            total += math.prod(tensor.dims) * 4 if tensor.data_type in HALVES else len(tensor.raw_data)
+        return total
+
+    def wide(self, extra: Sequence[str] = ()) -> onnx.ModelProto:
+        """The same in float32 wherever the file is in half precision: what PyTorch trains.
+
+        Raises:
+            RecoverError: it is too large for a message then.
+        """
+        _check_size(self.path, self.wide_bytes)
+        proto = self.message(extra)
+        if self.halves:
+            widen(proto)
         return proto
 
 
@@ -70,13 +94,11 @@ def read_network(source: Source) -> Network:
         GraphError: it does not run.
         RecoverError: it is too large for a message, or none of its outputs are floats.
     """
-    if source.size_bytes >= _LARGEST:
-        raise RecoverError(
-            f"{source.path} has {source.size_bytes:,} bytes; models of 2 GiB and more are not trained here: bring its "
-            "weights into the framework with `bot-onnx export` and train there"
-        )
+    _check_size(source.path, source.size_bytes)
     analysis = analyse(source.model())
-    inputs = tuple(input_specs(source.proto.graph))
+    stored = (value.const_value for value in analysis.model.graph.initializers.values())
+    _check_size(source.path, sum(tensor.nbytes for tensor in stored if tensor is not None))
+    inputs = tuple(map(_widened, input_specs(source.proto.graph)))
     outputs = tuple(
         port.name or "" for port in analysis.model.graph.outputs if port.dtype is not None and _is_float(port)
     )
@@ -88,7 +110,28 @@ def read_network(source: Source) -> Network:
     words = frozenset(name for name in logits if described[name].roles[-1] == Role.VOCAB)
     proto = skeleton(analysis, {}, set(), {})
     hidden = _hidden(analysis, {name for node in proto.graph.node for name in node.output})
-    return Network(source.path, source.sha256(), analysis, inputs, outputs, logits, chances, words, hidden, proto)
+    return Network(
+        source.path, source.sha256(), analysis, inputs, outputs, logits, chances, words, hidden, proto,
+        halves_of(proto),
+    )  # fmt: skip
+
+
+def _check_size(path: Path, size: int) -> None:
+    if size >= _LARGEST:
+        raise RecoverError(
+            f"{path} has {size:,} bytes (weights in half precision are counted as the float32 that they are trained "
+            "as); models of 2 GiB and more are not trained here: bring its weights into the framework with "
+            "`bot-onnx export` and train there"
+        )
+
+
+def _widened(spec: InputSpec) -> InputSpec:
+    return replace(spec, dtype=np.dtype(np.float32)) if is_half(spec.dtype) else spec
+
+
+def is_half(dtype: np.dtype[Any]) -> bool:
+    """Whether numbers are of half precision: float16, or bfloat16, which NumPy knows as a type of others."""
+    return dtype == np.float16 or dtype.name == "bfloat16"
 
 
 def _is_float(port: Any) -> bool:
@@ -131,23 +174,31 @@ class Frozen:
     ) -> None:
         model = message if isinstance(message, str) else message.SerializeToString()
         self.outputs = tuple(outputs)
-        self._chunk = chunk
+        self._chunk, self._threads = chunk, threads
         self._session = session(model, optimise=True, threads=threads, cuda=cuda)
         self.device = device_of(self._session)
+        halves = {port.name: _FED.get(port.type) for port in self._session.get_inputs()}
+        self._halved = {name: dtype for name, dtype in halves.items() if dtype is not None}
+
+    def of(self, message: onnx.ModelProto) -> Frozen:
+        """Another form of the model, asked for the same on the CPU."""
+        return Frozen(message, self.outputs, threads=self._threads, chunk=self._chunk)
 
     def run(
         self, feeds: Feeds, constant: frozenset[str] = frozenset(), outputs: Sequence[str] | None = None
     ) -> dict[str, Array]:
-        """Values by name; a batch goes through in chunks where the model's batch is fixed.
+        """Values by name, those of half precision as float32; a batch goes in chunks where the model's is fixed.
 
         Args:
-            feeds: inputs, the samples along axis 0.
+            feeds: inputs, the samples along axis 0; float32 for those of half precision.
             constant: names of inputs that are the same for all samples.
             outputs: names of the values; None: all.
         """
         names = list(self.outputs if outputs is None else outputs)
-        parts = [self._session.run(names, part) for part in chunks(feeds, self._chunk, constant)]
-        return {name: np.concatenate([part[place] for part in parts]) for place, name in enumerate(names)}
+        given = {name: array.astype(self._halved.get(name, array.dtype), copy=False) for name, array in feeds.items()}
+        parts = [self._session.run(names, part) for part in chunks(given, self._chunk, constant)]
+        found = {name: np.concatenate([part[place] for part in parts]) for place, name in enumerate(names)}
+        return {name: array.astype(np.float32) if is_half(array.dtype) else array for name, array in found.items()}
 
 
 def chunks(feeds: Feeds, size: int | None, constant: frozenset[str]) -> list[Feeds]:

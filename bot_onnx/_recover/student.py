@@ -118,7 +118,7 @@ def make_student(
         RecoverError: it cannot be carried.
     """
     try:
-        carrier: Carrier = Executor(network.message(outputs), trainable, outputs)
+        carrier: Carrier = Executor(network.wide(outputs), trainable, outputs)
     except Uncarried:
         carrier = Converted(network, trainable, outputs)
     library = torch()

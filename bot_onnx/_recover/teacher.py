@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from bot_onnx._recover.agreement import TOLERANCE
 from bot_onnx._recover.answer_store import AnswerStore
 from bot_onnx._recover.dataset import Dataset, Indices
 from bot_onnx._recover.network import Frozen
@@ -25,7 +26,6 @@ from bot_onnx._resample.parallel import processor_count
 from bot_onnx._runs.sample_arrays import digest
 
 MOST_BYTES = 1 << 29  #: of answers that are held in memory
-_TOLERANCE = 1e-3  # of the largest value: between an answer alone and in a batch
 _TRIED = 8  # samples on which that is looked at
 
 Answer = Mapping[str, Array]
@@ -40,6 +40,7 @@ class Teacher:
         store: where answers are kept between runs; None: nowhere.
         threads: samples that are answered at a time; 0: as many as there are processors.
         chunk: samples that the model takes at a time; None: any number.
+        tolerance: of the largest value, between an answer alone and in a batch.
 
     Attributes:
         alone: samples are answered one by one.
@@ -54,8 +55,10 @@ class Teacher:
         store: AnswerStore | None = None,
         threads: int = 0,
         chunk: int | None = None,
+        tolerance: float = TOLERANCE,
     ) -> None:
         self._model, self._data, self._store = opened(1), data, store
+        self._tolerance = tolerance
         self.device = self._model.device
         self._group = chunk or 1
         self._workers = threads or processor_count()
@@ -146,7 +149,7 @@ class Teacher:
         except ValueError:  # an axis is neither a sample's own nor as long as its tokens
             return False
         mask = feeds[self._data.mask] if self._data.mask is not None else None
-        return all(_equal(found[name], wanted[name], mask) for name in wanted)
+        return all(_equal(found[name], wanted[name], mask, self._tolerance) for name in wanted)
 
     def _tried(self) -> Indices:
         """A few samples, shortest and longest among them, as many as make whole chunks."""
@@ -170,11 +173,11 @@ def _stacked(answers: Sequence[Array], tokens: Sequence[int], longest: int) -> A
     return made
 
 
-def _equal(found: Array, wanted: Array, mask: Array | None) -> bool:
+def _equal(found: Array, wanted: Array, mask: Array | None, tolerance: float) -> bool:
     """Whether two arrays agree wherever it counts (as losses and measures see it)."""
     if found.shape != wanted.shape:
         return False
     if mask is not None and wanted.ndim > 2 and wanted.shape[:2] == mask.shape:
         found, wanted = found[mask > 0], wanted[mask > 0]
     scale = float(np.abs(wanted).max(initial=0.0))
-    return bool((np.abs(found.astype(np.float64) - wanted) <= _TOLERANCE * scale + 1e-12).all())
+    return bool((np.abs(found.astype(np.float64) - wanted) <= tolerance * scale + 1e-12).all())

@@ -14,6 +14,7 @@ from bot_onnx._structure import Stack
 from bot_onnx.errors import RecoverError
 
 _MASKED = 1e4  # no trained weight is as large as what keeps a place out of a softmax
+_TRAINED = FLOATS - {ir.DataType.DOUBLE}
 _STATISTICS = (3, 4)  # inputs of a BatchNormalization
 
 
@@ -36,7 +37,7 @@ def find_trainable(network: Network) -> Trainable:
     """Sort a network's float initializers.
 
     Raises:
-        RecoverError: a weight has another type than float32, or there is none.
+        RecoverError: a weight is of double precision, or there is none.
     """
     graph = network.analysis.model.graph
     stacks = {stack.id: stack for stack in network.analysis.structure.stacks}
@@ -51,10 +52,10 @@ def find_trainable(network: Network) -> Trainable:
         reason = _reason(value, stack, array)
         if reason is not None:
             found.fixed[name] = reason
-        elif tensor.dtype != ir.DataType.FLOAT:
+        elif tensor.dtype not in _TRAINED:
             raise RecoverError(
-                f"weight {name!r} of {network.path} is {tensor.dtype.name}; training needs float32: convert the model "
-                "to float32 (of the teacher, before it is resized), train, and convert it back"
+                f"weight {name!r} of {network.path} is {tensor.dtype.name}; float32, float16 and bfloat16 are trained: "
+                "convert the model to float32 (of the teacher, before it is resized), train, and convert it back"
             )
         elif stack is not None and stack.twin_of is not None:
             found.twins[name] = stacks[stack.twin_of].tensors[0]
@@ -64,7 +65,7 @@ def find_trainable(network: Network) -> Trainable:
     for name in orphans:
         found.fixed[name] = f"the transpose of {found.twins.pop(name)}, which is not trained"
     if not found.values:
-        raise RecoverError(f"{network.path} has no float32 weights to train")
+        raise RecoverError(f"{network.path} has no weights of floating-point numbers to train")
     return found
 
 

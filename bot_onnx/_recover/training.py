@@ -12,7 +12,7 @@ from bot_onnx._onnxfile.tensor_protos import one_line
 from bot_onnx._recover.course import Course, pieces, restored
 from bot_onnx._recover.dataset import Batches, Dataset, Indices
 from bot_onnx._recover.extras import torch
-from bot_onnx._recover.log import Log
+from bot_onnx._recover.log import Teller
 from bot_onnx._recover.losses import Objective
 from bot_onnx._recover.place import Place, on_cpu, widened
 from bot_onnx._recover.savepoint import Savepoint
@@ -96,7 +96,7 @@ class Training:
         self,
         state: dict[str, Any] | None,
         progress: Progress | None,
-        log: Log | None = None,
+        tellers: Sequence[Teller] = (),
         validated: Validated | None = None,
     ) -> Course:
         """Train from a saved state, or from the start, until the last step or until nothing improves any more.
@@ -104,7 +104,7 @@ class Training:
         Args:
             state: that was saved, or None.
             progress, validated: see there.
-            log: gets a row now and then.
+            tellers: get a row of every step.
 
         Raises:
             RecoverError: the loss is no number any more.
@@ -119,7 +119,7 @@ class Training:
             while len(course.losses) < settings.steps and not course.is_over(settings):
                 course.losses.append(self._step(len(course.losses), optimiser))
                 found = self._validate() if course.is_due(settings) else None
-                self._tell(found, progress, log, validated)
+                self._tell(found, progress, tellers, validated)
                 if signals.arrived is not None or time.monotonic() - saved >= self.save_every:
                     self._save(optimiser)
                     saved = time.monotonic()
@@ -136,13 +136,13 @@ class Training:
         return {name: weight.detach().cpu().numpy().copy() for name, weight in self.course.best.items()}
 
     def _tell(
-        self, found: float | None, progress: Progress | None, log: Log | None, validated: Validated | None
+        self, found: float | None, progress: Progress | None, tellers: Sequence[Teller], validated: Validated | None
     ) -> None:
         done, loss = len(self.course.losses), self.course.losses[-1]
-        if log is not None:
-            last = done == self.settings.steps or self.course.is_over(self.settings)
-            rate = self.settings.rate * rate_at(done - 1, self.settings.steps)
-            log.row(done, last, {"loss": loss, "validation_loss": found, "learning_rate": rate})
+        last = done == self.settings.steps or self.course.is_over(self.settings)
+        rate = self.settings.rate * rate_at(done - 1, self.settings.steps)
+        for teller in tellers:
+            teller.row(done, last, {"loss": loss, "validation_loss": found, "learning_rate": rate})
         if found is not None and validated is not None:
             validated(done, found)
         if progress is not None:

@@ -124,6 +124,8 @@ class Recovery:
         written: steps after which the written weights were the model's.
         device: that it was trained on, in words. precision: of its products: ``fp32``, ``bf16`` or ``fp16``.
         teacher_device: that the teacher answered on: ``cpu`` or ``cuda``.
+        weight_types: of the trained weights in the file, before and after: ``FLOAT``, ``FLOAT16``, ``BFLOAT16``. They
+            were trained as float32 in any case.
     """
 
     output: Path
@@ -148,6 +150,7 @@ class Recovery:
     device: str = "cpu"
     precision: str = "fp32"
     teacher_device: str = "cpu"
+    weight_types: tuple[str, ...] = ("FLOAT",)
 
     def measured(self) -> Iterator[tuple[str, str, float | None, float | None]]:
         """Output, field of its quality, and its value before and after; what neither has is left out."""

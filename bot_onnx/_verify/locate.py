@@ -55,7 +55,7 @@ def first_difference(
         ways = _ways(analyse(reference.model()), descent, descent.lineage, wrong)
         search = _Search(file.proto.graph, ways, wrong, set(_made(reference.proto.graph)))
         for names in search.batches():
-            theirs = run_source(reference, against, trial, descent, show=names)[0]
+            theirs = run_source(reference, against, trial, descent, show=names)[0][0]
             runner = Runner(file, readable, mapped=True, show=names)
             try:
                 ours = runner.run(trial.feeds[0])

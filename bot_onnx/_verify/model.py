@@ -92,7 +92,10 @@ def raise_unless_passed(report: VerifyReport) -> None:
 
 
 def _report(path: str, seen: Examination, checks: tuple[Check, ...]) -> VerifyReport:
-    structure = seen.structure
+    structure, trial = seen.structure, seen.trial
+    fell_back = [path] if trial is not None and trial.fell_back else []
+    if seen.compared.fell_back and seen.wanted.against is not None:
+        fell_back.append(seen.wanted.against)
     return VerifyReport(
         path=path,
         checks=checks,
@@ -103,4 +106,5 @@ def _report(path: str, seen: Examination, checks: tuple[Check, ...]) -> VerifyRe
         layers={} if structure is None else {chain.name: chain.count for chain in structure.chains},
         dims={} if structure is None else spec_dims(structure),
         costs=None if seen.analysis is None else sizing_of(seen.analysis).costs(),
+        fell_back=tuple(fell_back),
     )

@@ -18,7 +18,7 @@ import onnx
 from numpy.typing import NDArray
 
 from bot_onnx._onnxfile.reader import Source
-from bot_onnx._runs.runtime import session, tell_fallback
+from bot_onnx._runs.runtime import device_of, session, tell_fallback
 from bot_onnx.errors import MissingRuntimeError
 
 #: Length of a model, data files included, from which its weights are mapped instead of loaded.
@@ -44,7 +44,7 @@ class Runner:
     def __init__(
         self, source: Source, readable: str, *, mapped: bool = False, show: Sequence[str] = (), cuda: bool = False
     ) -> None:
-        self._source, self._show, self._cuda = source, show, cuda
+        self._source, self._show, self._cuda, self._asked = source, show, cuda, cuda
         self._readable = readable
         source.release()  # what the checks before have looked at
         self._weights: dict[str, NDArray[np.generic]] = {}
@@ -68,6 +68,11 @@ class Runner:
     def is_mapped(self) -> bool:
         """Whether the weights were left where they are."""
         return bool(self._weights)
+
+    @property
+    def fell_back(self) -> bool:
+        """Whether it was to run on a CUDA device, and runs on the CPU."""
+        return self._asked and not (self._cuda and device_of(self._session) == "cuda")
 
     def run(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, Any]:
         """Outputs by name; anything that is no tensor comes as onnxruntime gives it."""

@@ -32,7 +32,7 @@ class Trial:
     """Inputs of both runs and what came out, by name.
 
     ``given`` are the inputs that the source is given for them; ``ungiven`` says why it cannot be given any;
-    ``cuda`` that they ran, and it is to run, on a CUDA device where onnxruntime can.
+    ``cuda`` that they ran, and it is to run, on a CUDA device where onnxruntime can; ``fell_back`` that it could not.
     """
 
     feeds: list[Feeds]
@@ -40,6 +40,7 @@ class Trial:
     results: list[dict[str, Any]]
     ungiven: str | None = None
     cuda: bool = False
+    fell_back: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +53,7 @@ class Compared:
         faults: what is not as planned in others, so that they could not, in sentences.
         skipped: why none could, or None.
         apart: axes whose sizes differ, of outputs with a fault that is nothing else.
+        fell_back: it was to run on a CUDA device, and ran on the CPU.
     """
 
     outputs: tuple[OutputComparison, ...] = ()
@@ -59,6 +61,7 @@ class Compared:
     faults: tuple[str, ...] = ()
     skipped: str | None = None
     apart: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    fell_back: bool = False
 
 
 def run_model(
@@ -95,13 +98,14 @@ def run_model(
     try:
         loaded = Check("load", "pass", "onnxruntime loads it")
         trial, failure = _first_that_runs(runner, source, observed, reference, seed, descent)
+        trial = trial if trial is None else replace(trial, cuda=cuda, fell_back=runner.fell_back)
     finally:
         runner.close()
-    trial = trial if trial is None else replace(trial, cuda=cuda)
     if trial is None:
         return None, [loaded, Check("run", "fail", f"onnxruntime cannot run it: {failure}")]
     sizes = " and ".join(_sizes(feeds) for feeds in trial.feeds)
-    return trial, [loaded, Check("run", "pass", f"runs at {sizes}")]
+    where = ", on the CPU: CUDA did not take it" if trial.fell_back else ""
+    return trial, [loaded, Check("run", "pass", f"runs at {sizes}{where}")]
 
 
 def _first_that_runs(
@@ -186,7 +190,7 @@ def compare_with(
     if reason is not None:
         return Compared(skipped=reason)
     try:
-        theirs = run_source(reference, readable, trial, descent)
+        theirs, fell_back = run_source(reference, readable, trial, descent)
     except MissingRuntimeError:
         raise
     except Exception as error:
@@ -195,7 +199,7 @@ def compare_with(
     had = {descent.partner(name) for name in trial.results[0]}
     faults += [f"{name!r}: the model has no such output" for name in theirs[0] if name not in had]
     nothing = None if made or left_out or faults else "there are no outputs"
-    return Compared(tuple(made), tuple(left_out), tuple(faults), nothing, apart)
+    return Compared(tuple(made), tuple(left_out), tuple(faults), nothing, apart, fell_back)
 
 
 def _held(
@@ -232,8 +236,11 @@ def _held(
 
 def run_source(
     reference: Source, readable: str, trial: Trial, descent: Descent, show: Sequence[str] = ()
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], bool]:
     """What the reference gives for a trial's inputs; with ``show``, inner values by name instead of its outputs.
+
+    Returns:
+        The values, run by run, and whether it was to run on a CUDA device and ran on the CPU.
 
     Raises:
         Exception: whatever onnxruntime raises.
@@ -242,7 +249,8 @@ def run_source(
     try:
         names = {spec.name for spec in input_specs(reference.proto.graph)}
         renamed = ({descent.partner(name): array for name, array in feeds.items()} for feeds in trial.given)
-        return [runner.run({n: array for n, array in feeds.items() if n in names}) for feeds in renamed]
+        found = [runner.run({n: array for n, array in feeds.items() if n in names}) for feeds in renamed]
+        return found, runner.fell_back
     finally:
         runner.close()
 

@@ -64,6 +64,7 @@ class VerifyReport:
     """All checks of one model file.
 
     ``costs`` are None where the analysis failed.
+    ``fell_back`` names the files that were to run on a CUDA device and ran on the CPU.
     ``promise`` is what the file says of its outputs, where it was held against the model that it was made from.
     """
 
@@ -76,6 +77,7 @@ class VerifyReport:
     dims: dict[str, int] = field(default_factory=dict)
     promise: Promise | None = None
     costs: Costs | None = None
+    fell_back: tuple[str, ...] = ()
 
     @property
     def passed(self) -> bool:

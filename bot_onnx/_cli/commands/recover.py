@@ -267,7 +267,14 @@ def reading_options(command: F, std: str = "--std") -> F:
     default=1,
     show_default=True,
     metavar="STEPS",
-    help="Between two rows of it; validated steps have one.",
+    help="Between two rows of it, and points of the curves; validated steps have one.",
+)
+@option(
+    OUTPUT,
+    "--tensorboard",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Event files with the same numbers for TensorBoard (the extra 'tensorboard').",
 )
 @option(
     OUTPUT,
@@ -309,6 +316,7 @@ def command(model: Path, teacher: Path, data: tuple[Path, ...], output: Path | N
             save_every=values["save_every"], teacher_cache=values["teacher_cache"],
             teacher_cache_bytes=int(values["teacher_cache_size"] * (1 << 30)), external=external_asked(values),
             progress=told.step, validated=told.validated, log=values["log"], log_every=values["log_every"],
+            tensorboard=values["tensorboard"],
         )  # fmt: skip
         try:
             recovery, packed = _recovered(

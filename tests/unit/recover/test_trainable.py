@@ -52,6 +52,16 @@ def test_masks_and_single_numbers_stay_and_small_biases_are_trained(tmp_path: Pa
     assert found.fixed == {"large": "a mask", "binary": "a table of two values: a mask"}
 
 
-def test_other_types_are_refused_by_name(tmp_path: Path) -> None:
-    with pytest.raises(RecoverError, match=r"weight 'weight' of .*m\.onnx is FLOAT16; training needs float32"):
-        trainable(tmp_path, np.float16)
+def test_double_precision_is_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(
+        RecoverError, match=r"weight 'weight' of .*m\.onnx is DOUBLE; float32, float16 and bfloat16 are"
+    ):
+        trainable(tmp_path, np.float64)
+
+
+def test_half_precision_is_trained_as_float32(tmp_path: Path) -> None:
+    found = trainable(tmp_path, np.float16, lower=np.where(np.tril(np.ones((4, 5))) > 0, 0.0, -65504.0))
+    wanted = np.random.default_rng(0).normal(size=(6, 5)).astype(np.float16)
+    assert set(found.values) == {"weight", "back"} and found.fixed == {"lower": "a mask"}
+    assert found.values["weight"].dtype == np.float32
+    assert np.array_equal(found.values["weight"], wanted.astype(np.float32))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from bot_onnx._onnxfile.reader import open_model
+from bot_onnx._report.json_report import verify_json
 from bot_onnx._resample.devices import namespace
 from bot_onnx._runs import runtime
 from bot_onnx._verify.model import verify_model
@@ -112,6 +114,54 @@ def test_a_whole_verification_asks_for_the_device(doubling: Path, monkeypatch: p
     monkeypatch.setattr(runtime, "onnxruntime", lambda: fake)
     assert verify_model(doubling, against=doubling, cuda=True).passed
     assert len([p for p in fake.asked if p[0] != CPU]) >= 2
+
+
+class OnDevice:
+    """A session that says that it is on a device."""
+
+    def __init__(self, session: Any) -> None:
+        self._session = session
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._session, name)
+
+    def get_providers(self) -> list[str]:
+        return [CUDA, CPU]
+
+
+class Taking(Fake):
+    """A device that takes some of the models: the first ones."""
+
+    def __init__(self, models: int) -> None:
+        super().__init__("never")
+        self.left = models
+
+    def InferenceSession(self, model: Any, options: Any, providers: list[Any], enable_fallback: int) -> Any:
+        self.fails = "never" if self.left > 0 else "open"
+        session = super().InferenceSession(model, options, providers, enable_fallback)
+        if providers[0] == CPU:
+            return session
+        self.left -= 1
+        return OnDevice(session)
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2])
+def test_a_verification_says_what_fell_back_to_the_cpu(
+    doubling: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, taken: int
+) -> None:
+    source = tmp_path / "source.onnx"
+    source.write_bytes(doubling.read_bytes())
+    fake = Taking(taken)
+    monkeypatch.setattr(runtime, "onnxruntime", lambda: fake)
+    report = verify_model(doubling, against=source, cuda=True)
+    assert report.passed
+    assert report.fell_back == (str(doubling), str(source))[taken:]
+    assert json.loads(json.dumps(verify_json(report)))["fell_back"] == list(report.fell_back)
+    ran = next(check.detail for check in report.checks if check.name == "run")
+    assert ran.endswith(", on the CPU: CUDA did not take it") == (taken == 0)
+    asked = len(fake.asked)
+    assert verify_model(doubling, against=source).fell_back == ()
+    assert {CPU} == {providers[0] for providers in fake.asked[asked:]}
 
 
 @pytest.fixture
