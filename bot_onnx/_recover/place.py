@@ -74,15 +74,19 @@ class Place:
 def find_place(settings: Settings) -> Place:
     """The device and the precision that a training gets.
 
-    Where ``torchrun`` started several processes, each takes the device of its number.
-
     Args:
         settings: of the training. ``auto``: CUDA where PyTorch finds a device; there bfloat16 where the device has it,
             else float16; float32 on the CPU.
 
     Raises:
-        RecoverError: CUDA is asked for, and PyTorch finds no device, or fewer than there are processes.
+        RecoverError: CUDA is asked for, and PyTorch finds no device; or ``torchrun`` started several processes, which
+            would all train the whole and write one output.
     """
+    if os.environ.get("WORLD_SIZE", "1") not in ("", "0", "1"):
+        raise RecoverError(
+            "several processes were started for one training (torchrun, WORLD_SIZE), and recover trains in one: start "
+            "one process, or unset WORLD_SIZE where that is about something else"
+        )
     for name, given, known in (("device", settings.device, DEVICES), ("precision", settings.precision, PRECISIONS)):
         if given not in known:
             raise RecoverError(f"unknown {name} '{given}'; choose one of {', '.join(known)}")
@@ -99,13 +103,7 @@ def find_place(settings: Settings) -> Place:
     precision = settings.precision
     if precision == "auto":
         precision = "fp32" if kind == "cpu" else "bf16" if library.cuda.is_bf16_supported() else "fp16"
-    number = int(os.environ.get("LOCAL_RANK", "0")) if found else 0
-    if found and number >= library.cuda.device_count():
-        raise RecoverError(
-            f"process {number} of this machine has no CUDA device of its own: PyTorch finds "
-            f"{library.cuda.device_count()}; start as many processes as there are devices, or use --device cpu"
-        )
-    return Place(kind, precision, f"cuda:{number}" if found else "cpu")
+    return Place(kind, precision, "cuda:0" if found else "cpu")
 
 
 DEVICES, PRECISIONS = ("auto", "cpu", "cuda"), ("auto", "fp32", "bf16", "fp16")

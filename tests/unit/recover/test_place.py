@@ -40,14 +40,14 @@ def test_what_is_chosen_where_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -
     assert find_place(Settings()) == Place("cuda", "fp16", "cuda:0")
 
 
-def test_processes_share_the_devices_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    pretend(monkeypatch, 2)
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert find_place(Settings()).device == "cuda:1"
-    assert find_place(Settings(device="cpu")).device == "cpu"
-    monkeypatch.setenv("LOCAL_RANK", "2")
-    with pytest.raises(RecoverError, match="process 2 of this machine has no CUDA device of its own: PyTorch finds 2"):
-        find_place(Settings())
+def test_several_processes_for_one_training_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each would train the whole, and write the same output."""
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(RecoverError, match=r"several processes were started .*recover trains in one: start one"):
+        run(tmp_path / "out.onnx", SHORT)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    assert find_place(Settings(device="cpu")).on_cpu
 
 
 def test_a_device_that_is_not_there_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
