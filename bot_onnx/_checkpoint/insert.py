@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx_ir as ir
 
+from bot_onnx._canonical.decompose import restore_casts, stored_type
 from bot_onnx._canonical.spelling import restore_spelling
 from bot_onnx._checkpoint.assign import Hints, assign
 from bot_onnx._checkpoint.export import Transfer, analysed, entries, left_out
@@ -75,14 +76,16 @@ def insert_file(
         for name in slots.keys() - covered:
             tensor = graph.initializers[name].const_value
             assert tensor is not None
-            yield name, tensor.numpy()
+            yield name, tensor.numpy().astype(ir.DataType(slots[name].dtype).numpy(), copy=False)  # as it lies there
         for name, values in scatter(assignment, weights.read, {n: slot.shape for n, slot in slots.items()}):
-            yield name, _typed(name, values, slots[name].dtype, cast=cast)
+            stored = stored_type(graph.initializers[name]) is not None
+            yield name, _typed(name, values, slots[name].dtype, cast=cast, exact=stored)
 
     for key in keys:
         digest.update(np.ascontiguousarray(weights.read(key)).reshape(-1).view(np.uint8).data)
     provenance = {**unpromised(known, "weights brought in since"), "weights_sha256": digest.hexdigest()}
     restore_spelling(graph)
+    restore_casts(graph, slots.keys())
     proto = skeleton(analysis, {}, set(slots), provenance)
 
     def check(readable: str) -> None:
@@ -106,16 +109,25 @@ def insert_file(
     return Transfer(output, None, entries(assignment, arrays), unused, assignment.absent, assignment.notes)
 
 
-def _typed(name: str, values: Array, dtype: ir.DataType, *, cast: bool) -> Array:
+def _typed(name: str, values: Array, dtype: ir.DataType, *, cast: bool, exact: bool) -> Array:
+    """Values in the type that a tensor lies in.
+
+    Args:
+        name: of the tensor. values: for it. dtype: its own.
+        cast: round what is of another type. exact: take what the type holds to the last bit without that: the graph
+            widens the tensor where it is used, and a checkpoint has it as it is used.
+    """
     wanted = dtype.numpy()
     if values.dtype == wanted:
         return values
+    rounded = values.astype(wanted)
+    if exact and np.array_equal(rounded, values, equal_nan=True):
+        return rounded  # nothing is lost
     if not cast:
         raise CheckpointError(
             f"the checkpoint holds {values.dtype} for tensor {name!r}, the graph {wanted}: save it so, or let the "
             "values be rounded with --cast"
         )
-    rounded = values.astype(wanted)
     if not np.all(np.isfinite(rounded.astype(np.float64)) == np.isfinite(values.astype(np.float64))):
         raise CheckpointError(
             f"values for tensor {name!r} are too large for {wanted}: keep the graph's type as trained"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -57,10 +56,7 @@ def write_trained(
     """
     graph = network.analysis.model.graph
     twins = {twin: weights[source].T for twin, source in trainable.twins.items()}
-    slots = {
-        name: replace(slot, dtype=stored_type(graph.initializers[name]) or slot.dtype)
-        for name, slot in weight_slots(graph, {*weights, *twins}).items()
-    }
+    slots = weight_slots(graph, {*weights, *twins})
     values = {
         name: np.ascontiguousarray(_narrowed(name, array, ir.DataType(slots[name].dtype)))
         for name, array in {**weights, **twins}.items()

@@ -10,6 +10,7 @@ import onnx_ir as ir
 
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._canonical.control_flow import nested_protos
+from bot_onnx._canonical.decompose import stored_type
 from bot_onnx._onnxfile.byte_layout import TensorSlot
 from bot_onnx._onnxfile.tensor_protos import held_proto
 from bot_onnx._ops.nodes import FLOATS
@@ -77,7 +78,7 @@ def initializer_order(graph: ir.Graph) -> list[str]:
 
 
 def weight_slots(graph: ir.Graph, given: Container[str]) -> dict[str, TensorSlot]:
-    """Slots of a graph whose sizes stay and whose weights are written anew, by name.
+    """Slots of a graph whose sizes stay and whose weights are written anew, by name, in the types that they lie in.
 
     Args:
         graph: the graph.
@@ -85,7 +86,7 @@ def weight_slots(graph: ir.Graph, given: Container[str]) -> dict[str, TensorSlot
             slot as well: it is streamed with them, as it is.
     """
     return {
-        name: TensorSlot(name, tensor.dtype, tuple(tensor.shape.numpy()))
+        name: TensorSlot(name, stored_type(graph.initializers[name]) or tensor.dtype, tuple(tensor.shape.numpy()))
         for name in initializer_order(graph)
         if (tensor := graph.initializers[name].const_value) is not None
         and (name in given or (tensor.dtype in FLOATS and tensor.size > 1))
