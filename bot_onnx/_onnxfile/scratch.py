@@ -56,12 +56,22 @@ class Scratch:
         raise OSError(f"no folder for unfinished files can be made in {self._folder}")
 
     def close(self) -> None:
-        """Settle what was begun and remove the folder; one that was not finished making as well."""
-        if self._descriptor is not None:
-            _clear(self.path, self._descriptor)
-            self._descriptor = None
-        else:
+        """Settle what was begun and remove the folder; one that was not finished making as well.
+
+        A signal that ends the process in here comes through when that is done.
+        """
+        descriptor, self._descriptor = self._descriptor, None
+        if descriptor is None:
             _remove(self.path)
+            return
+        try:
+            _clear(self.path, descriptor)
+        except BaseException:
+            with contextlib.suppress(OSError), alone_in(self.path.parent):
+                settle(self.path)
+            if not is_swapping(self.path):
+                shutil.rmtree(self.path, ignore_errors=True)
+            raise
 
     def _new(self) -> Path:
         return self._folder / f".{self._label}.{secrets.token_hex(6)}.partial"

@@ -62,7 +62,7 @@ class WidthTransform:
     def apply(self, x: Array, xp: Namespace, addition: Addition | None = None) -> Array:
         """Tensor of ``task.source_shape`` to ``task.target_shape``; ``addition`` comes to what grows."""
         plain = addition is None and self.shares is None
-        together = (self._copied_at_once(x) if isinstance(x, np.ndarray) else self._two_at_once(x)) if plain else None
+        together = self._at_once(x) if plain else None
         if together is not None:
             return together
         shape = list(self.task.source_shape)
@@ -79,6 +79,11 @@ class WidthTransform:
         """Shrink first; among equals the last axis, the costliest a number, when the tensor is at its smallest."""
         ratios = [axis.target / axis.source for axis in self.task.axes]
         return sorted(range(len(ratios)), key=lambda i: (ratios[i], i if ratios[i] < 1 else -i))
+
+    def _at_once(self, x: Array) -> Array | None:
+        """The whole transform in one pass, where there is such a one: a device's, or copies on the CPU."""
+        made = self._two_at_once(x)
+        return self._copied_at_once(x) if made is None and isinstance(x, np.ndarray) else made
 
     def _copied_at_once(self, x: Floats) -> Floats | None:
         """The whole transform in one pass on the CPU, where two axes or more are leaves that grow by copies of all.

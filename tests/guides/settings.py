@@ -196,6 +196,7 @@ SETTINGS = {
     "quantize": Setting(_quantising, ("digits-int8.onnx", "small-int8.onnx"), minutes=True),
     "report": Setting(partial(_demo, model="digits_vit.onnx"), ("report.html", "resized.onnx"), ("cpu", "report")),
     "sweep": Setting(_sweeping, ("best.onnx", "sweep.db"), ("cpu", "sweep"), minutes=True),
+    "storage": Setting(_demo, ("large.onnx",)),
     "vocabulary": Setting(
         _words, ("cut.onnx", "cut.tokenizer.json", "small-folder"), ("cpu", "vocabulary"), minutes=True
     ),
