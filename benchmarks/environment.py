@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -38,3 +39,12 @@ def machine() -> str:
                 name = line.split(":", 1)[1].strip()
                 break
     return f"{name}, {os.cpu_count()} CPUs, Python {platform.python_version()}, {platform.system()}"
+
+
+def commit() -> str:
+    """The commit that a benchmark's code is of, in short; empty where it is none."""
+    here = Path(__file__).parent
+    told = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
+    )
+    return told.stdout.strip()

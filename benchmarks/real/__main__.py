@@ -1,4 +1,4 @@
-"""Run the study and write docs/real.md.
+"""Run the study, and write what was found of a network into docs/real.md once it is done.
 
 python -m benchmarks.real --model magika --steps 0 --steps 200          # minutes
 python -m benchmarks.real --seeds 3 --steps 0 --steps 200 --steps 700 --steps 3000     # a day of a core
@@ -7,16 +7,18 @@ python -m benchmarks.real --seeds 3 --steps 0 --steps 200 --steps 700 --steps 30
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from benchmarks.environment import machine
+from benchmarks.environment import commit, machine
 from benchmarks.real.models import MODELS
-from benchmarks.real.page import write_page
+from benchmarks.real.page import Shown, write_page
 from benchmarks.real.rows import WAYS
 from benchmarks.real.study import Study
 from benchmarks.recover import CACHE_VARIABLE
@@ -47,14 +49,17 @@ def main(
     def tell(line: str) -> None:
         console.print(f"[{time.perf_counter() - began:6.0f} s] {line}", highlight=False, markup=False)
 
-    studies = {}
+    run = {
+        "command": shlex.join(["python", "-m", "benchmarks.real", *sys.argv[1:]]),
+        "machine": machine(),
+        "commit": commit(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
     for key in models or tuple(MODELS):
         real = MODELS[key](cache)
         asked = {way: sorted({*steps, *(more for name, more in also if name == way)}) for way in ways or WAYS}
-        studies[key] = (real, list(Study(real, cache, tell).run(asked, seeds)))
-    command = " ".join(["python -m benchmarks.real", *(f"'{a}'" if " " in a else a for a in sys.argv[1:])])
-    write_page(studies, output, command=command, machine=machine(), seeds=seeds)
-    tell(f"wrote {output}")
+        write_page({key: Shown.of(real, list(Study(real, cache, tell).run(asked, seeds)), **run)}, output)
+        tell(f"wrote {key} into {output}")
 
 
 if __name__ == "__main__":

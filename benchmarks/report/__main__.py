@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +19,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
-from benchmarks.environment import machine
+from benchmarks.environment import commit, machine
 from benchmarks.report.page import number, page
 from benchmarks.report.profile import ROOT, profile_of
 from benchmarks.report.rows import ROWS
@@ -43,7 +42,7 @@ def measured(row: Work, place: Place, *, profiled: bool = True) -> Measured:
     missed = any(not goal.met(figures[goal.key]) for goal in row.goals if goal.key in figures)
     profile = profile_of(row.profiled(place), place.scratch) if profiled and missed and row.profiled else []
     load = round(os.getloadavg()[1], 1)
-    return Measured(figures, profile, datetime.now(UTC).date().isoformat(), _commit(), machine(), load)
+    return Measured(figures, profile, datetime.now(UTC).date().isoformat(), commit(), machine(), load)
 
 
 def regressions(
@@ -59,13 +58,6 @@ def regressions(
             if old is not None and new is not None and goal.worse(new, old, tolerance):
                 found.append(f"{row.name}: {goal.told} is {number(new, goal.unit)}, published {number(old, goal.unit)}")
     return found
-
-
-def _commit() -> str:
-    told = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    return told.stdout.strip()
 
 
 def _write(kept: Mapping[str, Measured]) -> None:

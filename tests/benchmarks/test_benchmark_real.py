@@ -22,7 +22,7 @@ def real(tmp_path: Path) -> Any:
 
 def test_the_page_has_a_row_a_way_and_what_was_not_run_is_no_number(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    from benchmarks.real.page import write_page
+    from benchmarks.real.page import Shown, write_page
     from benchmarks.real.study import Found
 
     def found(way: str, steps: int, quality: float, minutes: float | None = None) -> list[Found]:
@@ -34,7 +34,8 @@ def test_the_page_has_a_row_a_way_and_what_was_not_run_is_no_number(tmp_path: Pa
 
     rows = [*found("source", 0, 1.0), *found("bot", 0, 0.4), *found("bot", 200, 0.9, 3.0), *found("random", 0, 0.1)]
     page = tmp_path / "real.md"
-    write_page({"toy": (real(tmp_path), rows)}, page, command="run it", machine="a machine", seeds=2)
+    run = {"machine": "a machine", "commit": "abc1234", "date": "2026-01-01"}
+    write_page({"toy": Shown.of(real(tmp_path), rows, command="run it", **run)}, page)
     lines = [line for line in page.read_text().splitlines() if line.startswith("| ")]
     assert lines[0] == "|  | MB | ms | label, 0 steps | label, 200 steps | minutes |"
     assert (
@@ -42,7 +43,14 @@ def test_the_page_has_a_row_a_way_and_what_was_not_run_is_no_number(tmp_path: Pa
         == "| bot | 4.0 / 1.0 | 2.0 / 2.0 | 0.410 ± 0.010 / 0.410 ± 0.010 | 0.910 ± 0.010 / 0.910 ± 0.010 | 3.0 |"
     )
     assert lines[3].endswith("| 0.110 ± 0.010 / 0.110 ± 0.010 | - | - |")
-    assert page.with_suffix(".json").exists() and page.with_suffix(".png").stat().st_size > 1000
+    assert page.with_suffix(".png").stat().st_size > 1000
+
+    write_page({"other": Shown.of(real(tmp_path), rows[:4], command="run another", **run)}, page)
+    both = page.read_text()
+    assert all(line in both for line in lines), "what another run has found stays"
+    assert both.index("run it") < both.index("run another") and both.count("at commit abc1234") == 2
+    write_page({"toy": Shown.of(real(tmp_path), rows[:4], command="run it again", **run)}, page)
+    assert "200 steps" not in page.read_text(), "the last run of a network stands alone"
 
 
 def test_a_short_file_is_filled_between_its_ends() -> None:
