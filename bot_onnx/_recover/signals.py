@@ -40,7 +40,7 @@ class Deferred:
         """Do what the signal that arrived would have done at once; nothing if there was none."""
         if self.arrived is not None:
             number, self.arrived = self.arrived, None
-            handler = self._before[number]
+            handler = self._before.get(number, signal.default_int_handler)  # of another process, not handled here
             handler(number, None)
 
     def _arrive(self, number: int, frame: FrameType | None) -> None:

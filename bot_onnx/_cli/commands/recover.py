@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bot_onnx._cli.failures import standing
+from bot_onnx._cli.failures import note_json, standing
 from bot_onnx._cli.output import activity, show, show_json
 from bot_onnx._cli.parameters import (
     OUTPUT,
@@ -304,11 +305,15 @@ def command(model: Path, teacher: Path, data: tuple[Path, ...], output: Path | N
     settings, options = _settings(values), data_options(values)
     from bot_onnx._recover.data import Origin
     from bot_onnx._recover.jobs import files_read, recover
+    from bot_onnx._recover.ranks import Ranks
     from bot_onnx._report.quantise_report import quantise_json, quantise_report
     from bot_onnx._report.recover_report import recover_json, recover_report
 
     out = output if output is not None else model.with_name(f"{model.stem}-recovered.onnx")
-    silent = values["quiet"] or values["as_json"]
+    leads = Ranks.of(os.environ).leads
+    if not leads:  # stdout is the first process's
+        note_json()
+    silent = values["quiet"] or values["as_json"] or not leads
     with activity(f"reading {model.name}", silent=silent, counted=True) as bar:
         told = Told(bar, silent, settings)
         run = partial(
@@ -319,6 +324,9 @@ def command(model: Path, teacher: Path, data: tuple[Path, ...], output: Path | N
             tensorboard=values["tensorboard"],
         )  # fmt: skip
         try:
+            if not leads:
+                _shared(run, out, values)
+                return
             recovery, packed = _recovered(
                 run, (model, teacher), files_read(Origin.of(data), options, (model, teacher), out), out, values
             )
@@ -359,6 +367,14 @@ def _recovered(
     )  # fmt: skip
     state.unlink(missing_ok=True)
     return replace(made.floats, output=out), made.quantised
+
+
+def _shared(run: Callable[..., Recovery], out: Path, values: dict[str, Any]) -> None:
+    """Train a share beside the first process, which writes, quantises and tells."""
+    from bot_onnx._recover.savepoint import SUFFIX
+
+    state = None if values["quantize"] is None else out.with_name(out.name + SUFFIX)
+    run(out, force=values["force"], state=state)
 
 
 def _settings(values: dict[str, Any]) -> Settings:
