@@ -324,12 +324,8 @@ def command(model: Path, teacher: Path, data: tuple[Path, ...], output: Path | N
             tensorboard=values["tensorboard"],
         )  # fmt: skip
         try:
-            if not leads:
-                _shared(run, out, values)
-                return
-            recovery, packed = _recovered(
-                run, (model, teacher), files_read(Origin.of(data), options, (model, teacher), out), out, values
-            )
+            read = files_read(Origin.of(data), options, (model, teacher), out)
+            recovery, packed = _recovered(run, (model, teacher), read, out, values, leads)
         except (KeyboardInterrupt, SystemExit):
             if told.done:
                 click.echo(
@@ -338,6 +334,8 @@ def command(model: Path, teacher: Path, data: tuple[Path, ...], output: Path | N
                     err=True,
                 )
             raise
+    if not leads:
+        return
     with standing(recovery.output):
         if values["as_json"]:
             more = {} if packed is None else {"quantized": quantise_json(packed)}
@@ -350,17 +348,22 @@ def command(model: Path, teacher: Path, data: tuple[Path, ...], output: Path | N
 
 
 def _recovered(
-    run: Callable[..., Recovery], models: tuple[Path, Path], read: Sequence[Path], out: Path, values: dict[str, Any]
+    run: Callable[..., Recovery],
+    models: tuple[Path, Path],
+    read: Sequence[Path],
+    out: Path,
+    values: dict[str, Any],
+    leads: bool,
 ) -> tuple[Recovery, Quantised | None]:
     """Train, and quantise where that is asked for; until both are done the state of the training stays."""
-    if values["quantize"] is None:
-        return run(out, force=values["force"]), None
     from bot_onnx._onnxfile.data_files import named_files
     from bot_onnx._quantise import make_and_quantise
     from bot_onnx._recover.savepoint import SUFFIX
 
     model, teacher = models
     state = out.with_name(out.name + SUFFIX)
+    if values["quantize"] is None or not leads:  # the first of several processes quantises
+        return run(out, force=values["force"], state=None if values["quantize"] is None else state), None
     made = make_and_quantise(
         model, out, quantise_asked(values), partial(run, state=state), (teacher, *named_files(teacher), *read),
         beside=teacher, way="recovered",
@@ -369,34 +372,13 @@ def _recovered(
     return replace(made.floats, output=out), made.quantised
 
 
-def _shared(run: Callable[..., Recovery], out: Path, values: dict[str, Any]) -> None:
-    """Train a share beside the first process, which writes, quantises and tells."""
-    from bot_onnx._recover.savepoint import SUFFIX
-
-    state = None if values["quantize"] is None else out.with_name(out.name + SUFFIX)
-    run(out, force=values["force"], state=state)
-
-
 def _settings(values: dict[str, Any]) -> Settings:
     from bot_onnx._recover.types import Settings
 
     names = (
-        "steps",
-        "batch",
-        "rate",
-        "seed",
-        "hidden",
-        "output_loss",
-        "temperature",
-        "held_out",
-        "threads",
-        "accumulate",
-        "validate_every",
-        "patience",
-        "keep_best",
-        "device",
-        "precision",
-    )
+        "steps", "batch", "rate", "seed", "hidden", "output_loss", "temperature", "held_out", "threads", "accumulate",
+        "validate_every", "patience", "keep_best", "device", "precision",
+    )  # fmt: skip
     return Settings(**{name: values[name] for name in names}, outputs=tuple(values["outputs"]))
 
 
