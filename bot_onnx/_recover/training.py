@@ -126,14 +126,14 @@ class Training:
                 course.losses.append(self._step(len(course.losses), optimiser))
                 found = self._validate() if course.is_due(settings) else None
                 self._tell(found, progress, tellers, validated)
-                signals.arrived = self.ranks.largest(signals.arrived or 0) or None  # all stop behind the same step
-                if signals.arrived is not None or time.monotonic() - saved >= self.save_every:
+                number = self.ranks.largest(signals.arrived)  # all stop behind the same step
+                if number or time.monotonic() - saved >= self.save_every:
                     self._save(optimiser)
                     saved = time.monotonic()
-                signals.deliver()
+                signals.deliver(number)
             if state is None or len(course.losses) > begun:  # should the writing fail, nothing is lost
                 self._save(optimiser)
-            signals.deliver()
+            signals.deliver(signals.arrived)
         return course
 
     def weights(self) -> dict[str, Array]:

@@ -14,7 +14,7 @@ from bot_onnx.errors import GraphError, MissingRuntimeError
 LOOP_SECONDS: Final = 30.0
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 #: Products in float32 as they are: TensorFloat-32 has ten bits, and a comparison would show it.
-_EXACT = {"use_tf32": "0"}
+_EXACT: Final = {"use_tf32": "0"}
 
 
 class EndlessError(GraphError):
@@ -83,7 +83,7 @@ def session(
     if not optimise:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if cuda and _CUDA in runtime.get_available_providers():
-        exact = (_CUDA, {**_EXACT, "device_id": str(number)})
+        exact = (_CUDA, {**_EXACT, **({"device_id": str(number)} if number else {})})
         try:  # a library that is missing, or an op: the CPU says what is wrong with the model
             return runtime.InferenceSession(model, options, providers=[exact, _CPU], enable_fallback=0)
         except Exception as error:

@@ -5,6 +5,7 @@ The processes are threads here that add up by hand; ``tests/system/cli/test_reco
 
 from __future__ import annotations
 
+import signal
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -23,6 +24,7 @@ from bot_onnx._recover.ranks import ALONE, Ranks, check_alone, joined
 from bot_onnx._recover.rows import Padded, Places, starts_of
 from bot_onnx._recover.types import Settings
 from bot_onnx.errors import BotError, RecoverError
+from tests.unit.recover.test_training import SHORT, run
 
 torch = pytest.importorskip("torch")
 pytestmark = pytest.mark.exporter
@@ -169,6 +171,22 @@ def test_what_is_decided_is_decided_alike() -> None:
     assert (ALONE.total(0.1), ALONE.largest(2), ALONE.first(lambda: "made")) == (0.1, 2, "made")
     with joined(ALONE, "cpu"):
         assert not torch.distributed.is_initialized()
+
+
+def test_a_signal_is_not_lost_while_the_others_are_asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    asked: list[int] = []
+
+    def largest(ranks: Ranks, value: int) -> int:
+        asked.append(value)
+        if len(asked) == 2:
+            signal.raise_signal(signal.SIGINT)
+        return value
+
+    monkeypatch.setattr(Ranks, "largest", largest)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "out.onnx", SHORT)
+    assert asked == [0, 0, signal.SIGINT]  # behind the next step, which the others stop behind too
+    assert [path.name for path in tmp_path.iterdir()] == ["out.onnx.recover"]
 
 
 def test_a_share_is_padded_as_its_batch() -> None:
