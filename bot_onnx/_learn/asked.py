@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from bot_onnx._analysis.passes import Analysis
+from bot_onnx._recover.ranks import check_alone
 from bot_onnx._request import Learning, ResizeRequest
 from bot_onnx.errors import RecoverError
 
@@ -58,9 +59,10 @@ def check_learnable(request: ResizeRequest, analysis: Analysis, label: str) -> N
     """Refuse sources whose operators are not trained.
 
     Raises:
-        RecoverError: the source is quantised or has weights of another type than float32, or the result is to be
-            quantised again.
+        RecoverError: the source is quantised or has weights of another type than float32, the result is to be
+            quantised again, or several processes were started.
     """
+    check_alone("--learn")
     scheme = analysis.form.scheme
     if scheme is not None:
         raise RecoverError(

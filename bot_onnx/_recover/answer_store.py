@@ -44,11 +44,12 @@ class AnswerStore:
         folder: of the cache.
         teacher: what tells this teacher's answers from any other's.
         most: bytes that the whole folder may take.
+        writers: processes that write to it for one run, each its part of the room.
     """
 
-    def __init__(self, folder: Path, teacher: str, most: int) -> None:
+    def __init__(self, folder: Path, teacher: str, most: int, writers: int = 1) -> None:
         self._own = folder / hashlib.sha256(teacher.encode()).hexdigest()
-        self._most = most
+        self._most, self._writers = most, writers
         self._room: int | None = None
         self._folder = folder
         self._lock = threading.Lock()
@@ -96,7 +97,7 @@ class AnswerStore:
             if folder != self._own and sum(used.values()) > self._most // 2:
                 shutil.rmtree(folder, ignore_errors=True)
                 used.pop(folder)
-        return max(0, self._most - sum(used.values()))
+        return max(0, self._most - sum(used.values())) // self._writers
 
 
 def _is_name(name: str) -> bool:

@@ -53,8 +53,17 @@ class Dataset:
         """Names of the inputs that are the same for all samples."""
         return frozenset(self.constant)
 
-    def feeds(self, chosen: Indices) -> Feeds:
-        """Inputs of the chosen samples, without padding that all of them have."""
+    def feeds(self, chosen: Indices, among: Indices | None = None) -> Feeds:
+        """Inputs of the chosen samples, without padding that all of them have.
+
+        Args:
+            chosen: indices.
+            among: of a batch that these are a share of: they are padded as all of it; None: the chosen are all.
+        """
+        if among is not None and len(among) > len(chosen) and self.lengths is not None and self.padded:
+            longest = among[self.lengths[among].argmax()]  # goes along, and is left out again
+            made = self.feeds(np.append(chosen, longest))
+            return {name: array if name in self.constant else array[:-1] for name, array in made.items()}
         made = {name: array[chosen] for name, array in self.arrays.items()}
         if self.lengths is not None and self.padded:
             longest = int(self.lengths[chosen].max())

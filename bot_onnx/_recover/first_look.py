@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from bot_onnx._recover.agreement import apart, tolerance_of
-from bot_onnx._recover.dataset import Indices
+from bot_onnx._recover.dataset import Dataset, Indices
 from bot_onnx._recover.network import Frozen, Network
+from bot_onnx._recover.ranks import Share
+from bot_onnx._recover.student import Student
 from bot_onnx._recover.trainable import Trainable
 from bot_onnx._recover.training import Training, mask_of
 from bot_onnx._recover.types import Feeds
@@ -44,6 +47,35 @@ def check_student(
                 f"{network.path} computes something else in half precision than in float32, as which it would be "
                 f"trained: {name!r} {told}; convert it to float32 and train that"
             )
+
+
+def check_shared(
+    student: Student, ours: dict[str, Any], data: Dataset, chosen: Indices, shares: Sequence[Share]
+) -> None:
+    """See that a batch's values are those of its shares, one behind the other: else processes cannot share it.
+
+    Args:
+        student: in PyTorch. ours: what it makes of the batch.
+        data: the samples. chosen: those of the batch. shares: of all processes.
+
+    Raises:
+        RecoverError: a value is another one.
+    """
+    for share in shares:
+        part = student.look(data.feeds(chosen[share.start : share.end], chosen))
+        for name, found in part.items():
+            whole = ours[name]
+            alike = whole.dim() > 0 and len(whole) == share.count
+            if not alike or apart(found.detach().numpy(), whole[share.start : share.end].detach().numpy()):
+                raise unshared(name)
+
+
+def unshared(what: str) -> RecoverError:
+    """The error of a model whose values for a batch are not those of its samples."""
+    return RecoverError(
+        f"{what!r} of a batch is not made of its samples' one by one (they are not along the first axis, or depend on "
+        "each other), so that several processes cannot share a batch: start one"
+    )
 
 
 def leave_idle(training: Training, targets: dict[str, Any], chosen: Indices, trainable: Trainable) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -10,8 +11,6 @@ from dataclasses import asdict, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from bot_onnx import __version__
 from bot_onnx._canonical.still_packed import quantised_weight
@@ -27,15 +26,17 @@ from bot_onnx._recover.data import DataLike, DataOptions, Origin, read_data
 from bot_onnx._recover.dataset import Batches, Dataset, Indices, consecutive, split
 from bot_onnx._recover.events import Events, check_events
 from bot_onnx._recover.extras import converter, torch
-from bot_onnx._recover.first_look import check_student, leave_idle
+from bot_onnx._recover.first_look import check_shared, check_student, leave_idle, unshared
 from bot_onnx._recover.log import Log, Teller, check_log
 from bot_onnx._recover.losses import Objective
 from bot_onnx._recover.network import Frozen, fixed_batch, read_network
 from bot_onnx._recover.pairing import check_ports, common_pairs
 from bot_onnx._recover.place import Place, find_place
-from bot_onnx._recover.quality import got_worse, measure
+from bot_onnx._recover.quality import measure
+from bot_onnx._recover.ranks import ALONE, Ranks, joined
+from bot_onnx._recover.reporting import recovery
 from bot_onnx._recover.savepoint import SUFFIX, Savepoint
-from bot_onnx._recover.student import first_run, make_student
+from bot_onnx._recover.student import Student, first_run, make_student
 from bot_onnx._recover.teacher import Teacher
 from bot_onnx._recover.text import TOKENIZER
 from bot_onnx._recover.trainable import Trainable, find_trainable
@@ -84,6 +85,9 @@ def recover(
     training runs, ``<output>.recover`` holds its state: a killed run goes on from there when it is called again with
     the same arguments, and comes to the same weights.
 
+    In each of the processes that ``torchrun`` starts it trains a share of every batch; the first one writes and tells,
+    and all return its report.
+
     Args:
         student: path of the model to train.
         teacher: path of the model that it learns from, with the same inputs and at least one common output.
@@ -119,8 +123,11 @@ def recover(
     out, origin = Path(output), Origin.of(data)
     check_course(settings)
     converter()
-    find_place(settings)  # refused before anything is read
-    sweep_beside(student, teacher, out)
+    ranks = Ranks.of(os.environ)
+    settings = ranks.threads_of(settings)
+    place = find_place(settings, ranks)  # refused before anything is read
+    if ranks.leads:
+        sweep_beside(student, teacher, out)
     with ExitStack() as stack:
         sources = [stack.enter_context(open_model(path)) for path in (student, teacher)]
         in_data = external_of(external, sources[0].uses_external_data)
@@ -133,25 +140,27 @@ def recover(
         if tensorboard is not None:
             check_events(Path(tensorboard))
         stack.enter_context(_threads(settings.threads))
+        stack.enter_context(joined(ranks, place.kind))
         stage(f"reading {student}, {teacher} and {origin.label or 'samples'}")
         cache = (default_folder() if teacher_cache is None else Path(teacher_cache), teacher_cache_bytes)
-        job = Job(sources, origin, settings, options, cache)
+        job = Job(sources, origin, settings, options, cache, ranks)
         savepoint = Savepoint(kept, job.fingerprint())
-        if restart:
+        if restart and ranks.leads:
             savepoint.remove()
-        begun = savepoint.load()
+        ranks.check_same(job.fingerprint())
+        begun = ranks.first(savepoint.load)
         training = job.training(savepoint, save_every)
-        before = job.quality(job.beside())
+        before = job.quality(job.beside()) if ranks.leads else ()
         stage(f"training for {settings.steps} steps on {job.place.told()}")
         resumed = (
             0 if begun is None else len(begun.get("losses", ()))
         )  # what is missing in it is told as it is taken up
-        tellers: list[Teller] = [] if log is None else [Log(Path(log), log_every, resumed)]
-        if tensorboard is not None:
+        tellers: list[Teller] = [Log(Path(log), log_every, resumed)] if log is not None and ranks.leads else []
+        if tensorboard is not None and ranks.leads:
             events = Events(Path(tensorboard), log_every, resumed)
             stack.callback(events.close)
             tellers.append(events)
-        training.run(begun, progress, tellers, validated)
+        training.run(begun, *((progress, tellers, validated) if ranks.leads else (None,)))
         after: list[tuple[OutputQuality, ...]] = []
 
         def check(readable: str) -> None:
@@ -160,22 +169,24 @@ def recover(
             raise_unless_passed(verify_model(out, readable=readable))
             after.append(job.quality(job.opened(readable)))
 
-        stage(f"writing {out}")
-        write_trained(
-            job.networks[0],
-            job.trainable,
-            training.weights(),
-            out,
-            told=job.told(),
-            external=in_data,
-            force=force,
-            read_only=read_only,
-            before_publish=check,
-        )
-        if state is None:
-            savepoint.remove()
-        made = _recovery(job, training, (before, after[0]), resumed, out)
-        return replace(made, seconds=time.perf_counter() - started)
+        def publish() -> Recovery:
+            stage(f"writing {out}")
+            write_trained(
+                job.networks[0],
+                job.trainable,
+                training.weights(),
+                out,
+                told=job.told(),
+                external=in_data,
+                force=force,
+                read_only=read_only,
+                before_publish=check,
+            )
+            if state is None:
+                savepoint.remove()
+            return recovery(job, training, (before, after[0]), resumed, out)
+
+        return replace(ranks.first(publish), seconds=time.perf_counter() - started)
 
 
 def files_read(origin: Origin, options: DataOptions, models: Sequence[PathOrName], out: Path) -> list[Path]:
@@ -198,44 +209,6 @@ def _threads(count: int) -> Iterator[None]:
         torch().set_num_threads(before)
 
 
-def _recovery(
-    job: Job,
-    training: Training,
-    quality: tuple[tuple[OutputQuality, ...], tuple[OutputQuality, ...]],
-    resumed: int,
-    out: Path,
-) -> Recovery:
-    """The report of a finished training, but for its time."""
-    trained = [parameter for parameter in training.student.parameters.values() if parameter.requires_grad]
-    before, after = quality
-    course, losses = training.course, training.course.losses
-    return Recovery(
-        output=out,
-        student=job.networks[0].path,
-        teacher=job.networks[1].path,
-        settings=job.settings,
-        samples=len(job.training_indices),
-        held_out=len(job.held_out),
-        tensors=len(trained),
-        parameters=sum(parameter.numel() for parameter in trained),
-        fixed=job.trainable.fixed,
-        compared=training.objective.compared,
-        loss=(losses[0], float(np.mean(losses[-max(1, len(losses) // 10) :]))),
-        before=before,
-        after=after,
-        resumed=resumed,
-        seconds=0.0,
-        notes=(*job.data.notes, *job.notes, *training.objective.notes, *_warnings(before, after)),
-        validated=tuple(course.validated),
-        stopped=len(losses) if len(losses) < job.settings.steps else None,
-        written=len(losses) if course.best is None else course.validated[course.lowest][0],
-        device=training.place.told(),
-        precision=training.place.precision,
-        teacher_device=training.teacher.device,
-        weight_types=job.types,
-    )
-
-
 class Job:
     """Everything that is known before the first step.
 
@@ -244,6 +217,7 @@ class Job:
         origin: of the data.
         settings: of the training. options: of the reading.
         cache: folder of the teachers' answers and the bytes that it may take; None: as by default.
+        ranks: the processes that train.
     """
 
     def __init__(
@@ -253,9 +227,10 @@ class Job:
         settings: Settings,
         options: DataOptions,
         cache: tuple[Path | None, int] | None = None,
+        ranks: Ranks = ALONE,
     ) -> None:
-        self.settings = settings
-        self.place = find_place(settings)
+        self.settings, self.ranks = settings, ranks
+        self.place = find_place(settings, ranks)
         self.networks = read_network(sources[0]), read_network(sources[1])
         packed = quantised_weight(self.networks[0].analysis.model.graph)
         if packed is not None:
@@ -290,8 +265,10 @@ class Job:
         self.teacher = self._teacher(*(cache or (default_folder(), CACHE_BYTES)))
 
     def _frozen(self, side: int, names: Sequence[str], threads: int, cuda: bool = False) -> Frozen:
-        wanted = list(dict.fromkeys(names))
-        return Frozen(self.networks[side].message(wanted), wanted, threads=threads, chunk=self.chunk, cuda=cuda)
+        wanted, number = list(dict.fromkeys(names)), self.place.number
+        return Frozen(
+            self.networks[side].message(wanted), wanted, threads=threads, chunk=self.chunk, cuda=cuda, number=number
+        )
 
     def beside(self) -> Frozen:
         """The student as it was, for its quality."""
@@ -315,7 +292,7 @@ class Job:
         if cache is not None and most:
             key = [__version__, onnxruntime().__version__, teacher.digest, self.chunk, names]
             key += [model.device] if model.device != "cpu" else []
-            store = AnswerStore(cache, json.dumps(key), most)
+            store = AnswerStore(cache, json.dumps(key), most, self.ranks.world)
         return Teacher(
             lambda threads: model if threads == 1 else self._frozen(1, names, threads, cuda),
             self.data,
@@ -327,8 +304,8 @@ class Job:
 
     def opened(self, path: str) -> Frozen:
         """A finished student."""
-        cuda = self.place.kind == "cuda"
-        return Frozen(path, self.networks[0].outputs, threads=self.settings.threads, chunk=self.chunk, cuda=cuda)
+        cuda, threads = self.place.kind == "cuda", self.settings.threads
+        return Frozen(path, self.networks[0].outputs, threads=threads, chunk=self.chunk, cuda=cuda)
 
     def told(self) -> dict[str, Any]:
         """What the file is to say of its training."""
@@ -339,6 +316,7 @@ class Job:
         return {
             **given,
             "device": self.place.kind,
+            **({"processes": self.ranks.world} if self.ranks.world > 1 else {}),
             "precision": self.place.precision,
             "student": self.networks[0].digest,
             "teacher": self.networks[1].digest,
@@ -347,10 +325,9 @@ class Job:
         }
 
     def fingerprint(self) -> dict[str, Any]:
-        """What the course of the training depends on; not the device, on which it is the same to rounding."""
+        """What the course of the training depends on; not devices and processes, for the same to rounding."""
         told = {**self.told(), "torch": str(torch().__version__).partition("+")[0]}
-        del told["device"]
-        return told
+        return {name: value for name, value in told.items() if name not in ("device", "processes")}
 
     def training(self, savepoint: Savepoint, save_every: float) -> Training:
         """Convert the student, check it, and look at the first batches."""
@@ -362,6 +339,8 @@ class Job:
             chosen = self._first_piece(step)
             feeds = self.data.feeds(chosen)
             ours = first_run(student, feeds) if step == 0 else student.look(feeds)
+            if step == 0 and self.ranks.world > 1:
+                self._check_shares(student, ours, chosen)
             if step < 2:
                 check_student(ours, feeds, self.frozen_student, self.networks[0], self.data.fixed)
             batches.append((ours, Place().tensors(self.teacher.answers(chosen, feeds)), mask_of(self.data, feeds)))
@@ -377,10 +356,21 @@ class Job:
             save_every,
             validation_batches(self.held_out, self.settings.batch, self.chunk),
             self.chunk,
+            ranks=self.ranks,
         )
         leave_idle(training, batches[0][1], self._first_piece(0), self.trainable)
         training.to(self.place)
         return training
+
+    def _check_shares(self, student: Student, ours: dict[str, Any], chosen: Indices) -> None:
+        """See that all batches can be shared by the processes."""
+        if not self.teacher.alone:
+            raise unshared(next(iter(self.pairs)).teacher)
+        unit = self.chunk or 1
+        check_shared(student, ours, self.data, chosen, self.ranks.shares(len(chosen), unit))
+        watched = validation_batches(self.held_out, self.settings.batch, self.chunk)[: self.settings.validate_every]
+        for one in (*pieces(self.batches.at(0), self.settings, self.chunk), *watched):
+            self.ranks.shares(len(one), unit)
 
     def _first_piece(self, step: int) -> Indices:
         return pieces(self.batches.at(step), self.settings, self.chunk)[0]
@@ -389,10 +379,3 @@ class Job:
         """How close a student is to the teacher on the held-out samples."""
         batches = consecutive(self.held_out, self.settings.batch, self.chunk)
         return measure(student, self.teacher, self.networks, self.data, batches)
-
-
-def _warnings(before: Sequence[OutputQuality], after: Sequence[OutputQuality]) -> list[str]:
-    return [
-        f"Output {name!r} is further from the teacher than before: train for more steps."
-        for name in got_worse(before, after)
-    ]

@@ -10,6 +10,9 @@ Every part is free of units, 1 for a student that knows no more than the mean, 0
 * ``divergence``: KL divergence of the student's distribution from the teacher's, both at a temperature, times its
   square (Hinton et al. 2015). Where an output is the softmax of logits, its logarithm stands for them: a softmax of it
   is the same at every temperature.
+
+Several processes have a share of a batch each. Means, variances and pairs are those of the whole batch, and what the
+shares contribute adds up to its loss.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from bot_onnx._recover.extras import torch
+from bot_onnx._recover.ranks import WHOLE, Share
 from bot_onnx._recover.types import Compared, Settings
 from bot_onnx.errors import RecoverError
 
@@ -115,12 +119,13 @@ class Objective:
             for part in self._parts
         )
 
-    def __call__(self, student: Mapping[str, Any], teacher: Mapping[str, Any], mask: Any) -> Any:
-        """The loss of a batch, a torch number.
+    def __call__(self, student: Mapping[str, Any], teacher: Mapping[str, Any], mask: Any, share: Share = WHOLE) -> Any:
+        """The loss of a batch, or what a share of it contributes to that, a torch number.
 
         Args:
             student, teacher: values by name, torch tensors with the samples along axis 0.
             mask: ``[batch, tokens]``, 1.0 where a token counts, or None.
+            share: of the batch that the values are of.
         """
         total: Any = 0.0
         for part in self._parts:
@@ -131,14 +136,14 @@ class Objective:
             weights = _weights(ours, mask)
             for how in part.hows:
                 if how == "divergence":
-                    value = _divergence(*_logits_of(part.pair, ours, theirs), weights, self._temperature)
+                    value = _divergence(*_logits_of(part.pair, ours, theirs), weights, self._temperature, share)
                 elif how == "similarity":
-                    value = _similarity(ours, theirs, part.channel, weights)
+                    value = _similarity(ours, theirs, part.channel, weights, share)
                 else:
                     a, b = ours.movedim(part.channel, -1), theirs.movedim(part.channel, -1)
                     if how == "projected":
                         a = a @ self.parameters[f"{part.number}.matrix"] + self.parameters[f"{part.number}.shift"]
-                    value = _squares(a, b, weights)
+                    value = _squares(a, b, weights, share)
                 total = total + part.weight * value / len(part.hows)
         return total
 
@@ -193,20 +198,21 @@ def _weights(values: Any, mask: Any) -> Any:
     return mask
 
 
-def _mean(values: Any, weights: Any) -> Any:
+def _mean(values: Any, weights: Any, share: Share) -> Any:
     """Mean over everything of ``[batch, …]``, tokens weighted."""
     if weights is None:
-        return values.mean()
-    per_token = values.flatten(2).mean(-1)
-    return (per_token * weights).sum() / weights.sum().clamp_min(1.0)
+        return values.mean() * share.part
+    per_token = values.flatten(2).mean(-1) if values.dim() > 2 else values
+    return (per_token * weights).sum() / share.sum(weights.sum()).clamp_min(1.0)
 
 
-def _squares(ours: Any, theirs: Any, weights: Any) -> Any:
+def _squares(ours: Any, theirs: Any, weights: Any, share: Share) -> Any:
     rows = theirs.reshape(-1, theirs.shape[-1])
     if weights is not None:
         rows = theirs[weights > 0].reshape(-1, theirs.shape[-1])
-    variance = (rows - rows.mean(0)).square().mean()
-    return _mean((ours - theirs).square(), weights) / (variance + _TINY)
+    middle = share.average(rows.mean(0), len(rows))
+    variance = share.average((rows - middle).square().mean(), len(rows))
+    return _mean((ours - theirs).square(), weights, share) / (variance + _TINY)
 
 
 def _logits_of(pair: Pair, ours: Any, theirs: Any) -> tuple[Any, Any]:
@@ -216,14 +222,12 @@ def _logits_of(pair: Pair, ours: Any, theirs: Any) -> tuple[Any, Any]:
     return ours.clamp_min(_LEAST_CHANCE).log(), theirs.clamp_min(_LEAST_CHANCE).log()
 
 
-def _divergence(ours: Any, theirs: Any, weights: Any, temperature: float) -> Any:
+def _divergence(ours: Any, theirs: Any, weights: Any, temperature: float, share: Share) -> Any:
     library = torch()
     log_p = library.log_softmax(theirs / temperature, -1)
     log_q = library.log_softmax(ours / temperature, -1)
     rows = (log_p.exp() * (log_p - log_q)).sum(-1)
-    if weights is not None:
-        return (rows * weights).sum() / weights.sum().clamp_min(1.0) * temperature**2
-    return rows.mean() * temperature**2
+    return _mean(rows, weights, share) * temperature**2
 
 
 def samples_as_rows(values: Any, channel: int, weights: Any) -> Any:
@@ -237,14 +241,14 @@ def samples_as_rows(values: Any, channel: int, weights: Any) -> Any:
     return rows.flatten(1, -2).mean(1)
 
 
-def _similarity(ours: Any, theirs: Any, channel: int, weights: Any) -> Any:
+def _similarity(ours: Any, theirs: Any, channel: int, weights: Any, share: Share) -> Any:
     library = torch()
     normalise = library.nn.functional.normalize
-    a, b = (normalise(samples_as_rows(values, channel, weights), dim=-1) for values in (ours, theirs))
+    a, b = (normalise(share.rows(samples_as_rows(values, channel, weights)), dim=-1) for values in (ours, theirs))
     off = ~library.eye(len(a), dtype=library.bool, device=a.device)
     found, wanted = (a @ a.T)[off], (b @ b.T)[off]
     # Samples that the teacher sees as equally similar tell nothing, and must not drown what other outputs tell.
-    return (found - wanted).square().mean() / wanted.var(correction=0).clamp_min(_LEAST_SPREAD)
+    return share.once((found - wanted).square().mean() / wanted.var(correction=0).clamp_min(_LEAST_SPREAD))
 
 
 def _least_squares(values: Iterable[tuple[Any, Any, Any]], channel: int) -> tuple[Any, Any]:

@@ -157,7 +157,7 @@ class Frozen:
         outputs: names of the values that it is asked for.
         threads: of one operator; 0: as many as there are processors.
         chunk: samples that it takes at a time; None: any number.
-        cuda: run on a CUDA device where onnxruntime can.
+        cuda: run on a CUDA device where onnxruntime can. number: of the device.
 
     Attributes:
         device: that it runs on, ``cpu`` or ``cuda``.
@@ -171,11 +171,12 @@ class Frozen:
         threads: int = 0,
         chunk: int | None = None,
         cuda: bool = False,
+        number: int = 0,
     ) -> None:
         model = message if isinstance(message, str) else message.SerializeToString()
         self.outputs = tuple(outputs)
         self._chunk, self._threads = chunk, threads
-        self._session = session(model, optimise=True, threads=threads, cuda=cuda)
+        self._session = session(model, optimise=True, threads=threads, cuda=cuda, number=number)
         self.device = device_of(self._session)
         halves = {port.name: _FED.get(port.type) for port in self._session.get_inputs()}
         self._halved = {name: dtype for name, dtype in halves.items() if dtype is not None}

@@ -7,13 +7,13 @@ more of them in float32. ``fp16`` scales the loss, so that small gradients are n
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from bot_onnx._recover.extras import torch
+from bot_onnx._recover.ranks import ALONE, Ranks
 from bot_onnx._recover.types import Array, Settings
 from bot_onnx.errors import RecoverError
 
@@ -32,11 +32,13 @@ class Place:
         kind: of the device.
         precision: of products.
         device: the name that PyTorch knows the device by.
+        number: of the device, where there are several.
     """
 
     kind: Kind = "cpu"
     precision: Precision = "fp32"
     device: str = "cpu"
+    number: int = 0
 
     @property
     def on_cpu(self) -> bool:
@@ -71,22 +73,17 @@ class Place:
         return f"{name}, in {_CALLED[self.precision]}"
 
 
-def find_place(settings: Settings) -> Place:
+def find_place(settings: Settings, ranks: Ranks = ALONE) -> Place:
     """The device and the precision that a training gets.
 
     Args:
         settings: of the training. ``auto``: CUDA where PyTorch finds a device; there bfloat16 where the device has it,
             else float16; float32 on the CPU.
+        ranks: this process; each has a device of its own.
 
     Raises:
-        RecoverError: CUDA is asked for, and PyTorch finds no device; or ``torchrun`` started several processes, which
-            would all train the whole and write one output.
+        RecoverError: CUDA is asked for, and PyTorch finds no device, or none for this process.
     """
-    if os.environ.get("WORLD_SIZE", "1") not in ("", "0", "1"):
-        raise RecoverError(
-            "several processes were started for one training (torchrun, WORLD_SIZE), and recover trains in one: start "
-            "one process, or unset WORLD_SIZE where that is about something else"
-        )
     for name, given, known in (("device", settings.device, DEVICES), ("precision", settings.precision, PRECISIONS)):
         if given not in known:
             raise RecoverError(f"unknown {name} '{given}'; choose one of {', '.join(known)}")
@@ -99,11 +96,16 @@ def find_place(settings: Settings) -> Place:
             f"device 'cuda' cannot be used: PyTorch {library.__version__} {why}; install a PyTorch for CUDA on a "
             "machine with a device, or use --device cpu"
         )
+    if found and ranks.local >= library.cuda.device_count():
+        raise RecoverError(
+            f"process {ranks.rank} has no device of its own: PyTorch finds {library.cuda.device_count()} here; start "
+            "no more processes a machine than it has devices, or take --device cpu"
+        )
     kind: Kind = "cuda" if found else "cpu"
     precision = settings.precision
     if precision == "auto":
         precision = "fp32" if kind == "cpu" else "bf16" if library.cuda.is_bf16_supported() else "fp16"
-    return Place(kind, precision, "cuda:0" if found else "cpu")
+    return Place(kind, precision, f"cuda:{ranks.local}" if found else "cpu", ranks.local if found else 0)
 
 
 DEVICES, PRECISIONS = ("auto", "cpu", "cuda"), ("auto", "fp32", "bf16", "fp16")

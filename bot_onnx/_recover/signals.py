@@ -11,13 +11,13 @@ _NAMES = ("SIGINT", "SIGTERM", "SIGHUP")
 
 
 class Deferred:
-    """Inside the block such a signal only sets ``arrived``; :meth:`deliver` hands it to whoever handled it before.
+    """Inside the block such a signal only sets ``arrived`` (0: none did); :meth:`deliver` hands it to whoever had it.
 
     Signals that the process ignores stay ignored. Outside the main thread nothing changes.
     """
 
     def __init__(self) -> None:
-        self.arrived: int | None = None
+        self.arrived = 0
         self._before: dict[int, Any] = {}
 
     def __enter__(self) -> Deferred:
@@ -36,11 +36,11 @@ class Deferred:
             signal.signal(number, handler)
         self._before = {}
 
-    def deliver(self) -> None:
-        """Do what the signal that arrived would have done at once; nothing if there was none."""
-        if self.arrived is not None:
-            number, self.arrived = self.arrived, None
-            handler = self._before[number]
+    def deliver(self, number: int) -> None:
+        """Do what a signal would have done at once: one that arrived, here or in another process; 0: nothing."""
+        if number:
+            self.arrived = 0
+            handler = self._before.get(number, signal.default_int_handler)
             handler(number, None)
 
     def _arrive(self, number: int, frame: FrameType | None) -> None:

@@ -15,6 +15,7 @@ from bot_onnx._recover.extras import torch
 from bot_onnx._recover.log import Teller
 from bot_onnx._recover.losses import Objective
 from bot_onnx._recover.place import Place, on_cpu, widened
+from bot_onnx._recover.ranks import ALONE, Ranks
 from bot_onnx._recover.savepoint import Savepoint
 from bot_onnx._recover.signals import Deferred
 from bot_onnx._recover.student import Student, moved_parameter
@@ -46,6 +47,7 @@ class Training:
         chunk: samples that the student takes at a time; None: any number.
         course: what was seen.
         place: where it computes; :meth:`to` goes there.
+        ranks: the processes that share every batch; the first one saves.
     """
 
     student: Student
@@ -60,6 +62,7 @@ class Training:
     chunk: int | None = None
     course: Course = field(default_factory=Course)
     place: Place = field(default_factory=Place)
+    ranks: Ranks = ALONE
     _scaler: Any = None
 
     def to(self, place: Place) -> None:
@@ -78,7 +81,9 @@ class Training:
         chosen = pieces(self.batches.at(0), self.settings, self.chunk)[0]
         try:
             with torch().no_grad():
-                loss = float(self._loss(chosen))
+                loss = self.ranks.total(float(self._loss(chosen)))
+        except RecoverError:  # another process
+            raise
         except Exception as error:  # whatever an op raises
             with place.autocast():
                 failing = self.student.failing(self.data.feeds(chosen))
@@ -113,6 +118,7 @@ class Training:
         self._scaler = self.place.scaler()
         if state is not None:
             self.course = self._restore(state, optimiser)
+        self.ranks.level(self._parameters())
         course, settings = self.course, self.settings
         begun, saved = len(course.losses), time.monotonic()
         with Deferred() as signals:
@@ -120,13 +126,14 @@ class Training:
                 course.losses.append(self._step(len(course.losses), optimiser))
                 found = self._validate() if course.is_due(settings) else None
                 self._tell(found, progress, tellers, validated)
-                if signals.arrived is not None or time.monotonic() - saved >= self.save_every:
+                number = self.ranks.largest(signals.arrived)  # all stop behind the same step
+                if number or time.monotonic() - saved >= self.save_every:
                     self._save(optimiser)
                     saved = time.monotonic()
-                signals.deliver()
+                signals.deliver(number)
             if state is None or len(course.losses) > begun:  # should the writing fail, nothing is lost
                 self._save(optimiser)
-            signals.deliver()
+            signals.deliver(signals.arrived)
         return course
 
     def weights(self) -> dict[str, Array]:
@@ -151,7 +158,7 @@ class Training:
     def _validate(self) -> float:
         """The mean loss over the batches held out, taken up in the course."""
         with torch().no_grad():
-            losses = [float(self._loss(chosen)) for chosen in self.validation]
+            losses = [self.ranks.total(float(self._loss(chosen))) for chosen in self.validation]
         value = sum(losses) / len(losses)
         if not math.isfinite(value):
             raise self._diverged(f"the loss on samples held out is {value} after step {len(self.course.losses)}")
@@ -159,12 +166,15 @@ class Training:
         return value
 
     def _loss(self, chosen: Indices) -> Any:
-        feeds = self.data.feeds(chosen)
-        targets = self.place.tensors(self.teacher.answers(chosen, feeds))
+        """What the share of a batch contributes to its loss."""
+        share = self.ranks.share(len(chosen), self.chunk or 1)
+        own = chosen[share.start : share.end]
+        feeds = self.data.feeds(own, chosen)
+        targets = self.place.tensors(self.teacher.answers(own, feeds))
         with self.place.autocast():
             found = self.student(feeds)
         mask = mask_of(self.data, feeds)
-        return self.objective(widened(found), targets, None if mask is None else mask.to(self.place.device))
+        return self.objective(widened(found), targets, None if mask is None else mask.to(self.place.device), share)
 
     def _step(self, step: int, optimiser: Any) -> float:
         chosen = self.batches.at(step)
@@ -172,10 +182,11 @@ class Training:
         value = 0.0
         for piece in pieces(chosen, self.settings, self.chunk):
             loss = self._loss(piece) * (len(piece) / len(chosen))
-            value += float(loss.detach())
+            value += self.ranks.total(float(loss.detach()))
             if not math.isfinite(value):
                 raise self._diverged(f"the loss is {value} at step {step + 1}")
             self._scaler.scale(loss).backward()
+        self.ranks.add_gradients(self._parameters())
         factor = rate_at(step, self.settings.steps)
         for group in optimiser.param_groups:
             group["lr"] = self.settings.rate * factor
@@ -194,6 +205,11 @@ class Training:
     def _wider(self) -> str:
         return "" if self.place.precision == "fp32" else ", or with --precision fp32"
 
+    def _parameters(self) -> list[Any]:
+        """Everything that is trained: weights, and maps that are thrown away."""
+        weights = (weight for weight in self.student.parameters.values() if weight.requires_grad)
+        return [*weights, *self.objective.parameters.values()]
+
     def _optimiser(self) -> Any:
         weights = [weight for weight in self.student.parameters.values() if weight.requires_grad]
         groups = [
@@ -204,6 +220,8 @@ class Training:
         return torch().optim.AdamW([group for group in groups if group["params"]], lr=self.settings.rate)
 
     def _save(self, optimiser: Any) -> None:
+        if not self.ranks.leads:
+            return
         state = {
             **self.course.state(),
             "weights": dict(self.student.parameters),

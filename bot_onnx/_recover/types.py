@@ -126,6 +126,7 @@ class Recovery:
         teacher_device: that the teacher answered on: ``cpu`` or ``cuda``.
         weight_types: of the trained weights in the file, before and after: ``FLOAT``, ``FLOAT16``, ``BFLOAT16``. They
             were trained as float32 in any case.
+        processes: that shared every batch.
     """
 
     output: Path
@@ -151,6 +152,7 @@ class Recovery:
     precision: str = "fp32"
     teacher_device: str = "cpu"
     weight_types: tuple[str, ...] = ("FLOAT",)
+    processes: int = 1
 
     def measured(self) -> Iterator[tuple[str, str, float | None, float | None]]:
         """Output, field of its quality, and its value before and after; what neither has is left out."""

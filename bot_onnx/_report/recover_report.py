@@ -25,7 +25,7 @@ def recover_report(recovery: Recovery) -> Group:
             "trained": f"{plural(recovery.tensors, 'tensor')}, {recovery.parameters:,} numbers",
             "left alone": _fixed(recovery),
             "steps": f"{settings.steps:,} of {_samples(settings)} samples, seed {settings.seed}{went_on}",
-            "on": recovery.device,
+            "on": recovery.device + (f", in {recovery.processes} processes" if recovery.processes > 1 else ""),
             "validation": _validation(recovery),
             "loss": f"{number(recovery.loss[0])} -> {number(recovery.loss[1])}",
             "time": seconds(recovery.seconds),

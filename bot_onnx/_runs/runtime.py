@@ -14,7 +14,7 @@ from bot_onnx.errors import GraphError, MissingRuntimeError
 LOOP_SECONDS: Final = 30.0
 _CPU, _CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 #: Products in float32 as they are: TensorFloat-32 has ten bits, and a comparison would show it.
-_EXACT_CUDA = (_CUDA, {"use_tf32": "0"})
+_EXACT: Final = {"use_tf32": "0"}
 
 
 class EndlessError(GraphError):
@@ -47,6 +47,7 @@ def session(
     shapes_first: bool = False,
     arena: bool = False,
     cuda: bool = False,
+    number: int = 0,
     folder: str | None = None,
 ) -> Any:
     """Open an ``InferenceSession`` for a run or two: quick to open, small in memory, quiet.
@@ -59,6 +60,7 @@ def session(
         prepack: keep copies of weights in the order that the kernels like best.
         arena: keep and plan buffers as onnxruntime does by default, for runs whose time counts.
         cuda: on a CUDA device, where this onnxruntime can use it and takes the model there; else on the CPU.
+        number: of that device, where there are several.
         shapes_first: run each Shape node as soon as it can, so that a buffer which only waits for it is freed; and
             widen a float16 weight when it is wanted, not all of them before the first op.
         folder: where the data files of a message lie.
@@ -81,8 +83,9 @@ def session(
     if not optimise:
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
     if cuda and _CUDA in runtime.get_available_providers():
+        exact = (_CUDA, {**_EXACT, **({"device_id": str(number)} if number else {})})
         try:  # a library that is missing, or an op: the CPU says what is wrong with the model
-            return runtime.InferenceSession(model, options, providers=[_EXACT_CUDA, _CPU], enable_fallback=0)
+            return runtime.InferenceSession(model, options, providers=[exact, _CPU], enable_fallback=0)
         except Exception as error:
             tell_fallback(error)
     elif cuda:

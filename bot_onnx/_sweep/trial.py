@@ -74,7 +74,9 @@ def _resized(task: Task, combination: Combination, folder: Path) -> Made:
 def _taught(task: Task, made: Made, folder: Path) -> Made:
     """Train what was resized, and compare it with the source anew."""
     from bot_onnx._recover.jobs import recover
+    from bot_onnx._recover.ranks import check_alone
 
+    check_alone("a sweep")
     assert task.teaching is not None
     teaching, model = task.teaching, folder / task.name
     recover(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from bot_onnx._cli.failures import standing
+from bot_onnx._cli.failures import note_json, standing
 from bot_onnx._cli.output import activity, show, show_json
 from bot_onnx._cli.parameters import (
     OUTPUT,
@@ -304,11 +305,15 @@ def command(model: Path, teacher: Path, data: tuple[Path, ...], output: Path | N
     settings, options = _settings(values), data_options(values)
     from bot_onnx._recover.data import Origin
     from bot_onnx._recover.jobs import files_read, recover
+    from bot_onnx._recover.ranks import Ranks
     from bot_onnx._report.quantise_report import quantise_json, quantise_report
     from bot_onnx._report.recover_report import recover_json, recover_report
 
     out = output if output is not None else model.with_name(f"{model.stem}-recovered.onnx")
-    silent = values["quiet"] or values["as_json"]
+    leads = Ranks.of(os.environ).leads
+    if not leads:  # stdout is the first process's
+        note_json()
+    silent = values["quiet"] or values["as_json"] or not leads
     with activity(f"reading {model.name}", silent=silent, counted=True) as bar:
         told = Told(bar, silent, settings)
         run = partial(
@@ -319,9 +324,8 @@ def command(model: Path, teacher: Path, data: tuple[Path, ...], output: Path | N
             tensorboard=values["tensorboard"],
         )  # fmt: skip
         try:
-            recovery, packed = _recovered(
-                run, (model, teacher), files_read(Origin.of(data), options, (model, teacher), out), out, values
-            )
+            read = files_read(Origin.of(data), options, (model, teacher), out)
+            recovery, packed = _recovered(run, (model, teacher), read, out, values, leads)
         except (KeyboardInterrupt, SystemExit):
             if told.done:
                 click.echo(
@@ -330,6 +334,8 @@ def command(model: Path, teacher: Path, data: tuple[Path, ...], output: Path | N
                     err=True,
                 )
             raise
+    if not leads:
+        return
     with standing(recovery.output):
         if values["as_json"]:
             more = {} if packed is None else {"quantized": quantise_json(packed)}
@@ -342,17 +348,22 @@ def command(model: Path, teacher: Path, data: tuple[Path, ...], output: Path | N
 
 
 def _recovered(
-    run: Callable[..., Recovery], models: tuple[Path, Path], read: Sequence[Path], out: Path, values: dict[str, Any]
+    run: Callable[..., Recovery],
+    models: tuple[Path, Path],
+    read: Sequence[Path],
+    out: Path,
+    values: dict[str, Any],
+    leads: bool,
 ) -> tuple[Recovery, Quantised | None]:
     """Train, and quantise where that is asked for; until both are done the state of the training stays."""
-    if values["quantize"] is None:
-        return run(out, force=values["force"]), None
     from bot_onnx._onnxfile.data_files import named_files
     from bot_onnx._quantise import make_and_quantise
     from bot_onnx._recover.savepoint import SUFFIX
 
     model, teacher = models
     state = out.with_name(out.name + SUFFIX)
+    if values["quantize"] is None or not leads:  # the first of several processes quantises
+        return run(out, force=values["force"], state=None if values["quantize"] is None else state), None
     made = make_and_quantise(
         model, out, quantise_asked(values), partial(run, state=state), (teacher, *named_files(teacher), *read),
         beside=teacher, way="recovered",
@@ -365,22 +376,9 @@ def _settings(values: dict[str, Any]) -> Settings:
     from bot_onnx._recover.types import Settings
 
     names = (
-        "steps",
-        "batch",
-        "rate",
-        "seed",
-        "hidden",
-        "output_loss",
-        "temperature",
-        "held_out",
-        "threads",
-        "accumulate",
-        "validate_every",
-        "patience",
-        "keep_best",
-        "device",
-        "precision",
-    )
+        "steps", "batch", "rate", "seed", "hidden", "output_loss", "temperature", "held_out", "threads", "accumulate",
+        "validate_every", "patience", "keep_best", "device", "precision",
+    )  # fmt: skip
     return Settings(**{name: values[name] for name in names}, outputs=tuple(values["outputs"]))
 
 

@@ -48,8 +48,10 @@ def command(
         return
     from bot_onnx._cli.recipes.job import run_recipe
     from bot_onnx._cli.recipes.read import read_recipe
+    from bot_onnx._recover.ranks import check_alone
     from bot_onnx._report.recipe_report import recipe_json, recipe_report
 
+    check_alone("a recipe")
     silent = quiet or as_json
 
     @contextmanager

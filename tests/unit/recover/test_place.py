@@ -14,6 +14,7 @@ import pytest
 
 from bot_onnx._recover.jobs import Settings
 from bot_onnx._recover.place import Place, find_place, on_cpu, widened
+from bot_onnx._recover.ranks import Ranks
 from bot_onnx._report.recover_report import recover_json
 from bot_onnx.errors import RecoverError
 from tests.unit.recover.test_training import SHORT, Killed, killing_at, rows, run, weights
@@ -40,14 +41,24 @@ def test_what_is_chosen_where_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -
     assert find_place(Settings()) == Place("cuda", "fp16", "cuda:0")
 
 
-def test_several_processes_for_one_training_are_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Each would train the whole, and write the same output."""
+def test_every_process_of_a_machine_has_a_device_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    pretend(monkeypatch, 2)
+    assert find_place(Settings(), Ranks(3, 4, 1, 2)) == Place("cuda", "bf16", "cuda:1", 1)
+    assert find_place(Settings(device="cpu"), Ranks(3, 4, 3, 4)) == Place()
+    with pytest.raises(RecoverError, match=r"process 2 has no device of its own: PyTorch finds 2 here; .*--device cpu"):
+        find_place(Settings(), Ranks(2, 3, 2, 3))
+
+
+def test_half_an_environment_of_several_processes_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Nobody would answer."""
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(RecoverError, match=r"several processes were started .*recover trains in one: start one"):
+    with pytest.raises(
+        RecoverError, match=r"speaks of several processes \(WORLD_SIZE=2\), and RANK, .* torchrun, or un"
+    ):
         run(tmp_path / "out.onnx", SHORT)
     assert list(tmp_path.iterdir()) == []
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert find_place(Settings(device="cpu")).on_cpu
+    assert run(tmp_path / "out.onnx", replace(SHORT, steps=1)).processes == 1
 
 
 def test_a_device_that_is_not_there_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

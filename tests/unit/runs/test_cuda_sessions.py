@@ -94,6 +94,13 @@ def test_the_cpu_has_the_last_word(
     assert fake.asked[0] == [(CUDA, {"use_tf32": "0"}), CPU]
 
 
+def test_one_of_several_devices_is_asked_for_by_its_number(doubling: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake = Fake("open")
+    monkeypatch.setattr(runtime, "onnxruntime", lambda: fake)
+    runtime.session(str(doubling), cuda=True, number=1)
+    assert fake.asked[0] == [(CUDA, {"use_tf32": "0", "device_id": "1"}), CPU]
+
+
 def test_no_device_is_asked_for_unless_it_was(doubling: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake = Fake("open")
     monkeypatch.setattr(runtime, "onnxruntime", lambda: fake)
