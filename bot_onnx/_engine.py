@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field, replace
@@ -22,14 +22,14 @@ from bot_onnx._learn.writing import tensors_of
 from bot_onnx._onnxfile.addresses import Address, as_address
 from bot_onnx._onnxfile.atomic_output import floats_beside
 from bot_onnx._onnxfile.input_overrides import Given
-from bot_onnx._onnxfile.kept_work import Resumed
+from bot_onnx._onnxfile.kept_work import KeptWork, Resumed
 from bot_onnx._onnxfile.reader import Source
 from bot_onnx._onnxfile.scratch import sweep_beside
 from bot_onnx._onnxfile.single_pass import read_once
 from bot_onnx._onnxfile.uploads import Upload
-from bot_onnx._onnxfile.writer import check_output, write_model
+from bot_onnx._onnxfile.writer import Values, check_output, write_model
 from bot_onnx._origins import Origin, private_folder
-from bot_onnx._progress import stage
+from bot_onnx._progress import stage, step
 from bot_onnx._proof import Way, settle
 from bot_onnx._proof.replay import check_source, planned_again
 from bot_onnx._recover.gradients import TorchGradients
@@ -48,6 +48,7 @@ from bot_onnx._surgery.planner import Prepared, check_exact, prepare, refuse_qua
 from bot_onnx._surgery.proven import QUANTISED
 from bot_onnx._surgery.requantise import check_requantisable
 from bot_onnx._surgery.resuming import kept_work
+from bot_onnx._surgery.spread import check_shared, spread
 from bot_onnx._surgery.tokens import in_new_ids
 from bot_onnx._surgery.types import Asked, Plan
 from bot_onnx._target import TargetSpec
@@ -60,6 +61,7 @@ from bot_onnx._verify import (
     raise_unless_passed,
     verify_model,
 )
+from bot_onnx._workers import HERE, Pool
 from bot_onnx.errors import BotError, GraphError, OutputError
 
 
@@ -103,6 +105,7 @@ def carry_out(
     *,
     force: bool = False,
     resume: bool = False,
+    pool: Pool = HERE,
     planned: str | None = None,
     stored: Plan | None = None,
     reads: tuple[Path, ...] = (),
@@ -115,6 +118,7 @@ def carry_out(
         origin, request, target, given: what is resized, to what, run on what.
         out: the output; one elsewhere is made here, verified and uploaded. force: replace an existing one.
         resume: keep finished tensors where the work ends before its time, and go on from those that are kept.
+        pool: who makes the tensors; where that are other processes than this one, their work is kept as well.
         planned: digest of the source that a plan was made for; None: there is no plan yet.
         stored: a saved plan to run again. reads: files that no output may replace, besides those of the request.
         settled: told the plan before any weight is computed; what it raises ends the work.
@@ -129,13 +133,13 @@ def carry_out(
     )  # fmt: skip
     address = as_address(out)
     if address is None:
-        return work(out, force=force, resume=resume)
-    if resume:
-        raise OutputError(f"work is kept beside an output on this machine, and {address} is not: drop resume")
+        return work(out, force=force, resume=resume, pool=pool)
+    if resume or pool.flag:
+        raise OutputError(f"work is kept beside an output on this machine, and {address} is not: drop {pool.asking}")
     upload = Upload(address, force=force, sources=[origin.model] if isinstance(origin.model, Address) else [])
     with upload as here:
         try:
-            result = work(here, force=False, resume=False)
+            result = work(here, force=False, resume=False, pool=HERE)
         except BotError as error:
             error.args = (str(error).replace(str(here), str(address)), *error.args[1:])
             raise
@@ -152,6 +156,7 @@ def _carried_out(
     *,
     force: bool,
     resume: bool,
+    pool: Pool,
     planned: str | None,
     stored: Plan | None,
     reads: tuple[Path, ...],
@@ -161,9 +166,13 @@ def _carried_out(
     """Do it, to a file on this machine; the arguments are those of :func:`carry_out`."""
     started = time.perf_counter()
     job = _Job(origin, request, target, given, stored)
-    if resume and (request.requantize or request.learning is not None):
-        raise OutputError(f"the work on {out} cannot be kept: it is trained or quantised as a whole; drop resume")
-    xp = namespace(request.device)
+    if (resume or pool.flag) and (request.requantize or request.learning is not None):
+        raise OutputError(
+            f"the work on {out} cannot be kept: it is trained or quantised as a whole; drop {pool.asking}"
+        )
+    if pool.flag:
+        check_shared(pool, request.device, origin.model)
+    xp = namespace("cpu" if pool.flag else request.device)
     sweep_beside(out)
     with opened(origin, given) if held is None else nullcontext(held[0]) as source, Background() as reader:
         external = job.external(source)
@@ -175,7 +184,7 @@ def _carried_out(
         digest = reader.submit(lambda: read.result()[0])
         finite = reader.submit(lambda: source.refuse(read.result()[1]))
         job.check_source(digest)
-        writing = _Writing(job, source, out, external, force, read_only, digest, settled, resume)
+        writing = _Writing(job, source, out, external, force, read_only, digest, settled, resume, pool)
         stage(f"analysing {origin.label}")
         # Handed on, not held: verification makes an analysis of the output, and not both are there at a time.
         plan, report = writing.run(analyse(source.model()) if held is None else held[1], xp, finite, planned)
@@ -269,6 +278,7 @@ class _Writing:
     digest: Future[str]
     settled: Callable[[Plan], object] | None
     resume: bool = False
+    pool: Pool = HERE
     report: VerifyReport | None = field(default=None, init=False)
     learned: Learned | None = field(default=None, init=False)
     resumed: Resumed | None = field(default=None, init=False)
@@ -338,14 +348,12 @@ class _Writing:
             self.report = report
 
         device = "cpu" if xp is np else "cuda"
-        keeping = kept_work(prepared, written, self.external, device) if self.resume else nullcontext()
+        keeping = (
+            kept_work(prepared, written, self.external, device) if self.resume or self.pool.flag else nullcontext()
+        )
         with keeping as kept, ExitStack() as made:
             self.resumed = None if kept is None else kept.resumed
-            tensors, self.learned = tensors_of(
-                prepared, self.job.options, request.learning, xp=xp, source=self.source.path, given=self.loose,
-                room=lambda: private_folder(prepared.plan.size_bytes[1]),
-                finished=() if kept is None else frozenset(kept.finished),
-            )  # fmt: skip
+            tensors = self._tensors(prepared, kept, xp)
             if isinstance(tensors, Generator):  # whatever happens to the file, nothing is made any more
                 made.callback(tensors.close)
             stage("writing")
@@ -362,6 +370,17 @@ class _Writing:
                 kept=kept,
             )
         return prepared.plan
+
+    def _tensors(self, prepared: Prepared, kept: KeptWork | None, xp: object) -> Iterable[tuple[str, Values]]:
+        """What is written: made here or, which is told alone, by others."""
+        if kept is not None and self.pool.flag:
+            return spread(prepared, self.job.options, self.pool, kept, progress=step)
+        tensors, self.learned = tensors_of(
+            prepared, self.job.options, self.job.request.learning, xp=xp, source=self.source.path, given=self.loose,
+            room=lambda: private_folder(prepared.plan.size_bytes[1]),
+            finished=() if kept is None else frozenset(kept.finished),
+        )  # fmt: skip
+        return tensors
 
     def _requantise(self, scheme: Scheme, prepared: Prepared, plan: Plan, floats: Path) -> Plan:
         stage("quantising again")

@@ -14,6 +14,7 @@ from bot_onnx._origins import ModelLike, Origin
 from bot_onnx._progress import Progress
 from bot_onnx._request import InputsLike, LeftOpen, PathOrName, ResizeRequest
 from bot_onnx._runs.read_overrides import as_given
+from bot_onnx._workers import HERE, Pool
 from bot_onnx.errors import GraphError, OutputError
 
 if TYPE_CHECKING:
@@ -132,6 +133,8 @@ class Model:
         *,
         force: bool = False,
         resume: bool = False,
+        jobs: int = 1,
+        scheduler: str | None = None,
         progress: Progress | None = None,
     ) -> Result:
         """Plan, resize, and verify what was written.
@@ -143,13 +146,17 @@ class Model:
             output: path of the new model.
             force: replace an existing output.
             resume: keep what is finished in ``<output>.resize``, and go on from what is kept there.
+            jobs: processes here that make the weights, by Dask (extra ``sweep``); 1: this one. The bytes are the same.
+            scheduler: address of a Dask scheduler whose workers do it instead; with either, work is kept as by
+                ``resume``.
             progress: see :meth:`inspect`; while weights are written, in bytes.
 
         Raises:
             BotError: something was refused or failed; no output was left behind.
         """
         asked = request if isinstance(request, ResizeRequest) else ResizeRequest(request)
-        work = partial(self._carry_out, asked, asked.target(), Path(output), force, None, resume=resume)
+        pool = Pool(jobs, scheduler)
+        work = partial(self._carry_out, asked, asked.target(), Path(output), force, None, resume=resume, pool=pool)
         return run_told(progress, work)
 
     def replan(
@@ -181,6 +188,8 @@ class Model:
         plan_file: PathOrName | None = None,
         force: bool = False,
         resume: bool = False,
+        jobs: int = 1,
+        scheduler: str | None = None,
         calibration: PathOrName | None = None,
         external: ExternalLike | None = None,
         unproven: bool = False,
@@ -198,7 +207,7 @@ class Model:
 
         Args:
             plan: from :meth:`Plan.from_json`.
-            output, force, resume, progress: see :meth:`resize`.
+            output, force, resume, jobs, scheduler, progress: see :meth:`resize`.
             plan_file: where it lies, which is never written to.
             calibration: the samples that the plan was made with, where it was.
             external: see :class:`ResizeRequest`; None: as the plan does.
@@ -214,10 +223,11 @@ class Model:
 
         reads = () if plan_file is None else (Path(plan_file),)
         left = LeftOpen(calibration, external, unproven, inputs, input_shapes, device, allow_nonfinite, against)
+        pool = Pool(jobs, scheduler)
 
         def work() -> Result:
             asked, target = asked_again(plan, self._given(), left)
-            return self._carry_out(asked, target, Path(output), force, None, plan, reads, resume=resume)
+            return self._carry_out(asked, target, Path(output), force, None, plan, reads, resume, pool)
 
         return run_told(progress, work)
 
@@ -288,6 +298,7 @@ class Model:
         stored: Plan | None = None,
         reads: tuple[Path, ...] = (),
         resume: bool = False,
+        pool: Pool = HERE,
     ) -> Result:
         from bot_onnx._engine import carry_out
 
@@ -296,9 +307,11 @@ class Model:
             reads=reads, settled=self.folder_notes,
         )  # fmt: skip
         if self._folder is None:
-            return run(output, force=force, resume=resume)
-        if resume:
-            raise OutputError(f"{output} is a folder, whose work is not kept: resize the .onnx file, or drop resume")
+            return run(output, force=force, resume=resume, pool=pool)
+        if resume or pool.flag:
+            raise OutputError(
+                f"{output} is a folder, whose work is not kept: resize the .onnx file, or drop {pool.asking}"
+            )
         from bot_onnx._folders import FolderOutput
 
         with FolderOutput(self._folder, output, force=force) as made:

@@ -13,6 +13,7 @@ from bot_onnx._origins import private_folder
 from bot_onnx._progress import Progress
 from bot_onnx._request import PathOrName, ResizeRequest
 from bot_onnx._surgery.types import Plan
+from bot_onnx._workers import HERE, Pool
 from bot_onnx.errors import GraphError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Resizer(Protocol):
         stored: Plan | None = None,
         reads: tuple[Path, ...] = (),
         resume: bool = False,
+        pool: Pool = HERE,
     ) -> Result: ...
 
     def _alone(self) -> Resizer: ...
@@ -72,7 +74,14 @@ class PlannedResize(Plan):
             raise GraphError("this copy of a plan does not know its model: plan again with model.plan(…)") from None
 
     def write(
-        self, output: PathOrName, *, force: bool = False, resume: bool = False, progress: Progress | None = None
+        self,
+        output: PathOrName,
+        *,
+        force: bool = False,
+        resume: bool = False,
+        jobs: int = 1,
+        scheduler: str | None = None,
+        progress: Progress | None = None,
     ) -> Result:
         """Resize the model and verify what was written; see :meth:`Model.resize`.
 
@@ -82,7 +91,8 @@ class PlannedResize(Plan):
         """
         request = self.request
         told = self._target, Path(output), force, self._digest, self._stored
-        return run_told(progress, lambda: self._model._carry_out(request, *told, resume=resume))
+        pool = Pool(jobs, scheduler)
+        return run_told(progress, lambda: self._model._carry_out(request, *told, resume=resume, pool=pool))
 
     def apply(self, *, progress: Progress | None = None) -> onnx.ModelProto:
         """Resize the model, verify the result, and give it as a message with all its weights.

@@ -126,6 +126,8 @@ def resize(
     calibration: PathOrName | None = None,
     force: bool = False,
     resume: bool = False,
+    jobs: int = 1,
+    scheduler: str | None = None,
     external: ExternalLike | None = None,
     unproven: bool = False,
     device: DeviceName = "auto",
@@ -141,8 +143,7 @@ def resize(
 
     Args:
         model: see :func:`bot_onnx.open`.
-        output: path of the new model. force, resume: see :meth:`Model.resize`.
-        progress: see :meth:`Model.resize`.
+        output: path of the new model. force, resume, jobs, scheduler, progress: see :meth:`Model.resize`.
         spec: and the others: see :class:`ResizeRequest`.
 
     Raises:
@@ -153,7 +154,9 @@ def resize(
         unproven=unproven, inputs=inputs, input_shapes=input_shapes, device=device, allow_nonfinite=allow_nonfinite,
         against=against, requantize=requantize, learn=learn,
     )  # fmt: skip
-    return open(model).resize(request, output, force=force, resume=resume, progress=progress)
+    return open(model).resize(
+        request, output, force=force, resume=resume, jobs=jobs, scheduler=scheduler, progress=progress
+    )
 
 
 def replan(
@@ -186,6 +189,8 @@ def replay(
     plan_file: PathOrName | None = None,
     force: bool = False,
     resume: bool = False,
+    jobs: int = 1,
+    scheduler: str | None = None,
     calibration: PathOrName | None = None,
     external: ExternalLike | None = None,
     unproven: bool = False,
@@ -203,8 +208,8 @@ def replay(
         BotError: something was refused or failed; no output was left behind.
     """
     return open(model).replay(
-        plan, output, plan_file=plan_file, force=force, resume=resume, calibration=calibration, external=external,
-        unproven=unproven,
+        plan, output, plan_file=plan_file, force=force, resume=resume, jobs=jobs, scheduler=scheduler,
+        calibration=calibration, external=external, unproven=unproven,
         inputs=inputs, input_shapes=input_shapes, device=device, allow_nonfinite=allow_nonfinite, against=against,
         progress=progress,
     )  # fmt: skip

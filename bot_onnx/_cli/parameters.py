@@ -10,7 +10,7 @@ import click
 
 from bot_onnx._shards import External, Shards
 
-OUTPUT, SHOWN, INPUTS = "Output", "Reporting", "Inputs"  #: headings that several commands have
+OUTPUT, SHOWN, INPUTS, WORK = "Output", "Reporting", "Inputs", "Work"  #: headings that several commands have
 
 F = TypeVar("F", bound=Callable[..., Any])
 

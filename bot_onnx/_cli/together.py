@@ -24,6 +24,8 @@ _OF_ONE = {
     "quantize": "--quantize",
     "plan": "--plan",
     "resume": "--resume",
+    "jobs": "--jobs",
+    "scheduler": "--scheduler",
     "learn": "--learn",
     "vocab_from": "--vocab-from",
     "vocab_keep": "--vocab-keep",

@@ -56,6 +56,7 @@ class KeptWork:
 
     Attributes:
         path: the folder.
+        plan: where the bytes of every tensor go.
         finished: SHA-256 of the tensors that are finished, by name.
         resumed: what was found when the block began.
     """
@@ -64,7 +65,7 @@ class KeptWork:
         self.path = kept_folder(output)
         self.finished: dict[str, bytes] = {}
         self.resumed = Resumed(0, len(plan.slots), anew=False)
-        self._output, self._key, self._plan = output, key, plan
+        self._output, self._key, self.plan = output, key, plan
         self._lock: int | None = None
         self._journal: int | None = None
         self._dropped = False
@@ -86,7 +87,7 @@ class KeptWork:
         except OSError as error:
             self._close()
             raise OutputError(
-                f"cannot keep work in {self.path}: {error.strerror or error}; leave --resume out"
+                f"cannot keep work in {self.path}: {error.strerror or error}; leave --resume and --jobs out"
             ) from error
         except BaseException:
             self._close()
@@ -121,6 +122,26 @@ class KeptWork:
         self.finished[name] = digest
         os.write(self._journal, (json.dumps([name, digest.hex()]) + "\n").encode())
 
+    def check(self, name: str, digest: bytes) -> None:
+        """Read back what another process says to have written.
+
+        Args:
+            name: of the tensor. digest: SHA-256 of its bytes.
+
+        Raises:
+            OutputError: they are not there.
+        """
+        files: dict[str, WeightFile] = {}
+        try:
+            if not self._holds(name, digest, files):
+                raise OutputError(
+                    f"a worker wrote tensor {name!r}, and {self.path} does not hold it here: every worker needs that "
+                    "folder under this path, on a file system that shows what others write"
+                )
+        finally:
+            for file in files.values():
+                file.close()
+
     def _take(self) -> None:
         if self.path.is_symlink() or (self.path.exists() and not self.path.is_dir()):
             raise self._foreign()
@@ -137,7 +158,9 @@ class KeptWork:
         os.pwrite(self._lock, _MARK, 0) if hasattr(os, "pwrite") else os.write(self._lock, _MARK)
 
     def _foreign(self) -> OutputError:
-        return OutputError(f"{self.path} holds no work of this tool and user: move it away, or leave --resume out")
+        return OutputError(
+            f"{self.path} holds no work of this tool and user: move it away, or leave --resume and --jobs out"
+        )
 
     def _name_back(self) -> None:
         """Files that had the output's names already, for its verification."""
@@ -168,7 +191,7 @@ class KeptWork:
         return True
 
     def _holds(self, name: str, digest: bytes, files: dict[str, WeightFile]) -> bool:
-        place = self._plan.placements.get(name)
+        place = self.plan.placements.get(name)
         if place is None:
             return False
         found = hashlib.sha256()

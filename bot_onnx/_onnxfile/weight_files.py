@@ -62,6 +62,10 @@ class WeightFile:
         self._map = mmap.mmap(self._stream.fileno(), 0, access=mmap.ACCESS_READ) if self.size else None
         self._shown = 0
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process, which opens the same file: under the same path, of the same length and time."""
+        return _opened_again, (self.path, *self._state[2:])
+
     @property
     def buffer(self) -> mmap.mmap | bytes:
         """The whole file, mapped read-only."""
@@ -191,6 +195,19 @@ class Watched:
                 raise _changed(file)
 
 
+def _opened_again(path: Path, size: int, time: int) -> WeightFile:
+    """A file that another process has open.
+
+    Raises:
+        GraphError: it cannot be read here, or is another one.
+    """
+    file = WeightFile(path)
+    if file._state[2:] != (size, time):
+        file.close()
+        raise GraphError(f"{path} is another file here than where the command runs: share the same one")
+    return file
+
+
 def _changed(path: Path) -> GraphError:
     return GraphError(f"{path} was changed while it was read: leave it alone during the run, and try again")
 
@@ -261,6 +278,18 @@ class MappedTensor(ir.ExternalTensor):
         )
         self._file = file
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """For another process; see :class:`WeightFile`."""
+        return _mapped_again, (
+            self.location,
+            self.offset,
+            self.length,
+            self.dtype,
+            self.shape.numpy(),
+            self.name,
+            self._file,
+        )
+
     @property
     def file(self) -> WeightFile:
         """The file that the values lie in."""
@@ -285,6 +314,22 @@ class MappedTensor(ir.ExternalTensor):
     def tofile(self, file: object) -> None:
         """Write the values to a binary file-like object."""
         file.write(self._file.read(self.offset or 0, self.nbytes).data)  # type: ignore[attr-defined]
+
+
+def _mapped_again(
+    location: str,
+    offset: int | None,
+    length: int | None,
+    dtype: ir.DataType,
+    shape: tuple[int, ...],
+    name: str,
+    file: WeightFile,
+) -> MappedTensor:
+    """A tensor that another process has sent."""
+    told = ir.ExternalTensor(
+        location, offset, length, dtype, shape=ir.Shape(shape), name=name, base_dir=file.path.parent
+    )
+    return MappedTensor(told, file)
 
 
 def shown(tensor: ir.TensorProtocol) -> NDArray[Any]:

@@ -13,6 +13,7 @@ import hashlib
 import os
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -34,10 +35,25 @@ __all__ = ["Layout", "Placement", "TensorSlot", "check_output", "layout", "write
 StrPath = str | os.PathLike[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Stands for the values of a tensor that another process has put to its place in work that is kept.
+
+    Attributes:
+        digest: SHA-256 of its bytes.
+    """
+
+    digest: bytes
+
+
+#: What a tensor is produced as.
+Values = NDArray[np.generic] | Written
+
+
 def write_model(
     proto: onnx.ModelProto,
     slots: Sequence[TensorSlot],
-    produce: Iterable[tuple[str, NDArray[np.generic]]],
+    produce: Iterable[tuple[str, Values]],
     path: StrPath,
     *,
     external: External = False,
@@ -54,7 +70,8 @@ def write_model(
         slots: the initializers to write, in file order.
         produce: yields ``(name, values)``, tensors in any order. A tensor may come in pieces along its first axis,
             one piece after the other; pieces of different tensors may alternate. Each array has the slot's data type
-            (NumPy's or ml_dtypes'; any byte order) and is written before the next one is asked for.
+            (NumPy's or ml_dtypes'; any byte order) and is written before the next one is asked for. With work that is
+            kept, :class:`Written` stands for what other processes wrote, which is read back.
         path: the output. ``<path>.<12 digits of their SHA-256>.data`` stands beside it if the weights are external,
             or several files (:func:`bot_onnx._onnxfile.data_files.data_name`).
         external: store weights as external data; models above 2 GiB always do.
@@ -212,7 +229,7 @@ def _check_target(path: Path, force: bool, sources: Sequence[StrPath]) -> None:
 
 def _fill(
     plan: Layout,
-    produce: Iterable[tuple[str, NDArray[np.generic]]],
+    produce: Iterable[tuple[str, Values]],
     files: dict[str, StagedFile],
     kept: KeptWork | None,
 ) -> dict[str, bytes]:
@@ -224,8 +241,14 @@ def _fill(
         slot = plan.slots.get(name)
         if slot is None:
             raise OutputError(f"a tensor {name!r} was produced that the output has no place for; nothing was written")
-        raw = _raw_bytes(values, slot)
         place = plan.placements[name]
+        if isinstance(values, Written):
+            assert kept is not None
+            kept.check(name, values.digest)
+            kept.note(name, values.digest)
+            done[name], written[name] = values.digest, place.nbytes
+            continue
+        raw = raw_bytes(values, slot)
         if done.pop(name, None) is not None:  # made again, with others that were not finished
             written[name] = 0
         if written[name] + len(raw) > place.nbytes:
@@ -246,7 +269,7 @@ def _digest(digests: Iterable[bytes]) -> str:
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
-def _raw_bytes(values: NDArray[np.generic], slot: TensorSlot) -> memoryview:
+def raw_bytes(values: NDArray[np.generic], slot: TensorSlot) -> memoryview:
     """Check an array against its slot; give its bytes as ONNX stores them, without a copy where they are so already."""
     dtype = ir.DataType(slot.dtype)
     whole = values.shape == slot.shape

@@ -12,7 +12,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from contextvars import copy_context
 from functools import lru_cache, partial
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
 
 Tile = TypeVar("Tile")
 Result = TypeVar("Result")
@@ -27,6 +29,19 @@ def thread_count() -> int:
     if asked.isdecimal() and int(asked) > 0:
         return min(int(asked), MOST_THREADS)
     return min(processor_count(), MOST_THREADS)
+
+
+def arithmetic() -> dict[str, Any]:
+    """What the last bits of a result may depend on, by name: two processes that agree in it compute the same bytes."""
+    told = (os.environ.get(name, "").strip() for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"))
+    blas = next((int(text) for text in told if text.isdecimal() and int(text) > 0), processor_count())
+    known: dict[str, Any] = np.show_config(mode="dicts")  # type: ignore[assignment]
+    return {
+        "NumPy": np.__version__,
+        "threads": thread_count(),
+        "threads of BLAS": blas,
+        "instructions of the processor": " ".join(known["SIMD Extensions"].get("found", ())),
+    }
 
 
 def processor_count() -> int:

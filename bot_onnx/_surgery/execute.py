@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing
-from dataclasses import replace
-from itertools import takewhile
-from typing import Any
+from dataclasses import dataclass, replace
+from itertools import islice, takewhile
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -20,7 +20,7 @@ from bot_onnx._resample.transfers import fetched
 from bot_onnx._surgery.joined import Read, cut, gathered, readers_of, task_of
 from bot_onnx._surgery.picked import picked
 from bot_onnx._surgery.planner import Prepared
-from bot_onnx._surgery.types import StackPlan
+from bot_onnx._surgery.types import Plan, StackPlan
 from bot_onnx.errors import PlanError
 
 Progress = Callable[[str, int, int], None]
@@ -46,30 +46,68 @@ def produce(
         finished: names of tensors that an earlier run of this plan made: a stack's leading ones are not made again.
     """
     plan = prepared.plan
-    wanted = [(members, _first_wanted(members, plan.stacks, finished)) for members in gathered(plan.stacks)]
-    wanted = [(members, start) for members, start in wanted if start < len(members[0].targets)]
+    wanted = pieces(plan, finished)
     if not wanted:
         return
     aligned = align(prepared.alignment, prepared.tensors, xp=xp)
     total = sum(slot.nbytes for slot in prepared.slots)
     done = sum(slot.nbytes for slot in prepared.slots if slot.name in finished)
 
-    def made() -> Generator[tuple[StackPlan, str, Any], None, None]:
-        for members, start in wanted:
-            layers = resampled(members, plan.method, plan.seed, options, aligned.read, xp, plan.asked.tokens, start)
-            for stack, name, array in by_name(members, layers, start):
-                yield stack, name, array.astype(ir.DataType[stack.dtype].numpy(), copy=False)
+    def all_made() -> Generator[Made, None, None]:
+        for piece in wanted:
+            yield from made(piece, plan, options, aligned.read, xp)
 
     # A device works ahead by itself (transfers.py).
-    with closing(ahead(made()) if xp is np else made()) as tensors:
-        for stack, name, values in tensors:
-            yield name, values
-            done += values.nbytes
-            for twin in (other for other in plan.stacks if other.twin_of == stack.task.stack):
-                yield twin.targets[0], np.ascontiguousarray(values.T)
-                done += values.nbytes
+    with closing(ahead(all_made()) if xp is np else all_made()) as tensors:
+        for one in tensors:
+            yield one.name, one.values
+            done += one.values.nbytes
             if progress is not None:
-                progress(stack.task.name, done, total)
+                progress(one.stack.task.name, done, total)
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Layers of stacks that are made together: from ``start`` on, to ``stop``, which is none of them."""
+
+    members: tuple[StackPlan, ...]
+    start: int
+    stop: int
+
+
+class Made(NamedTuple):
+    """A tensor of the target, and the stack that it is made with."""
+
+    stack: StackPlan
+    name: str
+    values: NDArray[np.generic]
+
+
+def pieces(plan: Plan, finished: Collection[str] = ()) -> list[Piece]:
+    """What is to be made, in the order of the stacks.
+
+    Args:
+        plan: of the run. finished: see :func:`produce`.
+    """
+    groups = list(gathered(plan.stacks))
+    found = [Piece(g, _first_wanted(g, plan.stacks, finished), len(g[0].targets)) for g in groups]
+    return [piece for piece in found if piece.start < piece.stop]
+
+
+def made(piece: Piece, plan: Plan, options: MethodOptions, read: Read, xp: Any) -> Iterator[Made]:
+    """The tensors of a piece on the host, layer by layer, each with what is tied to it after it.
+
+    Args:
+        piece: of the plan. options: of its method.
+        read: gives a tensor of the source, aligned. xp: array namespace to compute in.
+    """
+    members, start, stop = piece.members, piece.start, piece.stop
+    layers = resampled(members, plan.method, plan.seed, options, read, xp, plan.asked.tokens, start)
+    for stack, name, array in by_name(members, islice(layers, stop - start), start, stop):
+        values = array.astype(ir.DataType[stack.dtype].numpy(), copy=False)
+        yield Made(stack, name, values)
+        for twin in (other for other in plan.stacks if other.twin_of == stack.task.stack):
+            yield Made(stack, twin.targets[0], np.ascontiguousarray(values.T))
 
 
 def _first_wanted(members: Sequence[StackPlan], stacks: Sequence[StackPlan], finished: Collection[str]) -> int:
@@ -84,15 +122,15 @@ def _first_wanted(members: Sequence[StackPlan], stacks: Sequence[StackPlan], fin
 
 
 def by_name(
-    members: Sequence[StackPlan], made: Iterator[tuple[Any, ...]], start: int = 0
+    members: Sequence[StackPlan], layers: Iterator[tuple[Any, ...]], start: int = 0, stop: int | None = None
 ) -> Iterator[tuple[StackPlan, str, Any]]:
-    """What :func:`resampled` gives from a layer on, on the host, each tensor with its stack and its name."""
+    """What :func:`resampled` gives of some layers, on the host, each tensor with its stack and its name."""
     named = [
         pair
-        for names in zip(*(s.targets[start:] for s in members), strict=True)
+        for names in zip(*(s.targets[start:stop] for s in members), strict=True)
         for pair in zip(members, names, strict=True)
     ]
-    arrays = fetched(array for layer in made for array in layer)
+    arrays = fetched(array for layer in layers for array in layer)
     yield from ((stack, name, array) for (stack, name), array in zip(named, arrays, strict=True))
 
 

@@ -9,12 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
-import numpy as np
-
 from bot_onnx._onnxfile.byte_layout import Layout, layout
 from bot_onnx._onnxfile.kept_work import KeptWork
 from bot_onnx._progress import stage
-from bot_onnx._resample.parallel import thread_count
+from bot_onnx._resample.parallel import arithmetic
 from bot_onnx._shards import External
 from bot_onnx._surgery.planner import Prepared
 from bot_onnx._surgery.stored import plan_record
@@ -48,5 +46,5 @@ def work_key(plan: Plan, places: Layout, device: str) -> str:
     """
     told = {key: value for key, value in plan_record(plan).items() if key not in _ASIDE}
     told["places"] = [[name, place.file, place.offset, place.nbytes] for name, place in places.placements.items()]
-    told["arithmetic"] = [device, np.__version__, thread_count()]
+    told["arithmetic"] = [device, arithmetic()]
     return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()

@@ -1,4 +1,4 @@
-"""The one door to Optuna and Dask: where they are missing, the message says what to install."""
+"""The one door to Optuna: where it is missing, the message says what to install."""
 
 from __future__ import annotations
 
@@ -14,20 +14,7 @@ def optuna() -> Any:
     Raises:
         MissingRuntimeError: it is not installed.
     """
-    module = _imported("optuna", "Optuna keeps the results of a sweep")
+    with needing("Optuna keeps the results of a sweep", "cpu", "sweep"):
+        module = importlib.import_module("optuna")
     module.logging.set_verbosity(module.logging.ERROR)
     return module
-
-
-def distributed() -> Any:
-    """Return the ``distributed`` module of Dask.
-
-    Raises:
-        MissingRuntimeError: it is not installed.
-    """
-    return _imported("distributed", "Dask runs trials side by side (one after the other: --jobs 1)")
-
-
-def _imported(name: str, need: str) -> Any:
-    with needing(need, "cpu", "sweep"):
-        return importlib.import_module(name)

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final, Protocol
 
-from bot_onnx._sweep.extras import distributed
 from bot_onnx._sweep.trial import run_trial
 from bot_onnx._sweep.types import Combination, Outcome, Task
+from bot_onnx._workers import Pool, client_of, distributed
 from bot_onnx.errors import BotError
 
-_ANSWER: Final = 10  # seconds until a scheduler has answered
-_WORKER: Final = 60  # and until it has a worker
 _LOST: Final = "its worker died again and again: too little memory?"
 
 
@@ -101,39 +98,9 @@ def workers(task: Task, *, jobs: int, scheduler: str | None) -> Iterator[Workers
     Raises:
         BotError: there is no scheduler at the address, or it has no worker.
     """
-    if scheduler is None and jobs == 1:
+    pool = Pool(jobs, scheduler)
+    if pool.flag is None:
         yield Here(task)
         return
-    logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    module = distributed()
-    if scheduler is not None:
-        with _client(scheduler) as client:
-            yield Dask(client, task)
-        return
-    with (
-        module.LocalCluster(
-            n_workers=jobs,
-            threads_per_worker=1,
-            dashboard_address=None,
-            memory_limit=0,  # models are mapped, which counts as memory
-            local_directory=str(Path(task.folder) / "dask"),
-            silence_logs=logging.CRITICAL,
-        ) as cluster,
-        module.Client(cluster, set_as_default=False) as client,
-    ):
+    with client_of(pool, Path(task.folder) / "dask") as client:
         yield Dask(client, task)
-
-
-@contextmanager
-def _client(address: str) -> Iterator[Any]:
-    try:
-        client = distributed().Client(address, timeout=_ANSWER, set_as_default=False)
-    except (OSError, ValueError, TypeError) as error:
-        reason = " ".join(str(error).split())
-        raise BotError(f"no Dask scheduler answers at {address}: {reason}") from error
-    with client:
-        try:
-            client.wait_for_workers(1, timeout=_WORKER)
-        except TimeoutError as error:
-            raise BotError(f"the Dask scheduler at {address} has no worker: start one with 'dask worker'") from error
-        yield client

@@ -19,6 +19,7 @@ ORDER = (
     "_shards",
     "_installing",
     "_progress",
+    "_workers",
     "_html",
     "_structure",
     "_ops",

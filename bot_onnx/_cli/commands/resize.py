@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -31,6 +31,7 @@ from bot_onnx._cli.request_options import ASKED, request_options
 from bot_onnx._cli.target import default_output, target_options, target_spec
 from bot_onnx._cli.together import are_several, check_options, resize_files
 from bot_onnx._cli.vocabulary_options import Words, chosen_words, vocabulary_options
+from bot_onnx._cli.work_options import work_asked, work_options
 from bot_onnx._request import LeftOpen, ResizeRequest
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class _Job:
     stored: Plan | None
     stored_file: Path | None
     words: Words | None = None
-    resume: bool = False
+    way: dict[str, Any] = field(default_factory=dict)
 
     def opened(self) -> Model:
         """The model, which may lie in a folder."""
@@ -77,10 +78,10 @@ class _Job:
     def resized(self, model: Model, output: Path, *, force: bool = False) -> Result:
         """Do it."""
         if self.stored is None:
-            return model.resize(self.request, output, force=force, resume=self.resume)
+            return model.resize(self.request, output, force=force, **self.way)
         left = LeftOpen.of(self.request)
         told = {entry.name: getattr(left, entry.name) for entry in fields(left)}
-        return model.replay(self.stored, output, plan_file=self.stored_file, force=force, resume=self.resume, **told)
+        return model.replay(self.stored, output, plan_file=self.stored_file, force=force, **self.way, **told)
 
     def read(self) -> tuple[Path, ...]:
         """Files that it names and that no output may replace."""
@@ -109,13 +110,7 @@ class _Job:
 @target_options
 @vocabulary_options
 @model_output("MODEL-<spec or sizes>.onnx beside the source", folders=True)
-@option(
-    OUTPUT,
-    "--resume",
-    is_flag=True,
-    default=None,
-    help="Keep finished tensors in OUT.resize; after a kill the same command goes on from there.",
-)
+@work_options
 @option(
     OUTPUT,
     "--plan-out",
@@ -188,8 +183,8 @@ def command(ctx: click.Context, /, models: tuple[Path, ...], spec: str | None, m
         return
     if stored is not None:
         request = replace(request, requantize=stored.asked.requantize)
-    resume = _resumes(model, request, values)
-    job = _Job(model, request, output, values["plan_out"], values["file"], stored, values["plan"], words, resume)
+    way = work_asked(model, request, values)
+    job = _Job(model, request, output, values["plan_out"], values["file"], stored, values["plan"], words, way)
     _check_files(job, {**values, "spec": spec if stored is None else values["plan"]})
     if values["against_plan"] is not None and not values["dry_run"]:
         raise click.UsageError("'--against-plan' compares plans: give --dry-run with it.")
@@ -216,8 +211,8 @@ TARGET_KEYS = (
 #: Parameters that may stand beside ``--plan``: what a plan leaves open, where the output goes and what becomes of it,
 #: and what is shown.
 _BESIDE_PLAN = frozenset(entry.name for entry in fields(LeftOpen)) | frozenset(
-    "models file plan output force quantize quantize_on dry_run resume against_plan plan_out recipe_out as_json quiet "
-    "tokenizer shard_size".split()
+    "models file plan output force quantize quantize_on dry_run resume jobs scheduler against_plan plan_out recipe_out "
+    "as_json quiet tokenizer shard_size".split()
 )
 
 
@@ -241,18 +236,6 @@ def _read_plan(ctx: click.Context, path: Path) -> Plan:
                 f"'{param.opts[0]}' says what the plan says: leave it out to run {path} again, or leave --plan out."
             )
     return load_plan(path)
-
-
-def _resumes(model: Path, request: ResizeRequest, values: dict[str, Any]) -> bool:
-    """Whether the work is kept.
-
-    Raises:
-        click.UsageError: it is work that cannot be.
-    """
-    whole = is_folder(model) or values["quantize"] is not None or request.learn is not None or request.requantize
-    if values["resume"] and whole:
-        raise click.UsageError("'--resume' keeps the work on one .onnx file that is neither trained nor quantised.")
-    return bool(values["resume"])
 
 
 def _target_of(stored: Plan) -> TargetSpec:

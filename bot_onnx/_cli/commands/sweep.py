@@ -15,6 +15,7 @@ from bot_onnx._cli.output import activity, show, show_json
 from bot_onnx._cli.parameters import (
     INPUTS,
     OUTPUT,
+    WORK,
     MethodsCommand,
     Sectioned,
     model_argument,
@@ -33,7 +34,7 @@ if TYPE_CHECKING:
 else:
     _ParamType = click.ParamType  # which older versions of click do not make generic
 
-SPACE, SCORE, WORK, TEACHING = "Space", "Score", "Work", "Recovery"
+SPACE, SCORE, TEACHING = "Space", "Score", "Recovery"
 
 
 class Several(_ParamType):

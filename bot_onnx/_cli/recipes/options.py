@@ -18,8 +18,8 @@ from bot_onnx.errors import SpecError
 MARK: Final = "$"
 #: Words that are no step's: the recipe names the files, and says what is shown.
 OWN: Final = frozenset(
-    "output force json quiet help dry-run plan-out against-plan recipe-out file resume restart log log-every "
-    "tensorboard".split()
+    "output force json quiet help dry-run plan-out against-plan recipe-out file resume jobs scheduler restart log "
+    "log-every tensorboard".split()
 )
 _TOKENIZER: Final = "tokenizer.json"
 

@@ -72,9 +72,9 @@ def recorded(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """What ``resize`` hands to the API, which does nothing."""
     seen: dict[str, Any] = {}
 
-    def resize(self: Model, request: ResizeRequest, output: Path, *, force: bool, resume: bool) -> object:
+    def resize(self: Model, request: ResizeRequest, output: Path, *, force: bool, **way: object) -> object:
         asked = {entry.name: getattr(request, entry.name) for entry in fields(request)}
-        seen.update(asked, model=self.source, output=output, force=force, resume=resume)
+        seen.update(asked, model=self.source, output=output, force=force, **way)
         return resized()
 
     monkeypatch.setattr(Model, "resize", resize)
@@ -122,6 +122,8 @@ def test_everything_given_reaches_the_api(recorded: dict[str, Any], tmp_path: Pa
         "unproven": True,
         "force": True,
         "resume": False,
+        "jobs": 1,
+        "scheduler": None,
         "external": True,
         "device": "cpu",
         "allow_nonfinite": True,
