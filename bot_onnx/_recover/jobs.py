@@ -142,6 +142,7 @@ def recover(
         begun = savepoint.load()
         training = job.training(savepoint, save_every)
         before = job.quality(job.beside())
+        del job.frozen_student  # onnxruntime holds weights in its own order beside those that are trained
         stage(f"training for {settings.steps} steps on {job.place.told()}")
         resumed = (
             0 if begun is None else len(begun.get("losses", ()))
@@ -291,7 +292,7 @@ class Job:
 
     def _frozen(self, side: int, names: Sequence[str], threads: int, cuda: bool = False) -> Frozen:
         wanted = list(dict.fromkeys(names))
-        return Frozen(self.networks[side].message(wanted), wanted, threads=threads, chunk=self.chunk, cuda=cuda)
+        return Frozen(self.networks[side].form(wanted), wanted, threads=threads, chunk=self.chunk, cuda=cuda)
 
     def beside(self) -> Frozen:
         """The student as it was, for its quality."""
