@@ -20,7 +20,7 @@ from bot_onnx._onnxfile.reader import Source
 from bot_onnx._onnxfile.weight_files import Watched
 from bot_onnx._onnxfile.writer import check_output, write_model
 from bot_onnx._shards import ExternalLike, external_of
-from bot_onnx._surgery.emit import skeleton, weight_slots
+from bot_onnx._surgery.emit import skeleton, untouched, weight_slots
 from bot_onnx._surgery.provenance import read_provenance, unpromised
 from bot_onnx._verify import raise_unless_passed, verify_model
 from bot_onnx.errors import CheckpointError
@@ -73,10 +73,7 @@ def insert_file(
     digest = hashlib.sha256()
 
     def produce() -> Iterator[tuple[str, Array]]:
-        for name in slots.keys() - covered:
-            tensor = graph.initializers[name].const_value
-            assert tensor is not None
-            yield name, tensor.numpy().astype(ir.DataType(slots[name].dtype).numpy(), copy=False)  # as it lies there
+        yield from untouched(graph, slots, covered)
         for name, values in scatter(assignment, weights.read, {n: slot.shape for n, slot in slots.items()}):
             stored = stored_type(graph.initializers[name]) is not None
             yield name, _typed(name, values, slots[name].dtype, cast=cast, exact=stored)

@@ -9,6 +9,7 @@ then called with tensors computed from the parameters, so that tied weights stay
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,7 +22,7 @@ from bot_onnx._onnxfile.tensor_protos import one_line
 from bot_onnx._recover.extras import converter, torch
 from bot_onnx._recover.network import Network
 from bot_onnx._recover.plain_form import PlainForm, plain_form
-from bot_onnx._recover.trainable import Trainable
+from bot_onnx._recover.trainable import Trainable, initial
 from bot_onnx._recover.types import Array
 from bot_onnx.errors import RecoverError
 
@@ -38,16 +39,18 @@ class Converted:
         network: the student.
         trainable: its weights.
         outputs: names of the values that the module gives.
+        uncarried: what keeps it from being carried without the converter.
 
     Raises:
-        RecoverError: the converter cannot carry it.
+        RecoverError: the converter cannot carry it, or it is too large for that.
 
     Attributes:
         inputs: names of the inputs that it reads.
     """
 
-    def __init__(self, network: Network, trainable: Trainable, outputs: Sequence[str]) -> None:
-        form = plain_form(network.wide(outputs))
+    def __init__(self, network: Network, trainable: Trainable, outputs: Sequence[str], uncarried: str = "") -> None:
+        told = f"{network.path} has {uncarried or 'ops'}, which onnx2pytorch carries to PyTorch, from a message"
+        form = plain_form(network.wide(outputs).whole(told))
         ports = [form.names[name] for name in outputs]
         shown = {port.name: port for port in form.proto.graph.output}
         del form.proto.graph.output[:]
@@ -121,8 +124,7 @@ def _origins(form: PlainForm, module: Any, trainable: Trainable, network: Networ
         if tensor.name in (by_name := {form.names[name]: name for name in marks}):
             tensor.CopyFrom(numpy_helper.from_array(marks[by_name[tensor.name]], tensor.name))
     probe = dict(_tensors(_convert(probed, network)))
-    values = {**trainable.values, **{twin: trainable.values[source].T for twin, source in trainable.twins.items()}}
-    known = np.concatenate([values[name].reshape(-1) for name in starts])
+    known = np.concatenate([initial(trainable.values[name]).reshape(-1) for name in starts])
     made: dict[str, Make] = {}
     arrived: set[str] = set()
     for entry, tensor in _tensors(module):
@@ -165,10 +167,11 @@ def _marks(trainable: Trainable) -> tuple[dict[str, Array], dict[str, int]]:
     marks: dict[str, Array] = {}
     starts: dict[str, int] = {}
     total = 0
-    for name, values in trainable.values.items():
-        marks[name] = (np.arange(values.size, dtype=np.float64) + (_MARK + total)).reshape(values.shape)
+    for name, shape in trainable.shapes.items():
+        count = math.prod(shape)
+        marks[name] = (np.arange(count, dtype=np.float64) + (_MARK + total)).reshape(shape)
         starts[name] = total
-        total += values.size
+        total += count
     for twin, source in trainable.twins.items():
         marks[twin] = np.ascontiguousarray(marks[source].T)
     return marks, starts
@@ -182,7 +185,7 @@ def _maker(indices: Array, starts: Mapping[str, int], trainable: Trainable) -> t
     sources = [order[place] for place in np.unique(places)]
     if len(sources) == 1:
         name = sources[0]
-        shape = trainable.values[name].shape
+        shape = trainable.shapes[name]
         own = indices - starts[name]
         numbered = np.arange(trainable.values[name].size).reshape(shape)
         for axes in itertools.permutations(range(len(shape))) if len(shape) <= _MOST_PERMUTED else ():

@@ -17,9 +17,11 @@ from onnx import helper, numpy_helper
 
 from bot_onnx._recover.carried import Call, Step, Uncarried, built, tensor_slots
 from bot_onnx._recover.extras import torch
+from bot_onnx._recover.form import Form
 from bot_onnx._recover.fused import fuse
 from bot_onnx._recover.plain_form import OWN_DOMAINS
 from bot_onnx._recover.trainable import Trainable
+from bot_onnx._recover.types import Array
 
 _KINDS = "fiub"  # of NumPy's types: those that PyTorch has as well
 
@@ -39,7 +41,7 @@ class Executor:
     """A network that computes its outputs from inputs and weights.
 
     Args:
-        message: the model; the wanted values are among its outputs.
+        form: the model; the wanted values are among its outputs.
         trainable: its weights.
         outputs: names of the values that it gives.
 
@@ -50,10 +52,11 @@ class Executor:
         inputs: names of the inputs that it reads.
     """
 
-    def __init__(self, message: onnx.ModelProto, trainable: Trainable, outputs: Sequence[str]) -> None:
-        constants = _constants(message, trainable)
+    def __init__(self, form: Form, trainable: Trainable, outputs: Sequence[str]) -> None:
+        message = form.graph
+        constants = _constants(form, trainable)
         weights = [*trainable.values, *trainable.twins]
-        shapes = {name: tuple(values.shape) for name, values in trainable.values.items()}
+        shapes = trainable.shapes
         shapes |= {twin: shapes[source][::-1] for twin, source in trainable.twins.items()}
         steps = _folded(_needed(_steps(message, constants), outputs), constants)
         shapes |= {name: tuple(values.shape) for name, values in constants.items()}
@@ -172,16 +175,15 @@ def _lines(steps: Sequence[Step], places: Mapping[str, int], kept: set[str]) -> 
     return made
 
 
-def _constants(message: onnx.ModelProto, trainable: Trainable) -> dict[str, Any]:
+def _constants(form: Form, trainable: Trainable) -> dict[str, Any]:
     found = {}
-    for tensor in message.graph.initializer:
+    for tensor in form.graph.graph.initializer:
         if tensor.name not in trainable.values and tensor.name not in trainable.twins:
-            found[tensor.name] = _tensor(tensor)
+            found[tensor.name] = _tensor(form.values(tensor))
     return found
 
 
-def _tensor(stored: onnx.TensorProto) -> Any:
-    array = numpy_helper.to_array(stored)
+def _tensor(array: Array) -> Any:
     if array.dtype.kind not in _KINDS or array.dtype.name in ("uint16", "uint32", "uint64"):
         raise Uncarried(f"a constant of {array.dtype}")
     return torch().from_numpy(np.array(array))
@@ -211,7 +213,7 @@ def _attribute(entry: onnx.AttributeProto) -> Any:
         raise Uncarried("a body")
     value = helper.get_attribute_value(entry)
     if isinstance(value, onnx.TensorProto):
-        return _tensor(value)
+        return _tensor(numpy_helper.to_array(value))
     if isinstance(value, bytes):
         return value.decode()
     return list(value) if entry.type in (onnx.AttributeProto.INTS, onnx.AttributeProto.FLOATS) else value

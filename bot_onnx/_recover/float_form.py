@@ -34,10 +34,12 @@ def halves_of(message: onnx.ModelProto) -> frozenset[str]:
 
 
 def widen(message: onnx.ModelProto) -> None:
-    """Make float32 of all halves of a message, in place."""
+    """Make float32 of all halves of a message, in place; of values that it does not hold, the type that it says."""
     rounding = _rounding(message)
     for _, tensor in all_tensors(message):
-        if tensor.data_type in HALVES:
+        if tensor.data_type in HALVES and tensor.data_location == onnx.TensorProto.EXTERNAL:
+            tensor.data_type = _FLOAT  # who reads the values widens them
+        elif tensor.data_type in HALVES:
             wide = numpy_helper.to_array(tensor).astype(np.float32)
             tensor.CopyFrom(numpy_helper.from_array(wide, tensor.name))
     for graph in _graphs(message.graph):

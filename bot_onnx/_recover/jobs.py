@@ -151,6 +151,7 @@ def recover(
         begun = ranks.first(savepoint.load)
         training = job.training(savepoint, save_every)
         before = job.quality(job.beside()) if ranks.leads else ()
+        del job.frozen_student  # onnxruntime holds weights in its own order beside those that are trained
         stage(f"training for {settings.steps} steps on {job.place.told()}")
         resumed = (
             0 if begun is None else len(begun.get("losses", ()))
@@ -267,7 +268,7 @@ class Job:
     def _frozen(self, side: int, names: Sequence[str], threads: int, cuda: bool = False) -> Frozen:
         wanted, number = list(dict.fromkeys(names)), self.place.number
         return Frozen(
-            self.networks[side].message(wanted), wanted, threads=threads, chunk=self.chunk, cuda=cuda, number=number
+            self.networks[side].form(wanted), wanted, threads=threads, chunk=self.chunk, cuda=cuda, number=number
         )
 
     def beside(self) -> Frozen:

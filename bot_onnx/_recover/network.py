@@ -1,8 +1,8 @@
-"""A model as both sides of a distillation need it: its message with all values, its inputs, its hidden states."""
+"""A model as both sides of a distillation need it: its graph and its weights, its inputs, its hidden states."""
 
 from __future__ import annotations
 
-import math
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -10,11 +10,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 
 from bot_onnx._analysis.passes import Analysis, analyse
 from bot_onnx._onnxfile.input_overrides import InputSpec
 from bot_onnx._onnxfile.reader import Source
-from bot_onnx._recover.float_form import HALVES, halves_of, widen
+from bot_onnx._onnxfile.scratch import Scratch
+from bot_onnx._recover.float_form import halves_of, widen
+from bot_onnx._recover.form import Form, announced, apart
 from bot_onnx._recover.types import Array, Feeds
 from bot_onnx._runs.inputs import input_specs
 from bot_onnx._runs.runtime import device_of, session
@@ -23,7 +26,6 @@ from bot_onnx._surgery.emit import skeleton
 from bot_onnx._verify.outputs import output_axes
 from bot_onnx.errors import RecoverError
 
-_LARGEST = 1 << 31  # bytes that a message can have
 _FED = {"tensor(float16)": np.dtype(np.float16)}  # what onnxruntime asks for, where samples are float32
 
 
@@ -40,7 +42,8 @@ class Network:
         chances: names of outputs whose last axis holds probabilities of classes.
         words: those of ``logits`` whose last axis is a vocabulary.
         hidden: by chain of layers, the values between them: what enters the first layer, what leaves each.
-        proto: the normalised model with all values.
+        proto: the normalised model; of initializers in ``tensors`` without their values.
+        tensors: large initializers by name, read when they are asked for.
         halves: types of half precision that are in it: ``FLOAT16``, ``BFLOAT16``.
     """
 
@@ -54,37 +57,25 @@ class Network:
     words: frozenset[str]
     hidden: Mapping[str, tuple[str, ...]]
     proto: onnx.ModelProto
+    tensors: Mapping[str, ir.TensorProtocol]
     halves: frozenset[str] = frozenset()
 
-    def message(self, extra: Sequence[str] = ()) -> onnx.ModelProto:
-        """A copy of the message with the values named in ``extra`` as further outputs."""
+    def form(self, extra: Sequence[str] = ()) -> Form:
+        """Graph and weights, with the values named in ``extra`` as further outputs."""
         proto = onnx.ModelProto()
         proto.CopyFrom(self.proto)
         ports = {port.name for port in proto.graph.output}
         for name in extra:
             if name not in ports:
                 proto.graph.output.append(onnx.ValueInfoProto(name=name))  # of the type that it has
-        return proto
+        return Form(proto, self.tensors)
 
-    @property
-    def wide_bytes(self) -> int:
-        """Length of the weights in float32, where they are narrower."""
-        total = 0
-        for tensor in self.proto.graph.initializer:
-            total += math.prod(tensor.dims) * 4 if tensor.data_type in HALVES else len(tensor.raw_data)
-        return total
-
-    def wide(self, extra: Sequence[str] = ()) -> onnx.ModelProto:
-        """The same in float32 wherever the file is in half precision: what PyTorch trains.
-
-        Raises:
-            RecoverError: it is too large for a message then.
-        """
-        _check_size(self.path, self.wide_bytes)
-        proto = self.message(extra)
+    def wide(self, extra: Sequence[str] = ()) -> Form:
+        """The same in float32 wherever the file is in half precision: what PyTorch trains."""
+        form = self.form(extra)
         if self.halves:
-            widen(proto)
-        return proto
+            widen(form.graph)
+        return form
 
 
 def read_network(source: Source) -> Network:
@@ -92,12 +83,9 @@ def read_network(source: Source) -> Network:
 
     Raises:
         GraphError: it does not run.
-        RecoverError: it is too large for a message, or none of its outputs are floats.
+        RecoverError: none of its outputs are floats.
     """
-    _check_size(source.path, source.size_bytes)
     analysis = analyse(source.model())
-    stored = (value.const_value for value in analysis.model.graph.initializers.values())
-    _check_size(source.path, sum(tensor.nbytes for tensor in stored if tensor is not None))
     inputs = tuple(map(_widened, input_specs(source.proto.graph)))
     outputs = tuple(
         port.name or "" for port in analysis.model.graph.outputs if port.dtype is not None and _is_float(port)
@@ -108,21 +96,14 @@ def read_network(source: Source) -> Network:
     logits = frozenset(name for name in outputs if name in described and described[name].logits)
     chances = frozenset(name for name in outputs if name in described and described[name].chances)
     words = frozenset(name for name in logits if described[name].roles[-1] == Role.VOCAB)
-    proto = skeleton(analysis, {}, set(), {})
+    tensors = apart(analysis.model.graph)
+    proto = skeleton(analysis, {}, set(tensors), {})
+    proto.graph.initializer.extend(announced(tensors))
     hidden = _hidden(analysis, {name for node in proto.graph.node for name in node.output})
     return Network(
         source.path, source.sha256(), analysis, inputs, outputs, logits, chances, words, hidden, proto,
-        halves_of(proto),
+        tensors, halves_of(proto),
     )  # fmt: skip
-
-
-def _check_size(path: Path, size: int) -> None:
-    if size >= _LARGEST:
-        raise RecoverError(
-            f"{path} has {size:,} bytes (weights in half precision are counted as the float32 that they are trained "
-            "as); models of 2 GiB and more are not trained here: bring its weights into the framework with "
-            "`bot-onnx export` and train there"
-        )
 
 
 def _widened(spec: InputSpec) -> InputSpec:
@@ -153,7 +134,8 @@ class Frozen:
     """A model in onnxruntime that only answers.
 
     Args:
-        message: the model, or the path of its file.
+        model: the path of its file, or the model itself: it lies in the temporary folder while it is opened, so that
+            onnxruntime maps its large weights instead of holding them.
         outputs: names of the values that it is asked for.
         threads: of one operator; 0: as many as there are processors.
         chunk: samples that it takes at a time; None: any number.
@@ -165,7 +147,7 @@ class Frozen:
 
     def __init__(
         self,
-        message: onnx.ModelProto | str,
+        model: Form | str,
         outputs: Sequence[str],
         *,
         threads: int = 0,
@@ -173,17 +155,23 @@ class Frozen:
         cuda: bool = False,
         number: int = 0,
     ) -> None:
-        model = message if isinstance(message, str) else message.SerializeToString()
         self.outputs = tuple(outputs)
         self._chunk, self._threads = chunk, threads
-        self._session = session(model, optimise=True, threads=threads, cuda=cuda, number=number)
+        if isinstance(model, str):
+            self._session = session(model, optimise=True, threads=threads, cuda=cuda, number=number)
+        else:
+            with Scratch(Path(tempfile.gettempdir()), "bot-onnx-recover") as folder:
+                model.write(folder / "model.onnx")
+                self._session = session(
+                    str(folder / "model.onnx"), optimise=True, threads=threads, cuda=cuda, number=number
+                )
         self.device = device_of(self._session)
         halves = {port.name: _FED.get(port.type) for port in self._session.get_inputs()}
         self._halved = {name: dtype for name, dtype in halves.items() if dtype is not None}
 
-    def of(self, message: onnx.ModelProto) -> Frozen:
+    def of(self, model: Form) -> Frozen:
         """Another form of the model, asked for the same on the CPU."""
-        return Frozen(message, self.outputs, threads=self._threads, chunk=self._chunk)
+        return Frozen(model, self.outputs, threads=self._threads, chunk=self._chunk)
 
     def run(
         self, feeds: Feeds, constant: frozenset[str] = frozenset(), outputs: Sequence[str] | None = None

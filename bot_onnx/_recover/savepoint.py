@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bot_onnx._onnxfile.atomic_output import Staging
+from bot_onnx._onnxfile.atomic_output import StagedFile, Staging
 from bot_onnx._recover.extras import torch
 from bot_onnx.errors import RecoverError
 
@@ -26,6 +26,22 @@ _WORDS = {
     "pixels": "another --mean or --std",
     "torch": "another version of PyTorch",
 }
+
+
+class _Stream(io.RawIOBase):
+    """What PyTorch writes, into a file that has no name yet; None: only counted."""
+
+    def __init__(self, file: StagedFile | None) -> None:
+        self._file = file
+        self.written = 0
+
+    def write(self, values: Any) -> int:
+        """Append bytes."""
+        with memoryview(values) as content:
+            if self._file is not None:
+                self._file.write_at(self.written, content)
+            self.written += content.nbytes
+            return content.nbytes
 
 
 class Savepoint:
@@ -69,11 +85,12 @@ class Savepoint:
         Raises:
             OutputError: the file cannot be written; the one before stays.
         """
-        buffer = io.BytesIO()
-        torch().save({**state, "fingerprint": json.dumps(self._fingerprint)}, buffer)
-        with Staging(self.path.absolute()) as staging, buffer.getbuffer() as content:
-            staging.reserve(len(content))
-            staging.model.write_at(0, content)
+        whole = {**state, "fingerprint": json.dumps(self._fingerprint)}
+        counted = _Stream(None)  # weights and moments are three times the student: no second copy of them
+        torch().save(whole, counted)
+        with Staging(self.path.absolute()) as staging:
+            staging.reserve(counted.written)
+            torch().save(whole, _Stream(staging.model))
             staging.model.sync()
             staging.publish(force=True)
 

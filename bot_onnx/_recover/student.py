@@ -18,7 +18,7 @@ from bot_onnx._recover.converted import Converted
 from bot_onnx._recover.executor import Executor
 from bot_onnx._recover.extras import torch
 from bot_onnx._recover.network import Network, chunks
-from bot_onnx._recover.trainable import Trainable
+from bot_onnx._recover.trainable import Trainable, initial
 from bot_onnx._recover.types import Array, Feeds
 from bot_onnx.errors import RecoverError
 
@@ -119,11 +119,11 @@ def make_student(
     """
     try:
         carrier: Carrier = Executor(network.wide(outputs), trainable, outputs)
-    except Uncarried:
-        carrier = Converted(network, trainable, outputs)
+    except Uncarried as error:
+        carrier = Converted(network, trainable, outputs, str(error))
     library = torch()
     parameters = {
-        name: library.nn.Parameter(library.from_numpy(values.copy())) for name, values in trainable.values.items()
+        name: library.nn.Parameter(library.from_numpy(initial(values))) for name, values in trainable.values.items()
     }
     return Student(parameters, tuple(outputs), carrier, chunk, constant)
 

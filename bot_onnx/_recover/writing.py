@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from bot_onnx._recover.network import Network
 from bot_onnx._recover.trainable import Trainable
 from bot_onnx._recover.types import Array
 from bot_onnx._shards import External
-from bot_onnx._surgery.emit import skeleton, weight_slots
+from bot_onnx._surgery.emit import skeleton, untouched, weight_slots
 from bot_onnx._surgery.provenance import read_provenance, unpromised
 from bot_onnx.errors import RecoverError
 
@@ -67,19 +68,12 @@ def write_trained(
     known = read_provenance(network.analysis.model.metadata_props)
     provenance = {**unpromised(known, "trained since"), "recovered": dict(told), "weights_sha256": digest.hexdigest()}
 
-    def produce() -> Iterator[tuple[str, Array]]:
-        for name in slots:
-            tensor = graph.initializers[name].const_value
-            assert tensor is not None
-            kept = values[name] if name in values else tensor.numpy()
-            yield name, kept.astype(ir.DataType(slots[name].dtype).numpy(), copy=False)
-
     restore_spelling(graph)
     restore_casts(graph, slots.keys())
     write_model(
         skeleton(network.analysis, {}, set(slots), provenance),
         list(slots.values()),
-        produce(),
+        chain(untouched(graph, slots, values), values.items()),
         out,
         external=external,
         force=force,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Container, Mapping
+from collections.abc import Container, Iterator, Mapping
+from typing import Any
 
 import onnx
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._canonical.control_flow import nested_protos
@@ -91,3 +93,14 @@ def weight_slots(graph: ir.Graph, given: Container[str]) -> dict[str, TensorSlot
         if (tensor := graph.initializers[name].const_value) is not None
         and (name in given or (tensor.dtype in FLOATS and tensor.size > 1))
     }
+
+
+def untouched(
+    graph: ir.Graph, slots: Mapping[str, TensorSlot], given: Container[str]
+) -> Iterator[tuple[str, NDArray[Any]]]:
+    """Values of the slots that are not ``given``, by name: as they lie in the graph, one by one."""
+    for name, slot in slots.items():
+        if name not in given:
+            tensor = graph.initializers[name].const_value
+            assert tensor is not None
+            yield name, tensor.numpy().astype(ir.DataType(slot.dtype).numpy(), copy=False)

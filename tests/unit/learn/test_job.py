@@ -14,6 +14,7 @@ from onnx import numpy_helper
 import bot_onnx
 from bot_onnx import ResizeRequest, Result
 from bot_onnx._learn.asked import record
+from bot_onnx._recover import form
 from bot_onnx._request import Learning
 from bot_onnx._runs.runtime import session
 from bot_onnx.demo import accuracy, held_out
@@ -76,6 +77,12 @@ def test_training_brings_the_student_nearer(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+def test_no_message_holds_the_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that source and start may be larger than a message."""
+    monkeypatch.setattr(form, "_LARGEST", 0)
+    assert learned(tmp_path / "out.onnx", 2).learned is not None
+
+
 def test_the_same_request_gives_the_same_bytes(tmp_path: Path) -> None:
     for name in ("a", "b"):
         learned(tmp_path / name / "out.onnx", 4, mix=True)

@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 import onnx
+import onnx_ir as ir
 import pytest
 from onnx import helper, numpy_helper
 
 from bot_onnx._recover.carried import Uncarried
 from bot_onnx._recover.carried.registry import _BUILDS, _NUMBERED
 from bot_onnx._recover.executor import Executor
+from bot_onnx._recover.form import Form
 from bot_onnx._recover.trainable import Trainable
 from bot_onnx._runs.runtime import session
 
@@ -145,7 +147,7 @@ def model(op: str, opset: int, fed: list[Any], constant: list[Any], attributes: 
 
 def compare(message: onnx.ModelProto, feeds: dict[str, Any]) -> Executor:
     names = [port.name for port in message.graph.output]
-    executor = Executor(message, Trainable({}, {}, {}), names)
+    executor = Executor(Form(message), Trainable({}, {}, {}), names)
     wanted = session(message.SerializeToString(), threads=1).run(names, feeds)
     found = executor({name: torch.from_numpy(np.array(array)) for name, array in feeds.items()}, {})
     for ours, theirs in zip(found, wanted, strict=True):
@@ -162,7 +164,7 @@ def compare(message: onnx.ModelProto, feeds: dict[str, Any]) -> Executor:
 def test_an_op_finds_its_tensors_on_a_device(case: tuple[str, int, list[Any], list[Any], dict[str, Any]]) -> None:
     """On one that keeps no numbers, where what does not lie there is an error."""
     names = [f"y{place}" for place in range(case[4].get("outputs", 1))]
-    executor = Executor(model(*case), Trainable({}, {}, {}), names)
+    executor = Executor(Form(model(*case)), Trainable({}, {}, {}), names)
     feeds = {f"x{place}": torch.from_numpy(np.array(array)) for place, array in enumerate(case[2])}
     wanted = [(found.shape, found.dtype) for found in executor(feeds, {})]
     executor.to("meta")
@@ -195,7 +197,7 @@ def test_every_op_that_is_carried_is_compared() -> None:
 def test_what_is_not_known_is_not_guessed(op: str, fed: list[Any], attributes: dict[str, Any]) -> None:
     message = model(op, 17, fed, [], attributes)
     with pytest.raises(Uncarried):
-        Executor(message, Trainable({}, {}, {}), [port.name for port in message.graph.output])
+        Executor(Form(message), Trainable({}, {}, {}), [port.name for port in message.graph.output])
 
 
 def spelled(extra: str = "", epsilon: float = 1e-4) -> tuple[onnx.ModelProto, dict[str, Any]]:
@@ -238,9 +240,9 @@ def test_what_is_shown_is_not_joined(extra: str) -> None:
 
 def test_gradients_reach_weights_through_what_is_joined() -> None:
     message, weights = spelled()
-    trainable = Trainable(weights, {}, {})
+    trainable = Trainable({name: ir.tensor(array) for name, array in weights.items()}, {}, {})
     found = {name: torch.nn.Parameter(torch.from_numpy(array.copy())) for name, array in weights.items()}
-    (y,) = Executor(message, trainable, ["y"])({"x": torch.from_numpy(X)}, found)
+    (y,) = Executor(Form(message), trainable, ["y"])({"x": torch.from_numpy(X)}, found)
     y.square().sum().backward()
     step = 1e-2
     for name, array in weights.items():
@@ -248,7 +250,7 @@ def test_gradients_reach_weights_through_what_is_joined() -> None:
         sums = []
         for sign in (1, -1):
             moved[name] = torch.from_numpy(array + sign * step * np.sign(found[name].grad.numpy()))
-            (z,) = Executor(message, trainable, ["y"])({"x": torch.from_numpy(X)}, moved)
+            (z,) = Executor(Form(message), trainable, ["y"])({"x": torch.from_numpy(X)}, moved)
             sums.append(float(z.square().sum()))
         assert (sums[0] - sums[1]) / (2 * step) == pytest.approx(float(found[name].grad.abs().sum()), rel=2e-2)
 
@@ -263,7 +265,9 @@ def test_a_transpose_is_the_same_weight() -> None:
     )
     message = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
     table = torch.nn.Parameter(torch.ones(5, 4))
-    executor = Executor(message, Trainable({"table": table.detach().numpy()}, {"turned": "table"}, {}), ["y"])
+    executor = Executor(
+        Form(message), Trainable({"table": ir.tensor(table.detach().numpy())}, {"turned": "table"}, {}), ["y"]
+    )
     (y,) = executor({"ids": torch.tensor([0, 1, 1])}, {"table": table})
     assert y.shape == (3, 5) and (y == 4).all()
     y.sum().backward()

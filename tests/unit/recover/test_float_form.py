@@ -13,6 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._onnxfile.tensor_protos import all_tensors
 from bot_onnx._recover.float_form import halves_of, widen
+from bot_onnx._recover.form import Form
 from bot_onnx._recover.network import Frozen, read_network
 from tests.unit.recover.halves import autocast_network, save
 
@@ -77,7 +78,7 @@ def test_nothing_of_half_precision_is_left() -> None:
     onnx.checker.check_model(message, full_check=True)
     assert halves_of(message) == frozenset()
     assert not types_of(message) & HALVES
-    made = Frozen(message, ["y"], threads=1).run(feeds)["y"]
+    made = Frozen(Form(message), ["y"], threads=1).run(feeds)["y"]
     assert made.dtype == np.float32
     assert made.tolist() == [6 * 0.5 + 1, 9 * 2 + 4]
 
@@ -99,12 +100,13 @@ def test_casts_around_norms_go_and_the_rest_stays(tmp_path: Path, ports: int) ->
         network = read_network(source)
     assert network.halves == {"FLOAT16"}
     assert [spec.dtype for spec in network.inputs] == [np.float32]
-    wide = network.wide()
+    form = network.wide()
+    wide = form.whole()
     assert halves_of(wide) == frozenset()
     casts = [node for node in wide.graph.node if node.op_type == "Cast"]
     assert len(casts) <= 1 < sum(node.op_type == "Cast" for node in network.proto.graph.node)
     onnx.checker.check_model(wide, full_check=True)
     x = np.random.default_rng(0).normal(size=(4, 3, 8)).astype(np.float32)
-    half, full = (Frozen(message, ["y"], threads=1).run({"x": x})["y"] for message in (network.message(), wide))
+    half, full = (Frozen(model, ["y"], threads=1).run({"x": x})["y"] for model in (network.form(), form))
     assert half.dtype == full.dtype == np.float32
     assert np.abs(half - full).max() <= 5e-3 * np.abs(full).max()

@@ -10,6 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from bot_onnx._recover.answer_store import AnswerStore
 from bot_onnx._recover.dataset import Dataset
+from bot_onnx._recover.form import Form
 from bot_onnx._recover.network import Frozen
 from bot_onnx._recover.teacher import Teacher
 
@@ -64,7 +65,7 @@ def teacher(kind: str, store: AnswerStore | None = None) -> Teacher:
     import onnx
 
     message = onnx.load_from_string(model(kind))
-    return Teacher(lambda threads: Counting(message, ["y"], threads=threads), tokens(), store=store, threads=2)
+    return Teacher(lambda threads: Counting(Form(message), ["y"], threads=threads), tokens(), store=store, threads=2)
 
 
 def test_answers_put_together_are_those_of_the_batch() -> None:
@@ -115,7 +116,7 @@ def test_a_fixed_number_of_samples_is_answered_together(tmp_path: Path) -> None:
     message = onnx.load_from_string(model("masked"))
     data = Dataset({name: array[:, :2] for name, array in tokens().arrays.items()}, mask="mask")
     store = AnswerStore(tmp_path, "t", 1 << 20)
-    asked = Teacher(lambda threads: Frozen(message, ["y"], threads=threads, chunk=3), data, store=store, chunk=3)
+    asked = Teacher(lambda threads: Frozen(Form(message), ["y"], threads=threads, chunk=3), data, store=store, chunk=3)
     chosen = np.array([39, 0, 17])  # the last group is not full
     assert asked.alone
     assert np.abs(asked.answers(chosen)["y"] - asked._model.run(data.feeds(chosen))["y"]).max() < 1e-6
