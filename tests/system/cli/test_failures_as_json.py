@@ -147,6 +147,7 @@ def test_every_option_of_resize_is_a_field_of_the_request() -> None:
     """What is asked is in one place: an option is a field, a part of its spec or options, or about the command."""
     fields = set(ResizeRequest.__dataclass_fields__)
     about_the_command = {"model", "output", "force", "resume", "plan_out", "dry_run", "as_json", "quiet"}
+    about_the_command |= {"jobs", "scheduler"}  # who does the work
     about_the_command |= {"plan", "against_plan"}  # a request that was saved
     about_the_command |= {"models", "connect"}  # several files
     about_the_command |= OF_LEARNING - {"learn"}  # fields of what 'learn' is
