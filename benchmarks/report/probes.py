@@ -104,6 +104,17 @@ def _seconds(action: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
+def grown() -> dict[str, float]:
+    """Seconds to grow a stack to 12 x 768 x 3072 by a long filter, the resampling alone; for its profile."""
+    import numpy as np
+
+    from benchmarks.resample import resampler
+
+    ours = resampler((12, 768, 3072), "bior6.8", "grow")
+    source = np.random.default_rng(0).standard_normal((6, 384, 1536), dtype=np.float32)
+    return {"seconds": statistics.median(_seconds(lambda: ours(source)) for _ in range(5 * _TURNS))}
+
+
 def blocks() -> dict[str, float]:
     """How the analysis of a DenseNet grows with its nodes, and how long it takes at the most of them."""
     import math
@@ -164,8 +175,8 @@ def main() -> None:
     """Runs one and writes what it found."""
     kind, kept, *arguments = sys.argv[1:]
     probes: dict[str, Callable[..., dict[str, float]]] = {
-        "reading": reading, "sessions": sessions, "draws": draws, "blocks": blocks, "analysed": analysed,
-        "steps": steps,
+        "reading": reading, "sessions": sessions, "draws": draws, "grown": grown, "blocks": blocks,
+        "analysed": analysed, "steps": steps,
     }  # fmt: skip
     Path(kept).write_text(json.dumps(probes[kind](*arguments)))
 

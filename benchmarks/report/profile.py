@@ -24,12 +24,19 @@ def profile_of(arguments: Sequence[str], scratch: Path) -> list[str]:
     Returns:
         What share of the main thread's time went to importing, to which packages, and to which functions; what is
         written in C counts for who calls it. Other threads show as waiting.
+
+    Raises:
+        RuntimeError: it ended without one, as a command does that gives way to another program.
     """
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         kept = Path(folder, "profile")
         command = [sys.executable, "-m", "cProfile", "-o", str(kept), *arguments]
-        subprocess.run(command, cwd=ROOT, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        return lines_of(pstats.Stats(str(kept))) if kept.is_file() else []
+        run = subprocess.run(
+            command, cwd=ROOT, check=False, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        )
+        if not kept.is_file():
+            raise RuntimeError(f"{' '.join(command)} left no profile: {run.stderr[-500:]}")
+        return lines_of(pstats.Stats(str(kept)))
 
 
 def lines_of(stats: pstats.Stats) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Final
 
 from benchmarks.report.measures import (
@@ -183,9 +184,13 @@ def _command(*options: str, source: str | None = None, kind: str | None = None):
     return arguments
 
 
+def _probed(kind: str) -> Callable[[Place], tuple[str, ...]]:
+    return lambda place: ("-m", "benchmarks.report.probes", kind, str(place.scratch / "probe.json"))
+
+
 def _blocks_profiled(place: Place) -> tuple[str, ...]:
     path = made(place, "densenet_200", "densenet-200.onnx")
-    return ("-m", "benchmarks.report.probes", "analysed", str(place.scratch / "probe.json"), str(path))
+    return (*_probed("analysed")(place), str(path))
 
 
 SECONDS, MB, TIMES = "s", "MB", "×"
@@ -225,13 +230,10 @@ ROWS: Final = (
         Goal("long_to_copy", "bior6.8, over a copy of the result", 2, TIMES, ratio=True),
         Goal("short_pywt", "haar, as fast as `pywt`", unit=TIMES, more=True, ratio=True),
         Goal("long_pywt", "bior6.8, as fast as `pywt`", unit=TIMES, more=True, ratio=True),
-    ), _growing, lambda place: (
-        "-m", "benchmarks.resample", "--stacks", "12x768x3072", "--wavelets", "bior6.8", "--directions", "grow",
-        "--no-ptwt", "--runs", "3",
-    )),
+    ), _growing, _probed("grown")),
     Work("draws", "Random numbers, the same for any number of threads", (
         Goal("seconds", "10⁸ normal draws", 0.6, SECONDS), Goal("ratio", "over NumPy's", unit=TIMES, ratio=True),
-    ), _draws, lambda place: ("-m", "benchmarks.report.probes", "draws", str(place.scratch / "probe.json"))),
+    ), _draws, _probed("draws")),
     Work("align", "Aligning BERT-base before BERT-S", (
         Goal("permute", "`--align permute`, CPU above none", 3, SECONDS),
         Goal("rotate", "`--align rotate`, CPU above none", 15, SECONDS),

@@ -5,12 +5,13 @@ from __future__ import annotations
 import cProfile
 import json
 import pstats
+from pathlib import Path
 
 import pytest
 
 from benchmarks.report import __main__ as command
 from benchmarks.report.page import number, page
-from benchmarks.report.profile import lines_of
+from benchmarks.report.profile import lines_of, profile_of
 from benchmarks.report.rows import ROWS
 from benchmarks.report.types import Goal, Measured, Place, Work
 
@@ -76,6 +77,14 @@ def test_a_profile_counts_what_is_built_in_for_its_caller() -> None:
     lines = lines_of(pstats.Stats(profile))
     assert lines[0].startswith("importing modules: 0%")
     assert any(line.startswith("benchmarks: ") and not line.endswith(" 0%") for line in lines)
+
+
+def test_a_command_that_leaves_no_profile_is_told(tmp_path: Path) -> None:
+    assert profile_of(("-m", "this"), tmp_path)[0].startswith("importing modules: ")
+    gives_way = tmp_path / "gives_way.py"
+    gives_way.write_text("import os, sys\nos.execv(sys.executable, [sys.executable, '-c', ''])\n")
+    with pytest.raises(RuntimeError, match=r"gives_way\.py left no profile"):
+        profile_of((str(gives_way),), tmp_path)
 
 
 def test_every_row_has_figures_of_its_own() -> None:
