@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
 from bot_onnx._cli.folders import is_folder
-from bot_onnx._cli.parameters import OUTPUT, WORK, option
+from bot_onnx._cli.parameters import OUTPUT, WORK, F, option
 from bot_onnx._request import ResizeRequest
 from bot_onnx._workers import Pool
-
-F = TypeVar("F", bound=Callable[..., Any])
 
 
 def work_options(command: F) -> F:
@@ -55,8 +52,7 @@ def work_asked(model: Path, request: ResizeRequest, values: dict[str, Any]) -> d
         raise click.UsageError("'--jobs' are processes here, '--scheduler' has workers of its own: give one of them.")
     whole = is_folder(model) or values["quantize"] is not None or request.learn is not None or request.requantize
     shared = Pool(jobs, scheduler).flag
-    if shared and whole:
-        raise click.UsageError(f"'{shared}' shares the work on one .onnx file that is neither trained nor quantised.")
-    if values["resume"] and whole:
-        raise click.UsageError("'--resume' keeps the work on one .onnx file that is neither trained nor quantised.")
+    asked, what = (shared, "shares") if shared else ("--resume" if values["resume"] else None, "keeps")
+    if asked and whole:
+        raise click.UsageError(f"'{asked}' {what} the work on one .onnx file that is neither trained nor quantised.")
     return {"resume": bool(values["resume"]), "jobs": jobs, "scheduler": scheduler}
