@@ -57,7 +57,8 @@ def transfer_rows(folder: Path) -> Rows:
         return []
     return [
         {"what": f"{column['architecture']} {column['direction']}, {row['name']}"} | _numbers(row)
-        for column in json.loads(page.read_text())["columns"]
+        for shown in json.loads(page.read_text())
+        for column in shown["columns"]
         for row in column["rows"]
     ]
 

@@ -1,4 +1,4 @@
-"""Run the study and write docs/transfer.md.
+"""Run the study, and write what was found in a column into docs/transfer.md once it is done.
 
 python -m benchmarks.transfer                                   # quick: GPT shrinking, one seed
 python -m benchmarks.transfer --column gpt:grow@3 --column vit:shrink     # three seeds, one seed
@@ -8,15 +8,17 @@ python -m benchmarks.transfer --scale small --column all --seeds 3 --all
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from benchmarks.environment import machine
-from benchmarks.transfer.page import write_page
+from benchmarks.environment import commit, machine
+from benchmarks.transfer.page import Shown, write_page
 from benchmarks.transfer.starts import STARTS, main_starts
 from benchmarks.transfer.study import CACHE_VARIABLE, SCALES, Study
 
@@ -76,15 +78,19 @@ def main(
     def tell(line: str) -> None:
         console.print(f"[{time.perf_counter() - began:6.0f} s] {line}", highlight=False, markup=False)
 
+    run = {
+        "command": shlex.join(["python", "-m", "benchmarks.transfer", *sys.argv[1:]]),
+        "machine": machine(),
+        "commit": commit(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }
     with Study(SCALES[scale], cache, device=device, jobs=jobs, tell=tell) as study:
-        columns = []
         for column, number in asked.items():
             architecture, direction = column.split(":")
             chosen = names or (tuple(STARTS) if everything else main_starts(architecture))
-            columns += [study.column(architecture, direction, seed, chosen) for seed in range(number)]
-    command = " ".join(["python -m benchmarks.transfer", *(f"'{a}'" if " " in a else a for a in sys.argv[1:])])
-    write_page(columns, SCALES[scale], output, command=command, machine=machine())
-    tell(f"wrote {output}, {output.with_suffix('.json')} and {output.with_suffix('.png')}")
+            found = [study.column(architecture, direction, seed, chosen) for seed in range(number)]
+            write_page([Shown.of(SCALES[scale], found, **run)], output)
+            tell(f"wrote {column} into {output}")
 
 
 if __name__ == "__main__":

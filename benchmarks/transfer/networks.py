@@ -19,7 +19,7 @@ from benchmarks.transfer.corpora import PATCH, VOCAB
 #: network learns how frequent tokens are and no more: among 128 of them that takes longer than a small study has.
 SEQUENCE = {"gpt": 128, "bert": 16}
 #: Sequences or images that are one of GPT's sequences' work.
-EXAMPLES = {"gpt": 1, "bert": 8, "vit": 8}
+EXAMPLES = {"gpt": 1, "bert": 8, "vit": 4}
 PATCHES = (28 // PATCH) ** 2
 CLASSES = 10
 ARCHITECTURES = ("gpt", "bert", "vit")

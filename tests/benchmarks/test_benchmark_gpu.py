@@ -139,7 +139,7 @@ def test_the_counts_of_tests_are_read(tmp_path: Path) -> None:
 def test_the_study_is_read_column_by_column(tmp_path: Path) -> None:
     assert transfer_rows(tmp_path) == []
     rows = [{"name": "bot", "control": False, "final": 1.5, "note": "none"}]
-    page = {"columns": [{"architecture": "gpt", "direction": "grow", "rows": rows}]}
+    page = [{"scale": "small", "columns": [{"architecture": "gpt", "direction": "grow", "rows": rows}]}]
     (tmp_path / "page.json").write_text(json.dumps(page))
     assert transfer_rows(tmp_path) == [{"what": "gpt grow, bot", "control": False, "final": 1.5}]
 

@@ -24,8 +24,9 @@ from benchmarks.transfer.__main__ import main  # noqa: E402
 from benchmarks.transfer.corpora import VOCAB, Text  # noqa: E402
 from benchmarks.transfer.measures import mean_and_spread, reached, saved_mid, saved_short  # noqa: E402
 from benchmarks.transfer.networks import ARCHITECTURES, Size, build, example, export  # noqa: E402
-from benchmarks.transfer.page import write_page  # noqa: E402
+from benchmarks.transfer.page import Shown, write_page  # noqa: E402
 from benchmarks.transfer.starts import STARTS, Source, resized  # noqa: E402
+from benchmarks.transfer.study import Column  # noqa: E402
 from benchmarks.transfer.training import Curve, Recipe, Task, train  # noqa: E402
 
 SMALL, LARGE = Size(2, 32), Size(4, 64)
@@ -134,10 +135,11 @@ def test_a_study_runs_once_and_writes_its_page(tmp_path: Path, monkeypatch: pyte
         assert study.column("gpt", "grow", 0, ("bot", "embeddings only")).rows == first.rows
     assert {row.name for row in first.rows} == {"bot", "embeddings only", "scratch"}
     page = tmp_path / "transfer.md"
-    write_page([first], scale, page, command="command", machine="machine")
+    run = {"command": "command", "machine": "machine", "commit": "0123abc", "date": "2026-01-31"}
+    write_page([Shown.of(scale, [first], **run)], page)
     text = page.read_text()
-    assert "| bot |" in text and "*scratch* (control)" in text and "small to large (2 x 32 → 3 x 32)" in text
-    assert "What is missing (fewer than 3 seeds: GPT small to large)" in text and "not run here" not in text
+    assert "| bot |" in text and "*scratch* (control)" in text and "`quick`: 2 x 32 to 3 x 32" in text
+    assert "fewer than 3 seeds: GPT small to large, `quick`)" in text and "not run here: GPT large to small" in text
     assert page.with_suffix(".json").stat().st_size and page.with_suffix(".png").stat().st_size
 
 
@@ -190,9 +192,14 @@ def test_a_column_that_is_not_there_is_refused(arguments: list[str], message: st
 
 
 def test_seeds_of_a_column_come_before_those_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[tuple[str, str, int]] = []
+    asked: list[tuple[object, ...]] = []
     monkeypatch.setenv(study_module.CACHE_VARIABLE, str(tmp_path))
-    monkeypatch.setattr(study_module.Study, "column", lambda self, *column: asked.append(column[:3]))
+
+    def column(_study: object, *given: object) -> Column:
+        asked.append(given[:3])
+        return Column(*given[:3], 4.0, (), {})
+
+    monkeypatch.setattr(study_module.Study, "column", column)
     monkeypatch.setattr(transfer_command, "write_page", lambda *_, **__: None)
     arguments = ["--column", "gpt:grow@2", "--column", "vit:shrink", "--output", str(tmp_path / "page.md")]
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)

@@ -1,4 +1,4 @@
-"""The page of the transfer study: differences from the default, seed by seed."""
+"""The page of the transfer study: differences from the default seed by seed, and the columns of earlier runs."""
 
 from __future__ import annotations
 
@@ -10,21 +10,24 @@ pytest.importorskip("torch")
 
 from benchmarks.transfer import page as page_module
 from benchmarks.transfer.measures import Row
-from benchmarks.transfer.page import write_page
+from benchmarks.transfer.page import Shown, write_page
 from benchmarks.transfer.study import SCALES, Column
 from benchmarks.transfer.training import Curve
 
 
-def column(seed: int, **finals: float) -> Column:
+RUN = {"command": "command", "machine": "machine", "commit": "0123abc", "date": "2026-01-31"}
+
+
+def column(seed: int, direction: str = "shrink", **finals: float) -> Column:
     """A column whose starts end at these losses, and begin 1 above."""
     rows = tuple(Row(n, False, 1e-3, end + 1.0, end, None, None, None, None) for n, end in finals.items())
     curves = {name: Curve((0, 10), (end + 1.0, end), 1.0) for name, end in finals.items()}
-    return Column("gpt", "shrink", seed, 4.0, rows, curves)
+    return Column("gpt", direction, seed, 4.0, rows, curves)
 
 
 def table(columns: list[Column], path: Path) -> dict[str, dict[str, str]]:
     """Cells of the page's table, by start and heading."""
-    write_page(columns, SCALES["quick"], path, command="command", machine="machine")
+    write_page([Shown.of(SCALES["quick"], columns, **RUN)], path)
     lines = [line for line in path.read_text().splitlines() if line.startswith("| ")]
     head, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
     return {row[0].split("*")[1] if "*" in row[0] else row[0]: dict(zip(head, row, strict=True)) for row in rows}
@@ -47,3 +50,19 @@ def test_one_seed_has_no_spread_and_without_the_default_there_is_nothing(
     monkeypatch.setattr(page_module, "_picture", lambda *_: None)
     cells = table([column(0, **finals)], tmp_path / "one.md")
     assert cells["ws"]["against bot, seed by seed"] == difference
+
+
+def test_a_run_leaves_the_columns_of_others_and_replaces_its_own(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    grown, shrunk = column(0, "grow", bot=4.5, scratch=6.0), column(0, bot=5.0, scratch=6.25)
+    write_page([Shown.of(SCALES["quick"], [grown], **RUN), Shown.of(SCALES["quick"], [shrunk], **RUN)], page)
+    first = page.read_text()
+    titles = [line for line in first.splitlines() if line.startswith("## ")]
+    assert titles == ["## GPT, large to small, 1 seed", "## GPT, small to large, 1 seed"]
+    again = [column(0, bot=4.75, scratch=6.25), column(1, bot=5.25, scratch=6.25)]
+    write_page([Shown.of(SCALES["quick"], again, **RUN | {"command": "again", "date": "2026-02-01"})], page)
+    second = page.read_text()
+    assert "5.000 ± 0.250" in second and "On 2026-02-01" in second and "```\nagain\n```" in second
+    assert "\n".join(first.splitlines()).count("4.500") == second.count("4.500") == 1  # what the other run has found
+    assert "GPT large to small" not in second.split("not run here", 1)[0].split("What is missing", 1)[-1]
+    assert "fewer than 3 seeds: GPT large to small, `quick`; GPT small to large, `quick`" in second
