@@ -43,6 +43,10 @@ def _samples(real: Real, seed: int, output: Path) -> None:
     _resized(real, seed, output, calibration=real.samples)
 
 
+def _refitted(real: Real, seed: int, output: Path) -> None:
+    _resized(real, seed, output, {**real.spec, "refit": "readers"}, calibration=real.samples)
+
+
 def _activation(real: Real, seed: int, output: Path) -> None:
     spec = {**real.spec, "keep": "activation"}
     _resized(real, seed, output, spec, calibration=real.samples, align="select")
@@ -57,7 +61,8 @@ WAYS: dict[str, Way] = {
     for way in [
         Way("half the layers, nothing else", _dropped, _has_layers),
         _way("bot"),
-        Way("bot, on samples", _samples, lambda real: real.turned),
+        Way("bot, on samples", _samples),
+        Way("bot, on samples, readers refitted", _refitted),
         _way("bot, not turned", lambda real: real.turned, align="none"),
         Way("activation importance (as Minitron)", _activation),
         _way("weight selection, as published", method="ws", options={"preset": "published"}),

@@ -6,15 +6,15 @@ the weights, ``Aligned.read`` gives the aligned tensors one by one.
 """
 
 from bot_onnx._align.choice import align, find_facts, plan_alignment
+from bot_onnx._align.choosing import Choosing
 from bot_onnx._align.gradients import Gradients
-from bot_onnx._align.keep import LOOKING
 from bot_onnx._align.types import KINDS, Aligned, Alignment, Facts, Kind, Tensors
 
 __all__ = [
     "KINDS",
-    "LOOKING",
     "Aligned",
     "Alignment",
+    "Choosing",
     "Facts",
     "Gradients",
     "Kind",

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from bot_onnx._align.calibration import Calibration
+from bot_onnx._align.choosing import Choosing
 from bot_onnx._align.gradients import Gradients
 from bot_onnx._align.gram import sum_of_squares
-from bot_onnx._align.keep import LOOKING
 from bot_onnx._align.permutable_dims import find_freedom
 from bot_onnx._align.permute import Permutation
 from bot_onnx._align.places import Namespace
@@ -25,10 +25,10 @@ from bot_onnx._onnxfile.input_overrides import given_to
 from bot_onnx._reasons import Reason, Why
 from bot_onnx._runs.sample_arrays import Samples
 from bot_onnx._structure import Role, Structure
-from bot_onnx._target import Criterion, Refit
 from bot_onnx.errors import ResampleError
 
 _CHOOSING: tuple[Kind, ...] = ("auto", "select", "rotate")  #: kinds that choose what stays
+_AS_ALLOWED = Choosing()
 
 
 def find_facts(analysis: Analysis, samples: Samples | None = None, gradients: Gradients | None = None) -> Facts:
@@ -94,8 +94,7 @@ def plan_alignment(
     structure: Structure,
     sizes: Mapping[str, int],
     facts: Facts,
-    keep: Criterion | None = None,
-    refit: Refit | None = None,
+    choosing: Choosing = _AS_ALLOWED,
     *,
     served: bool = False,
     promised: bool = False,
@@ -106,13 +105,12 @@ def plan_alignment(
         kind: ``none``; ``permute``: reorder the indices of dims that shrink so that neighbours are alike; ``select``:
             keep heads and neurons by what they are worth; ``rotate``: that, and turn the residual stream into the
             eigenbasis of what reads and writes it; ``auto``: none where no leaf shrinks, rotate where hidden shrinks
-            and it is possible whatever the weights are, else select where there are heads or neurons to choose from,
-            else permute where hidden stays or the function is promised.
+            and it is possible whatever the weights are, else select where there are units to choose from, else
+            permute where hidden stays or the function is promised.
         structure: of the source.
         sizes: target size per dim id.
         facts: of the source's graph.
-        keep: by what heads, neurons and channels are chosen; None: ``energy``, where something is chosen.
-        refit: what makes up for those that go; None: nothing.
+        choosing: by what units are chosen and what makes up for those that go, as far as that was asked for.
         served: the samples are of use elsewhere.
         promised: these sizes keep the function, which what is left out would change: ``auto`` leaves nothing out.
 
@@ -124,56 +122,52 @@ def plan_alignment(
     """
     if kind not in KINDS:
         raise ResampleError(f"no alignment '{kind}'; there are: {', '.join(KINDS)}")
-    if kind not in _CHOOSING and (keep is not None or refit is not None):
-        told = "'refit' makes up for" if keep is None else "'keep' says by what"
+    if kind not in _CHOOSING and choosing.asked:
+        told = "'refit' makes up for" if choosing.keep is None else "'keep' says by what"
         raise ResampleError(
-            f"{told} heads, neurons and channels {'that go' if keep is None else 'are chosen'}, and alignment '{kind}' "
-            f"chooses none: take {', '.join(_CHOOSING)}, or leave --align out"
+            f"{told} heads, neurons and channels {'that go' if choosing.keep is None else 'are chosen'}, and alignment "
+            f"'{kind}' chooses none: take {', '.join(_CHOOSING)}, or leave --align out"
         )
-    chosen = _planned(kind, structure, sizes, facts, keep, refit, promised)
-    if not chosen.chooses and (keep is not None or refit is not None):
-        why = f" ({chosen.notes[0]})" if chosen.notes else ""
-        told = f"'refit' is '{refit}'" if keep is None else f"'keep' is '{keep}'"
+    planned = _planned(kind, structure, sizes, facts, choosing, promised)
+    if not planned.chooses and choosing.asked:
+        why = f" ({planned.notes[0]})" if planned.notes else ""
+        told = f"'refit' is '{choosing.refit}'" if choosing.keep is None else f"'keep' is '{choosing.keep}'"
         raise ResampleError(f"{told}, and nothing that shrinks can be chosen from{why}; drop it")
-    needed = served or keep in LOOKING or refit is not None
-    if facts.calibration is not None and chosen.kind != "rotate" and not needed:
-        why = chosen.notes[0] if kind == "auto" and chosen.notes else f"this one is '{chosen.kind}'"
-        raise ResampleError(f"calibration samples serve alignment 'rotate', of a hidden size that shrinks: {why}")
-    return chosen
+    if facts.calibration is not None and not (planned.looks or served or choosing.looks):
+        noted = kind == "auto" and planned.notes
+        why = planned.notes[0] if noted else f"alignment '{planned.kind}' does not look at them"
+        raise ResampleError(
+            "calibration samples say in which basis a hidden size shrinks, and which layers, heads, neurons and "
+            f"channels stay, and here they would say nothing: {why}; drop --calibration"
+        )
+    return planned
 
 
 def _planned(
-    kind: Kind,
-    structure: Structure,
-    sizes: Mapping[str, int],
-    facts: Facts,
-    keep: Criterion | None,
-    refit: Refit | None,
-    promised: bool,
+    kind: Kind, structure: Structure, sizes: Mapping[str, int], facts: Facts, choosing: Choosing, promised: bool
 ) -> Alignment:
-    criterion: Criterion = keep or "energy"
     if kind == "none":
         return Unaligned(structure)
     if kind == "rotate":
-        return Rotation(structure, sizes, facts, criterion, refit)
+        return Rotation(structure, sizes, facts, choosing)
     if kind == "select":
-        return Selection(structure, sizes, facts, criterion, refit=refit)
+        return Selection(structure, sizes, facts, choosing)
     if kind == "permute":
         return Permutation(structure, sizes, facts.freedom)
     shrinking = {d.id for d in structure.dims.values() if not d.parts and sizes.get(d.id, d.size) < d.size}
     if not shrinking:
         return Unaligned(structure)
     if not any(structure.dims[leaf].role == Role.HIDDEN for leaf in shrinking):
-        selection = Selection(structure, sizes, facts, criterion, refit=refit)
-        if keep is not None or refit is not None or (selection.chooses and not promised):
+        selection = Selection(structure, sizes, facts, choosing)
+        if choosing.asked or (selection.chooses and not promised):
             return selection
         return Permutation(structure, sizes, facts.freedom)
     try:
-        return Rotation(structure, sizes, facts, criterion, refit)
+        return Rotation(structure, sizes, facts, choosing)
     except ResampleError as refusal:
         # Reordering takes a second a layer on wide networks, and gains little more than choosing does.
         notes = (f"Not rotated: {refusal}",)
-        selection = Selection(structure, sizes, facts, criterion, notes, refit)
+        selection = Selection(structure, sizes, facts, choosing, notes)
         return selection if selection.chooses else Unaligned(structure, notes)
 
 

@@ -28,6 +28,7 @@ class ChosenUnits:
 
     Attributes:
         sizes: target size of every leaf that is chosen from. notes: on what is left to the resampling method.
+        looks: whether the samples say what stays.
     """
 
     def __init__(
@@ -64,7 +65,8 @@ class ChosenUnits:
         self._gradients = facts.gradients if criterion == "taylor" else None
         self._readings: dict[tuple[Units, int], tuple[Reading, ...]] = {}
         self._watched: Watched | None = None
-        if criterion in LOOKING and units:
+        self.looks = criterion in LOOKING and bool(units)
+        if self.looks:
             notes = [self._look(facts, criterion, names), *notes]
         self.notes = ((f"what stays of {names} is chosen by {criterion}",) if units else ()) + tuple(notes)
 

@@ -1,8 +1,8 @@
 """Where a weight that reads chosen units stands: what it reads, and what takes a constant that is added to its result.
 
-A weight can make up for what it no longer reads if it is one matrix (of a MatMul, a Gemm, a convolution of 1 x 1)
-that reads one value, once, and if what stays of that value does not depend on what goes: no op between the units and
-the weight may normalise over them.
+A weight can make up for what it no longer reads if it is one matrix (of a MatMul, a Gemm), or the kernel of a
+convolution, a matrix per tap, that reads one value, once, and if what stays of that value does not depend on what
+goes: no op between the units and the weight may normalise over them.
 """
 
 from __future__ import annotations
@@ -37,7 +37,8 @@ class ReaderPlace:
         weight: its name. inner, outer: its axes that are contracted, and that it makes.
         value: what it reads. axis: of the value, along which the units lie. dim: id of the dim there.
         strides: of a convolution, along the axes behind the channels: the positions that are read.
-        taker: takes a constant added to the result; None: nothing does.
+        taker: takes a constant added to the result; None: nothing does, or it is none at the border, where zeros are
+            read in the place of what stays and of what goes.
     """
 
     weight: str
@@ -74,40 +75,46 @@ def reader_place(
     linear = linear_of(node)
     if linear is None or linear.form not in ("product", "kernel") or slot > 1 or (linear.form == "kernel" and not slot):
         raise Unsuited(f"is read by {node.op_type}, which is not looked into")
-    strides = _strides(node, linear.contracted) if linear.form == "kernel" else ()
+    kernel = linear.form == "kernel"
+    if kernel and (linear.contracted != 1 or node.attributes.get_int("group", 1) != 1):
+        raise Unsuited("is a transposed or a grouped convolution")
     value = node.inputs[1 - slot]
     axes = [] if value is None else _axes(analysis, value, stack.axes[inner] or "")
     if value is None or len(axes) != 1:
-        raise Unsuited("cannot be told what it reads")
+        raise Unsuited("reads what cannot be told apart")
     name = value.name or ""
     if hidden_in_bodies(analysis.model.graph, [name]) is not None:
         raise Unsuited("lies in a branch or a loop")
-    behind = linear.form == "kernel" or slot == 1  # else what it makes does not lie along the last axis
-    taker = _taker(analysis, node, stack.axes[outer] or "", scaling) if behind else None
+    behind = kernel or slot == 1  # else what it makes does not lie along the last axis
+    constant = behind and not (kernel and _reads_beyond(node))
+    taker = _taker(analysis, node, stack.axes[outer] or "", scaling) if constant else None
+    strides = _strides(node, stack) if kernel else ()
     return ReaderPlace(parameter.name, inner, outer, name, axes[0], stack.axes[inner] or "", strides, taker)
 
 
 def _other_axis(stack: Stack, inner: int) -> int:
-    outer = [axis for axis, size in enumerate(stack.shape) if axis != inner and size > 1]
-    if len(outer) != 1 or stack.directions[outer[0]] != "out":
-        if stack.kind == "kernel":
-            raise Unsuited("looks at several positions at once, or makes a single channel")
-        raise Unsuited("is no single matrix")
+    outer = [axis for axis, size in enumerate(stack.shape) if size > 1 and stack.directions[axis] == "out"]
+    others = [axis for axis, size in enumerate(stack.shape) if size > 1 and axis not in (inner, *outer)]
+    if len(outer) != 1 or not set(others) <= set(_taps(stack)):
+        raise Unsuited("makes a single channel" if stack.kind == "kernel" else "is no single matrix")
     return outer[0]
 
 
-def _strides(node: ir.Node, contracted: int) -> tuple[int, ...]:
-    """Strides of a convolution that reads single positions of all channels."""
-    if contracted != 1 or node.attributes.get_int("group", 1) != 1:
-        raise Unsuited("is a transposed or a grouped convolution")
+def _taps(stack: Stack) -> list[int]:
+    return [axis for axis, way in enumerate(stack.directions) if way == "none" and stack.kind == "kernel"]
+
+
+def _reads_beyond(node: ir.Node) -> bool:
     pads = node.attributes.get("pads")
-    if (pads is not None and any(pads.as_ints())) or node.attributes.get_string("auto_pad", "NOTSET") not in (
-        "NOTSET",
-        "VALID",
-    ):
-        raise Unsuited("reads beyond the border")
+    padded = node.attributes.get_string("auto_pad", "NOTSET") not in ("NOTSET", "VALID")
+    return padded or (pads is not None and any(pads.as_ints()))
+
+
+def _strides(node: ir.Node, stack: Stack) -> tuple[int, ...]:
+    """Strides of a convolution of a single tap; several taps read what lies between as well."""
     strides = node.attributes.get("strides")
-    return () if strides is None else tuple(strides.as_ints())
+    single = all(stack.shape[axis] == 1 for axis in _taps(stack))
+    return tuple(strides.as_ints()) if single and strides is not None else ()
 
 
 def _axes(analysis: Analysis, value: ir.Value, wanted: str) -> list[int]:

@@ -104,7 +104,7 @@ class Readings:
         """
         for leaf in leaves_of(self._analysis.structure, stack.axes[inner] or ""):
             if leaf in self._normalised:
-                raise Unsuited(f"what stays is normalised together with what goes, by {self._normalised[leaf]}")
+                raise Unsuited(f"reads what is normalised together with what goes, by {self._normalised[leaf]}")
         scaling = self._scalings.get(weight)
         mean = None if scaling is None else scaling.mean
         return reader_place(self._analysis, self._parameters[weight], stack, inner, mean)

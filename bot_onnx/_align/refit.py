@@ -14,6 +14,7 @@ Of a weight W that reads x, with the places K that stay and D that go, over all 
   What goes is thereby said by what stays, whatever W is: W' = W_K + W_D A and b' = b + W_D (E[x_D] - A E[x_K]) with
   A = C_DK (C_KK + λI)⁻¹ and C the covariance of x. Where nothing takes a constant, b stays, and C = E[x xᵀ].
   λ is a hundredth of the mean variance of x_K, the dampening of GPTQ (Frantar et al. 2023, arXiv:2210.17323).
+  A convolution does so at every tap, by the same A; where it reads zeros beyond the border, b stays, too.
 
 All of x is the source's own: no weight is fitted to what others leave, so that their order makes no difference. The
 source's tensors are refitted at their own sizes (what goes is cut off afterwards, W'_D = 0), before anything else is
@@ -75,7 +76,7 @@ class Refitting:
     """Which tensors make up for the units that go; decided before a weight is read.
 
     Attributes:
-        names: of all tensors of the source that change.
+        kind: as given. names: of all tensors of the source that change.
         notes: what makes up for what, and what is left as it is, in sentences.
     """
 
@@ -90,7 +91,7 @@ class Refitting:
             DataError: there are no samples.
             ResampleError: nothing can make up for what goes.
         """
-        self._kind, self._structure, self._leaves = kind, structure, frozenset(leaves)
+        self.kind, self._structure, self._leaves = kind, structure, frozenset(leaves)
         samples = facts.readings.samples
         if samples is None:
             raise DataError(
@@ -129,8 +130,8 @@ class Refitting:
         if stack.twin_of is not None or stack.id in twins:
             raise Unsuited("is tied to another weight")
         places = [facts.readings.place(name, stack, inner) for name in stack.tensors]
-        if self._kind == "bias" and any(place.taker is None for place in places):
-            raise Unsuited("has no bias of its own")
+        if self.kind == "bias" and any(place.taker is None for place in places):
+            raise Unsuited("has no bias of its own that could take it")
         return [(place, stack, layer) for layer, place in enumerate(places)]
 
     def _told(self, count: int) -> str:
@@ -141,7 +142,7 @@ class Refitting:
         readers = (
             f"{len(weights)} weights that read it ('{weights[0]}' …)" if many else f"'{weights[0]}', which reads it"
         )
-        if self._kind == "bias":
+        if self.kind == "bias":
             behind = "the biases" if many else "the bias"
             return f"what goes of {names} is made up for by its mean on {count} samples, in {behind} of {readers}"
         taking = sum(place.taker is not None for place, _, _ in self._places)
@@ -178,7 +179,7 @@ class Refitting:
         held: dict[tuple[str, tuple[int, ...]], int] = {}
         for one in self._places:
             place = one[0]
-            size = self._structure.dims[place.dim].size ** (2 if self._kind == "readers" else 1)
+            size = self._structure.dims[place.dim].size ** (2 if self.kind == "readers" else 1)
             key = place.value, place.strides
             if group and key not in held and sum(held.values()) + size > _ROOM:
                 yield group
@@ -194,7 +195,7 @@ class Refitting:
         found: dict[tuple[str, tuple[int, ...]], _Moments] = {}
         for key, place in read.items():
             size = self._structure.dims[place.dim].size
-            second = (size, size) if self._kind == "readers" else (0, 0)
+            second = (size, size) if self.kind == "readers" else (0, 0)
             found[key] = _Moments(np.zeros(size), np.zeros(second))
         for run in self._watched.runs(tensors, _BATCH):
             for key, place in read.items():
@@ -211,17 +212,17 @@ class Refitting:
         mean = moments.first / moments.count
         array = tensors[place.weight].numpy()
         weight = np.moveaxis(np.asarray(array, dtype=np.float64), (place.outer, place.inner), (0, 1))
-        matrix = weight.reshape(weight.shape[0], size)
+        taps = weight.reshape(weight.shape[0], size, -1)
         said = np.zeros((len(go), len(stay)))
         changed: dict[str, _Changed] = {}
-        if self._kind == "readers":
+        if self.kind == "readers":
             said = _regression(moments, stay, go, centred=place.taker is not None)
-            fitted = np.zeros_like(matrix)
-            fitted[:, stay] = matrix[:, stay] + matrix[:, go] @ said
+            fitted = np.zeros_like(taps)
+            fitted[:, stay] = taps[:, stay] + np.einsum("ogt,gs->ost", taps[:, go], said, optimize=True)
             whole = np.moveaxis(fitted.reshape(weight.shape), (0, 1), (place.outer, place.inner))
             changed[place.weight] = _Changed(_typed(whole, array))
         if place.taker is not None:
-            constant = matrix[:, go] @ (mean[go] - said @ mean[stay])
+            constant = taps[:, go].sum(axis=2) @ (mean[go] - said @ mean[stay])
             taken = tensors[place.taker.name].numpy()
             total = np.asarray(taken, dtype=np.float64) + place.taker.sign * constant.reshape(taken.shape)
             changed[place.taker.name] = _Changed(_typed(total, taken))

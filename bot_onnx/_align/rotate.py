@@ -18,15 +18,14 @@ import numpy as np
 
 from bot_onnx._align.axes import ordered, resized
 from bot_onnx._align.basis import Basis, find_basis, weight_moments
+from bot_onnx._align.choosing import Choosing, chosen
 from bot_onnx._align.folding import Folding, refusal
 from bot_onnx._align.following import Following, keeps_mean, outliers
 from bot_onnx._align.gram import sum_of_squares
 from bot_onnx._align.places import Namespace, to_numpy
-from bot_onnx._align.select import chooser, refitting
 from bot_onnx._align.stream import Stream
 from bot_onnx._align.types import Aligned, Alignment, AnyArray, Facts, Kept, Kind, Progress, Tensors
 from bot_onnx._structure import Stack, Structure
-from bot_onnx._target import Criterion, Refit
 from bot_onnx.errors import ResampleError, said
 
 
@@ -40,8 +39,7 @@ class Rotation(Alignment):
         structure: Structure,
         sizes: Mapping[str, int],
         facts: Facts,
-        criterion: Criterion = "energy",
-        refit: Refit | None = None,
+        choosing: Choosing,
     ) -> None:
         stream = facts.stream
         self._target = _target_size(structure, sizes, stream)
@@ -51,13 +49,11 @@ class Rotation(Alignment):
             raise refusal(self._calibration.obstacle)
         self.folding = Folding(structure, stream)
         _check_cover(structure, self.folding, stream)
-        self._inner = chooser(structure, sizes, facts, criterion, everywhere=False)
-        self._refitting = refitting(refit, structure, self._inner, facts)
-        notes = list(self._inner.notes)
-        if self._refitting is not None:
-            self.refitted = self._refitting.names
-            notes.extend(self._refitting.notes)
-        self.structure = resized(structure, {**self._inner.sizes, stream.hidden: self._target})
+        self._chosen = chosen(structure, sizes, facts, choosing, everywhere=False)
+        notes = list(self._chosen.notes)
+        self.refit, self.refitted = self._chosen.refit, self._chosen.refitted
+        self.looks = self._calibration is not None or self._chosen.looks
+        self.structure = resized(structure, {**self._chosen.chooser.sizes, stream.hidden: self._target})
         changed = _inexact(self.folding, stream)
         self.exact = not changed
         notes.extend(changed)
@@ -68,11 +64,11 @@ class Rotation(Alignment):
     @property
     def chooses(self) -> bool:
         """Whether there is anything to choose from beside the turn."""
-        return bool(self._inner.sizes)
+        return bool(self._chosen.chooser.sizes)
 
     def align(self, tensors: Tensors, progress: Progress | None = None, xp: Namespace = np) -> Rotated:
         """Find the basis, and which heads and neurons stay. Memory: a few hidden x hidden matrices, and one tensor."""
-        steps = self._inner.steps + 1
+        steps = self._chosen.chooser.steps + 1
 
         def step(what: str) -> None:
             if progress is not None:
@@ -90,9 +86,8 @@ class Rotation(Alignment):
             pinned=outliers(self.folding, tensors, self._target),
             xp=xp,
         )
-        kept = self._inner.keep(self.folding, tensors, progress, 1, steps)
-        if self._refitting is not None:
-            tensors = self._refitting.tensors(tensors, kept)
+        kept = self._chosen.chooser.keep(self.folding, tensors, progress, 1, steps)
+        tensors = self._chosen.made_up(tensors, kept)
         return Rotated(self._source, tensors, self.folding, basis, kept, xp)
 
 

@@ -19,6 +19,7 @@ from bot_onnx._align.readings import Readings
 from bot_onnx._align.stream import Stream
 from bot_onnx._names import AlignKind
 from bot_onnx._structure import Stack, Structure
+from bot_onnx._target import Refit
 
 Kind = AlignKind
 KINDS: tuple[Kind, ...] = get_args(AlignKind)
@@ -113,14 +114,17 @@ class Alignment(ABC):
         notes: what was done or left, and why, in sentences.
         exact: with every size kept, the network computes what it did, outputs in their own basis.
         chooses: heads, neurons or channels are chosen, by what they are worth.
-        refitted: names of the source's tensors that make up for what goes.
+        refit: what makes up for what goes, if anything does. refitted: names of the source's tensors that do.
+        looks: the samples are looked at, where there are some.
     """
 
     kind: Kind
     structure: Structure
     notes: tuple[str, ...]
     exact: bool = True
+    refit: Refit | None = None
     refitted: frozenset[str] = frozenset()
+    looks: bool = False
 
     @property
     def chooses(self) -> bool:

@@ -86,6 +86,10 @@ class Method(ABC, Generic[OptionsT]):
         """How the source is aligned unless the user says so: ``auto`` or ``none``."""
         return "none"
 
+    def picks_layers(self, options: OptionsT) -> bool:
+        """Whether layers stay as they are where some go, and any may stay: samples then say which, if there are any."""
+        return False
+
     def keeps_function(self, options: OptionsT) -> bool:
         """Whether growth shall keep the function at any ratio: work orders then say how each dim does that."""
         return False

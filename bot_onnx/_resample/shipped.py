@@ -141,6 +141,11 @@ class ShippedMethod(Method[MethodOptions]):
         with self._guarded():
             return self._method.default_alignment(options)
 
+    def picks_layers(self, options: MethodOptions) -> bool:
+        """As the method says."""
+        with self._guarded():
+            return self._method.picks_layers(options)
+
     def keeps_function(self, options: MethodOptions) -> bool:
         """As the method says."""
         with self._guarded():

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-from bot_onnx._align import LOOKING, Alignment
-from bot_onnx._runs.sample_arrays import Samples
+from bot_onnx._align import Alignment
 from bot_onnx._surgery.types import Asked
-from bot_onnx._target import TargetSpec
 
 
-def computed(alignment: Alignment, spec: TargetSpec, samples: Samples | None, asked: Asked) -> tuple[str, ...]:
+def computed(alignment: Alignment, asked: Asked) -> tuple[str, ...]:
     """What the plan says of operators that are no closed formula of its sizes, in sentences."""
     if alignment.kind == "none":
         return taught(asked)
-    looked_at = samples is not None and (alignment.kind == "rotate" or spec.keep in LOOKING)
-    where = "the source's weights and the samples" if looked_at else "the source's weights"
+    where = "the source's weights and the samples" if alignment.looks else "the source's weights"
     operators = f"{alignment.kind}: the operators of every axis, from {where}"
-    refitted = f"refit {spec.refit}: what makes up for what goes, from the source's weights and the samples"
-    return (operators, *((refitted,) if alignment.refitted else ()), *taught(asked))
+    refitted = f"refit {alignment.refit}: what makes up for what goes, from the source's weights and the samples"
+    return (operators, *((refitted,) if alignment.refit else ()), *taught(asked))
 
 
 def taught(asked: Asked) -> tuple[str, ...]:

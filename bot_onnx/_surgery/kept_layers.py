@@ -11,6 +11,7 @@ Layers of large influence stay. Positions at which the stream is nothing are lef
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -37,17 +38,23 @@ def kept_layers(
     Args:
         analysis: of the source, before a resize changes its graph.
         solution: its depths, and the layers that the spec names.
-        by: how the layers of chains that shrink are chosen; None: that is left to the method.
+        by: how the layers of chains that shrink are chosen, but for those that the spec names; None: that is left to
+            the method.
         samples: to measure influence on.
         tensors: the source's tensors by name; read where influence is measured.
 
     Raises:
         SpecError: layers that take turns cannot stand at these places.
+        ResampleError: no choice of layers keeps their turns.
         DataError: influence is asked for without samples, or they do not suit.
     """
     picks = dict(solution.picks)
     chains = list(zip(analysis.chains, analysis.structure.chains, strict=True))
-    shrinking = [(chain, info) for chain, info in chains if solution.layers[info.name] < info.count]
+    shrinking = [
+        (chain, info)
+        for chain, info in chains
+        if solution.layers[info.name] < info.count and info.name not in solution.picks
+    ]
     if by == "even":
         picks |= {info.name: _evenly(info, solution.layers[info.name]) for _, info in shrinking}
     if by == "influence":
@@ -62,6 +69,51 @@ def kept_layers(
         if info.name in picks:
             check_turns(analysis, chain, info, picks[info.name])
     return picks
+
+
+@dataclass(frozen=True, slots=True)
+class Staying:
+    """The layers that stay, as :func:`kept_layers` gives them.
+
+    Attributes:
+        looked: the samples say which. notes: sentences on that.
+    """
+
+    picks: Picks
+    looked: bool = False
+    notes: tuple[str, ...] = ()
+
+
+def staying_layers(
+    analysis: Analysis,
+    solution: Solution,
+    by: LayersBy | None,
+    samples: Samples | None,
+    tensors: Mapping[str, Any],
+    *,
+    free: bool,
+) -> Staying:
+    """The layers that stay: as asked, else those of most influence where there are samples.
+
+    Args:
+        analysis, solution, by, samples, tensors: see :func:`kept_layers`.
+        free: the method lets any layers stay.
+
+    Raises:
+        SpecError, ResampleError, DataError: what was asked for cannot be had; see :func:`kept_layers`.
+    """
+    picks = kept_layers(analysis, solution, by, samples, tensors)
+    chains = analysis.structure.chains
+    shrinking = [c.name for c in chains if solution.layers[c.name] < c.count and c.name not in solution.picks]
+    if by is not None or samples is None or not (free and shrinking):
+        return Staying(picks, by == "influence")
+    try:
+        chosen = kept_layers(analysis, solution, "influence", samples, tensors)
+    except (DataError, ResampleError) as unseen:
+        return Staying(picks, notes=(f"layers are not chosen by influence: {unseen}",))
+    if chosen == picks:
+        return Staying(picks)
+    return Staying(chosen, True, (f"the layers that stay are those of most influence on {len(samples)} samples",))
 
 
 def moved_values(analysis: Analysis, picks: Picks) -> set[ir.Value]:

@@ -12,7 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx import __version__
-from bot_onnx._align import Alignment, Gradients, Kind, find_facts, plan_alignment
+from bot_onnx._align import Alignment, Choosing, Gradients, Kind, find_facts, plan_alignment
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._canonical.decompose import restore_casts
 from bot_onnx._canonical.folded_norms import folded_note
@@ -32,7 +32,7 @@ from bot_onnx._surgery.emit import initializer_order, skeleton
 from bot_onnx._surgery.held import Obeyed, obey
 from bot_onnx._surgery.joined import gathered, task_of, with_joints
 from bot_onnx._surgery.joined import told as told_of_joints
-from bot_onnx._surgery.kept_layers import kept_layers, moved_values
+from bot_onnx._surgery.kept_layers import moved_values, staying_layers
 from bot_onnx._surgery.laws import epsilon_edits
 from bot_onnx._surgery.picked import picked
 from bot_onnx._surgery.proven import LEARNED
@@ -137,19 +137,19 @@ def prepare(
     """
     analysis = settled.over(analysis)
     tensors = analysis.tensors()
+    free = get_method(method).picks_layers(options)
+    staying = staying_layers(analysis, settled.solution, spec.layers_by, samples, tensors, free=free)
     alignment = plan_alignment(
         _wanted(align, method, options, spec),
         analysis.structure,
         settled.solution.sizes,
         find_facts(analysis, samples, gradients),
-        spec.keep,
-        spec.refit,
-        served=spec.layers_by == "influence",
+        Choosing(spec.keep, spec.refit),
+        served=staying.looked,
         promised=settled.promise.kept is True,  # of the request: a number that was changed turns no tensors
     )
-    picks = kept_layers(analysis, settled.solution, spec.layers_by, samples, tensors)
     use = token_use(analysis, settled.solution.tokens, settled.solution.vocabularies)
-    decided = decide(analysis, spec, settled, picks, use)
+    decided = decide(analysis, spec, settled, staying.picks, use)
     obeyed = Obeyed(decided) if stored is None else obey(stored, decided, unproven=asked.unproven)
     settled = obeyed.of(settled)
     asked = replace(
@@ -166,7 +166,7 @@ def prepare(
         options=options.model_dump(mode="json"),
         seed=seed,
         asked=asked,
-        computed=computed(alignment, spec, samples, asked),
+        computed=computed(alignment, asked),
     )
     notes = check_branches(analysis, settled.solution.layers, spec.constants or {})
     joined = analysis.structure.qkv if get_method(method).joins_qkv(options) else ()
@@ -183,6 +183,7 @@ def prepare(
             *settled.solution.notes,
             *notes,
             *outline.notes,
+            *staying.notes,
             *told_of_joints(drawn.stacks),
             *idle,
             *taught(asked),

@@ -14,7 +14,6 @@ from benchmarks.transfer.page import Shown, write_page
 from benchmarks.transfer.study import SCALES, Column
 from benchmarks.transfer.training import Curve
 
-
 RUN = {"command": "command", "machine": "machine", "commit": "0123abc", "date": "2026-01-31"}
 
 

@@ -51,6 +51,10 @@ class Bot(Method[BotOptions]):
         """Energy in the low band is what a filter keeps: align first, but for the literal method."""
         return "auto" if options.preset is None else "none"
 
+    def picks_layers(self, options: BotOptions) -> bool:
+        """Unless the option, or the preset, says how layers are made."""
+        return options.depth_mode == "auto"
+
     def idle_options(self, options: BotOptions, tasks: Iterable[StackTask]) -> tuple[str, ...]:
         """The wavelet, where nothing is filtered: all widths have been brought to their sizes before.
 

@@ -110,9 +110,9 @@ def test_the_command_says_so_and_the_file_records_it(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("spec", "align", "message"),
     [
-        ({"hidden": 8}, "none", "samples serve alignment 'rotate', of a hidden size that shrinks: this one is 'none'"),
-        ({"hidden": 32}, None, "samples serve alignment 'rotate', of a hidden size that shrinks"),
-        ({"intermediate": 12}, None, "samples serve alignment 'rotate', of a hidden size that shrinks"),
+        ({"hidden": 8}, "none", "here they would say nothing: alignment .none. does not look"),
+        ({"hidden": 32}, None, "here they would say nothing"),
+        ({"intermediate": 12}, "permute", "here they would say nothing: alignment 'permute' does not look"),
     ],
 )
 def test_samples_that_nothing_would_be_done_with_are_refused(

@@ -71,13 +71,13 @@ def encoder(*, biased: bool = True, inner_norm: bool = False, flat: bool = False
     return b.model([("x", ["batch", 5 if flat else "sequence", 4])], [b.nodes[-1].output[0]], rank=3)
 
 
-def convolutions(taker: str, *, size: int = 1, stride: int = 1) -> onnx.ModelProto:
+def convolutions(taker: str, *, size: int = 1, stride: int = 1, pad: int = 0, group: int = 1) -> onnx.ModelProto:
     """Filters that a convolution reads, whose result has a bias, a batch normalisation behind it, or neither."""
     b, rng = GraphBuilder(3), np.random.default_rng(3)
     x = b.op("Conv", "x", b.weight(INNER, 2, 3, 3, name="first"), b.weight(INNER, name="fb"), pads=[1, 1, 1, 1])
-    second = b.weight(5, INNER, size, size, name="second")
+    second = b.weight(5, INNER // group, size, size, name="second")
     bias = [b.weight(5, name="bias")] if taker == "bias" else []
-    x = b.op("Conv", b.op("Sigmoid", x), second, *bias, strides=[stride, stride])
+    x = b.op("Conv", b.op("Sigmoid", x), second, *bias, strides=[stride, stride], pads=[pad] * 4, group=group)
     if taker == "norm":
         given = {name: rng.standard_normal(5) for name in ("scale", "shift", "mean")}
         given["variance"] = np.exp(rng.standard_normal(5))
@@ -227,10 +227,57 @@ def test_channels_that_a_convolution_reads(refit: str, taker: str, stride: int, 
         np.testing.assert_allclose(-made["mean"], shift, atol=1e-5)
 
 
+@pytest.mark.parametrize("pad", [0, 1])
+@pytest.mark.parametrize("refit", ["bias", "readers"])
+def test_every_tap_of_a_kernel_makes_up_for_what_goes(refit: str, pad: int, tmp_path: Path) -> None:
+    """Where zeros are read beyond the border no constant makes up for anything: the weights alone do."""
+    model, given = convolutions("bias", size=3, pad=pad), samples(tmp_path, 6, 2, 6, 6)
+    spec = {"width": 0.5, "keep": "magnitude", "refit": refit}
+    if pad and refit == "bias":
+        with pytest.raises(ResampleError, match="has no bias of its own that could take it"):
+            bot_onnx.plan(save(model, tmp_path), spec, calibration=given)
+        return
+    made, _ = refitted(model, tmp_path, spec, given)
+    w = arrays(model)
+    stay = kept(made["first"].reshape(5, -1), w["first"].reshape(INNER, -1))
+    gone = [unit for unit in range(INNER) if unit not in stay]
+    name = next(node.input[0] for node in model.graph.node if "second" in node.input)
+    x = run(model, given, name).transpose(0, 2, 3, 1).reshape(-1, INNER)
+    shift = w["bias"]
+    for place in np.ndindex(3, 3):
+        tap = w["second"][:, :, *place].T
+        zero = None if pad else np.zeros(5)
+        fitted, more = (
+            (tap[stay], x[:, gone].mean(axis=0) @ tap[gone]) if refit == "bias" else least_squares(x, tap, zero, stay)
+        )
+        np.testing.assert_allclose(made["second"][:, :, *place].T, fitted, atol=1e-5)
+        shift = shift + more
+    np.testing.assert_allclose(made["bias"], shift, atol=1e-5)
+
+
+def test_channels_that_others_say_as_well_go_and_the_function_stays(tmp_path: Path) -> None:
+    """Of every two filters one is the other's copy: kernels of nine taps, zeros beyond the border."""
+    model, given = convolutions("bias", size=3, pad=1), samples(tmp_path, 6, 2, 6, 6)
+    for tensor in model.graph.initializer:
+        if tensor.name in ("first", "fb"):
+            array = numpy_helper.to_array(tensor).copy()
+            array[1::2] = array[::2]
+            tensor.CopyFrom(numpy_helper.from_array(array, tensor.name))
+    spec = {"width": 0.5, "keep": "activation"}
+    refitted(model, tmp_path, spec, given)
+    bare = np.abs(run(tmp_path / "out.onnx", given) - run(model, given)).max()
+    refitted(model, tmp_path, {**spec, "refit": "readers"}, given)
+    assert np.abs(run(tmp_path / "out.onnx", given) - run(model, given)).max() < bare / 4
+
+
 @pytest.mark.parametrize(
     ("model", "spec", "why"),
     [
-        (convolutions("bias", size=3), {"width": 0.5, "keep": "magnitude"}, "looks at several positions at once"),
+        (
+            convolutions("bias", group=5),
+            {"width": 0.5, "keep": "magnitude"},
+            "is a transposed or a grouped convolution",
+        ),
         (encoder(inner_norm=True), {"intermediate": 4}, "normalised together with what goes, by LayerNormalization"),
         (encoder(), {"hidden": 8, "heads": 4, "intermediate": 10, "keep": "magnitude"}, "normalised together"),
     ],
@@ -292,7 +339,7 @@ def constant_neurons(*, doubled: bool = False) -> onnx.ModelProto:
 def test_what_is_always_the_same_goes_and_the_function_stays(align: str, tmp_path: Path) -> None:
     """A turn of the stream turns what makes up for it as well."""
     model, given = constant_neurons(), samples(tmp_path, 6, 5, 4)
-    spec = {"intermediate": 5, "hidden": HIDDEN, "heads": HEADS}
+    spec = {"intermediate": 5, "hidden": HIDDEN, "heads": HEADS, "keep": "energy"}
     refitted(model, tmp_path, {**spec, "refit": "bias"}, given, align=align)
     np.testing.assert_allclose(run(tmp_path / "out.onnx", given), run(model, given), atol=2e-4)
     bot_onnx.resize(tmp_path / "model.onnx", spec, tmp_path / "bare.onnx", align="select")
