@@ -47,6 +47,7 @@ def _columns_asked(
     help="Architecture and direction, or all; @SEEDS is the number of seeds of this column alone.",
 )
 @click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, help="Number of seeds of a column.")
+@click.option("--short", type=click.IntRange(0), help="Short schedules for the first seeds alone; default: all.")
 @click.option("--all", "everything", is_flag=True, help="Every start, not the main ones alone.")
 @click.option("--start", "names", multiple=True, help="Only these starts (scratch always runs).")
 @click.option("--jobs", type=click.IntRange(1), default=os.cpu_count() or 1, show_default=True)
@@ -56,6 +57,7 @@ def main(
     scale: str,
     wanted: tuple[tuple[str, int | None], ...],
     seeds: int,
+    short: int | None,
     everything: bool,
     names: tuple[str, ...],
     jobs: int,
@@ -88,7 +90,10 @@ def main(
         for column, number in asked.items():
             architecture, direction = column.split(":")
             chosen = names or (tuple(STARTS) if everything else main_starts(architecture))
-            found = [study.column(architecture, direction, seed, chosen) for seed in range(number)]
+            found = [
+                study.column(architecture, direction, seed, chosen, short=short is None or seed < short)
+                for seed in range(number)
+            ]
             write_page([Shown.of(SCALES[scale], found, **run)], output)
             tell(f"wrote {column} into {output}")
 

@@ -67,7 +67,7 @@ they stand here.
   data, mean ± half the range over the seeds: less than 0 is better than the default. Seeds move all starts together,
   so that these differences say more than those of the means.
 * Losses are in nats; `never` means that the loss was not reached. Several seeds: mean ± half the range; a mean is
-  given only if every seed got there.
+  given only if every seed got there. Short schedules may have been run for the first seeds alone (`--short`).
 
 {paper}
 
@@ -193,9 +193,11 @@ def _section(shown: Shown) -> str:
 
 def _lines(group: Sequence[Column]) -> Iterator[str]:
     by_name: dict[str, list[Row]] = defaultdict(list)
+    short: dict[str, list[Row]] = defaultdict(list)
     for column in group:
         for row in column.rows:
             by_name[row.name].append(row)
+            short[row.name] += [row] if column.short else []
     paired = _differences(group)
     for name in sorted(by_name, key=lambda name: sum(row.final for row in by_name[name]) / len(by_name[name])):
         rows = by_name[name]
@@ -204,9 +206,9 @@ def _lines(group: Sequence[Column]) -> Iterator[str]:
             _number([row.initial for row in rows]),
             _number([row.final for row in rows], 3),
             _signed(paired[name]),
-            _percent([row.short_saved for row in rows]),
+            _percent([row.short_saved for row in short[name]]),
             _percent([row.mid_saved for row in rows]),
-            _percent([row.short_saved_control for row in rows]),
+            _percent([row.short_saved_control for row in short[name]]),
         ]
         yield f"| {label} | {' | '.join(cells)} |"
 
@@ -241,7 +243,7 @@ def _number(values: Sequence[float], digits: int = 2) -> str:
 def _percent(values: Sequence[float | None]) -> str:
     found = mean_and_spread(values)
     if found is None:
-        return "never"
+        return "never" if values else "-"
     mean, spread = found
     return f"{100 * mean:.0f} %" + (f" ± {100 * spread:.0f}" if len(values) > 1 else "")
 

@@ -93,7 +93,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """All starts of an architecture, a direction and a seed, and the loss that the source itself ended at."""
+    """All starts of an architecture, a direction and a seed, and the loss that the source itself ended at.
+
+    ``short``: short schedules were run as well; without them a row's ``short_saved`` say nothing.
+    """
 
     architecture: str
     direction: str
@@ -101,6 +104,7 @@ class Column:
     source_loss: float
     rows: tuple[Row, ...]
     curves: Mapping[str, Curve]
+    short: bool = True
 
 
 class Study:
@@ -120,8 +124,13 @@ class Study:
     def __exit__(self, *_: object) -> None:
         self._pool.shutdown(cancel_futures=True)
 
-    def column(self, architecture: str, direction: str, seed: int, names: Sequence[str]) -> Column:
-        """Train every start of ``names`` that serves the direction, and measure it against tuned scratch."""
+    def column(
+        self, architecture: str, direction: str, seed: int, names: Sequence[str], *, short: bool = True
+    ) -> Column:
+        """Train every start of ``names`` that serves the direction, and measure it against tuned scratch.
+
+        ``short``: also by full short schedules, which take as long again.
+        """
         _data(architecture, self.cache)  # fetched and cut into tokens once, before the processes ask for it
         source_size, target = self.scale.sizes[architecture][direction]
         source = self._source(architecture, source_size, seed)
@@ -141,22 +150,23 @@ class Study:
         for name, runs in pending.items():
             best[name] = min(((future.result(), job) for future, job in runs), key=lambda run: run[0].losses[-1])
             self._tell(f"{architecture} {direction} seed {seed}: {name} ends at {best[name][0].losses[-1]:.3f}")
-        return Column(architecture, direction, seed, source.loss, *self._measured(best))
+        return Column(architecture, direction, seed, source.loss, *self._measured(best, short), short)
 
     def _states(self, start: Start, source: Source, target: Size, seed: int) -> Iterator[StateDict]:
         """What a start gives: one set of weights, or one per deviation where some of them are random."""
         for chosen in [{"deviation": deviation} for deviation in self.scale.deviations] if start.tuned else [{}]:
             yield start.make(source, target, seed, **chosen)
 
-    def _measured(self, best: Mapping[str, tuple[Curve, Job]]) -> tuple[tuple[Row, ...], dict[str, Curve]]:
+    def _measured(self, best: Mapping[str, tuple[Curve, Job]], short: bool) -> tuple[tuple[Row, ...], dict[str, Curve]]:
         goal = best["scratch"][0].losses[-1]
         controls = [best[name][0].losses[-1] for name in best if STARTS[name].control]
         strictest = min(controls)
         with ThreadPoolExecutor(len(best)) as threads:  # each only waits for the pool
-            shorts = dict(threads.map(lambda name: (name, dict(self._shorts(best[name][1], strictest))), best))
+            told = {name: job for name, (_, job) in best.items() if short}
+            shorts = dict(threads.map(lambda name: (name, dict(self._shorts(told[name], strictest))), told))
         rows = []
         for name, (curve, job) in best.items():
-            ends = shorts[name]
+            ends = shorts.get(name, {})
             rows.append(
                 Row(
                     name,

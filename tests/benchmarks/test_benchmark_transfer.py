@@ -9,6 +9,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -195,16 +196,25 @@ def test_seeds_of_a_column_come_before_those_of_all(tmp_path: Path, monkeypatch:
     asked: list[tuple[object, ...]] = []
     monkeypatch.setenv(study_module.CACHE_VARIABLE, str(tmp_path))
 
-    def column(_study: object, *given: object) -> Column:
-        asked.append(given[:3])
+    def column(_study: object, *given: Any, short: bool) -> Column:
+        asked.append((*given[:3], short))
         return Column(*given[:3], 4.0, (), {})
 
     monkeypatch.setattr(study_module.Study, "column", column)
     monkeypatch.setattr(transfer_command, "write_page", lambda *_, **__: None)
-    arguments = ["--column", "gpt:grow@2", "--column", "vit:shrink", "--output", str(tmp_path / "page.md")]
+    arguments = [
+        "--column",
+        "gpt:grow@2",
+        "--column",
+        "vit:shrink",
+        "--short",
+        "1",
+        "--output",
+        str(tmp_path / "page.md"),
+    ]
     result = CliRunner().invoke(main, arguments, catch_exceptions=False)
     assert result.exit_code == 0
-    assert asked == [("gpt", "grow", 0), ("gpt", "grow", 1), ("vit", "shrink", 0)]
+    assert asked == [("gpt", "grow", 0, True), ("gpt", "grow", 1, False), ("vit", "shrink", 0, True)]
 
 
 class _Here:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -65,3 +66,13 @@ def test_a_run_leaves_the_columns_of_others_and_replaces_its_own(tmp_path: Path)
     assert "\n".join(first.splitlines()).count("4.500") == second.count("4.500") == 1  # what the other run has found
     assert "GPT large to small" not in second.split("not run here", 1)[0].split("What is missing", 1)[-1]
     assert "fewer than 3 seeds: GPT large to small, `quick`; GPT small to large, `quick`" in second
+
+
+def test_short_schedules_are_those_of_the_seeds_that_have_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_module, "_picture", lambda *_: None)
+    first, second = column(0, bot=5.0, scratch=6.0), column(1, bot=5.5, scratch=6.0)
+    first = replace(first, rows=tuple(replace(row, short_saved=0.75) for row in first.rows))
+    for short, told in ((False, "75 %"), (True, "never")):
+        cells = table([first, replace(second, short=short)], tmp_path / f"{short}.md")
+        assert cells["bot"]["saved, short"] == told
+    assert table([replace(second, short=False)], tmp_path / "none.md")["bot"]["saved, short"] == "-"
