@@ -65,9 +65,10 @@ class ResizeRequest:
         seed: of what the method draws at random.
         align: make the source's tensors resample better, without changing its function, before the method sees them;
             None: as the method likes it.
-        calibration: an ``.npz`` file with an array per input of the source, samples along the first axis: alignment
-            ``rotate`` then takes its basis from the stream on them, not from the weights; ``layers_by: influence``,
-            ``keep: activation`` or ``taylor`` and ``refit`` of a spec look at what the source does on them.
+        calibration: an ``.npz`` file with an array per input of the source, samples along the first axis: method
+            ``bot`` then chooses layers by their influence on them, takes the basis of ``rotate`` from the stream on
+            them, and chooses channels that are not turned by their activations; ``keep`` and ``refit`` of a spec look
+            at them, too.
         external: store the weights beside the model; None: as the source does; a text such as ``2GB``: in several
             files, of at most that size.
         unproven: go on where the sizes cannot be proven right; the plan and the file say so.
@@ -97,8 +98,8 @@ class ResizeRequest:
         default=None,
         metadata=_cli(
             "--calibration",
-            "Samples (an array per input): alignment rotate finds its basis on them, --layers-by influence and --keep "
-            "activation or taylor what matters, --refit what makes up for what goes.",
+            "Samples (an array per input) of what the network will see: which layers and channels matter, in which "
+            "basis hidden is cut (--align rotate), --keep activation or taylor, --refit what makes up for what goes.",
         ),
     )
     external: ExternalLike | None = None

@@ -90,7 +90,7 @@ def _declarations() -> list[Callable[[F], F]]:
             "--layers-by",
             type=click.Choice(["even", "influence"]),
             help="Which layers stay: evenly spread ones, or those of most influence on --calibration samples; "
-            "default: as the method has it.",
+            "default: as the method has it, and bot by influence where there are samples.",
         ),
     ]
     for role, text in _ROLES.items():

@@ -162,7 +162,7 @@ class TargetSpec(BaseModel):
     layers_by: LayersBy | None = Field(
         default=None,
         description="How the layers that stay are chosen where 'layers' is a number: 'even', or 'influence' on "
-        "calibration samples; left out: as the method does it.",
+        "calibration samples; left out: as the method does it, and bot by 'influence' where there are samples.",
     )
     hidden: Sizes = Field(default=None, description="Width of the residual stream.")
     heads: Sizes = Field(default=None, description="Query heads of attention.")
@@ -190,7 +190,8 @@ class TargetSpec(BaseModel):
     keep: Criterion | None = Field(
         default=None,
         description="What heads, neurons and channels are worth where some are chosen: 'energy', 'magnitude', or "
-        "'activation' and 'taylor' (gradients) on calibration samples; left out: 'energy', for heads and neurons.",
+        "'activation' and 'taylor' (gradients) on calibration samples; left out: 'energy', for heads and neurons, or "
+        "'activation' where there are samples and no stream is turned.",
     )
     refit: Refit | None = Field(
         default=None,
