@@ -23,10 +23,12 @@ one thread, {batch} samples a step at a rate of {rate:g}. Each row is also quant
 * A quality is given twice, **fp32 / int8**. 0 steps: as the method leaves it.
 * *minutes*: of recovering, for the most steps of the row, beside other programs; the first row also waits for the
   source's answers, which are then kept.
-* *half the layers, nothing else* is what a list of layers gives in any framework. *activation importance* chooses
-  channels, heads and neurons by what they make on samples, as Minitron does; *bot, on samples* turns the stream into
-  the principal components of its activations first, as SliceGPT does, and chooses heads and neurons by energy.
-  *weight selection* and *FRONT* are what their authors' code computes.
+* *half the layers, nothing else* is what a list of layers gives in any framework. *bot* is the default without samples;
+  *bot, on samples* with `--calibration` alone: layers by their influence, as ShortGPT chooses them, the stream turned
+  into the principal components of its activations, as in SliceGPT, heads and neurons by their norms, and where there is
+  no stream, channels by their activations. *readers refitted*: `--refit readers` beside it. *activation importance*
+  turns nothing and chooses channels, heads and neurons by what they make on samples, layers by influence, as Minitron
+  does ([keep.md](keep.md)). *weight selection* and *FRONT* are what their authors' code computes.
 * One seed: differences of a hundredth say nothing. Of several: the mean ± half the range.
 
 ![time of a run against quality]({picture})
