@@ -96,7 +96,6 @@ def plan_alignment(
     facts: Facts,
     choosing: Choosing = _AS_ALLOWED,
     *,
-    served: bool = False,
     promised: bool = False,
 ) -> Alignment:
     """Decide on an alignment; no weight is read.
@@ -111,13 +110,11 @@ def plan_alignment(
         sizes: target size per dim id.
         facts: of the source's graph.
         choosing: by what units are chosen and what makes up for those that go, as far as that was asked for.
-        served: the samples are of use elsewhere.
         promised: these sizes keep the function, which what is left out would change: ``auto`` leaves nothing out.
 
     Raises:
         ResampleError: an unknown kind, a network that cannot be rotated, nothing to choose from though a criterion is
-            given, nothing that could make up for what goes, or samples that nothing would be done with; the message
-            says why.
+            given, or nothing that could make up for what goes; the message says why.
         DataError: a criterion, or what makes up for what goes, needs samples.
     """
     if kind not in KINDS:
@@ -133,13 +130,6 @@ def plan_alignment(
         why = f" ({planned.notes[0]})" if planned.notes else ""
         told = f"'refit' is '{choosing.refit}'" if choosing.keep is None else f"'keep' is '{choosing.keep}'"
         raise ResampleError(f"{told}, and nothing that shrinks can be chosen from{why}; drop it")
-    if facts.calibration is not None and not (planned.looks or served or choosing.looks):
-        noted = kind == "auto" and planned.notes
-        why = planned.notes[0] if noted else f"alignment '{planned.kind}' does not look at them"
-        raise ResampleError(
-            "calibration samples say in which basis a hidden size shrinks, and which layers, heads, neurons and "
-            f"channels stay, and here they would say nothing: {why}; drop --calibration"
-        )
     return planned
 
 

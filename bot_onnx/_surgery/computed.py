@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from bot_onnx._align import Alignment
+from bot_onnx._surgery.kept_layers import Staying
 from bot_onnx._surgery.types import Asked
+from bot_onnx.errors import ResampleError
 
 
 def computed(alignment: Alignment, asked: Asked) -> tuple[str, ...]:
@@ -14,6 +16,21 @@ def computed(alignment: Alignment, asked: Asked) -> tuple[str, ...]:
     operators = f"{alignment.kind}: the operators of every axis, from {where}"
     refitted = f"refit {alignment.refit}: what makes up for what goes, from the source's weights and the samples"
     return (operators, *((refitted,) if alignment.refit else ()), *taught(asked))
+
+
+def refuse_idle_samples(alignment: Alignment, staying: Staying) -> None:
+    """Refuse samples that say nothing of what is planned.
+
+    Raises:
+        ResampleError: with the reasons.
+    """
+    if alignment.looks or staying.looked:
+        return
+    why = "; ".join((*staying.notes, *alignment.notes)) or f"alignment '{alignment.kind}' does not look at them"
+    raise ResampleError(
+        "calibration samples say in which basis a hidden size shrinks, and which layers, heads, neurons and channels "
+        f"stay, and here they would say nothing: {why}; drop --calibration"
+    )
 
 
 def taught(asked: Asked) -> tuple[str, ...]:

@@ -30,6 +30,10 @@ from bot_onnx.errors import DataError, ResampleError
 _BATCH = 4  #: samples at a time, where the model leaves it open
 
 
+class _UnseenError(DataError):
+    """The stream of a chain cannot be looked at, whatever the samples are."""
+
+
 def kept_layers(
     analysis: Analysis, solution: Solution, by: LayersBy | None, samples: Samples | None, tensors: Mapping[str, Any]
 ) -> Picks:
@@ -100,7 +104,8 @@ def staying_layers(
         free: the method lets any layers stay.
 
     Raises:
-        SpecError, ResampleError, DataError: what was asked for cannot be had; see :func:`kept_layers`.
+        SpecError, ResampleError: what was asked for cannot be had; see :func:`kept_layers`.
+        DataError: likewise, or the samples do not suit.
     """
     picks = kept_layers(analysis, solution, by, samples, tensors)
     chains = analysis.structure.chains
@@ -109,7 +114,7 @@ def staying_layers(
         return Staying(picks, by == "influence")
     try:
         chosen = kept_layers(analysis, solution, "influence", samples, tensors)
-    except (DataError, ResampleError) as unseen:
+    except (_UnseenError, ResampleError) as unseen:
         return Staying(picks, notes=(f"layers are not chosen by influence: {unseen}",))
     if chosen == picks:
         return Staying(picks)
@@ -172,7 +177,7 @@ def _stream(analysis: Analysis, name: str, chain: LayerChain) -> tuple[list[str]
     axes = {_channels(analysis, value) for value in values}
     axis = axes.pop() if len(axes) == 1 else None
     if axis is None or hidden_in_bodies(analysis.model.graph, names) is not None:
-        raise DataError(
+        raise _UnseenError(
             f"the stream of chain '{name}' cannot be looked at (it has no one axis of channels, or lies in a branch or "
             "a loop): name the layers that stay, or choose by 'even'"
         )

@@ -26,7 +26,7 @@ from bot_onnx._runs.sample_arrays import Samples
 from bot_onnx._shards import External
 from bot_onnx._surgery.apply import apply
 from bot_onnx._surgery.calibrated import Calibrated, going_on, holding
-from bot_onnx._surgery.computed import computed, taught
+from bot_onnx._surgery.computed import computed, refuse_idle_samples, taught
 from bot_onnx._surgery.edits import Edits, LayerChange, ReshapeEmpty, last_of_each, picks_of
 from bot_onnx._surgery.emit import initializer_order, skeleton
 from bot_onnx._surgery.held import Obeyed, obey
@@ -145,9 +145,10 @@ def prepare(
         settled.solution.sizes,
         find_facts(analysis, samples, gradients),
         Choosing(spec.keep, spec.refit),
-        served=staying.looked,
         promised=settled.promise.kept is True,  # of the request: a number that was changed turns no tensors
     )
+    if samples is not None:
+        refuse_idle_samples(alignment, staying)
     use = token_use(analysis, settled.solution.tokens, settled.solution.vocabularies)
     decided = decide(analysis, spec, settled, staying.picks, use)
     obeyed = Obeyed(decided) if stored is None else obey(stored, decided, unproven=asked.unproven)

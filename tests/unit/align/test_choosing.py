@@ -10,7 +10,7 @@ import onnx
 import pytest
 
 import bot_onnx
-from bot_onnx.errors import ResampleError
+from bot_onnx.errors import DataError, ResampleError
 from tests.graphs import GraphBuilder, residual_mlp_model, save
 from tests.system.oracle.flow.test_shared_layers import FLOAT, Body, linear, through, weights
 from tests.unit.align.test_refit import HIDDEN, arrays, convolutions, encoder, samples
@@ -47,8 +47,8 @@ def test_a_turn_leaves_heads_and_neurons_to_their_norms(tmp_path: Path) -> None:
     assert plan.align == "rotate" and same(alone, asked)
 
 
-def test_samples_that_show_nothing_of_what_shrinks_are_refused(tmp_path: Path) -> None:
-    """The layers lie in the branches of an If, where no sample shows what a neuron makes."""
+def in_branches() -> onnx.ModelProto:
+    """Layers in the branches of an If, where no sample shows what they make."""
     b = GraphBuilder(2)
     x, shared = linear(b, "x", 4, 8), weights(b, 2, 8, 16)
     bodies = []
@@ -56,12 +56,21 @@ def test_samples_that_show_nothing_of_what_shrinks_are_refused(tmp_path: Path) -
         body = Body(b)
         bodies.append(body.graph([(through(body, x, shared, activation), FLOAT)]))
     positive = b.op("Greater", b.op("ReduceSum", "x", keepdims=0), b.constant(np.float32(0)))
-    made_of = b.op("If", positive, then_branch=bodies[0], else_branch=bodies[1])
-    source = save(b.model([("x", ["batch", 4])], [linear(b, made_of, 8, 3)]), tmp_path)
-    with pytest.raises(
-        ResampleError, match=r"here they would say nothing: not chosen by activations: .*lies in a branch"
-    ):
-        bot_onnx.plan(source, {"intermediate": 8, "layers": 2}, calibration=samples(tmp_path, 6, 4))
+    chosen = b.op("If", positive, then_branch=bodies[0], else_branch=bodies[1])
+    return b.model([("x", ["batch", 4])], [linear(b, chosen, 8, 3)])
+
+
+@pytest.mark.parametrize(
+    ("spec", "why"),
+    [
+        ({"intermediate": 8}, "not chosen by activations: .*lies in a branch"),
+        ({"layers": 1}, "layers are not chosen by influence: the stream of chain .* cannot be looked at"),
+    ],
+)
+def test_samples_that_show_nothing_of_what_shrinks_are_refused(spec: dict[str, int], why: str, tmp_path: Path) -> None:
+    source, given = save(in_branches(), tmp_path), samples(tmp_path, 6, 4)
+    with pytest.raises(ResampleError, match=f"here they would say nothing: {why}"):
+        bot_onnx.plan(source, {"intermediate": 16, "layers": 2, **spec}, calibration=given)
 
 
 def test_layers_stay_by_their_influence(tmp_path: Path) -> None:
@@ -92,3 +101,11 @@ def test_sizes_that_stay_are_left_alone(tmp_path: Path) -> None:
     model, given = encoder(), samples(tmp_path, 6, 5, 4)
     with pytest.raises(ResampleError, match="here they would say nothing"):
         bot_onnx.plan(save(model, tmp_path), {"hidden": HIDDEN}, calibration=given)
+
+
+def test_samples_that_do_not_suit_are_no_reason_to_do_without(tmp_path: Path) -> None:
+    """Layers that go are not quietly left to the method because an array has another name."""
+    source, given = save(residual_mlp_model(layers=6), tmp_path), tmp_path / "given.npz"
+    np.savez(given, y=np.ones((9, 4), np.float32))
+    with pytest.raises(DataError, match="has no array 'x'"):
+        bot_onnx.plan(source, {"layers": 3}, calibration=given)
