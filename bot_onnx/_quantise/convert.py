@@ -57,7 +57,7 @@ def convert(kind: Kind, source: Source, target: Path, samples: Samples | None) -
     """
     _check_floats(kind, source)
     failed = _FAILED.format(kind=kind, path=str(source.path).replace("{", "{{").replace("}", "}}"))
-    path = source.files[0]
+    path = _with_initializers(source.files[0], target.parent)
     if kind == "fp16":
         bounded = _check_range(source)
         _check_length(source, kind)
@@ -71,6 +71,28 @@ def convert(kind: Kind, source: Source, target: Path, samples: Samples | None) -
         return ()
     requantise(_scheme(kind), path, target, Calibrated({}, 0, 0, frozenset()), failed)
     return ()
+
+
+def _with_initializers(path: Path, folder: Path) -> Path:
+    """The file, or a copy in ``folder`` with initializers for weights in Constant nodes, which quantisers pass over."""
+    found = [node for node in onnx.load(os.fspath(path), load_external_data=False).graph.node if _holds_weights(node)]
+    if not found:
+        return path
+    model = onnx.load(os.fspath(path))
+    shown = {port.name for port in model.graph.output}
+    held = [node for node in model.graph.node if _holds_weights(node) and node.output[0] not in shown]
+    for node in held:
+        model.graph.initializer.add().CopyFrom(node.attribute[0].t)
+        model.graph.initializer[-1].name = node.output[0]
+        model.graph.node.remove(node)
+    copy, large = folder / f"initializers-{path.name}", is_large(path)
+    onnx.save(model, os.fspath(copy), save_as_external_data=large, location=f"{copy.name}.data" if large else None)
+    return copy
+
+
+def _holds_weights(node: onnx.NodeProto) -> bool:
+    held = node.op_type == "Constant" and node.domain in ("", "ai.onnx") and node.attribute[0].name == "value"
+    return held and node.attribute[0].t.data_type == onnx.TensorProto.FLOAT and len(node.attribute[0].t.dims) > 1
 
 
 def _scheme(kind: Kind) -> Scheme:
