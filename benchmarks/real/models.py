@@ -48,7 +48,8 @@ class Real:
         samples: ``.npz`` of inputs of the training data, for what looks at activations.
         feeds: of one run, for the time of it.
         measures: by name of the column, on data that no row was trained on.
-        turned: whether it has a stream that the default turns.
+        turned: whether it has a stream that the default turns; without one it is made of convolutions, which int8 takes
+            only with scales that samples give.
     """
 
     key: str

@@ -94,7 +94,8 @@ class Study:
 
     def _measured(self, name: str, steps: int, seed: int, model: Path, minutes: float | None) -> Iterator[Found]:
         small = self._packed(model)
-        quantise(model, small, QuantiseRequest("int8", force=True))
+        samples = None if self.real.turned else self.real.samples
+        quantise(model, small, QuantiseRequest("int8", calibration=samples, force=True))
         for kind, path in (("fp32", model), ("int8", small)):
             quality = {measure: run(path) for measure, run in self.real.measures.items()}
             size = path.stat().st_size / 1e6
