@@ -34,6 +34,7 @@ BLOCK: Final = 32  #: numbers that share a scale in 4 bits
 BATCH: Final = 16  #: samples that are run at a time
 LARGEST_HALF: Final = 65504.0  #: of half precision
 OUTPUTS: Final = "OpTypesToExcludeOutputQuantization"
+_BY_CHANNEL: Final = 13  # opset from which DequantizeLinear knows an axis
 _LOOKED_AT: Final = 8  # batches
 _MESSAGE_BYTES: Final = 1 << 31
 _FAILED: Final = "onnxruntime's quantiser to {kind} refuses {path}: {{}}"
@@ -67,8 +68,7 @@ def convert(kind: Kind, source: Source, target: Path, samples: Samples | None) -
     if kind == "int8" and samples is not None:
         _check_length(source, "int8 with calibrated scales")
         with quantiser(target.parent, failed):
-            _calibrate(path, target, samples)
-        return ()
+            return _calibrate(path, target, samples)
     requantise(_scheme(kind), path, target, Calibrated({}, 0, 0, frozenset()), failed)
     return ()
 
@@ -141,8 +141,8 @@ def _check_length(source: Source, what: str) -> None:
         )
 
 
-def _calibrate(path: Path, target: Path, samples: Samples) -> None:
-    """Pairs of QuantizeLinear and DequantizeLinear around products and convolutions with a weight."""
+def _calibrate(path: Path, target: Path, samples: Samples) -> tuple[str, ...]:
+    """Pairs of QuantizeLinear and DequantizeLinear around products and convolutions with a weight. Gives notes."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.registry import QDQRegistry
 
@@ -153,6 +153,8 @@ def _calibrate(path: Path, target: Path, samples: Samples) -> None:
         def get_next(self) -> Any:
             return next(self._batches, None)
 
+    imports = onnx.load(os.fspath(path), load_external_data=False).opset_import
+    opset = max(one.version for one in imports if one.domain in ("", "ai.onnx"))
     linear = {op.name for op in records() if op.linear is not None and op.domain == ""}
     # What follows a product is a bias or a sum: rounding before it as well gains nothing, and costs.
     products = [op.name for op in records() if op.linear is not None and op.linear.form == "product"]
@@ -162,13 +164,16 @@ def _calibrate(path: Path, target: Path, samples: Samples) -> None:
         Reader(),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=sorted(linear & set(QDQRegistry)),
-        per_channel=True,
+        per_channel=opset >= _BY_CHANNEL,
         reduce_range=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         use_external_data_format=is_large(path),
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True, OUTPUTS: products},
     )
+    if opset >= _BY_CHANNEL:
+        return ()
+    return (f"Every weight has one scale: opset {opset} has none by channel, and opset {_BY_CHANNEL} and later do.",)
 
 
 def _halve(path: Path, target: Path) -> None:
