@@ -175,7 +175,7 @@ def _check_scheme(readable: str, name: Path, folder: Path, kind: Kind) -> None:
         found = analysis.form.scheme
         if (found is None) != (kind == "fp16"):
             raise VerifyError(f"the file that the quantiser made is not seen as {kind}; nothing was kept")
-        check_quantised(analysis, made, folder)
+        check_quantised(analysis, made, folder, readable)
 
 
 def _source_alone(

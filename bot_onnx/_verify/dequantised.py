@@ -30,7 +30,7 @@ LEAST_EQUAL = 0.9
 
 
 def check_dequantised(
-    analysis: Analysis, source: Source, folder: Path
+    analysis: Analysis, source: Source, folder: Path, readable: str | None = None
 ) -> tuple[tuple[OutputComparison, ...], tuple[str, ...]]:
     """Run floats and the quantised ``source`` on the same inputs.
 
@@ -38,6 +38,7 @@ def check_dequantised(
         analysis: of the source's floating-point form, as nothing has changed it yet.
         source: the quantised file.
         folder: a scratch folder that takes the floats while they run.
+        readable: path that opens the quantised file; None: its own.
 
     Returns:
         How close every output is, and which have other sizes on inputs that are made up (lengths that follow from
@@ -51,7 +52,7 @@ def check_dequantised(
     with _saved(analysis.model, folder, source.given) as plain:
         observed = analysis.context.observed.shapes
         trial, checks = run_model(plain, str(plain.path), observed=observed, reference=source, seed=0)
-        found = compare_with(source, str(source.path), trial, plain.proto.graph, {})
+        found = compare_with(source, readable or str(source.path), trial, plain.proto.graph, {})
         fixed = _fixed_axes(analysis, plain) if found.apart else {}
     failed = [check.detail for check in checks if check.status == "fail"]
     failed += [reason for reason in (found.skipped, *found.left_out) if reason]
@@ -155,10 +156,11 @@ def floating(source: Source, folder: Path | None = None) -> Iterator[Source]:
         scratch.close()
 
 
-def check_quantised(analysis: Analysis, source: Source, folder: Path) -> tuple[str, ...]:
+def check_quantised(analysis: Analysis, source: Source, folder: Path, readable: str | None = None) -> tuple[str, ...]:
     """Hold a quantised source against the floats that are resized in its stead; says how close they are.
 
-    The floats lie in ``folder``, a scratch folder, while they run.
+    The floats lie in ``folder``, a scratch folder, while they run; ``readable`` opens the source's file, where that has
+    not yet its name.
     Made-up inputs may lie far outside of what scales were calibrated on: there a difference is told, no refusal.
 
     Raises:
@@ -166,7 +168,7 @@ def check_quantised(analysis: Analysis, source: Source, folder: Path) -> tuple[s
     """
     if analysis.form.scheme is None or quantised_weight(analysis.model.graph) is not None:
         return ()
-    compared, apart = check_dequantised(analysis, source, folder)
+    compared, apart = check_dequantised(analysis, source, folder, readable)
     notes = []
     if compared:
         measure = "with cosine" if compared[0].equal is None else "the same in a part of"

@@ -138,7 +138,7 @@ def _check_packed(readable: str, name: Path, folder: Path) -> None:
     """What was packed must be there, and compute what it stands for; its floats lie in ``folder`` meanwhile."""
     with open_model(readable, name=name) as made:
         analysis = analyse(made.model())
-        if not check_quantised(analysis, made, folder):
+        if not check_quantised(analysis, made, folder, readable):
             raise VerifyError("no weight of the result could be quantised as the source's are: leave requantize")
 
 

@@ -10,6 +10,7 @@ import pytest
 
 import bot_onnx
 from bot_onnx._runs.runtime import session
+from bot_onnx._verify.runner import Runner
 from tests.graphs import GraphBuilder, save
 
 
@@ -33,3 +34,20 @@ def test_scales_by_channel_are_those_of_the_opset(opset: int, by_channel: bool, 
     assert any("one scale" in note for note in done.notes) is not by_channel
     wanted, found = (session(str(path)).run(None, {"x": x})[0] for path in (source, packed))
     assert np.corrcoef(wanted.ravel(), found.ravel())[0, 1] > 0.99
+
+
+def test_what_cannot_be_fed_its_weights_is_run_from_the_file_that_has_no_name_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Some ops want their weights constant: the file itself is opened then, before it is given its name."""
+
+    def refused(_runner: Runner) -> None:
+        raise RuntimeError("must be a constant")
+
+    monkeypatch.setattr(Runner, "_mapped", refused)
+    np.savez(tmp_path / "samples.npz", x=np.random.default_rng(0).standard_normal((8, 2, 6, 6)).astype(np.float32))
+    packed = tmp_path / "packed.onnx"
+    bot_onnx.quantize(save(convolutions(17), tmp_path), packed, to="int8", calibration=tmp_path / "samples.npz")
+    small = tmp_path / "small.onnx"
+    bot_onnx.resize(packed, {"width": 0.5}, small, requantize=True)
+    assert packed.stat().st_size and small.stat().st_size
