@@ -8,7 +8,10 @@ from __future__ import annotations
 import contextlib
 import os
 import platform
+import shlex
 import subprocess
+import sys
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -48,3 +51,13 @@ def commit() -> str:
         ["git", "rev-parse", "--short", "HEAD"], cwd=here, capture_output=True, text=True, check=False
     )
     return told.stdout.strip()
+
+
+def this_run(module: str) -> dict[str, str]:
+    """Command, machine, commit and date (UTC) of the running ``python -m module``, as its page shows them."""
+    return {
+        "command": shlex.join(["python", "-m", module, *sys.argv[1:]]),
+        "machine": machine(),
+        "commit": commit(),
+        "date": datetime.now(UTC).date().isoformat(),
+    }

@@ -7,16 +7,13 @@ python -m benchmarks.real --seeds 3 --steps 0 --steps 200 --steps 700 --steps 30
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from benchmarks.environment import commit, machine
+from benchmarks.environment import this_run
 from benchmarks.real.models import MODELS
 from benchmarks.real.page import Shown, write_page
 from benchmarks.real.rows import WAYS
@@ -49,12 +46,7 @@ def main(
     def tell(line: str) -> None:
         console.print(f"[{time.perf_counter() - began:6.0f} s] {line}", highlight=False, markup=False)
 
-    run = {
-        "command": shlex.join(["python", "-m", "benchmarks.real", *sys.argv[1:]]),
-        "machine": machine(),
-        "commit": commit(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
+    run = this_run("benchmarks.real")
     for key in models or tuple(MODELS):
         real = MODELS[key](cache)
         asked = {way: sorted({*steps, *(more for name, more in also if name == way)}) for way in ways or WAYS}

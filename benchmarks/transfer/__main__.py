@@ -8,16 +8,13 @@ python -m benchmarks.transfer --scale small --column all --seeds 3 --all
 from __future__ import annotations
 
 import os
-import shlex
-import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from benchmarks.environment import commit, machine
+from benchmarks.environment import this_run
 from benchmarks.transfer.page import Shown, write_page
 from benchmarks.transfer.starts import STARTS, main_starts
 from benchmarks.transfer.study import CACHE_VARIABLE, SCALES, Study
@@ -80,12 +77,7 @@ def main(
     def tell(line: str) -> None:
         console.print(f"[{time.perf_counter() - began:6.0f} s] {line}", highlight=False, markup=False)
 
-    run = {
-        "command": shlex.join(["python", "-m", "benchmarks.transfer", *sys.argv[1:]]),
-        "machine": machine(),
-        "commit": commit(),
-        "date": datetime.now(UTC).date().isoformat(),
-    }
+    run = this_run("benchmarks.transfer")
     with Study(SCALES[scale], cache, device=device, jobs=jobs, tell=tell) as study:
         for column, number in asked.items():
             architecture, direction = column.split(":")

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bot_onnx._align.heads_and_neurons import HeadsAndNeurons
-from bot_onnx._align.keep import LOOKING, ChosenUnits
+from bot_onnx._align.keep import ChosenUnits
 from bot_onnx._align.refit import Refitting
 from bot_onnx._align.types import Facts, Kept, Tensors
 from bot_onnx._structure import Structure
@@ -38,11 +38,6 @@ class Choosing:
     def asked(self) -> bool:
         """Whether something has to be chosen."""
         return self.keep is not None or self.refit is not None
-
-    @property
-    def looks(self) -> bool:
-        """Whether samples are needed for it."""
-        return self.keep in LOOKING or self.refit is not None
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,7 +58,7 @@ def convert(kind: Kind, source: Source, target: Path, samples: Samples | None) -
     """
     _check_floats(kind, source)
     failed = _FAILED.format(kind=kind, path=str(source.path).replace("{", "{{").replace("}", "}}"))
-    path = _with_initializers(source.files[0], target.parent)
+    path = _with_initializers(source, target.parent)
     if kind == "fp16":
         bounded = _check_range(source)
         _check_length(source, kind)
@@ -68,15 +68,15 @@ def convert(kind: Kind, source: Source, target: Path, samples: Samples | None) -
     if kind == "int8" and samples is not None:
         _check_length(source, "int8 with calibrated scales")
         with quantiser(target.parent, failed):
-            return _calibrate(path, target, samples)
+            return _calibrate(path, target, samples, _opset(source))
     requantise(_scheme(kind), path, target, Calibrated({}, 0, 0, frozenset()), failed)
     return ()
 
 
-def _with_initializers(path: Path, folder: Path) -> Path:
+def _with_initializers(source: Source, folder: Path) -> Path:
     """The file, or a copy in ``folder`` with initializers for weights in Constant nodes, which quantisers pass over."""
-    found = [node for node in onnx.load(os.fspath(path), load_external_data=False).graph.node if _holds_weights(node)]
-    if not found:
+    path = source.files[0]
+    if not any(map(_holds_weights, source.proto.graph.node)):
         return path
     model = onnx.load(os.fspath(path))
     shown = {port.name for port in model.graph.output}
@@ -91,8 +91,16 @@ def _with_initializers(path: Path, folder: Path) -> Path:
 
 
 def _holds_weights(node: onnx.NodeProto) -> bool:
-    held = node.op_type == "Constant" and node.domain in ("", "ai.onnx") and node.attribute[0].name == "value"
-    return held and node.attribute[0].t.data_type == onnx.TensorProto.FLOAT and len(node.attribute[0].t.dims) > 1
+    if node.op_type != "Constant" or node.domain not in ("", "ai.onnx"):
+        return False
+    return any(
+        given.name == "value" and given.t.data_type == onnx.TensorProto.FLOAT and len(given.t.dims) > 1
+        for given in node.attribute
+    )
+
+
+def _opset(source: Source) -> int:
+    return max(int(one.version) for one in source.proto.opset_import if one.domain in ("", "ai.onnx"))
 
 
 def _scheme(kind: Kind) -> Scheme:
@@ -141,7 +149,7 @@ def _check_length(source: Source, what: str) -> None:
         )
 
 
-def _calibrate(path: Path, target: Path, samples: Samples) -> tuple[str, ...]:
+def _calibrate(path: Path, target: Path, samples: Samples, opset: int) -> tuple[str, ...]:
     """Pairs of QuantizeLinear and DequantizeLinear around products and convolutions with a weight. Gives notes."""
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.registry import QDQRegistry
@@ -153,8 +161,6 @@ def _calibrate(path: Path, target: Path, samples: Samples) -> tuple[str, ...]:
         def get_next(self) -> Any:
             return next(self._batches, None)
 
-    imports = onnx.load(os.fspath(path), load_external_data=False).opset_import
-    opset = max(one.version for one in imports if one.domain in ("", "ai.onnx"))
     linear = {op.name for op in records() if op.linear is not None and op.domain == ""}
     # What follows a product is a bias or a sum: rounding before it as well gains nothing, and costs.
     products = [op.name for op in records() if op.linear is not None and op.linear.form == "product"]

@@ -139,12 +139,13 @@ def prepare(
     tensors = analysis.tensors()
     free = get_method(method).picks_layers(options)
     staying = staying_layers(analysis, settled.solution, spec.layers_by, samples, tensors, free=free)
+    choosing = Choosing(spec.keep, spec.refit)
     alignment = plan_alignment(
-        _wanted(align, method, options, spec),
+        _wanted(align, method, options, choosing),
         analysis.structure,
         settled.solution.sizes,
         find_facts(analysis, samples, gradients),
-        Choosing(spec.keep, spec.refit),
+        choosing,
         promised=settled.promise.kept is True,  # of the request: a number that was changed turns no tensors
     )
     if samples is not None:
@@ -346,13 +347,12 @@ def _begun(plan: Plan) -> dict[str, object]:
     }
 
 
-def _wanted(align: Kind | None, method: str, options: MethodOptions, spec: TargetSpec) -> Kind:
+def _wanted(align: Kind | None, method: str, options: MethodOptions, choosing: Choosing) -> Kind:
     """The alignment that is asked for; where none is, the method's, or one that chooses if the spec says by what."""
     if align is not None:
         return align
     own: Kind = get_method(method).default_alignment(options)
-    asked = spec.keep is not None or spec.refit is not None
-    return "select" if asked and own == "none" else own
+    return "select" if choosing.asked and own == "none" else own
 
 
 def check_exact(prepared: Prepared) -> None:
