@@ -48,7 +48,7 @@ TARGET: Final = ("--hidden", "384", "--heads", "6", "--kv-heads", "2")
 STD: Final = 0.02
 INT64, FLOAT, FLOAT16 = 7, 1, 10
 
-#: A child's peak memory starts at its parent's, so this process must not build the models itself.
+#: Models are built in a process of their own, which gives its memory back.
 BUILD: Final = """
 import sys
 from pathlib import Path

@@ -37,7 +37,7 @@ from benchmarks.whole_command import CommandError, Run, run_once
 _BLOCK: Final = 1 << 22  # bytes that the plain loop reads and writes at a time
 _DRAWN: Final = 1 << 23  # numbers that are drawn
 
-#: A child's peak memory starts at its parent's, so this process must not build the models itself.
+#: Models are built in a process of their own, which gives its memory back.
 BUILD: Final = """
 import json, sys
 from pathlib import Path

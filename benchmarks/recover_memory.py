@@ -11,10 +11,8 @@ from __future__ import annotations
 import argparse
 import hashlib
 import os
-import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +23,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx import helper
 
+from benchmarks.whole_command import Run, run_once
 from bot_onnx._onnxfile.byte_layout import TensorSlot
 from bot_onnx._onnxfile.writer import write_model
 
@@ -90,21 +89,15 @@ def pair(folder: Path, rows: int, width: int, dtype: str = "float32") -> tuple[P
     return student, network(folder / "teacher.onnx", rows, width, dtype, seed=1), folder / "ids.npz"
 
 
-def taught(student: Path, teacher: Path, data: Path, out: Path, *options: str) -> tuple[int, float]:
-    """Peak resident bytes and seconds of the command in a process of its own.
+def taught(student: Path, teacher: Path, data: Path, out: Path, *options: str) -> Run:
+    """The command in a process of its own.
 
     Raises:
-        CalledProcessError: it failed.
+        CommandError: it failed.
     """
     asked = [str(student), "--teacher", str(teacher), "--data", str(data), "-o", str(out), "--steps", "3"]
     asked += ["--batch", "2", "--threads", "1", "--teacher-cache-size", "0", "--force", *options]
-    started = time.perf_counter()
-    process = subprocess.Popen([sys.executable, "-m", "bot_onnx", "recover", *asked])
-    _, status, used = os.wait4(process.pid, 0)  # of this process alone
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise subprocess.CalledProcessError(process.returncode, process.args)
-    return used.ru_maxrss * (1 if sys.platform == "darwin" else 1024), time.perf_counter() - started
+    return run_once([sys.executable, "-m", "bot_onnx", "recover", *asked])
 
 
 def main() -> None:
@@ -118,10 +111,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=given.folder) as made:
         folder = Path(made)
         student, teacher, data = pair(folder, given.rows, given.width, given.type)
-        peak, seconds = taught(student, teacher, data, folder / "out.onnx")
+        run = taught(student, teacher, data, folder / "out.onnx")
         digest = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("out.onnx*"))))
     size = given.rows * given.width * 4
-    print(f"weights {size / 1e6:.0f} MB, peak {peak / 1e6:.0f} MB: {peak / size:.1f} times; {seconds:.0f} s")
+    peak = run.peak_bytes
+    print(f"weights {size / 1e6:.0f} MB, peak {peak / 1e6:.0f} MB: {peak / size:.1f} times; {run.seconds:.0f} s")
     print(f"{os.cpu_count()} CPUs; SHA-256 of what was written: {digest.hexdigest()}")
 
 

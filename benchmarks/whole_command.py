@@ -13,13 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import shlex
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -35,7 +33,18 @@ ROOT = Path(__file__).resolve().parent.parent
 BASELINE = Path(__file__).resolve().parent / "baseline_resample.py"
 STDERR_LINES = 15
 
-#: A child's peak memory starts at its parent's, so this process must not build the model itself.
+#: Starts a command and prints its exit code, seconds, processor seconds and peak. The kernel counts the peak of a child
+#: from the peak of the process that starts it, so that this is a small one, whoever asks.
+LAUNCH = """
+import json, os, subprocess, sys, time
+start = time.perf_counter()
+process = subprocess.Popen(sys.argv[1:], stdin=subprocess.DEVNULL, stdout=2)
+_, status, used = os.wait4(process.pid, 0)
+seconds = time.perf_counter() - start
+print(json.dumps([os.waitstatus_to_exitcode(status), seconds, used.ru_utime + used.ru_stime, used.ru_maxrss]))
+"""
+
+#: The model is built in a process of its own, which gives its memory back.
 BUILD = """
 import sys
 from pathlib import Path
@@ -92,28 +101,24 @@ class Measurement:
 def run_once(command: Sequence[str]) -> Run:
     """Runs a command from the repository's root to its end.
 
-    The kernel counts the peak of a child from the peak of the process that starts it: call this from a small one.
-
     Raises:
         CommandError: it cannot be started, or ends with an exit code other than 0.
     """
     # A file, not a pipe: a child that writes much would wait for a reader.
     with tempfile.TemporaryFile() as messages:
-        start = time.perf_counter()
-        try:
-            process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=messages, stderr=messages)
-        except OSError as error:
-            raise CommandError(f"{shlex.join(command)}\ncould not be started: {error}") from error
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode != 0:
-            messages.seek(0)
-            said = messages.read().decode(errors="replace").splitlines()[-STDERR_LINES:]
-            raise CommandError("\n".join([shlex.join(command), f"exit code {process.returncode}", *said]))
+        launch = [sys.executable, "-I", "-S", "-c", LAUNCH, *command]
+        ended = subprocess.run(
+            launch, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=messages, check=False
+        )
+        messages.seek(0)
+        said = messages.read().decode(errors="replace").splitlines()[-STDERR_LINES:]
+    if ended.returncode != 0:
+        raise CommandError("\n".join([shlex.join(command), "could not be started", *said]))
+    code, seconds, cpu_seconds, peak = json.loads(ended.stdout)
+    if code != 0:
+        raise CommandError("\n".join([shlex.join(command), f"exit code {code}", *said]))
     # Linux counts in KiB, macOS in bytes.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit)
+    return Run(seconds, cpu_seconds, peak * (1 if sys.platform == "darwin" else 1024))
 
 
 def measure(commands: Mapping[str, tuple[Sequence[str], Path]], runs: int) -> list[Measurement]:

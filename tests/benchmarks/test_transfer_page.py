@@ -18,6 +18,12 @@ from benchmarks.transfer.training import Curve
 RUN = {"command": "command", "machine": "machine", "commit": "0123abc", "date": "2026-01-31"}
 
 
+@pytest.fixture(autouse=True)
+def no_picture(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What draws is an extra."""
+    monkeypatch.setattr(page_module, "_picture", lambda *_: None)
+
+
 def column(seed: int, direction: str = "shrink", **finals: float) -> Column:
     """A column whose starts end at these losses, and begin 1 above."""
     rows = tuple(Row(n, False, 1e-3, end + 1.0, end, None, None, None, None) for n, end in finals.items())
@@ -33,8 +39,7 @@ def table(columns: list[Column], path: Path) -> dict[str, dict[str, str]]:
     return {row[0].split("*")[1] if "*" in row[0] else row[0]: dict(zip(head, row, strict=True)) for row in rows}
 
 
-def test_differences_are_those_of_a_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_module, "_picture", lambda *_: None)
+def test_differences_are_those_of_a_seed(tmp_path: Path) -> None:
     columns = [column(0, bot=5.0, ws=5.25, scratch=6.0), column(1, bot=4.0, ws=4.125, scratch=4.5), column(2, ws=4.0)]
     cells = table(columns, tmp_path / "three.md")
     # Of the means ws has the lower one, 4.458 of three seeds against 4.5; in every seed that has both it is the worse.
@@ -45,9 +50,8 @@ def test_differences_are_those_of_a_seed(tmp_path: Path, monkeypatch: pytest.Mon
 
 @pytest.mark.parametrize(("finals", "difference"), [({"bot": 5.0, "ws": 4.75}, "-0.250"), ({"ws": 4.75}, "")])
 def test_one_seed_has_no_spread_and_without_the_default_there_is_nothing(
-    finals: dict[str, float], difference: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    finals: dict[str, float], difference: str, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(page_module, "_picture", lambda *_: None)
     cells = table([column(0, **finals)], tmp_path / "one.md")
     assert cells["ws"]["against bot, seed by seed"] == difference
 
@@ -68,8 +72,7 @@ def test_a_run_leaves_the_columns_of_others_and_replaces_its_own(tmp_path: Path)
     assert "fewer than 3 seeds: GPT large to small, `quick`; GPT small to large, `quick`" in second
 
 
-def test_short_schedules_are_those_of_the_seeds_that_have_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page_module, "_picture", lambda *_: None)
+def test_short_schedules_are_those_of_the_seeds_that_have_them(tmp_path: Path) -> None:
     first, second = column(0, bot=5.0, scratch=6.0), column(1, bot=5.5, scratch=6.0)
     first = replace(first, rows=tuple(replace(row, short_saved=0.75) for row in first.rows))
     for short, told in ((False, "75 %"), (True, "never")):

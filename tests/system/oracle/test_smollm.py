@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 import bot_onnx
+from benchmarks.whole_command import run_once
 from bot_onnx._resample.registry import all_methods, get_method
 from bot_onnx.api import verify
 from bot_onnx.errors import ResampleError
@@ -28,9 +28,6 @@ INTERMEDIATE = {384: 1024, 768: 2048}
 VOCAB, HEAD_DIM = 49152, 64
 DEPTH_ONLY = ("interleave", "stack")
 PEAK_BYTES = 600e6
-
-#: Runs one command and prints its peak; from a small process, since a child's peak starts at its parent's.
-PEAK = "import sys; from benchmarks.whole_command import run_once; print(run_once(sys.argv[1:]).peak_bytes)"
 
 
 @pytest.fixture(scope="module", params=EXPORTERS)
@@ -107,7 +104,6 @@ def test_identity_depth_keeps_the_function(source: Path, out: Path) -> None:
 def test_command_and_its_memory(extra: tuple[str, ...], source: Path, out: Path) -> None:
     sizes = [f"--{key.replace('_', '-')}={size}" for key, size in SMALL.items()]
     command = [sys.executable, "-m", "bot_onnx", "resize", str(source), *sizes, "-o", str(out), *extra]
-    ended = subprocess.run([sys.executable, "-c", PEAK, *command], capture_output=True, text=True, check=False)
-    assert ended.returncode == 0, ended.stderr
+    run = run_once(command)
     assert verify(out, spec=SMALL).passed
-    assert int(ended.stdout) <= PEAK_BYTES
+    assert run.peak_bytes <= PEAK_BYTES
