@@ -30,7 +30,7 @@ one thread, {batch} samples a step at a rate of {rate:g}. Each row is also quant
   no stream, channels by their activations. *readers refitted*: `--refit readers` beside it. *activation importance*
   turns nothing and chooses channels, heads and neurons by what they make on samples, layers by influence, as Minitron
   does ([keep.md](keep.md)). *weight selection* and *FRONT* are what their authors' code computes.
-* One seed: differences of a hundredth say nothing. Of several: the mean ± half the range.
+* Of several seeds: the mean ± half the range. Without ± a figure is of one: a hundredth more or less says nothing.
 
 ![time of a run against quality]({picture})
 """

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import onnx
+
 from benchmarks.real.models import Real
 from benchmarks.real.rows import WAYS, Way
 from bot_onnx._quantise.jobs import quantise
@@ -48,17 +50,23 @@ class Study:
     cache: Path
     tell: Callable[[str], None]
 
-    def run(self, asked: Mapping[str, Sequence[int]], seeds: int) -> Iterator[Found]:
-        """The source, then every way after each of its numbers of steps, each also in int8; seeds from 0.
+    def run(
+        self, ways: Sequence[str], steps: Sequence[int], longer: Mapping[str, Sequence[int]], seeds: int
+    ) -> Iterator[Found]:
+        """The source, then every way after each number of steps, each also in int8; seeds from 0.
+
+        Args:
+            ways: names. steps: of all ways and seeds. longer: more of some ways, by name, for the first seed alone.
+                seeds: how many.
 
         Files of a way are of one size, whatever was learnt: one of each is timed, all in turn, once nothing else runs.
         """
         found = list(self._measured("source", 0, 0, self.real.source, None))
         timed = {("source", False): self.real.source, ("source", True): self._packed(self.real.source)}
-        for way in (WAYS[name] for name in asked if WAYS[name].serves(self.real)):
+        for way in (WAYS[name] for name in ways if WAYS[name].serves(self.real)):
             for seed in range(seeds):
                 start = self._start(way, seed)
-                for count in asked[way.name]:
+                for count in sorted({*steps, *(() if seed else longer.get(way.name, ()))}):
                     model, minutes = self._recovered(way, start, count, seed) if count else (start, None)
                     found += self._measured(way.name, count, seed, model, minutes)
                     timed |= {(way.name, False): model, (way.name, True): self._packed(model)}
@@ -116,9 +124,15 @@ def milliseconds(models: dict[tuple[str, bool], Path], feeds: dict[str, Any]) ->
 
 
 def _digest(start: Path, data: Path, told: str) -> str:
-    digest = hashlib.sha256(told.encode())
-    for path in (start, data):
-        digest.update(path.read_bytes())
+    """Of what a training depends on: the start's nodes and weights (not where it came from), the data, the settings."""
+    digest, model = hashlib.sha256(told.encode()), onnx.load(start)
+    for node in model.graph.node:
+        del node.metadata_props[:]
+        node.doc_string = ""
+        digest.update(node.SerializeToString(deterministic=True))
+    for tensor in model.graph.initializer:
+        digest.update(tensor.SerializeToString(deterministic=True))
+    digest.update(data.read_bytes())
     return digest.hexdigest()[:24]
 
 

@@ -22,6 +22,7 @@ from bot_onnx._canonical.decompose import Scheme
 from bot_onnx._onnxfile.reader import Source
 from bot_onnx._onnxfile.tensor_protos import one_line
 from bot_onnx._ops import Op, find, records
+from bot_onnx._quantise.raised import BY_CHANNEL, raised
 from bot_onnx._quantise.types import Kind
 from bot_onnx._runs.sample_arrays import Samples
 from bot_onnx._surgery.calibrated import Calibrated
@@ -34,7 +35,6 @@ BLOCK: Final = 32  #: numbers that share a scale in 4 bits
 BATCH: Final = 16  #: samples that are run at a time
 LARGEST_HALF: Final = 65504.0  #: of half precision
 OUTPUTS: Final = "OpTypesToExcludeOutputQuantization"
-_BY_CHANNEL: Final = 13  # opset from which DequantizeLinear knows an axis
 _LOOKED_AT: Final = 8  # batches
 _MESSAGE_BYTES: Final = 1 << 31
 _FAILED: Final = "onnxruntime's quantiser to {kind} refuses {path}: {{}}"
@@ -151,6 +151,17 @@ def _check_length(source: Source, what: str) -> None:
 
 def _calibrate(path: Path, target: Path, samples: Samples, opset: int) -> tuple[str, ...]:
     """Pairs of QuantizeLinear and DequantizeLinear around products and convolutions with a weight. Gives notes."""
+    if opset >= BY_CHANNEL:
+        _pairs(path, target, samples, per_channel=True)
+        return ()
+    copy, why = raised(path, target.parent, samples, BATCH)
+    _pairs(copy or path, target, samples, per_channel=copy is not None)
+    if copy is None:
+        return (f"Every weight has one scale: opset {opset} has none by channel, and {BY_CHANNEL} is no way: {why}.",)
+    return (f"Opset {opset} became {BY_CHANNEL}, the first with a scale for every channel of a weight.",)
+
+
+def _pairs(path: Path, target: Path, samples: Samples, *, per_channel: bool) -> None:
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
     from onnxruntime.quantization.registry import QDQRegistry
 
@@ -170,16 +181,13 @@ def _calibrate(path: Path, target: Path, samples: Samples, opset: int) -> tuple[
         Reader(),
         quant_format=QuantFormat.QDQ,
         op_types_to_quantize=sorted(linear & set(QDQRegistry)),
-        per_channel=opset >= _BY_CHANNEL,
+        per_channel=per_channel,
         reduce_range=True,
         activation_type=QuantType.QUInt8,
         weight_type=QuantType.QInt8,
         use_external_data_format=is_large(path),
         extra_options={"DefaultTensorType": onnx.TensorProto.FLOAT, "MatMulConstBOnly": True, OUTPUTS: products},
     )
-    if opset >= _BY_CHANNEL:
-        return ()
-    return (f"Every weight has one scale: opset {opset} has none by channel, and opset {_BY_CHANNEL} and later do.",)
 
 
 def _halve(path: Path, target: Path) -> None:

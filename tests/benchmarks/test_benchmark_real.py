@@ -78,3 +78,44 @@ def test_printed_lines_are_what_the_network_takes() -> None:
     assert np.abs(images).max() < 1.5 and images[0].std() > 0.1
     assert (images[0, :, :, -4:] == 0).all()  # a short line ends before the paper does
     assert np.array_equal(images, _printed(["a word", "another one"]))
+
+
+def test_a_training_is_known_by_its_start_wherever_that_came_from(tmp_path: Path) -> None:
+    import onnx
+
+    from benchmarks.real.study import _digest
+    from tests.graphs import GraphBuilder, save
+
+    def digest(scale: float, source: str) -> str:
+        builder = GraphBuilder(0)
+        model = builder.model([("x", ["batch", 4])], [builder.op("MatMul", "x", builder.weight(4, 4))], rank=2)
+        weight = onnx.numpy_helper.to_array(model.graph.initializer[0]) * np.float32(scale)
+        model.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(weight, model.graph.initializer[0].name))
+        model.metadata_props.add(key="source", value=source)
+        model.graph.node[0].metadata_props.add(key="trace", value=source)
+        return _digest(save(model, tmp_path), data, "200 steps")
+
+    data = tmp_path / "data.txt"
+    data.write_text("lines")
+    assert digest(1, "here") == digest(1, "there") != digest(2, "here")
+
+
+def test_longer_trainings_are_of_the_first_seed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.real import study
+
+    ran: list[tuple[str, int, int]] = []
+
+    def measured(_study: Any, name: str, steps: int, seed: int, _model: Path, _minutes: float | None) -> list[Any]:
+        ran.append((name, steps, seed))
+        return []
+
+    monkeypatch.setattr(study.Study, "_measured", measured)
+    monkeypatch.setattr(study.Study, "_start", lambda *_: tmp_path / "start.onnx")
+    monkeypatch.setattr(study.Study, "_recovered", lambda *_: (tmp_path / "end.onnx", 1.0))
+    monkeypatch.setattr(study, "milliseconds", lambda *_: {})
+    list(study.Study(real(tmp_path), tmp_path, print).run(["bot", "random"], [0, 20], {"bot": [70]}, 2))
+    assert ran[0] == ("source", 0, 0)
+    assert ran[1:] == [
+        *(("bot", steps, 0) for steps in (0, 20, 70)), *(("bot", steps, 1) for steps in (0, 20)),
+        *(("random", steps, seed) for seed in (0, 1) for steps in (0, 20)),
+    ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""Calibrated scales in files of older opsets, which have no scales by channel."""
+"""Calibrated scales in files of older opsets, which have none by channel."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import onnx
 import pytest
 
 import bot_onnx
+from bot_onnx._quantise import raised as raised_module
 from bot_onnx._runs.runtime import session
 from bot_onnx._verify.runner import Runner
 from tests.graphs import GraphBuilder, save
@@ -24,16 +25,60 @@ def convolutions(opset: int) -> onnx.ModelProto:
     return model
 
 
-@pytest.mark.parametrize(("opset", "by_channel"), [(11, False), (12, False), (13, True), (17, True)])
-def test_scales_by_channel_are_those_of_the_opset(opset: int, by_channel: bool, tmp_path: Path) -> None:
+def quantised(source: Path) -> tuple[tuple[str, ...], set[int], int]:
+    """Notes, ranks of the scales of kernels, and the opset of a copy in calibrated int8 that is close to its source."""
     x = np.random.default_rng(0).standard_normal((8, 2, 6, 6)).astype(np.float32)
-    np.savez(tmp_path / "samples.npz", x=x)
-    source, packed = save(convolutions(opset), tmp_path), tmp_path / "packed.onnx"
-    done = bot_onnx.quantize(source, packed, to="int8", calibration=tmp_path / "samples.npz")
+    packed = source.with_name("packed.onnx")
+    np.savez(source.with_name("samples.npz"), x=x)
+    done = bot_onnx.quantize(source, packed, to="int8", calibration=source.with_name("samples.npz"))
     onnx.checker.check_model(onnx.load(packed), full_check=True)
-    assert any("one scale" in note for note in done.notes) is not by_channel
     wanted, found = (session(str(path)).run(None, {"x": x})[0] for path in (source, packed))
     assert np.corrcoef(wanted.ravel(), found.ravel())[0, 1] > 0.99
+    model = onnx.load(packed)
+    shapes = {tensor.name: tensor.dims for tensor in model.graph.initializer}
+    scales = [node.input[1] for node in model.graph.node if len(shapes.get(node.input[0], ())) == 4]
+    return done.notes, {len(shapes[name]) for name in scales}, model.opset_import[0].version
+
+
+@pytest.mark.parametrize(("opset", "written"), [(9, 13), (11, 13), (12, 13), (13, 13), (17, 17)])
+def test_every_channel_has_a_scale_whatever_the_opset(opset: int, written: int, tmp_path: Path) -> None:
+    model = convolutions(opset)
+    model.metadata_props.add(key="alphabet", value="abc")
+    notes, ranks, found = quantised(save(model, tmp_path))
+    assert (ranks, found) == ({1}, written)
+    assert [note for note in notes if "Opset" in note] == (
+        [f"Opset {opset} became 13, the first with a scale for every channel of a weight."] if opset < 13 else []
+    )
+    kept = {entry.key: entry.value for entry in onnx.load(tmp_path / "packed.onnx").metadata_props}
+    assert kept["alphabet"] == "abc"
+
+
+@pytest.mark.parametrize("way", ["cannot", "changes"])
+def test_a_copy_of_a_newer_opset_must_compute_the_same(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def other(model: onnx.ModelProto, opset: int) -> onnx.ModelProto:
+        if way == "cannot":
+            raise RuntimeError("no adapter for this op")
+        changed = onnx.ModelProto()
+        changed.CopyFrom(model)
+        changed.opset_import[0].version = opset
+        del changed.graph.node[0].attribute[:]
+        changed.graph.node[0].attribute.append(onnx.helper.make_attribute("auto_pad", "SAME_LOWER"))
+        kernel = onnx.numpy_helper.to_array(changed.graph.initializer[0])
+        changed.graph.initializer[0].CopyFrom(onnx.numpy_helper.from_array(kernel * np.float32(1.001), kernel_name))
+        return changed
+
+    source = convolutions(12)
+    kernel_name = source.graph.initializer[0].name
+    monkeypatch.setattr(raised_module.version_converter, "convert_version", other)
+    notes, ranks, found = quantised(save(source, tmp_path))
+    why = {
+        "cannot": "no adapter for this op",
+        "changes": f"its output '{source.graph.output[0].name}' would be another",
+    }
+    assert (ranks, found) == ({0}, 12)
+    assert any("one scale" in note and why[way] in note for note in notes)
 
 
 def test_what_cannot_be_fed_its_weights_is_run_from_the_file_that_has_no_name_yet(
