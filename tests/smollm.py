@@ -50,7 +50,7 @@ def smollm2(exporter: str) -> Path:
         raise ValueError(f"exporter {exporter!r}: use one of {', '.join(EXPORTERS)}")
     target = cache_folder() / f"smollm2-135m-{exporter}-{_VERSION}.onnx"
     if not target.exists():
-        packed = _packed_weights()
+        packed = packed_weights()
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
             scratch = Path(folder) / target.name
@@ -62,7 +62,12 @@ def smollm2(exporter: str) -> Path:
     return target
 
 
-def _packed_weights() -> Path:
+def packed_weights() -> Path:
+    """The GGUF file of the package.
+
+    Raises:
+        MissingModelError: a package that this takes is not installed.
+    """
     for package in _NEEDED:
         try:
             metadata.version(package)

@@ -8,15 +8,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.real.models import MODELS, Real
-from benchmarks.real.study import BATCH, RATE, Found
+from benchmarks.real.models import MODELS
+from benchmarks.real.network import BATCH, Real
+from benchmarks.real.study import RATE, Found
 
 _INTRO = """# What shrinking real checkpoints costs and brings
 
 Trained networks that others ship, made smaller in every way that one has, recovered for the same steps on the same
 data by [`recover`](recover.md), and measured on data that no row was trained on. Each network has the command and the
 commit of its last run beside it (a run measures the networks that it names, and leaves the others as they stand here);
-one thread, {batch} samples a step at a rate of {rate:g}. Each row is also quantised to int8
+one thread, {batch} samples a step where nothing else is said, at a rate of {rate:g}. Each row is also quantised to int8
 ([quantize.md](quantize.md)), the source as well: **quantise first**, and resize where that is not small or fast enough.
 
 * *MB* and *ms* are of the file in fp32 and in int8, a run on one thread, the median of runs in turn.

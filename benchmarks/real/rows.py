@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import bot_onnx
-from benchmarks.real.models import Real
+from benchmarks.real.network import Real
 
 
 @dataclass(frozen=True, slots=True)

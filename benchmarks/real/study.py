@@ -11,7 +11,7 @@ from typing import Any
 
 import onnx
 
-from benchmarks.real.models import Real
+from benchmarks.real.network import Real
 from benchmarks.real.rows import WAYS, Way
 from bot_onnx._quantise.jobs import quantise
 from bot_onnx._quantise.types import QuantiseRequest
@@ -19,7 +19,7 @@ from bot_onnx._recover.jobs import DataOptions, Settings, recover
 from bot_onnx._runs.runtime import session
 from bot_onnx._runs.timing import median_times
 
-BATCH, RATE = 32, 1e-3
+RATE = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ class Study:
         return folder
 
     def _recovered(self, way: Way, start: Path, steps: int, seed: int) -> tuple[Path, float]:
-        asked = {"steps": steps, "batch": BATCH, "rate": RATE, "seed": seed, "outputs": self.real.outputs}
+        asked = {"steps": steps, "batch": self.real.batch, "rate": RATE, "seed": seed, "outputs": self.real.outputs}
         settings = Settings(**asked, held_out=0.01, threads=1)
         key = _digest(start, self.real.train, json.dumps(asked, sort_keys=True))
         output, notes = self._folder / f"{key}.onnx", self._folder / f"{key}.json"

@@ -12,7 +12,7 @@ pytestmark = pytest.mark.exporter
 
 
 def real(tmp_path: Path) -> Any:
-    from benchmarks.real.models import Real
+    from benchmarks.real.network import Real
 
     return Real(
         "toy", "a toy", tmp_path / "toy.onnx", "About it.", {"width": 0.5}, None, tmp_path / "x.npz", {}, (),
