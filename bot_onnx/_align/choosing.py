@@ -1,9 +1,8 @@
 """By what units are chosen and what makes up for those that go: as asked, else as samples allow.
 
-Where nothing is said and samples are there, they are used wherever no turn of the stream reaches: heads, neurons and
-channels are chosen by their activations. Beside a turn heads and neurons are chosen by their norms, which comes out
-level once a network is trained on. What a graph does not let be seen is chosen by norms, with a note; what was asked
-for is refused.
+Where nothing is said and samples are there, heads, neurons, and the channels that no turn of the stream reaches are
+chosen by their activations. What a graph does not let be seen is chosen by norms, with a note; what was asked for is
+refused.
 """
 
 from __future__ import annotations
@@ -95,9 +94,9 @@ def _chooser(
 ) -> tuple[Chooser, tuple[str, ...]]:
     """Who chooses, and why that is not by activations where it might have been."""
     unseen: tuple[str, ...] = ()
-    if keep is None and everywhere and facts.readings.samples is not None:
+    if keep is None and facts.readings.samples is not None:
         try:
-            return ChosenUnits(structure, sizes, facts, "activation", everywhere=True), ()
+            return ChosenUnits(structure, sizes, facts, "activation", everywhere=everywhere), ()
         except ResampleError as why:
             unseen = (f"not chosen by activations: {why}",)
     if keep is None or keep == "energy":

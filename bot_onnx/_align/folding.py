@@ -118,6 +118,11 @@ class Folding:
         return tuple(self.norms[scale] for scale in sorted(scales))
 
     @property
+    def tied_to_stream(self) -> tuple[Norm, ...]:
+        """Those of them that are on the stream itself, and are not its result: no map of a head lies between."""
+        return () if self._stream.activated else tuple(norm for norm in self.tied if norm not in self.standing)
+
+    @property
     def standing(self) -> tuple[Norm, ...]:
         """Norms whose result is the stream."""
         scales = {norm.scale for norm in self._stream.norms if norm.stands}

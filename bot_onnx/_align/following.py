@@ -9,7 +9,9 @@ y = γ∘x̂ + β, whose turned self is y' = γ'∘x̂' + β':
 
 Folded norms are exact. Where a norm's result is the stream itself, or a tied head reads it, one number per channel
 must do for R diag(γ) R_inᵀ: exact where γ is one number, and near where channels of like γ are mixed. Channels whose γ
-stands out are therefore pinned: R leaves them alone (:func:`outliers`).
+stands out are therefore pinned: R leaves them alone (:func:`outliers`). Before a tied head the error of a channel is
+(γ - m)² E[x̂²] with m the median: few channels hold most of a trained decoder's stream, and a γ that is a little off
+there, or of the other sign, is in every logit.
 """
 
 from __future__ import annotations
@@ -22,23 +24,52 @@ from bot_onnx._align.types import AnyArray, Tensors
 
 #: A channel is pinned where log(γ / median γ) is further from 0 than this in any of the norms on the stream.
 OUTLIER = 0.5
+#: Of what a tied head reads, the share that channels not pinned may be off.
+ERROR = 1e-3
 _MOST = 4  #: at most one in so many of the target's channels is pinned
 _LEAST = 1e-3  #: a scale below this share of the median is taken for it where something is divided by it
 
 
-def outliers(folding: Folding, tensors: Tensors, target: int) -> Indices:
-    """Channels to pin, in order: those whose scale in the norms on the stream stands out most."""
-    norms = folding.standing
-    if not norms:
+def outliers(folding: Folding, tensors: Tensors, target: int, moments: Floats) -> Indices:
+    """Channels to pin, in order.
+
+    Those whose scale in the norms on the stream stands out most, then those that a tied head would see most wrong.
+
+    Args:
+        folding: says which norms these are. tensors: the source's. target: channels afterwards.
+        moments: second moments of the stream, ``[hidden, hidden]``; the diagonal is its energy by channel.
+    """
+    most = target // _MOST
+    found = _standing_out(folding, tensors)[:most]
+    wrong = [channel for channel in _wrong_for_head(folding, tensors, moments) if channel not in found]
+    return np.sort(np.concatenate([found, np.array(wrong, dtype=np.intp)])[:most])
+
+
+def _standing_out(folding: Folding, tensors: Tensors) -> Indices:
+    if not folding.standing:
         return np.zeros(0, dtype=np.intp)
     logs = []
     tiny = 1e-300
-    for norm in norms:
+    for norm in folding.standing:
         sizes = np.maximum(np.abs(_vector(tensors, norm.scale)), tiny)
         logs.append(np.log(sizes / max(float(np.median(sizes)), tiny)))
     deviation = np.abs(logs).max(axis=0)
-    found = np.argsort(-deviation, kind="stable")[: target // _MOST]
-    return np.sort(found[deviation[found] > OUTLIER])
+    found = np.argsort(-deviation, kind="stable")
+    return found[deviation[found] > OUTLIER]
+
+
+def _wrong_for_head(folding: Folding, tensors: Tensors, moments: Floats) -> Indices:
+    """The fewest channels without which a tied head is off by no more than :data:`ERROR`, the worst first."""
+    energy = np.diagonal(moments).clip(0)
+    error = np.zeros(len(energy))
+    for norm in folding.tied_to_stream:
+        scale = _vector(tensors, norm.scale)
+        whole = float((scale**2 * energy).sum())
+        if whole > 0:
+            error += (scale - np.median(scale)) ** 2 * energy / whole
+    order = np.argsort(-error, kind="stable")
+    left = error.sum() - np.concatenate([[0.0], np.cumsum(error[order])])  # after so many
+    return order[: int((left > ERROR).sum())]
 
 
 class Following:

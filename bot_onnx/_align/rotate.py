@@ -83,7 +83,7 @@ class Rotation(Alignment):
             self._target,
             centred=self._stream.norms[0].centred,
             keeps_mean=keeps_mean(self.folding, tensors),
-            pinned=outliers(self.folding, tensors, self._target),
+            pinned=outliers(self.folding, tensors, self._target, moments),
             xp=xp,
         )
         kept = self._chosen.chooser.keep(self.folding, tensors, progress, 1, steps)
@@ -197,7 +197,8 @@ def _inexact(folding: Folding, stream: Stream) -> list[str]:
     if folding.tied:
         notes.append(
             f"the head is tied to the embedding: norm '{folding.tied[0].scale}' follows the rotation channel "
-            "by channel, which is exact only where its scale is the same in all of them"
+            "by channel, which is exact only where its scale is the same in all of them; channels that it would see "
+            "most wrong are left as they are"
         )
     if stream.activated:
         notes.append("the map before the head's activation is turned with the stream, which the activation shows")

@@ -39,12 +39,14 @@ def test_channels_that_no_turn_reaches_are_chosen_by_activations(spec: dict[str,
     assert any("and the samples" in one for one in plan.computed)
 
 
-def test_a_turn_leaves_heads_and_neurons_to_their_norms(tmp_path: Path) -> None:
+def test_beside_a_turn_heads_and_neurons_are_chosen_by_activations(tmp_path: Path) -> None:
     model, given = encoder(), samples(tmp_path, 6, 5, 4)
     spec = {"hidden": 8, "heads": 2, "intermediate": 6}
     alone, plan = made(model, tmp_path, spec, given)
-    asked, _ = made(model, tmp_path, {**spec, "keep": "energy"}, given)
+    asked, _ = made(model, tmp_path, {**spec, "keep": "activation"}, given)
     assert plan.align == "rotate" and same(alone, asked)
+    by_norms, _ = made(model, tmp_path, {**spec, "keep": "energy"}, given)
+    assert not same(alone, by_norms)
 
 
 def in_branches() -> onnx.ModelProto:
