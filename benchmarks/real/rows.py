@@ -43,6 +43,10 @@ def _samples(real: Real, seed: int, output: Path) -> None:
     _resized(real, seed, output, calibration=real.samples)
 
 
+def _by_norms(real: Real, seed: int, output: Path) -> None:
+    _resized(real, seed, output, {**real.spec, "keep": "energy"}, calibration=real.samples)
+
+
 def _refitted(real: Real, seed: int, output: Path) -> None:
     _resized(real, seed, output, {**real.spec, "refit": "readers"}, calibration=real.samples)
 
@@ -62,6 +66,7 @@ WAYS: dict[str, Way] = {
         Way("half the layers, nothing else", _dropped, _has_layers),
         _way("bot"),
         Way("bot, on samples", _samples),
+        Way("bot, on samples, units by norms", _by_norms, lambda real: real.turned),
         Way("bot, on samples, readers refitted", _refitted),
         _way("bot, not turned", lambda real: real.turned, align="none"),
         Way("activation importance (as Minitron)", _activation),

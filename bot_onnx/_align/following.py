@@ -54,8 +54,9 @@ def _standing_out(folding: Folding, tensors: Tensors) -> Indices:
         sizes = np.maximum(np.abs(_vector(tensors, norm.scale)), tiny)
         logs.append(np.log(sizes / max(float(np.median(sizes)), tiny)))
     deviation = np.abs(logs).max(axis=0)
-    found = np.argsort(-deviation, kind="stable")
-    return found[deviation[found] > OUTLIER]
+    found: Indices = np.argsort(-deviation, kind="stable")
+    found = found[deviation[found] > OUTLIER]
+    return found
 
 
 def _wrong_for_head(folding: Folding, tensors: Tensors, moments: Floats) -> Indices:
@@ -67,7 +68,7 @@ def _wrong_for_head(folding: Folding, tensors: Tensors, moments: Floats) -> Indi
         whole = float((scale**2 * energy).sum())
         if whole > 0:
             error += (scale - np.median(scale)) ** 2 * energy / whole
-    order = np.argsort(-error, kind="stable")
+    order: Indices = np.argsort(-error, kind="stable")
     left = error.sum() - np.concatenate([[0.0], np.cumsum(error[order])])  # after so many
     return order[: int((left > ERROR).sum())]
 
