@@ -78,12 +78,14 @@ class Rotation(Alignment):
             moments = self._calibration.moments(tensors, step)
         else:
             moments = weight_moments(self._source, self.folding, tensors, step, xp)
+        pinned = outliers(self.folding, tensors, self._target, moments)
         basis = find_basis(
             moments,
             self._target,
             centred=self._stream.norms[0].centred,
-            keeps_mean=keeps_mean(self.folding, tensors),
-            pinned=outliers(self.folding, tensors, self._target, moments),
+            # Pinned channels are part of the mean that the norms take off: that of the others is not theirs alone.
+            keeps_mean=keeps_mean(self.folding, tensors) or pinned.size > 0,
+            pinned=pinned,
             xp=xp,
         )
         kept = self._chosen.chooser.keep(self.folding, tensors, progress, 1, steps)

@@ -32,6 +32,7 @@ from bot_onnx._surgery.planner import Origin, prepare
 from bot_onnx._target import TargetSpec
 from bot_onnx.demo.data import accuracy, held_out, model_file
 from bot_onnx.errors import ResampleError
+from tests.graphs import GraphBuilder, save
 from tests.system.oracle.compare import analysis_of, distance, run_at_two_sizes, transplant
 from tests.system.oracle.test_oracle import spec_of
 from tests.zoo.architectures import TARGETS, base_size
@@ -200,6 +201,40 @@ def test_a_turned_network_computes_the_same(arch: str, exporter: str, tmp_path: 
     assert isinstance(aligned, Rotated)
     assert aligned.basis.share == pytest.approx(1.0)
     assert np.abs(aligned.basis.write - np.eye(len(aligned.basis.write))).max() > 0.5
+
+
+def tied_decoder(norm: str) -> onnx.ModelProto:
+    """Pre-norm layers between an embedding and a head that is the same table; three scales before it stand out."""
+    b, hidden = GraphBuilder(), 16
+    gains = np.ones(hidden, np.float32)
+    gains[[2, 7, 11]] = 1.6, -1.0, 3.0
+
+    def normed(x: str, scale: NDArray[np.float32]) -> str:
+        if norm == "LayerNorm":
+            return b.op("LayerNormalization", x, b.constant(scale), b.constant(np.zeros(hidden, np.float32)))
+        squares = b.op("ReduceMean", b.op("Mul", x, x), axes=[-1], keepdims=1)
+        length = b.op("Sqrt", b.op("Add", squares, b.constant(np.float32(1e-5))))
+        return b.op("Mul", b.op("Div", x, length), b.constant(scale))
+
+    table = b.constant(np.random.default_rng(0).standard_normal((40, hidden)).astype(np.float32))
+    x = b.op("Gather", table, "ids")
+    for _ in range(3):
+        inner = b.op("Relu", b.op("MatMul", normed(x, 2 * np.ones(hidden, np.float32)), b.weight(hidden, 24)))
+        x = b.op("Add", x, b.op("MatMul", inner, b.weight(24, hidden)))
+    logits = b.op("MatMul", normed(x, gains), b.op("Transpose", table, perm=[1, 0]))
+    return b.model([("ids", ["batch", "sequence"])], [logits], integer_inputs=["ids"], rank=3)
+
+
+@pytest.mark.parametrize("norm", ["LayerNorm", "RMSNorm"])
+def test_a_tied_head_reads_what_it_read_whatever_scales_stand_out_before_it(norm: str, tmp_path: Path) -> None:
+    """Turned at full size: channels of another scale or sign stay as they are, and the mean what it is."""
+    source, out = save(tied_decoder(norm), tmp_path), tmp_path / "turned.onnx"
+    _, aligned = resize(source, {"layers": 3}, out, "rotate")
+    assert isinstance(aligned, Rotated)
+    assert np.abs(aligned.basis.write - np.eye(16)).max() > 0.5
+    ids = {"ids": np.random.default_rng(1).integers(0, 40, (2, 9))}
+    wanted, found = (session(str(path)).run(None, ids)[0] for path in (source, out))
+    assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
 
 
 def spelled_out(model: onnx.ModelProto) -> None:
