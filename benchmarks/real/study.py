@@ -14,6 +14,7 @@ import onnx
 from benchmarks.real.network import Real
 from benchmarks.real.rows import WAYS, Way
 from bot_onnx._quantise.jobs import quantise
+from bot_onnx._quantise.measure import length
 from bot_onnx._quantise.types import QuantiseRequest
 from bot_onnx._recover.jobs import DataOptions, Settings, recover
 from bot_onnx._runs.runtime import session
@@ -28,7 +29,7 @@ class Found:
 
     Attributes:
         way: how it was made. steps: of recovering, seed: of start and training, quantised: whether it is in int8.
-        megabytes: of the file, 10^6 bytes. milliseconds: a run on one thread takes, median.
+        megabytes: of the file and its data, 10^6 bytes. milliseconds: a run on one thread takes, median.
         quality: by name of the measure. minutes: of recovering; None where there was none.
     """
 
@@ -106,7 +107,7 @@ class Study:
         quantise(model, small, QuantiseRequest("int8", calibration=samples, force=True))
         for kind, path in (("fp32", model), ("int8", small)):
             quality = {measure: run(path) for measure, run in self.real.measures.items()}
-            size = path.stat().st_size / 1e6
+            size = length(path) / 1e6
             found = Found(name, steps, seed, kind == "int8", size, 0.0, quality, minutes)
             self.tell(f"{self.real.key}: {name}, {steps} steps, seed {seed}, {kind}: {size:.1f} MB, {quality}")
             yield found
