@@ -20,29 +20,43 @@ import numpy as np
 
 from bot_onnx._align.basis import Basis, Floats, Indices
 from bot_onnx._align.folding import Folding, Norm
+from bot_onnx._align.places import Namespace, to_numpy
 from bot_onnx._align.types import AnyArray, Tensors
 
 #: A channel is pinned where log(γ / median γ) is further from 0 than this in any of the norms on the stream.
 OUTLIER = 0.5
-#: Of what a tied head reads, the share that channels not pinned may be off.
-ERROR = 1e-3
 _MOST = 4  #: at most one in so many of the target's channels is pinned
 _LEAST = 1e-3  #: a scale below this share of the median is taken for it where something is divided by it
 
 
-def outliers(folding: Folding, tensors: Tensors, target: int, moments: Floats) -> Indices:
+def outliers(folding: Folding, tensors: Tensors, target: int, moments: Floats, xp: Namespace = np) -> Indices:
     """Channels to pin, in order.
 
-    Those whose scale in the norms on the stream stands out most, then those that a tied head would see most wrong.
+    Those whose scale in the norms on the stream stands out most, then those that a tied head would see most wrong, as
+    many as leave the least of what the head reads lost: the channels that are not pinned are a little off, and with
+    every one that is, the turn keeps less.
 
     Args:
         folding: says which norms these are. tensors: the source's. target: channels afterwards.
         moments: second moments of the stream, ``[hidden, hidden]``; the diagonal is its energy by channel.
+        xp: namespace in which eigenvalues are found.
     """
     most = target // _MOST
     found = _standing_out(folding, tensors)[:most]
-    wrong = [channel for channel in _wrong_for_head(folding, tensors, moments) if channel not in found]
-    return np.sort(np.concatenate([found, np.array(wrong, dtype=np.intp)])[:most])
+    error = _error_of_head(folding, tensors, moments)
+    error[found] = 0.0
+    worst: Indices = np.argsort(-error, kind="stable")[: most - len(found)]
+    best, count, pins = np.inf, 0, found
+    while count <= len(worst) and 0 < error.sum() < np.inf:  # weights that are not finite are refused by the basis
+        chosen = np.concatenate([found, worst[:count]])
+        lost = _lost(moments, target, chosen, xp)
+        if lost >= best:
+            break
+        off = float(error.sum() - error[worst[:count]].sum())
+        if lost + off < best:
+            best, pins = lost + off, chosen
+        count = count * 2 or 1
+    return np.sort(pins)
 
 
 def _standing_out(folding: Folding, tensors: Tensors) -> Indices:
@@ -59,8 +73,8 @@ def _standing_out(folding: Folding, tensors: Tensors) -> Indices:
     return found
 
 
-def _wrong_for_head(folding: Folding, tensors: Tensors, moments: Floats) -> Indices:
-    """The fewest channels without which a tied head is off by no more than :data:`ERROR`, the worst first."""
+def _error_of_head(folding: Folding, tensors: Tensors, moments: Floats) -> Floats:
+    """By channel, the share of what a tied head reads that is off where the channel is turned with others."""
     energy = np.diagonal(moments).clip(0)
     error = np.zeros(len(energy))
     for norm in folding.tied_to_stream:
@@ -68,9 +82,15 @@ def _wrong_for_head(folding: Folding, tensors: Tensors, moments: Floats) -> Indi
         whole = float((scale**2 * energy).sum())
         if whole > 0:
             error += (scale - np.median(scale)) ** 2 * energy / whole
-    order: Indices = np.argsort(-error, kind="stable")
-    left = error.sum() - np.concatenate([[0.0], np.cumsum(error[order])])  # after so many
-    return order[: int((left > ERROR).sum())]
+    return error
+
+
+def _lost(moments: Floats, target: int, pinned: Indices, xp: Namespace) -> float:
+    """Share of the trace that a turn loses which leaves these channels alone."""
+    rest = np.setdiff1d(np.arange(len(moments)), pinned)
+    values = to_numpy(xp.linalg.eigvalsh(xp.asarray(moments[np.ix_(rest, rest)])))
+    trace = float(np.trace(moments))
+    return float(values[: len(moments) - target].clip(0).sum()) / trace if trace > 0 else 0.0
 
 
 class Following:

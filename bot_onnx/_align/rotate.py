@@ -78,7 +78,7 @@ class Rotation(Alignment):
             moments = self._calibration.moments(tensors, step)
         else:
             moments = weight_moments(self._source, self.folding, tensors, step, xp)
-        pinned = outliers(self.folding, tensors, self._target, moments)
+        pinned = outliers(self.folding, tensors, self._target, moments, xp)
         basis = find_basis(
             moments,
             self._target,

@@ -54,12 +54,17 @@ def test_at_most_a_quarter_of_the_target_is_pinned_the_furthest_first() -> None:
 
 
 def test_a_tied_head_wants_channels_left_alone_by_what_the_stream_carries_there() -> None:
+    """Channel 1 is off as far as 2, and 4 further, where there is next to nothing; 3 has the other sign."""
     tensors = {"a": scale(16, c1=1.1, c2=1.1, c3=-1.0, c4=1.5)}
     loud = np.diag([1e4 if channel == 2 else 1e-6 if channel == 4 else 1.0 for channel in range(16)])
-    # Channel 1 is off as far as 2, and 4 further, where there is next to nothing; 3 has the other sign.
-    assert list(outliers(folding(tied=("a",)), tensors, 16, loud)) == [2]
-    assert list(outliers(folding(tied=("a",)), tensors, 16, np.diag(np.diag(loud).clip(0, 100)))) == [2, 3]
-    assert list(outliers(folding(tied=("a",)), {"a": scale(16, c2=1.01)}, 16, EVEN)) == []  # a hundred-thousandth
+    assert list(outliers(folding(tied=("a",)), tensors, 12, loud)) == [2, 3]
+
+
+def test_a_channel_is_turned_where_leaving_it_alone_would_lose_more() -> None:
+    tensors, faint = {"a": scale(16, c2=1.01)}, np.diag([0.5 if channel == 2 else 1.0 for channel in range(16)])
+    assert list(outliers(folding(tied=("a",)), tensors, 15, faint)) == []  # it goes, and with it the least
+    assert list(outliers(folding(tied=("a",)), tensors, 16, faint)) == [2]  # all stay
+    assert list(outliers(folding(tied=("a",)), {"a": scale(16, c2=9.0)}, 15, faint)) == [2]
 
 
 def test_pins_make_up_for_a_head_that_is_tied() -> None:
