@@ -1,8 +1,8 @@
 """By what units are chosen and what makes up for those that go: as asked, else as samples allow.
 
 Where nothing is said and samples are there, heads, neurons, and the channels that no turn of the stream reaches are
-chosen by their activations. What a graph does not let be seen is chosen by norms, with a note; what was asked for is
-refused.
+chosen by what they bring on them (:data:`BY_SAMPLES`). What a graph does not let be seen is chosen by norms, with a
+note; what was asked for is refused.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from bot_onnx._target import Criterion, Refit
 from bot_onnx.errors import ResampleError
 
 Chooser = HeadsAndNeurons | ChosenUnits
+
+BY_SAMPLES: Criterion = "wanda"  #: what units are chosen by where samples are there, and nothing is said
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def _chooser(
     unseen: tuple[str, ...] = ()
     if keep is None and facts.readings.samples is not None:
         try:
-            return ChosenUnits(structure, sizes, facts, "activation", everywhere=everywhere), ()
+            return ChosenUnits(structure, sizes, facts, BY_SAMPLES, everywhere=everywhere), ()
         except ResampleError as why:
             unseen = (f"not chosen by activations: {why}",)
     if keep is None or keep == "energy":

@@ -12,7 +12,7 @@ from bot_onnx._align.selection import by_worth
 from bot_onnx._align.taylor import taylor
 from bot_onnx._align.types import Facts, Kept, Progress, Tensors
 from bot_onnx._align.units import Units, find_units
-from bot_onnx._align.worth import Worth, activation, magnitude
+from bot_onnx._align.worth import Worth, activation, magnitude, wanda
 from bot_onnx._runs.watched import Watched
 from bot_onnx._structure import Structure
 from bot_onnx._target import Criterion
@@ -20,7 +20,7 @@ from bot_onnx.errors import DataError
 
 _WHAT = "choosing what stays"
 #: Criteria that look at samples.
-LOOKING: tuple[Criterion, ...] = ("activation", "taylor")
+LOOKING: tuple[Criterion, ...] = ("activation", "wanda", "taylor")
 
 
 class ChosenUnits:
@@ -46,7 +46,7 @@ class ChosenUnits:
             structure: of the source.
             sizes: target size per dim id.
             facts: of the source's graph.
-            criterion: ``magnitude``, ``activation`` or ``taylor``.
+            criterion: ``magnitude``, ``activation``, ``wanda`` or ``taylor``.
             everywhere: choose channels outside the layers as well.
 
         Raises:
@@ -61,6 +61,7 @@ class ChosenUnits:
         self._places = [(one, layer) for one in units for layer in range(self._depth(one))]
         self.sizes = {leaf: sizes[leaf] for one in units for leaf in one.leaves if self._mobile.shrinks(leaf)}
         names = ", ".join(dict.fromkeys(one.name for one in units))
+        self._criterion = criterion
         self._scalings = facts.readings.scalings() if criterion == "magnitude" else {}
         self._gradients = facts.gradients if criterion == "taylor" else None
         self._readings: dict[tuple[Units, int], tuple[Reading, ...]] = {}
@@ -97,12 +98,7 @@ class ChosenUnits:
     def keep(self, folding: Folding, tensors: Tensors, progress: Progress | None, done: int, steps: int) -> Kept:
         """The indices that stay of every leaf; arguments as for :meth:`HeadsAndNeurons.keep`."""
         kept = Kept({name: [{} for _ in range(count)] for name, count in self._layers.items()})
-        worths: Mapping[tuple[Units, int], Worth] = {}
-        if self._watched is not None:
-            if self._gradients is None:
-                worths = activation(self._structure, self._readings, self._watched, tensors)
-            else:
-                worths = taylor(self._structure, self._readings, self._watched, tensors, self._gradients)
+        worths = self._worths(self._watched, folding, tensors) if self._watched is not None else {}
         for units, layer in self._places:
             worth = worths.get((units, layer))
             if worth is None:
@@ -114,6 +110,14 @@ class ChosenUnits:
             if progress is not None:
                 progress(_WHAT, done, steps)
         return kept
+
+    def _worths(self, watched: Watched, folding: Folding, tensors: Tensors) -> Mapping[tuple[Units, int], Worth]:
+        """By what the samples show."""
+        if self._gradients is not None:
+            return taylor(self._structure, self._readings, watched, tensors, self._gradients)
+        if self._criterion == "wanda":
+            return wanda(self._structure, self._readings, watched, folding, tensors)
+        return activation(self._structure, self._readings, watched, tensors)
 
     def _into(self, kept: Kept, units: Units, layer: int) -> dict[str, LeafOrder]:
         return kept.common if units.chain is None else kept.layers[units.chain][layer]

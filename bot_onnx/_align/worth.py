@@ -12,11 +12,15 @@ A filter behind which a batch normalisation stands counts as that leaves it, W �
 Distillation", arXiv:2407.14679, section 2.2): the mean of |a| over the positions of a sample, and the L2 norm of that
 over the samples. ``a`` is what the next weight reads of the unit (behind a neuron's activation and gate), of a head
 ‖a‖₂ over its channels. Where several weights read it, each adds what it reads.
+
+``wanda`` is the score of Wanda (Sun et al. 2024, "A Simple and Effective Pruning Approach for Large Language Models",
+arXiv:2306.11695, equation 1), |W_ij| ‖x_j‖₂, of a whole unit: ‖a‖₂ over all positions of all samples times the L2 norm
+of all that reads it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -132,14 +136,52 @@ def activation(
         readings: what is read of the units of every layer.
         watched: the source on samples, its readings shown. tensors: the source's.
     """
+    return _seen(structure, readings, watched, tensors, lambda sizes: np.square(sizes.mean(axis=0)))
+
+
+def wanda(
+    structure: Structure,
+    readings: Mapping[tuple[Units, int], tuple[Reading, ...]],
+    watched: Watched,
+    folding: Folding,
+    tensors: Tensors,
+) -> dict[tuple[Units, int], Worth]:
+    """L2 of every unit's activations times that of all that reads it; see the head of this module.
+
+    Args:
+        structure, readings, watched: as for :func:`activation`.
+        folding: gives weights with what is folded into them. tensors: the source's.
+    """
+    worths = _seen(structure, readings, watched, tensors, lambda sizes: np.square(sizes).sum(axis=0))
+    for (units, layer), worth in worths.items():
+        reads = Worth.nothing(structure, units)
+        for stack, axis in units.readers():
+            for name in units.tensors(stack, layer):
+                (rows,) = _rows(folding.read(name, tensors), stack, axis, None, tensors)
+                for leaves in _covered(structure, units, stack, axis):
+                    reads.add(_squares(structure, units, stack.axes[axis] or "", leaves, rows))
+        worth.inner *= np.sqrt(reads.inner)
+        # What belongs to an index of the first leaf is worth what it is worth together, where it can be told apart.
+        worth.outer = worth.inner.sum(axis=1) if reads.inner.any() else worth.outer * np.sqrt(reads.outer)
+    return worths
+
+
+def _seen(
+    structure: Structure,
+    readings: Mapping[tuple[Units, int], tuple[Reading, ...]],
+    watched: Watched,
+    tensors: Mapping[str, Any],
+    of_run: Callable[[Floats], Floats],
+) -> dict[tuple[Units, int], Worth]:
+    """Root of the sum over samples of what a run's sizes ``[positions, units]`` come to, added up over the readings."""
     sums: dict[tuple[Units, int, int], list[Floats]] = {}
     for run in watched.runs(tensors, 1):
         for (units, layer), found in readings.items():
             for number, reading in enumerate(found):
-                means = _means(structure, units, reading, run[reading.value])
-                held = sums.setdefault((units, layer, number), [np.zeros_like(mean) for mean in means])
-                for total, mean in zip(held, means, strict=True):
-                    total += np.square(mean)
+                told = [of_run(sizes) for sizes in _sizes(structure, units, reading, run[reading.value])]
+                held = sums.setdefault((units, layer, number), [np.zeros_like(part) for part in told])
+                for total, part in zip(held, told, strict=True):
+                    total += part
     worths = {key: Worth.nothing(structure, key[0]) for key in readings}
     for (units, layer, _), totals in sums.items():
         for total in totals:
@@ -147,12 +189,12 @@ def activation(
     return worths
 
 
-def _means(structure: Structure, units: Units, reading: Reading, values: NDArray[Any]) -> list[Floats]:
-    """Mean over positions of the size of every unit's activation, part by part of the axis that holds them."""
+def _sizes(structure: Structure, units: Units, reading: Reading, values: NDArray[Any]) -> list[Floats]:
+    """Size of every unit's activation, ``[positions, units]``, part by part of the axis that holds them."""
     rows = finite(np.moveaxis(values, reading.axis, -1)).reshape(-1, values.shape[reading.axis])
     inside = set(leaves_of(structure, reading.dim))
     leaves = units.leaves if inside.issuperset(units.leaves) else units.leaves[:1]
     return [
-        np.asarray(np.linalg.norm(rows[:, places], axis=2).mean(axis=0), dtype=np.float64)
+        np.asarray(np.linalg.norm(rows[:, places], axis=2), dtype=np.float64)
         for places in positions(structure, reading.dim, leaves)
     ]

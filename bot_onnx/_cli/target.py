@@ -100,9 +100,10 @@ def _declarations() -> list[Callable[[F], F]]:
         option(
             SECTION,
             "--keep",
-            type=click.Choice(["energy", "magnitude", "activation", "taylor"]),
+            type=click.Choice(["energy", "magnitude", "activation", "wanda", "taylor"]),
             help="By what heads, neurons and channels are chosen where some go: norms of the maps around them, of all "
-            "their weights, what they do on --calibration samples, or what outputs lose without them (gradients).",
+            "their weights, their size on --calibration samples, that times what reads them (wanda; the default with "
+            "samples), or what outputs lose without them (taylor; gradients).",
         ),
         option(
             SECTION,

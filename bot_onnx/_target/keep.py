@@ -14,7 +14,7 @@ MAX_LAYERS: Final = 2048
 #: How layers are chosen: see the spec's ``layers_by``.
 LayersBy = Literal["even", "influence"]
 #: What a head, a neuron or a channel is worth: see :mod:`bot_onnx._align.worth` and :mod:`bot_onnx._align.taylor`.
-Criterion = Literal["energy", "magnitude", "activation", "taylor"]
+Criterion = Literal["energy", "magnitude", "activation", "wanda", "taylor"]
 #: What makes up for the units that go: see :mod:`bot_onnx._align.refit`.
 Refit = Literal["bias", "readers"]
 

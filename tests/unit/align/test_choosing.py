@@ -28,22 +28,22 @@ def same(first: dict[str, Any], second: dict[str, Any]) -> bool:
 
 
 @pytest.mark.parametrize("spec", [{"width": 0.5}, {"width": 0.5, "refit": "readers"}])
-def test_channels_that_no_turn_reaches_are_chosen_by_activations(spec: dict[str, Any], tmp_path: Path) -> None:
+def test_channels_that_no_turn_reaches_are_chosen_by_what_they_bring(spec: dict[str, Any], tmp_path: Path) -> None:
     model, given = convolutions("bias", size=3, pad=1), samples(tmp_path, 6, 2, 6, 6)
     alone, plan = made(model, tmp_path, spec, given)
-    asked, _ = made(model, tmp_path, {**spec, "keep": "activation"}, given)
+    asked, _ = made(model, tmp_path, {**spec, "keep": "wanda"}, given)
     assert plan.align == "select" and same(alone, asked)
     by_weights, _ = made(model, tmp_path, {"width": 0.5, "keep": "magnitude", "refit": "readers"}, given)
     assert not same(alone, by_weights)
-    assert any("chosen by activation" in note for note in plan.notes)
+    assert any("chosen by wanda" in note for note in plan.notes)
     assert any("and the samples" in one for one in plan.computed)
 
 
-def test_beside_a_turn_heads_and_neurons_are_chosen_by_activations(tmp_path: Path) -> None:
+def test_beside_a_turn_heads_and_neurons_are_chosen_by_what_they_bring(tmp_path: Path) -> None:
     model, given = encoder(), samples(tmp_path, 6, 5, 4)
     spec = {"hidden": 8, "heads": 2, "intermediate": 6}
     alone, plan = made(model, tmp_path, spec, given)
-    asked, _ = made(model, tmp_path, {**spec, "keep": "activation"}, given)
+    asked, _ = made(model, tmp_path, {**spec, "keep": "wanda"}, given)
     assert plan.align == "rotate" and same(alone, asked)
     by_norms, _ = made(model, tmp_path, {**spec, "keep": "energy"}, given)
     assert not same(alone, by_norms)

@@ -144,7 +144,14 @@ def heads_of(array: Array, axis: int, heads: int) -> Array:
     return squares(array, axis).reshape(heads, -1).sum(axis=1)
 
 
-@pytest.mark.parametrize("keep", ["magnitude", "activation"])
+def seen(keep: str, sizes: Array, reads: Array) -> Array:
+    """By sizes ``[samples, positions, units]``, and what reads the units, ``[units, ...]``."""
+    if keep == "activation":
+        return np.asarray(np.linalg.norm(sizes.mean(axis=1), axis=0))
+    return np.sqrt((sizes.astype(np.float64) ** 2).sum(axis=(0, 1)) * squares(reads, 0))
+
+
+@pytest.mark.parametrize("keep", ["magnitude", "activation", "wanda"])
 def test_neurons_of_an_encoder(keep: str, tmp_path: Path) -> None:
     model, given = encoder(), samples(tmp_path, 6, 5, 4)
     made = resized(model, tmp_path, {"intermediate": 4}, keep, **calibrated(keep, given))
@@ -154,7 +161,7 @@ def test_neurons_of_an_encoder(keep: str, tmp_path: Path) -> None:
         if keep == "magnitude":
             worth = np.sqrt(squares(up, 1) + bias**2 + squares(down, 0))
         else:
-            worth = np.linalg.norm(np.abs(read(model, f"{layer}.down", given)).mean(axis=1), axis=0)
+            worth = seen(keep, np.abs(read(model, f"{layer}.down", given)), down)
         stay = top(worth, 4)
         np.testing.assert_array_equal(made[f"{layer}.up"], up[:, stay])
         np.testing.assert_array_equal(made[f"{layer}.upb"], bias[stay])
@@ -181,7 +188,7 @@ def test_neurons_by_the_norms_of_their_maps(gated: bool, tmp_path: Path) -> None
         np.testing.assert_array_equal(made[f"{layer}.down"], down[stay])
 
 
-@pytest.mark.parametrize("keep", ["magnitude", "activation"])
+@pytest.mark.parametrize("keep", ["magnitude", "activation", "wanda"])
 def test_heads_of_an_encoder(keep: str, tmp_path: Path) -> None:
     model, given = encoder(), samples(tmp_path, 6, 5, 4)
     made = resized(model, tmp_path, {"heads": 2}, keep, **calibrated(keep, given))
@@ -193,7 +200,7 @@ def test_heads_of_an_encoder(keep: str, tmp_path: Path) -> None:
                 worth = worth + heads_of(w[f"{layer}.{part}"], 1, HEADS) + heads_of(w[f"{layer}.{part}b"], 0, HEADS)
         else:
             mixed = read(model, f"{layer}.o", given).reshape(6, 5, HEADS, HEAD_DIM)
-            worth = np.linalg.norm(np.linalg.norm(mixed, axis=3).mean(axis=1), axis=0)
+            worth = seen(keep, np.linalg.norm(mixed, axis=3), w[f"{layer}.o"].reshape(HEADS, -1))
         places = [head * HEAD_DIM + channel for head in top(worth, 2) for channel in range(HEAD_DIM)]
         for part in "qkv":
             np.testing.assert_array_equal(made[f"{layer}.{part}"], w[f"{layer}.{part}"][:, places])
@@ -201,7 +208,7 @@ def test_heads_of_an_encoder(keep: str, tmp_path: Path) -> None:
         np.testing.assert_array_equal(made[f"{layer}.o"], w[f"{layer}.o"][places])
 
 
-@pytest.mark.parametrize("keep", ["magnitude", "activation"])
+@pytest.mark.parametrize("keep", ["magnitude", "activation", "wanda"])
 @pytest.mark.parametrize(("kv_heads", "group"), [(2, GROUP), (KV_HEADS, 2), (1, 3)])
 def test_groups_stay_whole(kv_heads: int, group: int, keep: str, tmp_path: Path) -> None:
     """A key and value head goes with all of its query heads; of every group as many query heads stay."""
@@ -216,7 +223,8 @@ def test_groups_stay_whole(kv_heads: int, group: int, keep: str, tmp_path: Path)
             outer = inner.sum(axis=1) + heads_of(k, 1, KV_HEADS) + heads_of(v, 1, KV_HEADS)
         else:
             mixed = read(model, f"{layer}.o", given).reshape(6, 5, KV_HEADS, GROUP, HEAD_DIM)
-            inner = np.linalg.norm(np.linalg.norm(mixed, axis=4).mean(axis=1), axis=0)
+            sizes = np.linalg.norm(mixed, axis=4).reshape(6, 5, KV_HEADS * GROUP)
+            inner = seen(keep, sizes, o.reshape(KV_HEADS * GROUP, -1)).reshape(KV_HEADS, GROUP)
             outer = inner.sum(axis=1)
         shared = top(outer, kv_heads)
         query = [head * GROUP + one for head in shared for one in top(inner[head], group)]
@@ -226,7 +234,7 @@ def test_groups_stay_whole(kv_heads: int, group: int, keep: str, tmp_path: Path)
         np.testing.assert_array_equal(made[f"{layer}.o"], blocks(o, query))
 
 
-@pytest.mark.parametrize("keep", ["magnitude", "activation"])
+@pytest.mark.parametrize("keep", ["magnitude", "activation", "wanda"])
 def test_a_gate_shares_its_neurons(keep: str, tmp_path: Path) -> None:
     model, given = decoder(), samples(tmp_path, 6, 5, 4)
     made = resized(model, tmp_path, {"intermediate": 4}, keep, **calibrated(keep, given))
@@ -236,7 +244,7 @@ def test_a_gate_shares_its_neurons(keep: str, tmp_path: Path) -> None:
         if keep == "magnitude":
             worth = squares(gate, 1) + squares(up, 1) + squares(down, 0)
         else:
-            worth = np.linalg.norm(np.abs(read(model, f"{layer}.down", given)).mean(axis=1), axis=0)
+            worth = seen(keep, np.abs(read(model, f"{layer}.down", given)), down)
         stay = top(worth, 4)
         np.testing.assert_array_equal(made[f"{layer}.gate"], gate[:, stay])
         np.testing.assert_array_equal(made[f"{layer}.up"], up[:, stay])
@@ -244,7 +252,7 @@ def test_a_gate_shares_its_neurons(keep: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("biased", [True, False])
-@pytest.mark.parametrize("keep", ["magnitude", "activation"])
+@pytest.mark.parametrize("keep", ["magnitude", "activation", "wanda"])
 def test_channels_behind_a_batch_norm(keep: str, biased: bool, tmp_path: Path) -> None:
     """A filter counts as the norm leaves it: its own size, which the norm divides away, says nothing."""
     model, given = convolutions(biased=biased), samples(tmp_path, 6, 2, 6, 6)
@@ -255,7 +263,8 @@ def test_channels_behind_a_batch_norm(keep: str, biased: bool, tmp_path: Path) -
         bias = ((w["bias"] if biased else 0.0) - w["mean"]) * factor + w["shift"]
         worth = squares(w["first"], 0) * factor**2 + bias**2 + squares(w["second"], 1)
     else:
-        worth = np.linalg.norm(np.abs(read(model, "second", given)).mean(axis=(2, 3)), axis=0)
+        sizes = np.abs(read(model, "second", given)).transpose(0, 2, 3, 1).reshape(6, -1, len(w["first"]))
+        worth = seen(keep, sizes, np.moveaxis(w["second"], 1, 0))
     stay = top(worth, 5)
     for name in ("first", *(["bias"] if biased else []), "scale", "shift", "mean", "variance"):
         np.testing.assert_array_equal(made[name], w[name][stay].astype(np.float32))
@@ -338,7 +347,7 @@ def test_methods_that_align_nothing_choose_where_they_are_told_to(tmp_path: Path
 
 
 def calibrated(keep: str, given: Path) -> dict[str, Any]:
-    return {"calibration": given} if keep == "activation" else {}
+    return {"calibration": given} if keep in ("activation", "wanda") else {}
 
 
 def blocks(array: Array, heads: list[int]) -> Array:
