@@ -27,7 +27,7 @@ one thread, {batch} samples a step where nothing else is said, at a rate of {rat
   source's answers, which are then kept.
 * *half the layers, nothing else* is what a list of layers gives in any framework. *bot* is the default without samples;
   *bot, on samples* with `--calibration` alone: layers by their influence, as ShortGPT chooses them, the stream turned
-  into the principal components of its activations, as in SliceGPT, heads and neurons by what they bring (Wanda), and where
+  into the principal components of its activations, as in SliceGPT, heads and neurons by Wanda's score, and where
   there is no stream, channels, too. *units by norms*: `--keep energy` for heads and neurons. *readers refitted*:
   `--refit readers` beside it. *activation importance*
   turns nothing and chooses channels, heads and neurons by what they make on samples, layers by influence, as Minitron
