@@ -372,4 +372,4 @@ def test_the_demo_keeps_more_of_its_accuracy(tmp_path: Path) -> None:
         )
         (logits,) = session(str(out)).run(None, {"image": images.images[120:]})
         scores.append(accuracy(np.asarray(logits), images.labels[120:]))
-    assert scores[1] > scores[0] + 0.15
+    assert scores[1] > scores[0] + 0.1
