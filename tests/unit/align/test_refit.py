@@ -356,11 +356,12 @@ def test_what_others_say_as_well_goes_and_the_function_stays(tmp_path: Path) -> 
 
 
 def test_the_demo_keeps_more_of_its_accuracy(tmp_path: Path) -> None:
-    """From the command line, with half of the heads: 120 digits are the samples, the others are counted."""
+    """From the command line, with the same half of the heads: 120 digits are the samples, the others are counted."""
     images = held_out()
     np.savez(tmp_path / "samples.npz", image=images.images[:120])
     scores = []
-    for options in ([], ["--refit", "readers", "--calibration", str(tmp_path / "samples.npz")]):
+    given = ["--keep", "energy", "--refit", "readers", "--calibration", str(tmp_path / "samples.npz")]
+    for options in ([], given):  # without samples heads are chosen by energy, too
         out = tmp_path / "out.onnx"
         with model_file() as source:
             arguments = ["resize", str(source), "--heads", "2", "--hidden", "64", "-o", str(out), "--force", "--json"]
@@ -372,4 +373,4 @@ def test_the_demo_keeps_more_of_its_accuracy(tmp_path: Path) -> None:
         )
         (logits,) = session(str(out)).run(None, {"image": images.images[120:]})
         scores.append(accuracy(np.asarray(logits), images.labels[120:]))
-    assert scores[1] > scores[0] + 0.1
+    assert scores[1] > scores[0] + 0.15
