@@ -22,7 +22,7 @@ from bot_onnx._canonical.decompose import Scheme
 from bot_onnx._onnxfile.reader import Source
 from bot_onnx._onnxfile.tensor_protos import one_line
 from bot_onnx._ops import Op, find, records
-from bot_onnx._quantise.raised import BY_CHANNEL, raised
+from bot_onnx._quantise.raised import BY_CHANNEL, raised, save
 from bot_onnx._quantise.types import Kind
 from bot_onnx._runs.sample_arrays import Samples
 from bot_onnx._surgery.calibrated import Calibrated
@@ -85,8 +85,8 @@ def _with_initializers(source: Source, folder: Path) -> Path:
         model.graph.initializer.add().CopyFrom(node.attribute[0].t)
         model.graph.initializer[-1].name = node.output[0]
         model.graph.node.remove(node)
-    copy, large = folder / f"initializers-{path.name}", is_large(path)
-    onnx.save(model, os.fspath(copy), save_as_external_data=large, location=f"{copy.name}.data" if large else None)
+    copy = folder / f"initializers-{path.name}"
+    save(model, copy, large=is_large(path))
     return copy
 
 
@@ -195,8 +195,7 @@ def _halve(path: Path, target: Path) -> None:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
     model = convert_float_to_float16(onnx.load(os.fspath(path)), keep_io_types=True)
-    large = is_large(path)
-    onnx.save(model, os.fspath(target), save_as_external_data=large, location=f"{target.name}.data" if large else None)
+    save(model, target, large=is_large(path))
 
 
 def check_between(source: Source, batches: Sequence[Feeds]) -> tuple[str, ...]:

@@ -20,6 +20,11 @@ CLOSE: Final = 1e-5  #: of an output's scale: another opset means other kernels 
 _RUN: Final = 2  # batches
 
 
+def save(model: onnx.ModelProto, path: Path, *, large: bool) -> None:
+    """Write a model, where it is large with its weights in a file beside it."""
+    onnx.save(model, os.fspath(path), save_as_external_data=large, location=f"{path.name}.data" if large else None)
+
+
 def raised(path: Path, folder: Path, samples: Samples, batch: int) -> tuple[Path | None, str]:
     """A copy of opset 13 in ``folder``, made by onnx's converter, that computes the same.
 
@@ -31,11 +36,9 @@ def raised(path: Path, folder: Path, samples: Samples, batch: int) -> tuple[Path
     Returns:
         The copy, or None and why there is none.
     """
-    copy, large = folder / f"opset-{BY_CHANNEL}-{path.name}", is_large(path)
+    copy = folder / f"opset-{BY_CHANNEL}-{path.name}"
     try:
-        model = version_converter.convert_version(onnx.load(os.fspath(path)), BY_CHANNEL)
-        data = f"{copy.name}.data" if large else None
-        onnx.save(model, os.fspath(copy), save_as_external_data=large, location=data)
+        save(version_converter.convert_version(onnx.load(os.fspath(path)), BY_CHANNEL), copy, large=is_large(path))
         found = closeness(open_file(path), open_file(copy), islice(samples.batches(batch), _RUN), "another opset")
     except Exception as error:  # the converter's, onnxruntime's and ours have no common base class
         return None, one_line(error)
