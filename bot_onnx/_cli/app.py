@@ -20,6 +20,7 @@ from bot_onnx import __version__
 from bot_onnx._cli import commands as folder
 from bot_onnx._cli.failures import guarded, guarded_help
 from bot_onnx._cli.last_resort import crash_as_json, explain_crashes
+from bot_onnx._ended import Ended
 
 #: What one meets first; all others follow by name.
 FIRST = ("inspect", "resize", "fit", "sweep", "report", "verify", "export", "import", "recover", "quantize", "run")
@@ -149,7 +150,7 @@ def _hush_libraries() -> None:
 
 
 def _leave_cleanly() -> None:
-    """Turn signals that end the process into ``SystemExit``, so that temporary files are removed on the way out."""
+    """Turn signals that end the process into :class:`Ended`, so that temporary files are removed on the way out."""
     for name in ("SIGTERM", "SIGHUP"):
         number = getattr(signal, name, None)
         # What the parent ignores stays ignored (nohup). Outside the main thread handlers cannot be set.
@@ -162,4 +163,4 @@ def _leave(number: int, frame: FrameType | None) -> NoReturn:
     signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the clean-up
     with suppress(OSError):
         os.write(2, f"ended by {signal.Signals(number).name}\n".encode())
-    raise SystemExit(128 + number)
+    raise Ended(128 + number)

@@ -18,6 +18,7 @@ from typing import Any
 
 import click
 
+from bot_onnx._ended import told_to_end
 from bot_onnx.errors import BotError, VerifyError
 
 REFUSED, CHECK_FAILED, DEFECT, INTERRUPTED, PIPE_CLOSED = 1, 3, 4, 130, 141
@@ -33,7 +34,8 @@ def guarded(as_json: bool = False) -> Iterator[None]:
         as_json: also print errors as JSON on stdout.
     """
     try:
-        yield
+        with told_to_end():
+            yield
         with named_stdout():  # what is still buffered meets a closed pipe or a full disk here, not at the very end
             pass
     except click.UsageError as error:

@@ -7,12 +7,13 @@ import os
 import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from bot_onnx._cli.failures import named_stdout, note_json
+from bot_onnx._ended import StartingThread
 from bot_onnx._progress import told
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ class Activity:
 
     def start(self) -> None:
         """Start to count the second."""
-        with suppress(RuntimeError):  # the system gives no thread, so there is no bar
+        with StartingThread():  # else there is no bar
             self._timer.start()
 
     def stop(self) -> None:

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from contextvars import copy_context
 from functools import lru_cache, partial
 from typing import Any, TypeVar
 
 import numpy as np
+
+from bot_onnx._ended import StartingThread
 
 Tile = TypeVar("Tile")
 Result = TypeVar("Result")
@@ -60,7 +61,7 @@ def share(work: Callable[[Tile], object], tiles: list[Tile]) -> None:
     left = iter(tiles)  # a list's iterator gives each tile to one thread
     waiting: list[Future[None]] = []
     try:
-        with suppress(RuntimeError):  # the system gives no thread: this one does the work
+        with StartingThread():  # else this one does the work
             for _ in range(min(threads, len(tiles)) - 1):
                 waiting.append(_pool(threads - 1).submit(_work_through, work, left))
         _work_through(work, left)
@@ -86,10 +87,9 @@ class Background:
     def submit(self, work: Callable[[], Result]) -> Future[Result]:
         """Start ``work``, or do it; what it returns or raises is in the future."""
         if self._pool is not None:
-            try:
+            with StartingThread():
                 return self._pool.submit(work)
-            except RuntimeError:
-                self._pool = None
+            self._pool = None
         done: Future[Result] = Future()
         try:
             done.set_result(work())

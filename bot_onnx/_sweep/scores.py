@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from bot_onnx._ended import Ended, told_to_end
 from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._runs.read_overrides import as_given
 from bot_onnx._runs.runtime import session
@@ -141,9 +142,10 @@ def _own(scoring: Scoring, model: Path) -> float:
     except SpecError as error:  # it was there when the sweep began
         raise ScoreChanged(str(error)) from error
     try:
-        value = function(str(model))
+        with told_to_end():
+            value = function(str(model))
     except SystemExit as error:
-        if error.code in (129, 143):  # the process was told to end while the score was at work
+        if isinstance(error, Ended):  # the process was told to while the score was at work
             raise
         raise Unscored(f"the score ended by SystemExit: {error.code}") from error
     except Exception as error:  # anything may go wrong in somebody else's code

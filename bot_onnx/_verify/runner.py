@@ -17,6 +17,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from bot_onnx._ended import StartingThread
 from bot_onnx._onnxfile.reader import Source
 from bot_onnx._runs.runtime import device_of, session, tell_fallback
 from bot_onnx.errors import MissingRuntimeError
@@ -154,15 +155,13 @@ def _released(source: Source) -> Iterator[None]:
 
     thread = threading.Thread(target=release, daemon=True)
     try:
-        thread.start()
-    except RuntimeError:  # the system gives no thread: pages stay until the end
-        yield
-        return
-    try:
+        with StartingThread():  # else pages stay until the end
+            thread.start()
         yield
     finally:
         done.set()
-        thread.join()
+        if thread.is_alive():
+            thread.join()
 
 
 def _mappable(source: Source) -> bool:

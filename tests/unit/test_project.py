@@ -12,6 +12,7 @@ PACKAGE = ROOT / "bot_onnx"
 #: Data flows down this list; an import never points back up it.
 ORDER = (
     "_deferred",
+    "_ended",
     "_late",
     "_reasons",
     "errors",

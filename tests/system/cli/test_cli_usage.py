@@ -20,6 +20,7 @@ from bot_onnx._cli import cli, output
 from bot_onnx._cli.demo_job import Outcome
 from bot_onnx._cli.method_options import PREFIX, _option, chosen_options, method_parameters
 from bot_onnx._cli.target import default_output
+from bot_onnx._ended import Ended
 from bot_onnx._model import Model
 from bot_onnx._report.demo_report import DemoRow
 from bot_onnx._request import ResizeRequest
@@ -234,6 +235,13 @@ def failing(error: BaseException) -> Callable[..., Any]:
     return fail
 
 
+def instead_of(ending: BaseException) -> RuntimeError:
+    """What :mod:`threading` raises where a signal comes while it hands a lock back."""
+    error = RuntimeError("cannot release un-acquired lock")
+    error.__context__ = ending
+    return error
+
+
 @pytest.mark.parametrize(
     ("error", "code", "match"),
     [
@@ -242,7 +250,9 @@ def failing(error: BaseException) -> Callable[..., Any]:
         (OSError(28, "No space left on device", "/x/m.onnx"), 1, "error: /x/m.onnx: No space left on device"),
         (MemoryError("Unable to allocate 9 GiB"), 1, "error: not enough memory: Unable to allocate 9 GiB"),
         (ZeroDivisionError("float division"), 4, "error: unexpected ZeroDivisionError: float division"),
-        (SystemExit(143), 143, ""),
+        (Ended(143), 143, ""),
+        (instead_of(Ended(143)), 143, ""),
+        (instead_of(KeyboardInterrupt()), 130, "interrupted"),
     ],
 )
 def test_every_failure_is_one_line(
