@@ -6,7 +6,6 @@ python -m benchmarks.real --seeds 3 --steps 0 --steps 200 --steps 700 --steps 30
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -15,10 +14,10 @@ from rich.console import Console
 
 from benchmarks.environment import this_run
 from benchmarks.real.models import MODELS
+from benchmarks.real.network import bench_cache
 from benchmarks.real.page import Shown, write_page
 from benchmarks.real.rows import WAYS
 from benchmarks.real.study import Study
-from benchmarks.recover import CACHE_VARIABLE
 
 
 @click.command()
@@ -42,8 +41,7 @@ def main(
     output: Path,
 ) -> None:
     """Shrink, recover and measure, and write the page."""
-    cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "bot-onnx-bench") / "real"
-    cache.mkdir(parents=True, exist_ok=True)
+    cache = bench_cache()
     console, began = Console(stderr=True), time.perf_counter()
 
     def tell(line: str) -> None:

@@ -119,3 +119,25 @@ def test_longer_trainings_are_of_the_first_seed(tmp_path: Path, monkeypatch: pyt
         *(("bot", steps, 0) for steps in (0, 20, 70)), *(("bot", steps, 1) for steps in (0, 20)),
         *(("random", steps, seed) for seed in (0, 1) for steps in (0, 20)),
     ]  # fmt: skip
+
+
+def test_a_choice_is_made_as_it_says_and_leaves_the_turn_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import bot_onnx
+    from benchmarks.real.choices import CHOICES, Choice, measured
+    from benchmarks.real.models import MODELS
+    from bot_onnx._align import rotate
+
+    ours, made = rotate.outliers, []
+
+    def resize(_source: Path, spec: Any, output: Path, **options: Any) -> None:
+        made.append((spec, options["calibration"], rotate.outliers is ours))
+        output.write_bytes(b"made")
+
+    monkeypatch.setattr(bot_onnx, "resize", resize)
+    network = real(tmp_path)
+    assert measured(network, Choice("one", {"hidden": 8}, seen=False), tmp_path) == {"label": 0.0}
+    measured(network, Choice("other", {"layers": 2}, seen=True, pinned=False), tmp_path)
+    assert made == [({"hidden": 8}, None, True), ({"layers": 2}, network.samples, False)]
+    assert rotate.outliers is ours and set(CHOICES) <= set(MODELS)
