@@ -59,6 +59,8 @@ class Rotation(Alignment):
         notes.extend(changed)
         if self._calibration is not None:
             notes.append(f"the basis is that of the stream on {len(self._calibration.samples)} samples")
+        elif self.folding.tied_to_stream:  # a few channels hold most of such a stream, which weights do not tell
+            notes.append("chosen by the weights alone: on samples (--calibration) a language model keeps far more")
         self.notes = tuple(notes)
 
     @property

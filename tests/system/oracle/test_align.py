@@ -14,6 +14,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
+import bot_onnx
 from bot_onnx._align import Aligned, Alignment, Facts, Kind, align, find_facts, plan_alignment
 from bot_onnx._align.energy import energy, halved
 from bot_onnx._align.folding import Folding
@@ -235,6 +236,22 @@ def test_a_tied_head_reads_what_it_read_whatever_scales_stand_out_before_it(norm
     ids = {"ids": np.random.default_rng(1).integers(0, 40, (2, 9))}
     wanted, found = (session(str(path)).run(None, ids)[0] for path in (source, out))
     assert np.abs(found - wanted).max() <= 1e-4 * np.abs(wanted).max()
+
+
+def test_a_language_model_that_is_turned_without_samples_is_told_of_them(tmp_path: Path) -> None:
+    told = "chosen by the weights alone: on samples (--calibration) a language model keeps far more"
+    source, given = save(tied_decoder("LayerNorm"), tmp_path), tmp_path / "samples.npz"
+    np.savez(given, ids=np.random.default_rng(1).integers(0, 40, (8, 9)))
+    notes = partial(_notes, source, tmp_path / "out.onnx")
+    assert told in notes({"hidden": 8})
+    assert told not in notes({"hidden": 8}, calibration=given)
+    assert told not in notes({"hidden": 8}, align="none")
+    with model_file() as classifier:
+        assert told not in _notes(classifier, tmp_path / "out.onnx", {"hidden": 32})
+
+
+def _notes(source: Path, out: Path, spec: dict[str, int], **options: Any) -> tuple[str, ...]:
+    return bot_onnx.resize(source, spec, out, force=True, **options).plan.notes
 
 
 def spelled_out(model: onnx.ModelProto) -> None:
