@@ -53,6 +53,32 @@ def test_the_page_has_a_row_a_way_and_what_was_not_run_is_no_number(tmp_path: Pa
     assert "200 steps" not in page.read_text(), "the last run of a network stands alone"
 
 
+def test_an_aim_is_reached_by_what_was_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.real import page
+    from benchmarks.real.study import Found
+
+    monkeypatch.setattr(page, "_draw", lambda *_: None)
+    aims = [("toy", "bot", 200, False, "label", 0.7), ("toy", "bot", None, True, "label", 0.7)]
+    monkeypatch.setattr(page, "AIMS", (*aims, ("toy", "bot", 3000, False, "label", 0.1), ("other", *aims[0][1:])))
+    rows = [
+        Found("bot", steps, seed, packed, 1.0, 1.0, {"label": quality})
+        for steps, seed, packed, quality in [
+            (200, 0, False, 0.6),
+            (200, 1, False, 0.9),
+            (200, 0, True, 0.8),
+            (700, 0, True, 0.65),
+            (700, 0, False, 0.1),
+        ]
+    ]
+    run = {"command": "run it", "machine": "a machine", "commit": "abc1234", "date": "2026-01-01"}
+    page.write_page({"toy": page.Shown.of(real(tmp_path), rows, **run)}, tmp_path / "real.md")
+    lines = [line for line in (tmp_path / "real.md").read_text().splitlines() if line.endswith("reached |")]
+    assert lines == [
+        "| a toy, label, 200 steps | 0.7 | 0.750 ± 0.150 | reached |",
+        "| a toy, label, 700 steps, int8 | 0.7 | 0.650 | not reached |",
+    ]
+
+
 def test_a_short_file_is_filled_between_its_ends() -> None:
     from benchmarks.real.models import MAGIKA_BYTES, MAGIKA_PAD, _features
 
