@@ -55,8 +55,9 @@ they stand here.
   what the authors' public code computes, *not aligned* without the rotation of [align.md](align.md), *on samples* with
   its `--calibration`. *learned* is `--learn` for 100 steps on these samples ([learn.md](learn.md)), which are not
   counted. Growing also shows what fills the detail bands: *zero*, *gaussian*, *uniform*, the in-band noise
-  of the default at twice its scale (*x2*), and what is no noise: copies that share what reads them unequally (*LEMON
-  splits*). *fresh readers* are random weights of standard deviation 0.12 in the layers that are added.
+  of the default at twice its scale (*x2*) or between a longer filter's values in place of copies (*coif3, in-band*,
+  which keeps the function less), and what is no noise: copies that share what reads them unequally (*LEMON splits*).
+  *fresh readers* are random weights of standard deviation 0.12 in the layers that are added.
 * Sources were trained for longer than scratch is: where one ends below scratch, a start that keeps its function is
   there at once, and the final loss and the last column tell more than what is saved.
 * A masked language model (BERT) learns how frequent tokens are, and no more, for its first thousand steps or so. Where
