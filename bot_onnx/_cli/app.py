@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from pkgutil import iter_modules
-from types import FrameType
 from typing import Any, NoReturn
 
 import click
@@ -20,7 +18,7 @@ from bot_onnx import __version__
 from bot_onnx._cli import commands as folder
 from bot_onnx._cli.failures import guarded, guarded_help
 from bot_onnx._cli.last_resort import crash_as_json, explain_crashes
-from bot_onnx._ended import Ended
+from bot_onnx._cli.signals import end_cleanly
 
 #: What one meets first; all others follow by name.
 FIRST = ("inspect", "resize", "fit", "sweep", "report", "verify", "export", "import", "recover", "quantize", "run")
@@ -116,7 +114,7 @@ def main(argv: Sequence[str] | None = None) -> NoReturn:
     Args:
         argv: arguments after the program's name; None for those of the process.
     """
-    _leave_cleanly()
+    end_cleanly()
     _open_standard_streams()
     _hush_libraries()
     explain_crashes()
@@ -147,20 +145,3 @@ def _hush_libraries() -> None:
     """What libraries warn of and log is for programmers: stderr is for what a command has to say."""
     warnings.simplefilter("ignore")
     logging.getLogger().addHandler(logging.NullHandler())
-
-
-def _leave_cleanly() -> None:
-    """Turn signals that end the process into :class:`Ended`, so that temporary files are removed on the way out."""
-    for name in ("SIGTERM", "SIGHUP"):
-        number = getattr(signal, name, None)
-        # What the parent ignores stays ignored (nohup). Outside the main thread handlers cannot be set.
-        with suppress(ValueError):
-            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
-                signal.signal(number, _leave)
-
-
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    signal.signal(number, signal.SIG_IGN)  # a second one must not interrupt the clean-up
-    with suppress(OSError):
-        os.write(2, f"ended by {signal.Signals(number).name}\n".encode())
-    raise Ended(128 + number)
