@@ -45,8 +45,8 @@ one thread, {batch} samples a step where nothing else is said, at a rate of {rat
   network will see, `recover`, then int8. More steps bring more; how much, the rows with several say.
 * **No data at all**: do not expect the smaller network to work as it is written. It is a start for training, and the
   row *bot* at 0 steps says how far from done. With some dozens of inputs, unlabelled, it is *bot, on samples*.
-* **Not this tool**: networks of convolutions that are small already lose nearly all at once when every channel axis is
-  halved, and need thousands of steps: quantise, or train a smaller architecture.
+* **Rather not this tool**: networks of convolutions. With every channel axis halved they lose a third of what they do,
+  or nearly all, at once, and some hundred steps do not bring it back: quantise, or train a smaller architecture.
 """
 
 #: What was aimed at: network, way, steps (None: the most that were run), in int8, measure, at least.
