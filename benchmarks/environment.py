@@ -15,6 +15,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+CACHE_VARIABLE = "BOT_ONNX_BENCH_CACHE"
 PACKAGES = ("onnx", "onnx-ir", "onnxruntime", "onnxruntime-gpu", "numpy", "PyWavelets", "networkx")
 
 
@@ -31,6 +32,13 @@ def environment() -> dict[str, str | int | None]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def cache_folder(name: str) -> Path:
+    """Where a benchmark keeps models, data and finished runs; it is made where it is missing."""
+    folder = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "bot-onnx-bench") / name
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
 
 
 def machine() -> str:

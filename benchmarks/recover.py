@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import re
 import subprocess
 import sys
@@ -28,12 +27,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 import bot_onnx
-from benchmarks.environment import machine
+from benchmarks.environment import cache_folder, machine
 from bot_onnx._recover.jobs import DataOptions, Settings, recover
 from bot_onnx._runs.runtime import session
 from bot_onnx.demo import accuracy, held_out, model_bytes
 
-CACHE_VARIABLE = "BOT_ONNX_BENCH_CACHE"
 GENSIM = "gensim==4.4.0"
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "recover.md"
 STARTS = ("bot", "scratch")
@@ -61,13 +59,6 @@ class Study:
     rows: tuple[Row, ...]
     how: str
     seconds: tuple[float, ...]
-
-
-def cache_folder() -> Path:
-    root = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "bot-onnx-bench")
-    folder = root / "recover"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
 
 
 def student(source: Path, spec: dict[str, int], method: str, output: Path) -> Path:
@@ -111,7 +102,7 @@ def study(
     Args:
         measure: scores of a file. held: the score of a report on held-out samples, ``before`` or ``after``.
     """
-    folder = cache_folder()
+    folder = cache_folder("recover")
     rows = [Row("source", bot_onnx.inspect(source).structure.parameters, (*measure(source), None))]
     seconds = []
     for method in STARTS:
@@ -161,7 +152,7 @@ def write_text(path: Path, lee: Path) -> None:
     from benchmarks.transfer.corpora import _documents
 
     rng = np.random.default_rng(0)
-    documents = _documents(cache_folder().parent / "transfer")
+    documents = _documents(cache_folder("transfer"))
     paragraphs, glosses = [], []
     for document in documents:
         if document.count("\n") == 199 and "\n\n" not in document:
@@ -217,7 +208,7 @@ def lee_correlation(model: Path, tokenizer: Path, lee: Path) -> float:
 def minilm(steps: int, threads: int) -> Study:
     from tests.zoo import real
 
-    cache = cache_folder()
+    cache = cache_folder("recover")
     lee, text = text_of(cache)
     tokenizer = real._locate(real.L6_PACKAGE, "all-MiniLM-L6-v2/tokenizer.json")
     return study(
@@ -239,7 +230,7 @@ def minilm(steps: int, threads: int) -> Study:
 def digits(steps: int, threads: int) -> Study:
     from benchmarks.train_digits_vit import digits as load
 
-    cache = cache_folder()
+    cache = cache_folder("recover")
     source, data = cache / "digits_vit.onnx", cache / "digits.npz"
     source.write_bytes(model_bytes())
     np.savez(data, image=load(0)[0].images.numpy())

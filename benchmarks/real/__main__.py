@@ -12,9 +12,8 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks.environment import this_run
+from benchmarks.environment import cache_folder, this_run
 from benchmarks.real.models import MODELS
-from benchmarks.real.network import bench_cache
 from benchmarks.real.page import Shown, write_page
 from benchmarks.real.rows import WAYS
 from benchmarks.real.study import Study
@@ -41,7 +40,7 @@ def main(
     output: Path,
 ) -> None:
     """Shrink, recover and measure, and write the page."""
-    cache = bench_cache()
+    cache = cache_folder("real")
     console, began = Console(stderr=True), time.perf_counter()
 
     def tell(line: str) -> None:

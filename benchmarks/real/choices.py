@@ -18,8 +18,9 @@ import click
 import numpy as np
 
 import bot_onnx
+from benchmarks.environment import cache_folder
 from benchmarks.real.models import MODELS
-from benchmarks.real.network import Real, bench_cache
+from benchmarks.real.network import Real
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +82,10 @@ def measured(real: Real, choice: Choice, folder: Path) -> dict[str, float]:
 @click.option("--model", "key", type=click.Choice(list(CHOICES)), required=True)
 def main(key: str) -> None:
     """Print a row a choice as soon as it is measured, the source first."""
-    real = MODELS[key](bench_cache())
+    real = MODELS[key](cache_folder("real"))
     click.echo("| | " + " | ".join(real.measures) + " |\n|---|" + "---|" * len(real.measures))
-    rows = {"source": {name: run(real.source) for name, run in real.measures.items()}}
+    click.echo(_line("source", {name: run(real.source) for name, run in real.measures.items()}))
     with tempfile.TemporaryDirectory() as folder:
-        for name, found in rows.items():
-            click.echo(_line(name, found))
         for choice in CHOICES[key]:
             click.echo(_line(choice.name, measured(real, choice, Path(folder))))
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -13,8 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
-
-from benchmarks.recover import CACHE_VARIABLE
 
 Quality = Callable[[Path], float]
 Feeds = dict[str, NDArray[Any]]
@@ -54,14 +51,6 @@ class Real:
     measures: Mapping[str, Quality]
     turned: bool = True
     batch: int = BATCH
-
-
-def bench_cache() -> Path:
-    """Where networks, data and finished trainings are kept; it is made where it is missing."""
-    root = os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "bot-onnx-bench"
-    cache = Path(root) / "real"
-    cache.mkdir(parents=True, exist_ok=True)
-    return cache
 
 
 def package_file(requirement: str, name: str, cache: Path) -> Path:

@@ -141,10 +141,8 @@ def _aims(every: Mapping[str, Shown]) -> Iterator[str]:
             lines.append(f"| {name} | {least:g} | {_mean(values)} | {reached} |")
     if lines:
         told = "200 steps are held against what 700 gave before the stream was turned."
-        yield (
-            "\n".join([f"## What was aimed at\n\n{told}\n", "| | at least | found | |\n|---|---|---|---|", *lines])
-            + "\n"
-        )
+        head = ["## What was aimed at", "", told, "", "| | at least | found | |", "|---|---|---|---|"]
+        yield "\n".join([*head, *lines]) + "\n"
 
 
 def _both(rows: Sequence[Found], attribute: str, form: str) -> str:

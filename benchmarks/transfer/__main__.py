@@ -14,10 +14,10 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks.environment import this_run
+from benchmarks.environment import cache_folder, this_run
 from benchmarks.transfer.page import Shown, write_page
 from benchmarks.transfer.starts import STARTS, main_starts
-from benchmarks.transfer.study import CACHE_VARIABLE, SCALES, Study
+from benchmarks.transfer.study import SCALES, Study
 
 
 def _columns_asked(
@@ -70,7 +70,7 @@ def main(
     missing = [column for column in asked if column not in possible]
     if missing:
         raise click.UsageError(f"scale {scale} has no column {missing[0]}; there are: {', '.join(possible)}, all")
-    cache = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "bot-onnx-bench") / "transfer"
+    cache = cache_folder("transfer")
     console = Console(stderr=True)
     began = time.perf_counter()
 

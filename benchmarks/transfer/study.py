@@ -27,7 +27,6 @@ from benchmarks.transfer.networks import EXAMPLES, Size, build, export
 from benchmarks.transfer.starts import STARTS, Source, Start, StateDict
 from benchmarks.transfer.training import Curve, Recipe, Task, train
 
-CACHE_VARIABLE = "BOT_ONNX_BENCH_CACHE"
 SAMPLES = 64  #: inputs that the calibrated start looks at
 
 #: Standard deviation that sources start from, the one that training takes best to.

@@ -19,6 +19,7 @@ from tests.zoo.export import quiet
 torch = pytest.importorskip("torch")
 pytestmark = [pytest.mark.exporter, pytest.mark.filterwarnings("ignore::UserWarning")]
 
+from benchmarks.environment import CACHE_VARIABLE  # noqa: E402
 from benchmarks.transfer import __main__ as transfer_command  # noqa: E402
 from benchmarks.transfer import study as study_module  # noqa: E402
 from benchmarks.transfer.__main__ import main  # noqa: E402
@@ -194,7 +195,7 @@ def test_a_column_that_is_not_there_is_refused(arguments: list[str], message: st
 
 def test_seeds_of_a_column_come_before_those_of_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[tuple[object, ...]] = []
-    monkeypatch.setenv(study_module.CACHE_VARIABLE, str(tmp_path))
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path))
 
     def column(_study: object, *given: Any, short: bool) -> Column:
         asked.append((*given[:3], short))
