@@ -11,7 +11,6 @@ Needs the extras ``recover`` and ``test``.
 from __future__ import annotations
 
 import argparse
-import re
 import tempfile
 import time
 from dataclasses import dataclass
@@ -21,13 +20,13 @@ from typing import Any
 import numpy as np
 
 import bot_onnx
-from benchmarks.environment import machine
+from benchmarks.measured import DOCS, told_of_run, write_measured
 from bot_onnx._recover.jobs import Settings, recover
 from bot_onnx._request import Learning
 from bot_onnx._runs.runtime import session
 from bot_onnx.demo import accuracy, held_out, model_bytes
 
-PAGE = Path(__file__).resolve().parents[1] / "docs" / "learn.md"
+PAGE = DOCS / "learn.md"
 STEPS, RATE = 100, 3e-3
 TARGETS: dict[str, dict[str, int]] = {
     "6 x 64 to 3 x 32": {"layers": 3, "hidden": 32},
@@ -98,7 +97,7 @@ def tables(more: tuple[int, ...], seeds: range) -> str:
         f"Accuracy on the demo's 360 test images (the source: {_source():.3f}), seeds {', '.join(map(str, seeds))}. "
         f"Operators at a rate of {Learning.RATE:g}, weights at {RATE:g}."
     )
-    lines += ["", f"Measured by `python -m benchmarks.learn` on {machine()}, one thread; other programs ran."]
+    lines += ["", told_of_run("benchmarks.learn")]
     return "\n".join(lines)
 
 
@@ -118,8 +117,7 @@ def main() -> None:
     made = tables((200,), range(asked.seeds))
     print(made)
     if asked.write:
-        text = PAGE.read_text()
-        PAGE.write_text(re.sub(r"(?s)(<!-- measured -->\n).*?(<!-- end -->)", lambda m: f"{m[1]}{made}\n{m[2]}", text))
+        write_measured(PAGE, made)
 
 
 if __name__ == "__main__":

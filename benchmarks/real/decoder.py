@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.real.network import Feeds, Real
+from benchmarks.real.texts import text_of
 from bot_onnx._runs.runtime import session
 
 WINDOW = 64  # tokens
@@ -62,8 +63,6 @@ def smollm(cache: Path) -> Real:
 
 def _windows(cache: Path) -> NDArray[np.int64]:
     """``[windows, tokens]``, none overlapping another, in an order of their own."""
-    from benchmarks.recover import text_of
-
     text = text_of(cache)[1].read_text(encoding="utf-8")
     ids = np.array(_tokenizer().encode(text[: (HELD + TRAIN) * WINDOW * 6]), np.int64)
     whole = ids[: len(ids) // WINDOW * WINDOW].reshape(-1, WINDOW)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.real.decoder import smollm
 from benchmarks.real.network import CALIBRATION, Feeds, Real, package_file
+from benchmarks.real.texts import lee_correlation, text_of
 from bot_onnx._runs.runtime import session
 
 HELD_LINES = 548
@@ -34,8 +35,7 @@ OCR_FONTS = (
 
 
 def minilm(cache: Path, spec: Mapping[str, Any], key: str) -> Real:
-    """all-MiniLM-L6-v2; text as in :mod:`benchmarks.recover`, of which the last lines are kept apart."""
-    from benchmarks.recover import lee_correlation, text_of
+    """all-MiniLM-L6-v2; text by :mod:`benchmarks.real.texts`, of which the last lines are kept apart."""
     from tests.zoo import real
 
     lee, text = text_of(cache)
@@ -213,8 +213,6 @@ def ocr(cache: Path) -> Real:
 
 def _short_lines(cache: Path, count: int) -> list[str]:
     """Pieces of lines, two words each, none twice."""
-    from benchmarks.recover import text_of
-
     words = [line.split() for line in text_of(cache)[1].read_text(encoding="utf-8").splitlines()]
     pieces = {" ".join(line[at : at + 2])[:11] for line in words for at in range(0, len(line) - 1, 2)}
     fitting = sorted(piece for piece in pieces if piece.isascii() and len(piece) > 4 and not piece.endswith(" "))
