@@ -128,7 +128,7 @@ class Rotated(Aligned):
             if dim == self._folding.hidden:
                 turn = self._turn(name, axis).astype(array.dtype)
                 array = np.moveaxis(self._product(array, turn, axis), -1, axis)
-        return np.ascontiguousarray(array)
+        return np.asarray(array, order="C")
 
     def _product(self, array: AnyArray, turn: AnyArray, axis: int) -> AnyArray:
         """Sum over ``axis`` of a tensor and the last one of a turn."""
@@ -153,7 +153,7 @@ class Rotated(Aligned):
         array = self._folding.read(name, self._tensors, self._following.left)
         if stack.chain is not None and not stack.shared:
             array = ordered(self._structure, stack, array, self._kept.bound(stack, layer))
-        return np.ascontiguousarray(array)
+        return np.asarray(array, order="C")
 
     def cut(self, name: str, axis: int, leaf: str) -> AnyArray | None:
         """The turn of hidden ``[target, source]``, or the indices of the leaf that stay."""

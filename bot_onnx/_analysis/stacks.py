@@ -17,6 +17,7 @@ from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._canonical.decompose import stored_type
 from bot_onnx._ops import is_linear
 from bot_onnx._patterns.attention import Attention
+from bot_onnx._patterns.layer_numbers import trained_numbers
 from bot_onnx._patterns.layers import LayerChain
 from bot_onnx._patterns.parameters import Parameter, is_variance, offset_of
 from bot_onnx._patterns.residual import last_norm, norms_before, residual_kind, residual_writers
@@ -49,6 +50,8 @@ class StackBuilder:
         self._by_embedding = self._heads_by_embedding()
         self._scores = self._score_parts(attentions)
         self._apart = list(kept_apart(context, attentions, parameters))
+        trained = (values for chain in chains for values in trained_numbers(chain))
+        self._numbers = dict.fromkeys(value.name or "" for values in trained for value in values)
         self._axes: dict[str, tuple[MaybeDim, ...]] = {}
 
     def build(self) -> Stacks:
@@ -57,7 +60,7 @@ class StackBuilder:
         stacks: list[Stack] = []
         done: set[str] = set()
         twin_ids: dict[str, str] = {}
-        for name in [*self._parameters, *(n for n in self._tables if n not in self._parameters)]:
+        for name in [*self._parameters, *(n for n in self._tables if n not in self._parameters), *self._numbers]:
             if name in done:
                 continue
             place: tuple[int | None, tuple[str, ...]] = member.get(name, (None, (name,)))
@@ -81,7 +84,7 @@ class StackBuilder:
                 broken[index] = change
             for values in zip(*(layer.parameters for layer in chain.layers), strict=True):
                 names = tuple(value.name or "" for value in values)
-                if names[0] not in self._parameters and names[0] not in self._tables:
+                if not any(names[0] in known for known in (self._parameters, self._tables, self._numbers)):
                     continue
                 placed_otherwise = any(member.get(name, (index, names))[1] != names for name in names)
                 if 1 < len(set(names)) < len(names) or placed_otherwise:

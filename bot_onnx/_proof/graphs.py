@@ -118,7 +118,7 @@ class Excerpt:
         for name in dict.fromkeys(value.name or "" for node in chosen for value in node_inputs(node)):
             value = graph.initializers.get(name)
             if name in tensors:
-                proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ascontiguousarray(tensors[name]), name))
+                proto.graph.initializer.append(onnx.numpy_helper.from_array(np.asarray(tensors[name], order="C"), name))
             elif value is not None and value.const_value is not None:
                 proto.graph.initializer.append(held_proto(value.const_value, name))
         proto.graph.output.extend(onnx.ValueInfoProto(name=value.name) for value in watched)

@@ -216,7 +216,7 @@ class Miniature:
             others = [other for other in self._runners if other != key]
             self._runners = {other: self._runners[other] for other in others[-(_RUNNERS - 1) :]}
             self._runners[key] = runner, replaced
-        given = {name: np.ascontiguousarray(weights[name], np.float32) for name in replaced}
+        given = {name: np.asarray(weights[name], np.float32, order="C") for name in replaced}
         given |= {f"{name}{GIVEN}": array for name, array in copies.items()}
         found = runner.run(None, {**feeds, **given})
         return dict(zip((value.name or "" for value in watched), found, strict=True))

@@ -249,7 +249,7 @@ class Growth:
             if changing is not None and changes(changing):
                 matrix = axis_matrix(changing, way.method, way.options, way.seed)
                 array = np.moveaxis(np.tensordot(matrix, array, axes=(1, axis)), 0, axis)
-        return np.ascontiguousarray(array.astype(kind))
+        return np.asarray(array, kind, order="C")
 
     def _axis(self, dim: Dim, law: Callable[[str], Law]) -> Axis:
         """How a dim of the miniature changes."""

@@ -82,7 +82,8 @@ class Student:
     def _tensors(self, feeds: Feeds) -> dict[str, Any]:
         library = torch()
         return {
-            name: library.from_numpy(np.ascontiguousarray(feeds[name])).to(self._device) for name in self.carrier.inputs
+            name: library.from_numpy(np.asarray(feeds[name], order="C")).to(self._device)
+            for name in self.carrier.inputs
         }
 
     def to(self, device: str) -> None:

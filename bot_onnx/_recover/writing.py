@@ -59,7 +59,7 @@ def write_trained(
     twins = {twin: weights[source].T for twin, source in trainable.twins.items()}
     slots = weight_slots(graph, {*weights, *twins})
     values = {
-        name: np.ascontiguousarray(_narrowed(name, array, ir.DataType(slots[name].dtype)))
+        name: np.asarray(_narrowed(name, array, ir.DataType(slots[name].dtype)), order="C")
         for name, array in {**weights, **twins}.items()
     }
     digest = hashlib.sha256()

@@ -75,7 +75,7 @@ def zeros(weights: Forms) -> dict[str, Array]:
 def values(weights: Forms, tensors: Mapping[str, Any]) -> dict[str, Array]:
     """The weights themselves, by input, from the source's tensors by name."""
     return {
-        name: np.ascontiguousarray(shown(tensors[name.removesuffix(_WIDE)]), dtype=kind.numpy())
+        name: np.asarray(shown(tensors[name.removesuffix(_WIDE)]), kind.numpy(), order="C")
         for name, (kind, _) in weights.items()
     }
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from math import isclose
+from math import isclose, prod
 
 import onnx_ir as ir
 
@@ -79,7 +79,7 @@ def check_branches(analysis: Analysis, layers: Mapping[str, int], given: Mapping
 
     Some networks scale what a layer adds by a function of the number of layers, others by a constant; the graph does
     not say which. A round number stays, and a note says how to give another; any other one looks like a function of
-    the depth, and is asked for.
+    the depth, and is asked for. What was trained moves with the layer's weights.
 
     Args:
         analysis: of the source, before its layers change.
@@ -93,14 +93,14 @@ def check_branches(analysis: Analysis, layers: Mapping[str, int], given: Mapping
         SpecError: a factor that is no round number, and that ``given`` says nothing of.
     """
     notes: list[str] = []
-    chosen = _chosen(analysis, given)
+    settled = {*_chosen(analysis, given), *_trained(analysis)}
     for chain, info in zip(analysis.chains, analysis.structure.chains, strict=True):
         if layers[info.name] == info.count:
             continue
         by_place = list(zip(*(_branch_factors(layer) for layer in chain.layers), strict=False))
-        # A number of its own in every layer was trained; a function of the depth is the same in all of them.
+        # A number of its own in every layer follows the layer's place; a function of the depth is the same in all.
         common = {scalar.node for place in by_place if len({s.value for s in place}) == 1 for scalar in place}
-        factors = [scalar for place in by_place for scalar in place if scalar.node not in chosen]
+        factors = [scalar for place in by_place for scalar in place if scalar.node not in settled]
         if not factors:
             continue
         odd = {
@@ -117,7 +117,7 @@ def check_branches(analysis: Analysis, layers: Mapping[str, int], given: Mapping
                 f"{json.dumps(_shortened(analysis, odd))}; or give the number itself to keep it",
                 node=_place(first.node),
             )
-        for scalar in (scalar for scalar in _branch_factors(chain.layers[0]) if scalar.node not in chosen):
+        for scalar in (scalar for scalar in _branch_factors(chain.layers[0]) if scalar.node not in settled):
             notes.append(
                 f"{what.format(scalar.value, scalar.node.op_type, _place(scalar.node))}, which stays; should it follow "
                 "the number of layers, give it under 'constants', for this node of every layer."
@@ -128,6 +128,13 @@ def check_branches(analysis: Analysis, layers: Mapping[str, int], given: Mapping
 def _chosen(analysis: Analysis, given: Mapping[str, str | float]) -> dict[ir.Node, str | float]:
     """The nodes that the spec's ``constants`` mean, with what it says of each."""
     return {node: formula for name, formula in given.items() for node in _nodes(analysis, name)}
+
+
+def _trained(analysis: Analysis) -> set[ir.Node]:
+    """The nodes that read a number which a stack holds."""
+    names = {name for stack in analysis.structure.stacks if prod(stack.shape) == 1 for name in stack.tensors}
+    held = analysis.model.graph.initializers
+    return {usage.node for name in names for usage in held[name].uses()}
 
 
 def _branch_factors(layer: Layer) -> list[Scalar]:

@@ -1,7 +1,7 @@
 """Whether a layer can stand at another's place: it must read the same from outside, and hold the same fixed numbers.
 
 Only the weights of a layer move: the graph's layers stay in their order, with the masks and tables that each of them
-reads from outside, and with numbers that are written in the graph (a factor of its own in every layer).
+reads from outside, and with numbers that follow the place (see :mod:`bot_onnx._patterns.layer_numbers`).
 """
 
 from __future__ import annotations

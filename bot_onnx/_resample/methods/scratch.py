@@ -6,6 +6,7 @@ The baseline every other method is measured against. Nothing of the source's val
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from math import prod
 
 import numpy as np
 from pydantic import Field
@@ -38,7 +39,8 @@ class Scratch(Method[ScratchOptions]):
     * biases and norm biases 0, norm scales and other scales 1.
 
     A tensor whose part is not known (kind ``other``) is no trained weight as far as the graph tells: it is passed
-    through where its shape stays and refused where it does not.
+    through where its shape stays and refused where it does not. A number that every layer has of its own (a slope, a
+    gate) is what layer ⌊k·L_s/L_t⌋ has: nobody can say what its trainer starts from.
     """
 
     name = "scratch"
@@ -63,7 +65,9 @@ class Scratch(Method[ScratchOptions]):
         place = f"stack {task.stack} ({task.name})"
         if not source:
             raise ResampleError(f"{place}: no source tensor, so no dtype; pass at least one reader")
-        if task.kind == "other" and (any(changes(axis) for axis in task.axes) or len(source) != task.layers[1]):
+        numbers = prod(task.source_shape) == 1
+        other_depth = len(source) != task.layers[1] and not numbers
+        if task.kind == "other" and (any(changes(axis) for axis in task.axes) or other_depth):
             raise ResampleError(
                 f"{place}: its part in the network is not known, so it has no initialisation at another size "
                 f"({task.source_shape} x {task.layers[0]} -> {task.target_shape} x {task.layers[1]}); use method 'bot'"
@@ -85,7 +89,7 @@ def _layers(
     first = source[0]()
     if task.kind == "other" or not is_floating(first):
         for layer in range(start, task.layers[1]):
-            yield xp.asarray(source[layer % len(source)]())
+            yield xp.asarray(source[layer * len(source) // task.layers[1]]())
         return
     dtype = working_dtype(first, task.name)
     for layer in range(start, task.layers[1]):

@@ -1,0 +1,67 @@
+"""Which numbers of layers were trained, and which follow the layer's place."""
+
+from __future__ import annotations
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from bot_onnx._patterns.layer_numbers import follows_place
+
+PLACES = np.arange(6)
+FORMULAS = {
+    "1 / (k + 1)": 1 / (PLACES + 1),
+    "√d / (k + 1)": 0.125 / (PLACES + 1),
+    "1 / √(2 (k + 1))": (2.0 * (PLACES + 1)) ** -0.5,
+    "√(k + 3)": (PLACES + 3.0) ** 0.5,
+    "a ramp": 0.3 + 0.1 * PLACES,
+    "a ramp through nothing": PLACES / 10 - 0.2,
+    "a power of two": 2.0**-PLACES,
+    "0.8 - 0.6 exp(-0.3 k)": 0.8 - 0.6 * np.exp(-0.3 * PLACES),
+    "turns of two": np.array([0.31, 0.77] * 3),
+    "turns of three": np.array([0.31, 0.77, 0.2] * 2),
+}
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("formula", FORMULAS)
+def test_a_formula_in_the_place_is_seen(formula: str, kind: type) -> None:
+    assert follows_place(FORMULAS[formula].astype(kind).astype(np.float64))
+
+
+@pytest.mark.parametrize("kind", [np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("formula", ["1 / (k + 1)", "√d / (k + 1)", "a ramp", "a power of two", "turns of two"])
+def test_a_formula_is_seen_in_numbers_that_were_rounded(formula: str, kind: type) -> None:
+    assert follows_place(FORMULAS[formula].astype(np.float32).astype(kind).astype(np.float64))
+
+
+@pytest.mark.parametrize("formula", ["1 / (k + 1)", "√d / (k + 1)", "√(k + 3)", "a ramp", "a power of two"])
+def test_three_layers_show_a_formula_of_two_constants(formula: str) -> None:
+    assert follows_place(FORMULAS[formula][:3].astype(np.float32).astype(np.float64))
+
+
+@pytest.mark.parametrize("numbers", [(1, 0.5), (0.5, 1), (0.25, 0.25 * 2**0.5), (-1, -0.5)])
+def test_two_layers_show_powers_of_the_place(numbers: tuple[float, float]) -> None:
+    assert follows_place(np.array(numbers, np.float32).astype(np.float64))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float16, ml_dtypes.bfloat16])
+@pytest.mark.parametrize("layers", [4, 6, 12, 32])
+def test_trained_numbers_follow_nothing(layers: int, kind: type) -> None:
+    rng = np.random.default_rng(layers)
+    for scale, middle in ((0.1, 0.25), (0.02, 1.0), (1.0, 0.0), (1e-4, 0.0)):
+        for _ in range(50):
+            numbers = (middle + scale * rng.standard_normal(layers)).astype(np.float32).astype(kind).astype(np.float64)
+            assert np.ptp(numbers) == 0 or not follows_place(numbers)
+
+
+@pytest.mark.parametrize(
+    "numbers", [(0.25, 0.31), (0, 0.4), (0.1, -0.05), (0.3123, 0.4771, 1), (0.25, 0.25, 0.25, 0.3)]
+)
+def test_few_trained_numbers_follow_nothing(numbers: tuple[float, ...]) -> None:
+    assert not follows_place(np.array(numbers, np.float32).astype(np.float64))
+
+
+def test_numbers_that_hardly_differ_show_nothing() -> None:
+    """A slope that was trained for a step or two: one rounding apart, as a ramp is."""
+    assert not follows_place(np.float32(1) + np.float32(2**-23) * np.arange(3).astype(np.float64))
