@@ -177,7 +177,7 @@ def _features(beginning: bytes, end: bytes) -> NDArray[np.int32]:
 
 
 def ocr(cache: Path) -> Real:
-    """A recogniser of text in images; it is shown words of the same text as the embedder, set in seven founts."""
+    """A recogniser of text in images; it is shown words of the same text as the embedder, set in seven fonts."""
     source = package_file(OCR, "rapidocr_onnxruntime/models/ch_PP-OCRv4_rec_infer.onnx", cache)
     train, held, samples = (cache / f"ocr-{name}.npz" for name in ("train", "held", "samples"))
     if not held.exists():
@@ -194,7 +194,7 @@ def ocr(cache: Path) -> Real:
         source,
         "A recogniser of Chinese and English text in images, convolutions and two layers of attention (package "
         f"`rapidocr-onnxruntime` 1.4.4), exported by Paddle. Images: {OCR_LINES:,} pieces of lines of the text above, "
-        f"printed in {len(OCR_FONTS)} founts, to learn from. *letters*: 1 - edit distance / length over "
+        f"printed in {len(OCR_FONTS)} fonts, to learn from. *letters*: 1 - edit distance / length over "
         f"{OCR_HELD} pieces kept apart, against what is printed; *source*: the same against what the source reads.",
         {"width": 0.5},
         None,
@@ -227,10 +227,10 @@ def _printed(words: list[str]) -> NDArray[np.float32]:
     folder, rng = Path(matplotlib.get_data_path()) / "fonts" / "ttf", np.random.default_rng(0)
     images = np.zeros((len(words), 3, OCR_HEIGHT, OCR_WIDTH), np.float32)
     for number, word in enumerate(words):
-        fount = ImageFont.truetype(str(folder / f"{OCR_FONTS[number % len(OCR_FONTS)]}.ttf"), 36)
-        right, bottom = (round(side) for side in fount.getbbox(word)[2:])
+        font = ImageFont.truetype(str(folder / f"{OCR_FONTS[number % len(OCR_FONTS)]}.ttf"), 36)
+        right, bottom = (round(side) for side in font.getbbox(word)[2:])
         paper = Image.new("L", (right + 8, max(bottom + 8, OCR_HEIGHT)), int(rng.integers(200, 256)))
-        ImageDraw.Draw(paper).text((4, 2), word, font=fount, fill=int(rng.integers(0, 90)))
+        ImageDraw.Draw(paper).text((4, 2), word, font=font, fill=int(rng.integers(0, 90)))
         width = min(OCR_WIDTH, round(OCR_HEIGHT * paper.width / paper.height))
         grey = np.asarray(paper.resize((width, OCR_HEIGHT)), np.float32) / 127.5 - 1
         images[number, :, :, :width] = grey + rng.normal(0, 0.05, grey.shape)
