@@ -23,6 +23,8 @@ __all__ = ["DEVIATION", "MEAN", "Preparing", "find_images", "read_images"]
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".ppm", ".pgm", ".tif", ".tiff"})
 #: What Pillow may take such files for: by itself it looks at their content, and starts Ghostscript on PostScript.
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "GIF", "PPM", "TIFF")
+#: Formats whose grey images have 16 bits at most where Pillow gives them 32.
+_SIXTEEN_BITS = ("PNG", "PPM")
 #: Most pixels of a file: some 300 MB once they are laid open. Cameras take half as many.
 MOST_PIXELS = 100_000_000
 
@@ -81,18 +83,17 @@ def _read(image: Any, place: str, way: Preparing) -> Array:
     library = pillow()
     if isinstance(image, Mapping):
         image = image["bytes"]
-    mode = "L" if way.grey else "RGB"
     try:
         with warnings.catch_warnings():  # Pillow has its own opinion of large images, metadata and colour tables
             warnings.simplefilter("ignore")
             if isinstance(image, library.Image):
-                pixels = _fitted(place, image.convert(mode), way)
+                pixels = _fitted(place, _in_bytes(place, image, way), way)
             else:
                 source = io.BytesIO(image) if isinstance(image, bytes) else image
                 with library.open(source, formats=FORMATS) as opened:
                     if opened.width * opened.height > MOST_PIXELS:
                         raise RecoverError(_too_large(place, f"{opened.width} x {opened.height} pixels"))
-                    pixels = _fitted(place, opened.convert(mode), way)
+                    pixels = _fitted(place, _in_bytes(place, opened, way), way)
     except RecoverError:
         raise
     except library.DecompressionBombError as error:
@@ -103,6 +104,17 @@ def _read(image: Any, place: str, way: Preparing) -> Array:
             told = " ".join(str(error).split())[:200] or type(error).__name__
         raise RecoverError(f"{place} cannot be read as an image: {told}; remove it or save it again") from error
     return pixels[..., None] if way.grey else pixels
+
+
+def _in_bytes(place: str, image: Any, way: Preparing) -> Any:
+    """An image of 8 bits a channel, grey or in colours; 16 bits are brought to 8, where Pillow would cut them off."""
+    if image.mode == "F" or (image.mode == "I" and image.format not in _SIXTEEN_BITS):
+        raise RecoverError(
+            f"{place} has 32 bits a pixel, and nothing says which number is white: save it with 8 or 16 bits"
+        )
+    if image.mode.startswith("I"):
+        image = pillow().fromarray(np.round(np.asarray(image, np.float32) / (65535 / 255)).astype(np.uint8))
+    return image.convert("L" if way.grey else "RGB")
 
 
 def _fitted(place: str, image: Any, way: Preparing) -> Array:

@@ -158,6 +158,32 @@ def test_grey_images_lie_between_minus_one_and_one(tmp_path: Path) -> None:
     assert (values.min(), values.max()) == (-1, 1)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.pgm"])
+def test_grey_images_of_sixteen_bits_are_those_of_eight(name: str, channels: int, tmp_path: Path) -> None:
+    from PIL import Image
+
+    grey = np.arange(0, 256, 4, dtype=np.uint8).reshape(8, 8)
+    found = []
+    for kind, scale in ((np.uint8, 1), (np.uint16, 257)):
+        folder = tmp_path / str(scale)
+        folder.mkdir()
+        Image.fromarray(grey.astype(kind) * kind(scale)).save(folder / name)
+        spec = InputSpec("image", np.dtype(np.uint8), ("batch", channels, 8, 8))
+        found.append(read(folder, spec).feeds(np.array([0]))["image"])
+    np.testing.assert_array_equal(*found)
+    assert np.array_equal(found[0][0, 0], grey)
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.int32])
+def test_images_of_thirty_two_bits_are_refused(kind: type, tmp_path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(np.full((8, 8), 7, kind)).save(tmp_path / "a.tif")
+    with pytest.raises(RecoverError, match=r"a\.tif has 32 bits a pixel"):
+        read(tmp_path, InputSpec("image", FLOATS, ("batch", 3, 8, 8)))
+
+
 def test_images_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     with pytest.raises(RecoverError, match="takes images of any size: say which with --image-size"):
         read(tmp_path, InputSpec("image", FLOATS, ("batch", 3, "height", "width")))
