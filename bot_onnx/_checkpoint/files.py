@@ -18,7 +18,7 @@ from bot_onnx._onnxfile.atomic_output import Staging
 from bot_onnx._onnxfile.writer import check_output
 from bot_onnx.errors import CheckpointError
 
-_INDEX = "model.safetensors.index.json"
+INDEX = "model.safetensors.index.json"
 
 #: What the format calls its data types, by ONNX data type.
 DTYPES = {
@@ -192,9 +192,9 @@ def checkpoint_files(path: Path) -> list[Path]:
         CheckpointError: it stands for none.
     """
     if path.is_dir():
-        inside = [path / name for name in ("model.safetensors", _INDEX) if (path / name).is_file()]
+        inside = [path / name for name in ("model.safetensors", INDEX) if (path / name).is_file()]
         if not inside:
-            raise CheckpointError(f"{path} holds no model.safetensors and no {_INDEX}: name the checkpoint's file")
+            raise CheckpointError(f"{path} holds no model.safetensors and no {INDEX}: name the checkpoint's file")
         path = inside[0]
     if not path.is_file():
         raise CheckpointError(f"there is no file {str(path)!r}: check the path")

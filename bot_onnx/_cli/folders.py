@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,30 +28,29 @@ def is_within(file: Path, model: Path) -> bool:
     return model.is_dir() and Path(os.path.realpath(file)).is_relative_to(os.path.realpath(model))
 
 
-def check_beside(
-    flag: str, path: Path, model: Path, output: Path | None, given: Sequence[Path], *, force: bool
-) -> None:
-    """Refuse a file that is written beside the output where it would replace something that is read or made.
+def check_beside(flag: str, path: Path, model: Path, output: Path | None, *, force: bool) -> None:
+    """Refuse a file that is written beside the output where it would replace the model, or something that is made.
 
     Args:
         flag: the option that names it. path: what it names.
         model, output: what the command reads and makes, with the data files that they name; None: it makes none.
-        given: other files that it reads. force: replace one that exists.
+        force: replace one that exists.
 
     Raises:
         OutputError: it may not be written.
     """
     from bot_onnx._onnxfile.data_files import named_files
+    from bot_onnx._onnxfile.read_only import is_same
     from bot_onnx._onnxfile.writer import check_output
 
-    if output is not None and os.path.realpath(path) == os.path.realpath(output):
+    if output is not None and is_same(path, output):
         raise OutputError(f"{flag} {path}: that is the output's name; give it a file of its own")
     if is_within(path, model):
         raise OutputError(f"{flag} {path} lies in {model}, which is never written to: name another")
     models = [model] if output is None else [model, output]
     data = [file for each in models for file in named_files(each)]
     try:
-        check_output(path, force=force, sources=[*models, *data, *given])
+        check_output(path, force=force, sources=[*models, *data])
     except OutputError as error:
         raise OutputError(f"{flag}: {error}") from error
 

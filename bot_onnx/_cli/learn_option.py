@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 import click
@@ -11,6 +10,7 @@ from click.core import ParameterSource
 
 from bot_onnx._cli.commands.recover import data_options, reading_options
 from bot_onnx._cli.parameters import F, option
+from bot_onnx._cli.paths import ReadData
 from bot_onnx._request import Learning
 
 LEARNING = "Learned operators (with the extra 'recover')"
@@ -27,7 +27,7 @@ def learn_options(command: F) -> F:
     data = option(
         "Data",
         "--data",
-        type=click.Path(path_type=Path),
+        type=ReadData(),
         metavar="DATA",
         help="For --learn: a folder of images, a text file with a sample a line, or an .npz file with an array per "
         "input. No labels.",

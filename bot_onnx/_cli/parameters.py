@@ -8,13 +8,14 @@ from typing import Any, TypeVar
 
 import click
 
+from bot_onnx._cli.paths import Command, ReadModel, ReadPath, WrittenPath
 from bot_onnx._shards import External, Shards
 
 OUTPUT, SHOWN, INPUTS, WORK = "Output", "Reporting", "Inputs", "Work"  #: headings that several commands have
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-model_argument = click.argument("model", type=click.Path(path_type=Path))
+model_argument = click.argument("model", type=ReadModel())
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of tables.")
 
 
@@ -59,7 +60,7 @@ def model_output(unnamed: str, *, folders: bool = False) -> Callable[[F], F]:
                 OUTPUT,
                 "--output",
                 "-o",
-                type=click.Path(path_type=Path, dir_okay=folders),
+                type=WrittenPath(dir_okay=folders),
                 metavar="OUT",
                 help=f"The new model; without it {unnamed}.",
             ),
@@ -95,7 +96,7 @@ def arrays_option(command: F) -> F:
     return option(
         INPUTS,
         "--inputs",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=ReadPath(dir_okay=False),
         metavar="FILE.npz",
         help="An array per input of the model, to run it on; without it inputs are made up.",
     )(command)
@@ -123,7 +124,7 @@ def shown_options(command: F) -> F:
     return as_json(quiet(command))
 
 
-class SectionedCommand(click.Command):
+class SectionedCommand(Command):
     """A command whose help lists its options by heading, in the order in which they were declared."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -11,6 +11,7 @@ import click
 from bot_onnx._cli.failures import standing
 from bot_onnx._cli.output import activity, show, show_json
 from bot_onnx._cli.parameters import OUTPUT, F, option
+from bot_onnx._cli.paths import ReadPath
 from bot_onnx._names import QuantiseKind
 from bot_onnx._request import ResizeRequest
 
@@ -33,7 +34,7 @@ def quantise_options(command: F) -> F:
     samples = option(
         OUTPUT,
         "--quantize-on",
-        type=click.Path(path_type=Path, dir_okay=False),
+        type=ReadPath(dir_okay=False),
         metavar="FILE.npz",
         callback=_with_quantize,
         help="With --quantize: samples to compare on; int8 finds its scales of activations there.",

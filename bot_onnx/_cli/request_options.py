@@ -9,6 +9,7 @@ from typing import Any, Final, get_args
 import click
 
 from bot_onnx._cli.parameters import OUTPUT, F, option
+from bot_onnx._cli.paths import ReadPath
 from bot_onnx._names import AlignKind, DeviceName
 from bot_onnx._request import ResizeRequest
 
@@ -16,7 +17,7 @@ from bot_onnx._request import ResizeRequest
 _READ: Final[dict[str, dict[str, Any]]] = {
     "seed": {"type": click.IntRange(min=0), "show_default": True},
     "align": {"type": click.Choice(get_args(AlignKind))},
-    "calibration": {"type": click.Path(dir_okay=False), "metavar": "FILE.npz"},
+    "calibration": {"type": ReadPath(path_type=None, dir_okay=False), "metavar": "FILE.npz"},
     "device": {"type": click.Choice(get_args(DeviceName)), "show_default": True},
 }
 _FIELDS: Final = tuple(entry for entry in fields(ResizeRequest) if "flag" in entry.metadata)

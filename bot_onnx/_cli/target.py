@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from bot_onnx._cli.parameters import F, option
+from bot_onnx._cli.paths import ReadSpec
 
 if TYPE_CHECKING:
     from bot_onnx._target import TargetSpec
@@ -73,6 +74,7 @@ def _declarations() -> list[Callable[[F], F]]:
         option(
             SECTION,
             "--spec",
+            type=ReadSpec(),
             metavar="FILE|NAME",
             help="A spec file, a HuggingFace config.json, or a name of "
             "'bot-onnx specs list'. The options below override it.",

@@ -13,6 +13,7 @@ import click
 
 from bot_onnx._cli.folders import check_beside
 from bot_onnx._cli.parameters import F, option
+from bot_onnx._cli.paths import ReadPath
 from bot_onnx._cli.target import SECTION
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 def vocabulary_options(command: F) -> F:
     """Add ``--vocab-from``, ``--vocab-keep`` and ``--vocab-size``; ``--tokenizer`` is that of the data's options."""
-    file = click.Path(path_type=Path)
+    file = ReadPath()
     declared = (
         option(
             SECTION,
@@ -74,7 +75,7 @@ class Words:
             OutputError: a file beside the output exists.
         """
         for path in self._beside(output):
-            check_beside("the tokenizer's file", path, self.model, output, (), force=force)
+            check_beside("the tokenizer's file", path, self.model, output, force=force)
 
     def write(self, output: Path, plan: Plan, *, force: bool) -> None:
         """Write the tokenizer and the map of ids beside a model; a folder has them already."""

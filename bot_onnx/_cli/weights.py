@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import click
 
 from bot_onnx._cli.failures import standing
 from bot_onnx._cli.output import show, show_json
 from bot_onnx._cli.parameters import F, option
+from bot_onnx._cli.paths import ReadModel, ReadPath
 
 if TYPE_CHECKING:
     from bot_onnx._checkpoint.export import Transfer
@@ -24,14 +22,14 @@ def naming_options(command: F) -> F:
         option(
             NAMES,
             "--names",
-            type=click.Path(path_type=Path, dir_okay=False),
+            type=ReadPath(dir_okay=False),
             metavar="JSON",
             help='Keys by tensor, for those that nothing else tells: {"onnx::MatMul_7": "proj.weight"}.',
         ),
         option(
             NAMES,
             "--source",
-            type=click.Path(path_type=Path, dir_okay=False),
+            type=ReadModel(dir_okay=False),
             metavar="ONNX",
             help="The model that MODEL was resized from: its keys are MODEL's.",
         ),

@@ -24,6 +24,7 @@ from bot_onnx._onnxfile.journal import ASIDE, STAGED, Journal, rename_new, settl
 from bot_onnx._onnxfile.kept_work import KeptWork
 from bot_onnx._onnxfile.locks import alone_in
 from bot_onnx._onnxfile.parents import make_parents, remove_empty
+from bot_onnx._onnxfile.read_only import source_of
 from bot_onnx._onnxfile.scratch import Scratch, sweep
 from bot_onnx.errors import OutputError
 
@@ -209,7 +210,7 @@ class Staging:
             OutputError: a name is taken and ``force`` is off, or the system refuses.
         """
         with worded(self.path), alone_in(self.path.parent):
-            old = {name for name in own_data(self.path) if not _is_one_of(self.path.with_name(name), keep)}
+            old = {name for name in own_data(self.path) if source_of(self.path.with_name(name), keep) is None}
             if len(self._files) == 1 and not old:
                 if force:
                     self._hide()
@@ -303,10 +304,6 @@ def worded(path: Path, needed: int | None = None) -> Iterator[None]:
 
 def _taken(path: Path) -> str:
     return f"{path} exists already: choose another name, or replace it with --force (force=True)"
-
-
-def _is_one_of(path: Path, files: Sequence[str | os.PathLike[str]]) -> bool:
-    return any(os.path.exists(file) and os.path.samefile(path, file) for file in files)
 
 
 def _same_bytes(file: StagedFile) -> bool:

@@ -8,7 +8,8 @@ from typing import Final
 
 from bot_onnx._onnxfile.atomic_output import StagedFile, Staging, worded
 from bot_onnx._onnxfile.data_files import named_files
-from bot_onnx._onnxfile.writer import StrPath, check_output
+from bot_onnx._onnxfile.read_only import StrPath
+from bot_onnx._onnxfile.writer import check_output
 
 _CHUNK: Final = 1 << 24
 

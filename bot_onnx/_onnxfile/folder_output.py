@@ -21,6 +21,7 @@ from bot_onnx._onnxfile.atomic_output import worded
 from bot_onnx._onnxfile.journal import ASIDE, STAGED, note_swap, sync_folder
 from bot_onnx._onnxfile.locks import alone_in
 from bot_onnx._onnxfile.parents import make_parents, remove_empty
+from bot_onnx._onnxfile.read_only import source_in
 from bot_onnx._onnxfile.scratch import Scratch, sweep
 from bot_onnx.errors import OutputError
 
@@ -115,6 +116,8 @@ def check_folder(target: Path, *, force: bool, apart_from: Path, own: Collection
         raise OutputError(f"{target} exists and is no folder: of a folder comes a folder, name one")
     if not force:
         raise OutputError(f"{target} exists already: choose another name, or replace it with --force (force=True)")
+    if (read := source_in(target)) is not None:
+        raise OutputError(f"{target} holds a source of this command ({read}), which is never written to: name another")
     held = [path.relative_to(target).as_posix() for path in sorted(target.rglob("*")) if not path.is_dir()]
     if held and own is None:
         raise OutputError(f"{target} is not empty and was not written by this tool: choose another name, or remove it")

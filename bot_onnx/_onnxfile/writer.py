@@ -27,12 +27,11 @@ from bot_onnx._onnxfile.byte_layout import MODEL, MOST_FILES, Layout, Placement,
 from bot_onnx._onnxfile.data_files import UNKNOWN, data_name
 from bot_onnx._onnxfile.kept_work import KeptWork
 from bot_onnx._onnxfile.parents import nearest
+from bot_onnx._onnxfile.read_only import StrPath, refuse_source
 from bot_onnx._shards import External, Shards
 from bot_onnx.errors import BotError, OutputError
 
 __all__ = ["Layout", "Placement", "TensorSlot", "check_output", "layout", "write_model", "write_text"]
-
-StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -218,11 +217,7 @@ def _check_target(path: Path, force: bool, sources: Sequence[StrPath]) -> None:
         raise OutputError(f"{path} is a folder: name a file in it, for example {path / 'small.onnx'}")
     if not stat.S_ISREG(mode):
         raise OutputError(f"{path} is no regular file: choose another name")
-    for source in sources:
-        if os.path.exists(source) and os.path.samefile(path, source):
-            raise OutputError(
-                f"{path} is a source of this command ({source}), which is never written to: choose another name"
-            )
+    refuse_source(path, sources)
     if not force:
         raise OutputError(f"{path} exists already: choose another name, or replace it with --force (force=True)")
 

@@ -81,9 +81,12 @@ import click
 
 from bot_onnx._cli.output import show_json
 from bot_onnx._cli.parameters import json_option, model_argument
+from bot_onnx._cli.paths import Command
 
 
-@click.command(short_help="Tell the opsets of a model.", epilog="\\b\\nExample:\\n  bot-onnx opset model.onnx")
+@click.command(
+    short_help="Tell the opsets of a model.", cls=Command, epilog="\\b\\nExample:\\n  bot-onnx opset model.onnx"
+)
 @model_argument
 @json_option
 def command(model: Path, as_json: bool) -> None:

@@ -12,6 +12,7 @@ import click
 
 from bot_onnx._cli.output import activity, show, show_json
 from bot_onnx._cli.parameters import json_option
+from bot_onnx._cli.paths import Command, WrittenPath
 from bot_onnx.errors import OutputError, VerifyError
 
 if TYPE_CHECKING:
@@ -19,10 +20,11 @@ if TYPE_CHECKING:
 
 
 @click.command(
+    cls=Command,
     short_help="Shrink and grow a small trained model that ships inside, and measure it.",
     epilog="\b\nExample:\n  bot-onnx demo --keep digits",
 )
-@click.option("--keep", type=click.Path(path_type=Path, file_okay=False), metavar="DIR", help="Keep both models here.")
+@click.option("--keep", type=WrittenPath(file_okay=False), metavar="DIR", help="Keep both models here.")
 @json_option
 def command(keep: Path | None, as_json: bool) -> None:
     """Shrink and grow a small trained model that ships inside, and measure all three.

@@ -9,6 +9,7 @@ import click
 
 from bot_onnx._cli.output import activity
 from bot_onnx._cli.parameters import OUTPUT, SectionedCommand, model_argument, option, shown_options
+from bot_onnx._cli.paths import ReadCheckpoint, ReadPath, WrittenPath
 from bot_onnx._cli.weights import NAMES, naming_options, show_transfer
 
 
@@ -33,7 +34,7 @@ from bot_onnx._cli.weights import NAMES, naming_options, show_transfer
     OUTPUT,
     "--output",
     "-o",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenPath(dir_okay=False),
     default=Path("model.safetensors"),
     show_default=True,
     metavar="OUT",
@@ -43,7 +44,7 @@ from bot_onnx._cli.weights import NAMES, naming_options, show_transfer
     OUTPUT,
     "--hf",
     "config",
-    type=click.Path(path_type=Path),
+    type=ReadPath(inside="config.json"),
     metavar="CONFIG",
     help="The source's config.json: the target's is written beside OUT, so that from_pretrained loads the folder.",
 )
@@ -51,7 +52,7 @@ from bot_onnx._cli.weights import NAMES, naming_options, show_transfer
 @option(
     NAMES,
     "--like",
-    type=click.Path(path_type=Path),
+    type=ReadCheckpoint(),
     metavar="CHECKPOINT",
     help="A safetensors file (or folder) whose keys are the right ones: the source's, or one of MODEL's size.",
 )

@@ -21,6 +21,7 @@ from bot_onnx._cli.parameters import (
     shapes_option,
     shown_options,
 )
+from bot_onnx._cli.paths import WrittenPath
 
 if TYPE_CHECKING:
     from bot_onnx._fit import Budget, Fit
@@ -52,11 +53,11 @@ SECTION = "Budget"
 )
 @option(INPUTS, "--threads", type=click.IntRange(min=1), default=1, show_default=True, help="Of timed runs.")
 @option(INPUTS, "--no-latency", is_flag=True, help="Time no run, unless --max-latency asks for it.")
-@option(OUTPUT, "--output", "-o", type=click.Path(path_type=Path, dir_okay=False), metavar="OUT", help="Resize to it.")
+@option(OUTPUT, "--output", "-o", type=WrittenPath(dir_okay=False), metavar="OUT", help="Resize to it.")
 @option(
     OUTPUT,
     "--spec-out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenPath(dir_okay=False),
     metavar="FILE",
     help="Save the pick as a spec for 'resize --spec'.",
 )
@@ -113,20 +114,19 @@ def _budget(values: dict[str, Any]) -> Budget:
 
 
 def _check_outputs(model: Path, output: Path | None, spec_out: Path | None, force: bool) -> None:
-    """Refuse, before any work, outputs that would replace the source, one another, or files that exist.
+    """Refuse, before any work, outputs that would replace one another, or files that exist.
 
     Raises:
         OutputError: one of them may not be written.
     """
-    from bot_onnx._onnxfile.data_files import named_files
     from bot_onnx._onnxfile.writer import check_output
 
     if not model.exists():
         return  # what opens it says so
     if output is not None:
-        check_output(output, force=force, sources=[model, *named_files(model)])
+        check_output(output, force=force)
     if spec_out is not None:
-        check_beside("--spec-out", spec_out, model, output, (), force=force)
+        check_beside("--spec-out", spec_out, model, output, force=force)
 
 
 def _write(found: Fit, output: Path, given: dict[str, Any], *, force: bool, silent: bool) -> dict[str, Any]:

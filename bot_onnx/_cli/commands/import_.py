@@ -17,6 +17,7 @@ from bot_onnx._cli.parameters import (
     option,
     shown_options,
 )
+from bot_onnx._cli.paths import ReadCheckpoint
 from bot_onnx._cli.weights import NAMES, naming_options, show_transfer
 
 
@@ -30,7 +31,7 @@ from bot_onnx._cli.weights import NAMES, naming_options, show_transfer
     OUTPUT,
     "--from",
     "weights",
-    type=click.Path(path_type=Path),
+    type=ReadCheckpoint(),
     required=True,
     metavar="CHECKPOINT",
     help="A safetensors file (or folder) of MODEL's size.",
@@ -40,7 +41,7 @@ from bot_onnx._cli.weights import NAMES, naming_options, show_transfer
 @option(
     NAMES,
     "--like",
-    type=click.Path(path_type=Path),
+    type=ReadCheckpoint(),
     metavar="CHECKPOINT",
     help="Where names are lost: a checkpoint with the values that MODEL (or the model of --source) still holds.",
 )

@@ -9,12 +9,14 @@ import click
 
 from bot_onnx._cli.output import activity, show, show_json
 from bot_onnx._cli.parameters import input_options, json_option, model_argument, read_inputs
+from bot_onnx._cli.paths import Command
 
 if TYPE_CHECKING:
     from bot_onnx._structure import Structure
 
 
 @click.command(
+    cls=Command,
     short_help="Show the dims, layers and stacks of a model, and what can be resized.",
     epilog="\b\nExamples:\n  bot-onnx inspect model.onnx\n  bot-onnx inspect model.onnx --energy\n"
     "  bot-onnx inspect model.onnx --explain hidden",

@@ -21,6 +21,7 @@ from bot_onnx._cli.parameters import (
     read_inputs,
     shown_options,
 )
+from bot_onnx._cli.paths import ReadPath
 from bot_onnx._names import QuantiseKind
 
 
@@ -46,7 +47,7 @@ from bot_onnx._names import QuantiseKind
 @option(
     INPUTS,
     "--calibration",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=ReadPath(dir_okay=False),
     metavar="FILE.npz",
     help="Samples, an array per input: the files are compared on them, and int8 finds its scales of activations there.",
 )

@@ -23,6 +23,7 @@ from bot_onnx._cli.parameters import (
     option,
     shown_options,
 )
+from bot_onnx._cli.paths import ReadData, ReadModel, ReadPath, WrittenPath
 from bot_onnx._cli.quantise_option import quantise_asked, quantise_options
 from bot_onnx._cli.training_progress import Told
 
@@ -46,7 +47,7 @@ def reading_options(command: F, std: str = "--std") -> F:
             option(
                 DATA,
                 "--tokenizer",
-                type=click.Path(path_type=Path),
+                type=ReadPath(inside="tokenizer.json"),
                 metavar="JSON",
                 help="The tokenizer.json of text, or its folder; default: the one beside MODEL or its teacher.",
             ),
@@ -67,7 +68,7 @@ def reading_options(command: F, std: str = "--std") -> F:
             option(
                 DATA,
                 "--preprocessor",
-                type=click.Path(path_type=Path, dir_okay=False),
+                type=ReadPath(dir_okay=False),
                 metavar="JSON",
                 help="For images and sounds: the preprocessor_config.json; default: that beside MODEL or its teacher.",
             ),
@@ -121,7 +122,7 @@ def reading_options(command: F, std: str = "--std") -> F:
 @option(
     DATA,
     "--teacher",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=ReadModel(dir_okay=False),
     required=True,
     metavar="ONNX",
     help="The model that MODEL was made from.",
@@ -129,7 +130,7 @@ def reading_options(command: F, std: str = "--std") -> F:
 @option(
     DATA,
     "--data",
-    type=click.Path(path_type=Path),
+    type=ReadData(),
     required=True,
     multiple=True,
     metavar="DATA",
@@ -256,7 +257,7 @@ def reading_options(command: F, std: str = "--std") -> F:
 @option(
     OUTPUT,
     "--log",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenPath(dir_okay=False),
     metavar="CSV",
     help="A table that grows while it trains: step, loss, validation_loss, learning_rate, seconds. A run that goes on, "
     "goes on in it; an earlier log is replaced.",
@@ -273,14 +274,14 @@ def reading_options(command: F, std: str = "--std") -> F:
 @option(
     OUTPUT,
     "--tensorboard",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=WrittenPath(file_okay=False),
     metavar="DIR",
     help="Event files with the same numbers for TensorBoard (the extra 'tensorboard').",
 )
 @option(
     OUTPUT,
     "--teacher-cache",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=WrittenPath(file_okay=False),
     metavar="DIR",
     help="Where the teacher's answers are kept for other runs; default: $BOT_ONNX_TEACHER_CACHE, or bot-onnx/teachers "
     "in the user's cache.",

@@ -19,6 +19,7 @@ from bot_onnx._cli.parameters import (
     shapes_option,
     shown_options,
 )
+from bot_onnx._cli.paths import ReadModel, ReadPath, WrittenPath
 
 SECTION = "Content"
 
@@ -38,7 +39,7 @@ SECTION = "Content"
     OUTPUT,
     "--output",
     "-o",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenPath(dir_okay=False),
     metavar="OUT",
     help="The page; without it the model's name with .html, in the current folder.",
 )
@@ -46,14 +47,14 @@ SECTION = "Content"
 @option(
     SECTION,
     "--against",
-    type=click.Path(path_type=Path),
+    type=ReadModel(),
     metavar="SOURCE",
     help="Sizes before and after, and the energy that is kept: what MODEL was resized from.",
 )
 @option(
     SECTION,
     "--fit",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=ReadPath(dir_okay=False),
     metavar="FILE",
     help="Draw the candidates that 'fit --json' printed.",
 )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -26,6 +25,7 @@ from bot_onnx._cli.parameters import (
     read_inputs,
     shown_options,
 )
+from bot_onnx._cli.paths import ReadModel, ReadPath, WrittenPath
 from bot_onnx._cli.quantise_option import quantise_options, resize_folder_quantised, resize_quantised
 from bot_onnx._cli.request_options import ASKED, request_options
 from bot_onnx._cli.target import default_output, target_options, target_spec
@@ -99,7 +99,7 @@ class _Job:
     "  bot-onnx resize vit.onnx --hidden 384 --learn 100 --data samples.npz -o small.onnx\n"
     "  bot-onnx resize encoder.onnx decoder.onnx --hidden 384 -o small-pair",
 )
-@click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("models", metavar="MODEL...", nargs=-1, required=True, type=ReadModel())
 @click.option("--file", metavar="PLACE", help="Where MODEL is a folder with several: the .onnx file in it, alone.")
 @click.option(
     "--connect",
@@ -114,21 +114,21 @@ class _Job:
 @option(
     OUTPUT,
     "--plan-out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenPath(dir_okay=False),
     metavar="FILE",
     help="Also save the plan, as JSON; --plan runs it again.",
 )
 @option(
     OUTPUT,
     "--plan",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=ReadPath(dir_okay=False),
     metavar="FILE",
     help="Run a saved plan again: the same bytes from the same MODEL. It says the target and how to get there.",
 )
 @option(
     OUTPUT,
     "--recipe-out",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenPath(dir_okay=False),
     metavar="FILE",
     help="Also write a recipe of these options, for 'bot-onnx run' (.yaml or .json).",
 )
@@ -140,7 +140,7 @@ class _Job:
 @option(
     SHOWN,
     "--against-plan",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=ReadPath(dir_okay=False),
     metavar="FILE",
     help="With --dry-run: print how the plan differs from a saved one.",
 )
@@ -185,7 +185,7 @@ def command(ctx: click.Context, /, models: tuple[Path, ...], spec: str | None, m
         request = replace(request, requantize=stored.asked.requantize)
     way = work_asked(model, request, values)
     job = _Job(model, request, output, values["plan_out"], values["file"], stored, values["plan"], words, way)
-    _check_files(job, {**values, "spec": spec if stored is None else values["plan"]})
+    _check_files(job, values)
     if values["against_plan"] is not None and not values["dry_run"]:
         raise click.UsageError("'--against-plan' compares plans: give --dry-run with it.")
     if values["dry_run"]:
@@ -245,7 +245,7 @@ def _target_of(stored: Plan) -> TargetSpec:
 
 
 def _check_files(job: _Job, values: dict[str, Any]) -> None:
-    """Refuse, before any work, outputs that would replace what the command reads, or one another.
+    """Refuse, before any work, outputs that would replace what is there, or one another.
 
     Raises:
         OutputError: one of them may not be written.
@@ -254,23 +254,15 @@ def _check_files(job: _Job, values: dict[str, Any]) -> None:
 
     if job.words is not None and not values["dry_run"]:
         job.words.check(job.output, force=values["force"])
-    named = [
-        values["spec"],
-        values["against_plan"],
-        job.request.calibration,
-        *values["vocab_from"],
-        values["vocab_keep"],
-    ]
-    given = [Path(name) for name in named if name is not None and Path(name).is_file()]
     if job.output.exists() and not values["dry_run"] and not is_folder(job.model):
-        check_output(job.output, force=values["force"], sources=given)
+        check_output(job.output, force=values["force"])
     if job.plan_out is not None:
-        check_beside("--plan-out", job.plan_out, job.model, job.output, given, force=values["force"])
+        check_beside("--plan-out", job.plan_out, job.model, job.output, force=values["force"])
     if values["recipe_out"] is not None:
-        _check_recipe(job, values["recipe_out"], given, force=values["force"])
+        _check_recipe(job, values["recipe_out"], force=values["force"])
 
 
-def _check_recipe(job: _Job, path: Path, given: list[Path], *, force: bool) -> None:
+def _check_recipe(job: _Job, path: Path, *, force: bool) -> None:
     """Refuse a recipe's name that nothing could be written to, or read from.
 
     Raises:
@@ -284,9 +276,7 @@ def _check_recipe(job: _Job, path: Path, given: list[Path], *, force: bool) -> N
         raise click.UsageError("'--recipe-out': a recipe reads and writes files on this machine alone.")
     if is_folder(job.model):
         raise click.UsageError("'--recipe-out': a recipe takes the .onnx file in a folder: give that as MODEL")
-    if job.plan_out is not None and os.path.realpath(path) == os.path.realpath(job.plan_out):
-        raise click.UsageError("'--recipe-out' and '--plan-out' name one file: give each its own")
-    check_beside("--recipe-out", path, job.model, job.output, given, force=force)
+    check_beside("--recipe-out", path, job.model, job.output, force=force)
 
 
 def _save_recipe(ctx: click.Context, job: _Job, path: Path, *, force: bool) -> None:
@@ -395,5 +385,5 @@ def _save_plan(job: _Job, text: str, *, force: bool) -> None:
     from bot_onnx._onnxfile.writer import write_text
 
     # Against the output that is there now.
-    check_beside("--plan-out", job.plan_out, job.model, job.output, (), force=force)
+    check_beside("--plan-out", job.plan_out, job.model, job.output, force=force)
     write_text(job.plan_out, text + "\n", force=force)

@@ -14,6 +14,7 @@ import click
 from bot_onnx._cli.failures import named_stdout, standing
 from bot_onnx._cli.output import activity, show, show_json
 from bot_onnx._cli.parameters import SectionedCommand, option, shown_options
+from bot_onnx._cli.paths import ReadPath
 
 if TYPE_CHECKING:
     from bot_onnx._cli.recipes.read import Step
@@ -29,7 +30,7 @@ SECTION = "Recipe"
     "  bot-onnx run recipe.yaml --dry-run\n"
     "  bot-onnx run recipe.yaml --from quantize",
 )
-@click.argument("recipe", type=click.Path(path_type=Path, dir_okay=False), required=False)
+@click.argument("recipe", type=ReadPath(dir_okay=False), required=False)
 @option(SECTION, "--example", is_flag=True, help="Print a recipe to start from.")
 @option(SECTION, "--dry-run", is_flag=True, help="Check the recipe, and say what would be done.")
 @option(SECTION, "--from", "start", metavar="STEP", help="Make this step and all behind it again, changed or not.")

@@ -24,6 +24,7 @@ from bot_onnx._cli.parameters import (
     shapes_option,
     shown_options,
 )
+from bot_onnx._cli.paths import ReadData, ReadPath, ReadScore, ReadSpec, WrittenPath
 from bot_onnx._cli.request_options import ASKED, request_options
 from bot_onnx._request import ResizeRequest
 
@@ -88,6 +89,7 @@ class SweepCommand(MethodsCommand):
     SPACE,
     "--spec",
     "specs",
+    type=ReadSpec(),
     multiple=True,
     required=True,
     metavar="SPEC",
@@ -96,6 +98,7 @@ class SweepCommand(MethodsCommand):
 @option(
     SCORE,
     "--score",
+    type=ReadScore(),
     default="cosine",
     show_default=True,
     metavar="FILE.py:FUNCTION",
@@ -114,7 +117,7 @@ class SweepCommand(MethodsCommand):
 @option(
     TEACHING,
     "--data",
-    type=click.Path(path_type=Path),
+    type=ReadData(),
     metavar="DATA",
     help="For it: a folder of images, a text file with a sample a line, or an .npz file with an array per input.",
 )
@@ -131,7 +134,7 @@ class SweepCommand(MethodsCommand):
 @option(
     WORK,
     "--study",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenPath(dir_okay=False),
     metavar="FILE.db",
     help="Where results are kept, to go on from; default: sweep.db beside OUT, or beside MODEL.",
 )
@@ -148,20 +151,18 @@ class SweepCommand(MethodsCommand):
 @option(
     WORK, "--trials", type=click.IntRange(min=1), metavar="N", help="Combinations to try; all of a grid without it."
 )
-@option(
-    OUTPUT, "--output", "-o", type=click.Path(path_type=Path, dir_okay=False), metavar="OUT", help="The best model."
-)
+@option(OUTPUT, "--output", "-o", type=WrittenPath(dir_okay=False), metavar="OUT", help="The best model.")
 @option(
     OUTPUT,
     "--keep",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=WrittenPath(file_okay=False),
     metavar="FOLDER",
     help="Keep the model of every combination there.",
 )
 @option(
     OUTPUT,
     "--table",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=WrittenPath(dir_okay=False),
     metavar="FILE.csv",
     help="Also write the ranking as CSV.",
 )
@@ -170,7 +171,7 @@ class SweepCommand(MethodsCommand):
 @option(
     INPUTS,
     "--inputs",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=ReadPath(dir_okay=False),
     metavar="FILE.npz",
     help="An array per input of the model, to run it on; without it inputs are made up.",
 )
@@ -195,7 +196,7 @@ def command(ctx: click.Context, /, model: Path, specs: tuple[str, ...], **values
 
     options = {key.removeprefix(PREFIX): value for key, value in values.items() if key.startswith(PREFIX)}
     silent = values["quiet"] or values["as_json"]
-    _check_table(model, values)
+    _check_table(values)
     _check_inputs(values)
     teaching = _teaching(model, values)
     with activity(f"reading {model.name}", silent=silent, counted=True) as bar:
@@ -214,7 +215,7 @@ def command(ctx: click.Context, /, model: Path, specs: tuple[str, ...], **values
         if values["table"] is not None:
             from bot_onnx._onnxfile.writer import write_text
 
-            write_text(values["table"], sweep_csv(found), force=values["force"])
+            write_text(values["table"], sweep_csv(found), force=values["force"], sources=[found.study])
         if values["as_json"]:
             show_json(sweep_json(found))
         elif not values["quiet"]:
@@ -261,21 +262,16 @@ def _check_inputs(values: dict[str, Any]) -> None:
         read_inputs(values["inputs"], ())
 
 
-def _check_table(model: Path, values: dict[str, Any]) -> None:
-    """Refuse, before any work, a table that would replace what the command reads or writes.
+def _check_table(values: dict[str, Any]) -> None:
+    """Refuse, before any work, a table that cannot be written.
 
     Raises:
-        OutputError: it may not be written.
+        OutputError: it cannot.
     """
     from bot_onnx._onnxfile.writer import check_output
-    from bot_onnx.errors import OutputError
 
-    if (table := values["table"]) is None:
-        return
-    check_output(table, force=values["force"], sources=[model] if model.is_file() else [])
-    for flag in ("output", "study"):
-        if values[flag] is not None and os.path.realpath(values[flag]) == os.path.realpath(table):
-            raise OutputError(f"--table {table}: that is the file of --{flag}; give the table one of its own")
+    if values["table"] is not None:
+        check_output(values["table"], force=values["force"])
 
 
 def _refuse_empty(found: Sweep) -> None:

@@ -9,17 +9,19 @@ import click
 from bot_onnx._cli.failures import CHECK_FAILED
 from bot_onnx._cli.output import activity, show, show_json
 from bot_onnx._cli.parameters import input_options, json_option, model_argument, read_inputs
+from bot_onnx._cli.paths import Command, ReadModel, ReadSpec
 
 
 @click.command(
+    cls=Command,
     short_help="Check a model file, and compare it with its source.",
     epilog="\b\nExample:\n  bot-onnx verify small.onnx --spec small.json --against model.onnx",
 )
 @model_argument
-@click.option("--spec", metavar="FILE|NAME", help="Also check that the model has these sizes.")
+@click.option("--spec", type=ReadSpec(), metavar="FILE|NAME", help="Also check that the model has these sizes.")
 @click.option(
     "--against",
-    type=click.Path(path_type=Path),
+    type=ReadModel(),
     metavar="SOURCE",
     help="Also compare the outputs with those of this model, on the same inputs.",
 )

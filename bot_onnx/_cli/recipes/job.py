@@ -134,15 +134,19 @@ class _Run:
 
     def _check_outputs(self) -> None:
         recipe = self.recipe
-        given = [one.path for step in recipe.steps for one in self.arguments[step.name] if step.command != _CARD]
-        read = [recipe.path, recipe.model, *named_files(recipe.model), *(path for path in given if path is not None)]
-        files = [path for path in read if path.is_file()]
+        given = [file for step in recipe.steps for file in self._read(step)]
+        files = [recipe.path, recipe.model, *named_files(recipe.model), *given]
         check_output(recipe.output, force=self.force or self._is_ours(recipe.output), sources=files)
         cards = [self._card(step) for step in recipe.steps if step.command == _CARD]
         if len({recipe.output.absolute(), *cards}) < 1 + len(cards):
             raise OutputError(f"{recipe.path}: two outputs have one name: give every card an 'output' of its own")
         for card in cards:
             check_output(card, force=self.force or self._is_ours(card), sources=[*files, recipe.output])
+
+    def _read(self, step: Step) -> list[Path]:
+        """All that a step reads, but for its model."""
+        arguments = self.arguments[step.name]
+        return [*(file for one in arguments for file in one.read), *implied(step, arguments, self.places)]
 
     def _is_ours(self, path: Path) -> bool:
         """Whether a file that is there is what this recipe has written, and nobody has changed since."""

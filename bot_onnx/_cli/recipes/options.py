@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import click
 
+from bot_onnx._cli.paths import Read, ReadSpec, WrittenPath
 from bot_onnx._cli.recipes.read import PLAIN, Step, refuse_unknown
 from bot_onnx.errors import SpecError
 
@@ -26,17 +27,18 @@ _TOKENIZER: Final = "tokenizer.json"
 
 @dataclass(frozen=True, slots=True)
 class Argument:
-    """One argument of a command: its text, and the file or folder that it names, if any."""
+    """One argument of a command: its text, the file or folder that it names, if any, and all that is read there."""
 
     text: str
     path: Path | None = None
+    read: tuple[Path, ...] = ()
 
 
 CARD: Final = click.Command(
     "card",
     params=[
         click.Argument(["model"]),
-        click.Option(["--output"], type=click.Path(path_type=Path, dir_okay=False)),
+        click.Option(["--output"], type=WrittenPath(dir_okay=False)),
         click.Option(["--licence"]),
     ],
 )
@@ -134,11 +136,10 @@ def _given(param: click.Option, flag: str, value: Any, where: str, path: Any) ->
 
 
 def _argument(param: click.Option, flag: str, text: str, path: Any) -> Argument:
-    names_file = isinstance(param.type, click.Path) or param.name == "spec"
-    found: Path | None = path(text) if names_file else None
-    if found is None or (param.name == "spec" and not found.exists()):  # else the name of a published one
+    found: Path | None = path(text) if isinstance(param.type, Read | WrittenPath) else None
+    if found is None or (isinstance(param.type, ReadSpec) and not found.exists()):  # the name of a published one
         return Argument(f"{flag}={text}")
-    return Argument(f"{flag}={found}", found)
+    return Argument(f"{flag}={found}", found, tuple(param.type.files(found)) if isinstance(param.type, Read) else ())
 
 
 def _text(value: Any, where: str) -> str:

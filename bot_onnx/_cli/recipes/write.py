@@ -10,6 +10,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from bot_onnx._cli.paths import ReadSpec
 from bot_onnx._cli.recipes.options import OWN
 from bot_onnx._cli.recipes.read import PLAIN
 
@@ -40,7 +41,7 @@ def recipe_of(context: click.Context, model: Path, output: Path, path: Path) -> 
 def _value(param: click.Option, value: Any, path: Path) -> Any:
     if param.is_flag and not param.secondary_opts:
         return True
-    if isinstance(param.type, click.Path) or (param.name == "spec" and Path(value).exists()):
+    if isinstance(param.type, click.Path) or (isinstance(param.type, ReadSpec) and Path(value).exists()):
         return _from(path, Path(value))
     if isinstance(value, PLAIN | dict):
         return value

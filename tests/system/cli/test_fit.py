@@ -174,4 +174,4 @@ def test_nothing_that_exists_is_replaced(tmp_path: Path) -> None:
     assert shown.exit_code == 1 and "which is never written to" in shown.stderr and not inside.exists()
     out = str(tmp_path / "made")
     shown = run(str(path), "--max-params", "10k", "-o", out, "--spec-out", out)
-    assert shown.exit_code == 1 and "that is the output's name" in shown.stderr
+    assert shown.exit_code == 1 and "give it a file of its own" in shown.stderr

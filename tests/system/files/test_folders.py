@@ -151,6 +151,8 @@ def test_only_folders_of_this_tool_are_replaced(tmp_path: Path) -> None:
     before = held(out)
     with pytest.raises(OutputError, match="exists already"):
         bot_onnx.resize(source, {"layers": 1}, out)
+    shown = run("resize", source, "--spec", out / "config.json", "-o", out, "--force")
+    assert shown.exit_code == 1 and "holds a source of this command" in shown.stderr and held(out) == before
     (out / "tuned.bin").write_text("mine")
     with pytest.raises(OutputError, match=r"did not write \(tuned.bin\)"):
         bot_onnx.resize(source, {"layers": 1}, out, force=True)

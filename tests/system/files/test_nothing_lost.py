@@ -84,6 +84,35 @@ def test_an_output_does_not_replace_what_the_options_name(model: Path, option: s
     assert content(folder) == before
 
 
+def test_a_name_that_nobody_gave_does_not_replace_what_the_options_name(
+    model: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = model.parent
+    monkeypatch.chdir(folder)
+    np.savez("samples.npz", x=np.zeros((2, 4, 64), np.float32))
+    for name in ("model-hidden32.onnx", "model-int8.onnx", "model.html"):
+        os.link("samples.npz", name)
+    before = content(folder)
+    for line in (
+        ("resize", model, "--hidden", 32, "--inputs", "samples.npz"),
+        ("fit", model, "--max-params", "10k", "--inputs", "model.html", "--spec-out", "samples.npz"),
+        ("quantize", model, "--to", "int8", "--calibration", "samples.npz"),
+        ("report", model, "--inputs", "samples.npz"),
+    ):
+        shown = run(*line, "--force")
+        assert shown.exit_code == 1 and "is a source of this command" in shown.stderr, shown.output
+    assert content(folder) == before
+
+
+def test_a_page_of_the_folder_that_it_lies_in_is_written_again(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("jinja2")
+    monkeypatch.chdir(model.parent)
+    for flags in ((), ("--force",)):
+        assert run("report", ".", *flags).exit_code == 0
+    shown = run("report", ".", "-o", "weights.bin", "--force")
+    assert shown.exit_code == 1 and "is a source of this command" in shown.stderr
+
+
 def test_an_export_does_not_replace_the_checkpoint_that_it_is_like(tmp_path: Path) -> None:
     pytest.importorskip("safetensors")
     made = residual_mlp_model(2, 16, 32)

@@ -102,6 +102,19 @@ def test_what_is_said_and_not_written_over(tmp_path: Path) -> None:
     done(*command, "--force")
 
 
+def test_the_cut_tokenizer_does_not_replace_the_whole_one(tmp_path: Path) -> None:
+    whole = trained("wordpiece")
+    given, beside = tmp_path / "small.tokenizer.json", tmp_path / "tokenizer.json"
+    for path in (given, beside):
+        whole.save(str(path))
+    source, before = tmp_path / "model.onnx", given.read_bytes()
+    onnx.save(network(whole.get_vocab_size()), source)
+    command = ("resize", source, "--vocab-from", text(tmp_path), "--force")
+    for flags in (("--tokenizer", given, "-o", tmp_path / "small.onnx"), ("-o", beside), ("--plan-out", beside)):
+        assert "a source of this command" in refused(*command, *flags)
+    assert given.read_bytes() == beside.read_bytes() == before
+
+
 def test_a_plan_that_is_run_again_cuts_the_tokenizer_too(tmp_path: Path) -> None:
     whole = trained("byte-level BPE")
     whole.save(str(tmp_path / "tokenizer.json"))
@@ -127,7 +140,11 @@ def test_lists_of_ids(tmp_path: Path) -> None:
     (tmp_path / "ids.json").write_text('{"keep": [3, 7, 39]}')
     done("resize", source, "--vocab-keep", tmp_path / "ids.json", "-o", tmp_path / "other.onnx")
     assert (tmp_path / "other.onnx").read_bytes() == output.read_bytes()
-    done("resize", source, "--vocab-keep", tmp_path / "small.vocabulary_map.json", "-o", output, "--force")
+    kept = tmp_path / "small.vocabulary_map.json"
+    done("resize", source, "--vocab-keep", kept, "-o", tmp_path / "other.onnx", "--force")
+    before = kept.read_bytes()
+    assert "a source of this command" in refused("resize", source, "--vocab-keep", kept, "-o", output, "--force")
+    assert kept.read_bytes() == before
     keep.write_text("7\nseven\n")
     assert "ids.txt, line 2: 'seven' is no id" in refused("resize", source, "--vocab-keep", keep, "-o", "x.onnx")
     keep.write_text("40\n")
