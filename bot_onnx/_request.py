@@ -50,7 +50,8 @@ class Learning:
 
     def files(self) -> list[Path]:
         """Files that it names and that exist."""
-        given = (self.data, (self.reading or {}).get("tokenizer"))
+        reading = self.reading or {}
+        given = (self.data, reading.get("tokenizer"), reading.get("preprocessor"))
         return [Path(name) for name in given if isinstance(name, str | PathLike) and Path(name).is_file()]
 
 

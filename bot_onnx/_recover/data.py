@@ -21,6 +21,7 @@ from bot_onnx._runs.sample_arrays import read_samples
 from bot_onnx.errors import RecoverError
 
 _MASK = "attention_mask"
+PREPROCESSOR = "preprocessor_config.json"  #: what it is called beside a model
 _GIVE = "give a folder of images, a text file or an .npz file"
 #: Samples of a program: an object of fields each, or a text; or what gives them when it is called.
 Samples = Iterable[Mapping[str, Any] | str]
@@ -173,13 +174,13 @@ class _Reading:
             told = f"{odd} beside a folder" if odd is not None else "images beside sounds"
             raise RecoverError(f"{told}: give samples of one kind")
         if sounds:
-            preprocessor = self._found(self.options.preprocessor, "preprocessor_config.json")
+            preprocessor = self._found(self.options.preprocessor, PREPROCESSOR)
             return read_sounds(sounds, self.specs, preprocessor, self.options.seconds, self.origin.label)
         return self._pictures((path, str(path)) for path in images)
 
     def _pictures(self, given: Iterable[tuple[Any, str]]) -> Dataset:
         options = self.options
-        preprocessor = self._found(options.preprocessor, "preprocessor_config.json")
+        preprocessor = self._found(options.preprocessor, PREPROCESSOR)
         way = Preparing.of(self.specs, options.image_size, options.mean, options.deviation, preprocessor)
         return read_images(given, self.specs, way, self.origin.label)
 

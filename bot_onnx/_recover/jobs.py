@@ -22,7 +22,7 @@ from bot_onnx._progress import stage
 from bot_onnx._recover.agreement import tolerance_of
 from bot_onnx._recover.answer_store import AnswerStore, default_folder
 from bot_onnx._recover.course import check_course, pieces, validation_batches
-from bot_onnx._recover.data import DataLike, DataOptions, Origin, read_data
+from bot_onnx._recover.data import PREPROCESSOR, DataLike, DataOptions, Origin, read_data
 from bot_onnx._recover.dataset import Batches, Dataset, Indices, consecutive, split
 from bot_onnx._recover.events import Events, check_events
 from bot_onnx._recover.extras import converter, torch
@@ -191,12 +191,13 @@ def recover(
 
 
 def files_read(origin: Origin, options: DataOptions, models: Sequence[PathOrName], out: Path) -> list[Path]:
-    """Files besides the models that the output must not replace: the data, an image among them, and tokenizers."""
+    """Files besides the models that the output must not replace: the data, an image among them, and what reads them."""
     files = origin.files()
     if out.exists() and origin.holds(out):
         files.append(out)
-    tokenizers = [Path(model).parent / TOKENIZER for model in models]
-    return files + [path for path in (options.tokenizer, *tokenizers) if path is not None and path.is_file()]
+    beside = [Path(model).parent / name for model in models for name in (TOKENIZER, PREPROCESSOR)]
+    named = (options.tokenizer, options.preprocessor, *beside)
+    return files + [path for path in named if path is not None and path.is_file()]
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any, Protocol
 
+from bot_onnx._onnxfile.read_only import is_same
 from bot_onnx._onnxfile.writer import check_output
 from bot_onnx.errors import OutputError
 
@@ -93,7 +94,7 @@ def check_log(path: Path, written: Sequence[Path], read: Sequence[str | PathLike
         OutputError: it is one of them, or no file can be there.
     """
     check_output(path, force=True, sources=read)
-    if path.absolute() in [other.absolute() for other in written]:
+    if any(is_same(path, other) for other in written):
         raise OutputError(f"{path} is written by the training itself: choose another file for the log")
 
 

@@ -205,8 +205,10 @@ def test_a_log_with_few_rows_replaces_a_log_and_nothing_else(tmp_path: Path) -> 
     with pytest.raises(OutputError, match=r"mine\.csv exists and is no log"):
         run(tmp_path / "other.onnx", log=tmp_path / "mine.csv")
     assert (tmp_path / "mine.csv").read_text() == "a,b\n1,2\n"
-    with pytest.raises(OutputError):
-        run(tmp_path / "other.onnx", log=tmp_path / "other.onnx")
+    (tmp_path / "inside").mkdir()
+    for name in ("other.onnx", "inside/../other.onnx", "inside/../other.onnx.recover"):
+        with pytest.raises(OutputError, match="written by the training itself"):
+            run(tmp_path / "other.onnx", log=tmp_path / name)
     assert not (tmp_path / "other.onnx").exists()
 
 
