@@ -57,7 +57,8 @@ def sweep(
             with the source.
         minimize: lower scores are better.
         study: the SQLite file (Optuna's); None: ``sweep.db`` beside the output, or beside the model.
-        output: where the best model goes. keep: folder for all models. force: replace an output that exists.
+        output: where the best model goes. keep: folder for all models. force: replace an output that exists, and
+            files in ``keep`` that this study has not put there.
         request: all else that is asked of each resize; its spec, method and options do not count.
         recover: the training that follows each resize, before it is scored.
         sampler: ``grid`` for all combinations, ``tpe`` or ``random`` for ``trials`` draws.
@@ -93,6 +94,7 @@ def sweep(
         jobs=jobs,
         scheduler=scheduler,
         trials=trials,
+        read=tuple(file for spec in targets.values() for file in ResizeRequest(spec).files()),
     )
     try:
         return run_sweep(wanted, _resized, progress)

@@ -8,7 +8,7 @@ from typing import Final
 
 from bot_onnx._onnxfile.atomic_output import StagedFile, Staging, worded
 from bot_onnx._onnxfile.data_files import named_files
-from bot_onnx._onnxfile.read_only import StrPath
+from bot_onnx._onnxfile.read_only import StrPath, refuse_source
 from bot_onnx._onnxfile.writer import check_output
 
 _CHUNK: Final = 1 << 24
@@ -35,6 +35,7 @@ def copy_model(model: Path, target: Path, *, force: bool, sources: Sequence[StrP
         _fill(staging.model, model)
         for file, source in zip(staging.data, data, strict=True):
             file.target = target.with_name(source.name)
+            refuse_source(file.target, sources)
             _fill(file, source)
         staging.publish(force=force)
 

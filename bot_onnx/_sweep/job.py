@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from typing import Any, Final
 from bot_onnx import __version__
 from bot_onnx._onnxfile.copying import copy_model
 from bot_onnx._onnxfile.lost_files import surviving
+from bot_onnx._onnxfile.read_only import is_same
 from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._onnxfile.scratch import sweep_beside
 from bot_onnx._onnxfile.writer import check_output
@@ -22,6 +22,7 @@ from bot_onnx._request import ResizeRequest
 from bot_onnx._runs.read_overrides import as_given
 from bot_onnx._runs.sample_arrays import digest
 from bot_onnx._sweep.files import tidy, work_folder
+from bot_onnx._sweep.keeping import Keeping, sha256_of
 from bot_onnx._sweep.space import Space
 from bot_onnx._sweep.study import Study
 from bot_onnx._sweep.trial import remove_trial, run_trial
@@ -34,6 +35,8 @@ from bot_onnx.errors import OutputError, RecoverError, SpecError
 Progress = Callable[[str, int, int], None]
 _MODEL: Final = "model.onnx"  # name of the models of trials where none is asked for
 _NAMED: Final = frozenset({"spec", "method", "options", "external"})  # of a request: swept, or nothing to the result
+#: What decides over results, and not over the bytes of a model beside its combination.
+_OF_ALL: Final = frozenset({"--spec", "--method", "method's option", "--sampler", "--score", "--minimize"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +47,7 @@ class Wanted:
         source: path of the model. specs: by label. methods, options: see :class:`Space`.
         base: the request without them. scoring, teaching: what follows each resize.
         study: the SQLite file. output: where the best model goes; None: nowhere. keep: folder for all models, or None.
-        force: replace an output that exists.
+        force: replace an output that exists. read: files of specs, which are not written over.
         jobs, scheduler: see :func:`bot_onnx._sweep.workers.workers`.
         sampler: how combinations are drawn. trials: how many, None: all of the grid.
     """
@@ -62,6 +65,7 @@ class Wanted:
     jobs: int = 1
     scheduler: str | None = None
     trials: int | None = None
+    read: tuple[Path, ...] = ()
 
     @property
     def count(self) -> int:
@@ -88,11 +92,16 @@ def sweep(wanted: Wanted, resize: Resize, progress: Progress | None = None) -> S
     with open_model(wanted.source) as source:
         source.check_resizable()
         _check_outputs(wanted, source.files)
-        sha256 = source.sha256()
+        sha256, files = source.sha256(), source.files
+    asked = _asked(wanted, sha256)
+    keeping = _keeping(wanted, asked, files)
     with work_folder(wanted.study.absolute()) as folder:
         task = _task(wanted, sha256, resize, folder)
-        with _opened(wanted, sha256, folder) as study:
-            run = _Run(wanted, task, study, progress or _silent)
+        with _opened(wanted, asked, folder) as study:
+            if keeping is not None:
+                keeping.notes = study
+                keeping.check(wanted.space.combinations())
+            run = _Run(wanted, task, study, progress or _silent, keeping)
             resumed = len(run.trials)
             run.work()
             output = run.publish()
@@ -125,9 +134,9 @@ def _check(wanted: Wanted) -> None:
 
 
 def _check_outputs(wanted: Wanted, files: Sequence[Path]) -> None:
-    read = [*files, *wanted.base.files(), *_read(wanted)]
+    read = [*files, *wanted.read, *wanted.base.files(), *_read(wanted)]
     if wanted.output is not None:
-        if os.path.realpath(wanted.output) == os.path.realpath(wanted.study):
+        if is_same(wanted.output, wanted.study):
             raise OutputError(f"{wanted.study}: study and output are one file; give each a name of its own")
         check_output(wanted.output, force=wanted.force, sources=[*read, wanted.study])
     check_output(wanted.study, force=True, sources=read)
@@ -135,8 +144,29 @@ def _check_outputs(wanted: Wanted, files: Sequence[Path]) -> None:
 
 def _read(wanted: Wanted) -> list[Path]:
     """Files of the score and of the training."""
-    taught = () if wanted.teaching is None else (wanted.teaching.data, wanted.teaching.options.tokenizer)
+    taught = () if wanted.teaching is None else (wanted.teaching.data, *_readers(wanted.teaching))
     return [path for name in (wanted.scoring.file, *taught) if name is not None and (path := Path(name)).is_file()]
+
+
+def _readers(teaching: Teaching) -> tuple[Path | None, Path | None]:
+    """Files that say how data are read."""
+    return teaching.options.tokenizer, teaching.options.preprocessor
+
+
+def _keeping(wanted: Wanted, asked: Mapping[str, Any], files: Sequence[Path]) -> Keeping | None:
+    """The folder of the models that stay; None: none does.
+
+    Raises:
+        OutputError: there is no study yet, and something under their names.
+    """
+    if wanted.keep is None:
+        return None
+    made_of = {name: value for name, value in asked.items() if name not in _OF_ALL}
+    made_of["external"] = repr(wanted.base.external)
+    keeping = Keeping(wanted.keep, made_of, asked["--spec"], files, wanted.force)
+    if not wanted.study.exists():
+        keeping.check(wanted.space.combinations())
+    return keeping
 
 
 def _task(wanted: Wanted, sha256: str, resize: Resize, folder: Path) -> Task:
@@ -149,9 +179,9 @@ def _task(wanted: Wanted, sha256: str, resize: Resize, folder: Path) -> Task:
 
 
 @contextmanager
-def _opened(wanted: Wanted, sha256: str, folder: Path) -> Iterator[Study]:
+def _opened(wanted: Wanted, asked: Mapping[str, Any], folder: Path) -> Iterator[Study]:
     study = Study(
-        wanted.study, _asked(wanted, sha256), wanted.space,
+        wanted.study, asked, wanted.space,
         minimize=wanted.scoring.minimize, seed=wanted.base.seed, scratch=folder,
     )  # fmt: skip
     try:
@@ -182,7 +212,9 @@ def _asked(wanted: Wanted, sha256: str) -> dict[str, Any]:
         "--input-shape": {} if given is None else {name: list(shape) for name, shape in given.shapes.items()},
         **told,
         "--recover": None if teaching is None else asdict(teaching.settings),
-        "--data": None if teaching is None else [_digest(teaching.data), repr(teaching.options)],
+        "--data": None
+        if teaching is None
+        else [*map(_digest, (teaching.data, *_readers(teaching))), repr(teaching.options)],
         "version of bot-onnx": __version__,
     }
 
@@ -208,6 +240,7 @@ class _Run:
     task: Task
     study: Study
     progress: Progress
+    keeping: Keeping | None = None
     trials: list[Trial] = field(init=False)
     notes: list[str] = field(default_factory=list)
 
@@ -217,24 +250,44 @@ class _Run:
         tidy(Path(self.task.folder), () if best is None else (best.number,))
 
     def work(self) -> None:
-        """Make what is missing."""
+        """Make what is missing: models that are to stay and are not there, and trials."""
         count = self.wanted.count
+        lost = [] if self.keeping is None else self.keeping.lost(filter(_has, self._unique()))
         self.progress("trials", len(self.trials), count)
-        if len(self.trials) >= count:
+        if len(self.trials) >= count and not lost:
             return
         with workers(self.task, jobs=self.wanted.jobs, scheduler=self.wanted.scheduler) as hands:
-            running: dict[int, Combination] = {}
-            waiting: dict[int, Combination] = {}  # drawn again while the same one runs
-            while True:
-                self._fill(hands, running, waiting, count)
-                if not running:
-                    return
-                for number, outcome in hands.finished():
-                    done = running.pop(number)
-                    self._finish(number, done, outcome)
-                    for same in [other for other, drawn in waiting.items() if drawn.key == done.key]:
-                        self._note(same, waiting.pop(same), replace(outcome, seconds=0.0))
-                    self.progress("trials", len(self.trials), count)
+            self._make_again(hands, lost)
+            self._make(hands, count)
+
+    def _make(self, hands: Workers, count: int) -> None:
+        running: dict[int, Combination] = {}
+        waiting: dict[int, Combination] = {}  # drawn again while the same one runs
+        while True:
+            self._fill(hands, running, waiting, count)
+            if not running:
+                return
+            for number, outcome in hands.finished():
+                done = running.pop(number)
+                self._finish(number, done, outcome)
+                for same in [other for other, drawn in waiting.items() if drawn.key == done.key]:
+                    self._note(same, waiting.pop(same), replace(outcome, seconds=0.0))
+                self.progress("trials", len(self.trials), count)
+
+    def _make_again(self, hands: Workers, lost: list[Trial]) -> None:
+        """Make models of trials that are finished."""
+        running: dict[int, Trial] = {}
+        while lost or running:
+            while lost and hands.room() > 0:
+                trial = lost.pop(0)
+                running[trial.number] = trial
+                hands.begin(trial.number, trial.combination)
+            for number, again in hands.finished():
+                trial = running.pop(number)
+                self._keep(number, trial.combination, again)
+                self._say_changed(trial, again)
+                if trial != self._best() or self.wanted.output is None:
+                    remove_trial(Path(self.task.folder), number)
 
     def _fill(
         self, hands: Workers, running: dict[int, Combination], waiting: dict[int, Combination], count: int
@@ -251,15 +304,29 @@ class _Run:
                 hands.begin(number, combination)
 
     def _finish(self, number: int, combination: Combination, outcome: Outcome) -> None:
-        model = Path(self.task.folder) / str(number) / self.task.name
-        if outcome.status == "scored" and self.wanted.keep is not None:
-            copy_model(model, self._kept(combination), force=True)
+        self._keep(number, combination, outcome)
         best = self._best()
         self._note(number, combination, outcome)
         now = self._best()
         for trial in {best.number if best else None, number} - {now.number if now and self.wanted.output else None}:
             if trial is not None:
                 remove_trial(Path(self.task.folder), trial)
+
+    def _keep(self, number: int, combination: Combination, outcome: Outcome) -> None:
+        if self.keeping is not None and outcome.status == "scored":
+            model = Path(self.task.folder) / str(number) / self.task.name
+            self.keeping.keep(model, combination, str(outcome.sha256))
+
+    def _say_changed(self, trial: Trial, again: Outcome) -> None:
+        """Note what is to be known of a model that was made again."""
+        made = f"The model of {trial.combination.spec}, {trial.combination.way}"
+        if again.score is None:
+            self.notes.append(f"{made} could not be made again: {again.reason}")
+        elif again.score != trial.outcome.score:
+            self.notes.append(
+                f"{made} was made again and has now the score {again.score:.6g}, not {trial.outcome.score:.6g}: the "
+                "score or the training differs from run to run."
+            )
 
     def _note(self, number: int, combination: Combination, outcome: Outcome) -> None:
         self.study.tell(number, outcome)
@@ -274,15 +341,11 @@ class _Run:
         if best is None or output is None:
             return None
         model = Path(self.task.folder) / str(best.number) / self.task.name
-        if not (model.exists() and _sha256(model) == best.outcome.sha256):
+        if not (model.exists() and sha256_of(model) == best.outcome.sha256):
             again = run_trial(self.task, best.number, best.combination)
             if again.score is None:
                 raise SpecError(f"the best model could not be made again: {again.reason}")
-            if again.score != best.outcome.score:
-                self.notes.append(
-                    f"The best model was made again and has now the score {again.score:.6g}, not "
-                    f"{best.outcome.score:.6g}: the score or the training differs from run to run."
-                )
+            self._say_changed(best, again)
         copy_model(model, output, force=self.wanted.force)
         return output
 
@@ -297,16 +360,7 @@ class _Run:
         return list(seen.values())
 
     def _found(self, trial: Trial) -> Path | None:
-        if self.wanted.keep is None or not _has(trial):
-            return None
-        kept = self._kept(trial.combination)
-        return kept if kept.exists() else None
-
-    def _kept(self, combination: Combination) -> Path:
-        assert self.wanted.keep is not None
-        plain = re.sub(r"[^\w.=-]+", "-", f"{combination.spec} {combination.way}", flags=re.ASCII)[:100]
-        digits = hashlib.sha256(combination.key.encode()).hexdigest()[:6]
-        return self.wanted.keep / f"{plain}-{digits}.onnx"
+        return self.keeping.find(trial.combination) if self.keeping is not None and _has(trial) else None
 
 
 def _ranked(trials: Sequence[Trial], minimize: bool) -> list[Trial]:
@@ -342,8 +396,3 @@ def without_effect(trials: Sequence[Trial], options: Mapping[str, Sequence[Value
 
 def _has(trial: Trial) -> bool:
     return trial.outcome.status == "scored"
-
-
-def _sha256(model: Path) -> str:
-    with open_model(model) as opened:
-        return opened.sha256()

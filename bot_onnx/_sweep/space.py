@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import Any
 
@@ -59,6 +59,11 @@ class Space:
                 made = Combination("", name, dict(zip(own, values, strict=True)))
                 found[made.way] = made
         return found
+
+    def combinations(self) -> Iterator[Combination]:
+        """All of them."""
+        ways = self.ways().values()
+        return (replace(way, spec=spec) for spec in self.specs for way in ways)
 
     def grid(self) -> dict[str, list[str]]:
         """The parameters of a grid: a spec, and a way to get there."""

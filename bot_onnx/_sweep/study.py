@@ -21,7 +21,7 @@ from bot_onnx._sweep.types import Combination, Outcome, Trial
 from bot_onnx.errors import BotError
 
 _NAME: Final = "bot-onnx sweep"
-_ASKED, _OUTCOME, _COMBINATION, _RETRIES = "asked", "outcome", "combination", "retries"
+_ASKED, _OUTCOME, _COMBINATION, _RETRIES, _KEPT = "asked", "outcome", "combination", "retries", "kept"
 
 
 class Study:
@@ -71,6 +71,15 @@ class Study:
             for trial in self._study.get_trials(deepcopy=False)
             if trial.state.is_finished() and _OUTCOME in trial.user_attrs
         ]
+
+    def kept(self, name: str) -> list[str]:
+        """SHA-256 of all models that were kept under a name."""
+        return list(self._study.user_attrs.get(f"{_KEPT} {name}", ()))
+
+    def note_kept(self, name: str, sha256: str) -> None:
+        """Note that a model is kept."""
+        if sha256 not in (known := self.kept(name)):
+            self._study.set_user_attr(f"{_KEPT} {name}", [*known, sha256])
 
     def close(self) -> None:
         """Let go of the file."""

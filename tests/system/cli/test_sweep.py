@@ -13,6 +13,7 @@ from click.testing import CliRunner, Result
 import bot_onnx
 from bot_onnx._cli import cli
 from bot_onnx._cli.app import commands
+from bot_onnx.errors import OutputError
 from tests.graphs import residual_mlp_model, save
 
 pytest.importorskip("optuna", reason="needs the extra 'sweep'")
@@ -150,6 +151,58 @@ def test_keep_and_table(place: Path) -> None:
     assert [row["rank"] for row in rows] == ["1", "2", "3", "4"]
 
 
+def test_models_of_two_sweeps_stay_beside_one_another(place: Path) -> None:
+    line = ("--spec", "small.json", "--score", "my.py:score", "--keep", "models", "--json")
+    kept = {trial["kept"]: Path(trial["kept"]).read_bytes() for trial in found(run(*line, "--study", "1.db"))["trials"]}
+    save(residual_mlp_model(2), place)
+    for study, flags in (("2.db", ()), ("3.db", ("--align", "none"))):
+        (trial,) = found(run(*line, "--study", study, *flags))["trials"]
+        assert trial["kept"] not in kept
+        kept[trial["kept"]] = Path(trial["kept"]).read_bytes()
+    assert len(kept) == 3 and all(Path(path).read_bytes() == model for path, model in kept.items())
+
+
+def test_a_kept_model_replaces_neither_the_source_nor_a_file_of_another(place: Path) -> None:
+    line = ("--spec", "small.json", "--keep", "models")
+    (trial,) = found(run(*line, "--json"))["trials"]
+    kept, source = Path(trial["kept"]), Path("model.onnx").read_bytes()
+    for content in (source, b"mine"):
+        kept.write_bytes(content)
+        before = sorted(place.iterdir())
+        shown = run(*line, "--study", "new/other.db")
+        assert shown.exit_code == 1 and f"{kept} is there, and not as this study has kept it" in shown.stderr
+        assert kept.read_bytes() == content and sorted(place.iterdir()) == before
+    kept.write_bytes(source)
+    for flags in ((), ("--force",)):
+        shown = CliRunner().invoke(cli, ["sweep", str(kept), "--jobs", "1", *line, "--study", "other.db", *flags])
+        assert shown.exit_code == 1 and "is a source of this command" in shown.stderr, shown.output
+        assert kept.read_bytes() == source
+
+
+def test_specs_are_not_replaced_from_python_either(place: Path) -> None:
+    for output in ({"output": "small.json", "force": True}, {"study": "small.json"}):
+        with pytest.raises(OutputError, match="is a source of this command"):
+            bot_onnx.sweep("model.onnx", ["small.json"], **output)
+    assert json.loads(Path("small.json").read_text()) == {"hidden": 4}
+
+
+def test_models_that_are_to_stay_and_are_not_there_are_made_again(place: Path) -> None:
+    line = (*SPECS, "--score", "my.py:score", "--json")
+    assert [trial["kept"] for trial in found(run(*line))["trials"]] == [None, None]
+    made = found(run(*line, "--keep", "models"))
+    assert made["resumed"] == 2 and calls(place) == 4
+    kept = {Path(trial["kept"]): Path(trial["kept"]).read_bytes() for trial in made["trials"]}
+    assert {len(model) for model in kept.values()} == {int(trial["outcome"]["score"]) for trial in made["trials"]}
+    lost, changed = kept
+    lost.unlink()
+    assert [trial["kept"] for trial in found(run(*line, "--keep", "models"))["trials"]] == list(map(str, kept))
+    assert calls(place) == 5 and lost.read_bytes() == kept[lost]
+    changed.write_bytes(kept[lost])
+    assert run(*line, "--keep", "models").exit_code == 1 and changed.read_bytes() == kept[lost]
+    found(run(*line, "--keep", "models", "--force"))
+    assert calls(place) == 6 and {path: path.read_bytes() for path in kept} == kept
+
+
 def test_a_replaced_model_takes_the_data_file_that_only_it_read_along(place: Path) -> None:
     save(residual_mlp_model(3, 64, 64), place)  # smaller weights stay inside
     (place / "apart").mkdir()
@@ -230,6 +283,7 @@ def test_a_study_of_another_source_spec_or_score_is_refused(place: Path) -> None
         (("--spec", "small.json", "-o", "model.onnx", "--force"), "model.onnx"),
         (("--spec", "small.json", "--study", "model.onnx"), "model.onnx"),
         (("--spec", "small.json", "-o", "my.py"), "my.py"),
+        (("--spec", "small.json", "-o", "small.json", "--force"), "a source of this command"),
         (("--spec", "small.json", "--study", "x.db", "-o", "x.db"), "x.db"),
         (("--spec", "small.json", "--table", "x.db", "--study", "x.db"), "--study"),
         (("--spec", "small.json", "--score", "agreement"), "--inputs"),
