@@ -24,7 +24,7 @@ class Problem:
         sizes: the sizes decided so far.
         requests: ``(dim, size, key)`` for everything that the spec asks of a dim.
         asked: ids of dims whose size the spec gives, by key or under ``dims``.
-        overridden: the part of ``asked`` that ``dims`` gives.
+        overridden: the part of ``asked`` that ``dims`` gives: size and key by id.
         notes: sentences for the report.
     """
 
@@ -34,7 +34,7 @@ class Problem:
     sizes: SizeStore
     requests: list[tuple[Dim, int, str]] = field(default_factory=list)
     asked: set[str] = field(default_factory=set)
-    overridden: set[str] = field(default_factory=set)
+    overridden: dict[str, tuple[int, str]] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @classmethod

@@ -200,7 +200,8 @@ class TargetSpec(BaseModel):
     )
     soft: tuple[RoleKey, ...] = Field(
         default=(),
-        description="Keys that are skipped with a note, instead of refused, where the graph has no such dim.",
+        description="Keys that are skipped with a note, instead of refused, where the graph has no such dim, or "
+        "'dims' gives it another size.",
     )
     reference: Reference | None = Field(
         default=None, description="Facts about a published architecture; never applied."

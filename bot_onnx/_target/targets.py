@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 
 from bot_onnx._structure import SPEC_ROLES, Dim, Role
 from bot_onnx._target.messages import listing, nearest, nearest_sizes, place, suggested, suggestion
@@ -55,20 +56,21 @@ def ask_dims(problem: Problem) -> None:
                 alternatives=(first, size),
             )
         _ask(problem, dim, size, f"dims.{name}")
-        problem.overridden.add(dim.id)
+        problem.overridden.setdefault(dim.id, (size, f"dims.{name}"))
 
 
 def ask_roles(problem: Problem) -> None:
     """Note what the spec's role keys ask of the dims that carry the roles.
 
     Dims of one role with the same source size all get the size asked for; others keep their ratio to the first one
-    (``vocab`` and ``positions``: the largest one; others stay). Dims given under ``dims`` are left alone.
+    (``vocab`` and ``positions``: the largest one; others stay). Dims given under ``dims`` are left alone, as long as
+    the key still says the size of some dim.
 
     A key that is an object by chain name asks each chain's own dims of the role.
 
     Raises:
         SpecError: no dim carries the role, or no chain has a name.
-        DimError: a frozen dim, or a ratio that gives no whole size.
+        DimError: a frozen dim, a ratio that gives no whole size, or ``dims`` gives other sizes to all that is meant.
     """
     for role, by_chain in problem.spec.requested_by_chain().items():
         for chain, size in by_chain.items():
@@ -79,9 +81,7 @@ def ask_roles(problem: Problem) -> None:
             _missing(problem, role, size)
             continue
         first = max(found, key=lambda dim: dim.size) if role in _EXTENTS else found[0]
-        for dim in found:
-            if dim.id in problem.overridden:
-                continue
+        for dim in _left(problem, found, first, size, role):
             if role in _EXTENTS and dim.size != first.size:
                 problem.note(f"{dim.name} ({dim.id}) stays at {dim.size}: '{role}' sizes {first.name} ({first.size}).")
                 continue
@@ -115,9 +115,31 @@ def _ask_chain(problem: Problem, role: str, chain: str, size: int) -> None:
             f"key '{role}.{chain}': no dim in the layers of '{chain}' carries the role; drop the entry, or size a dim "
             "by name under 'dims'."
         )
-    for dim in found:
-        if dim.id not in problem.overridden:
-            _ask(problem, dim, _scaled(dim, found[0], size, f"{role}.{chain}"), f"{role}.{chain}")
+    key = f"{role}.{chain}"
+    for dim in _left(problem, found, found[0], size, key):
+        _ask(problem, dim, _scaled(dim, found[0], size, key), key)
+
+
+def _left(problem: Problem, found: Sequence[Dim], first: Dim, size: int, key: str) -> list[Dim]:
+    """What a role's key sizes of the dims that carry the role: those that ``dims`` does not.
+
+    Raises:
+        DimError: ``dims`` gives other sizes to all that would get the key's own.
+    """
+    given = problem.overridden
+    meant = [dim for dim in found if dim.size == first.size]
+    if any(dim.id not in given or given[dim.id][0] == size for dim in meant):
+        return [dim for dim in found if dim.id not in given]
+    others = listing(f"'{given[dim.id][1]}' {given[dim.id][0]}" for dim in meant)
+    if key in problem.spec.soft:
+        problem.note(f"'{key}' {size} is skipped: {others} is given for {listing(dim.name for dim in meant)}.")
+        return []
+    raise DimError(
+        f"key '{key}' gives {' and '.join(map(place, meant))} the size {size}, and {others}: drop '{key}', or what is "
+        "under 'dims'.",
+        dim=first.name,
+        alternatives=(size, *(given[dim.id][0] for dim in meant)),
+    )
 
 
 def _ask(problem: Problem, dim: Dim, size: int, key: str) -> None:

@@ -93,7 +93,8 @@ def expected_from_spec(structure: Structure, spec: TargetSpec) -> Expected:
     """
     carried = {dim.role for dim in structure.dims.values()}
     frozen = {dim.role for dim in structure.dims.values() if dim.frozen is not None}
-    skipped = {role for role in spec.soft if role not in carried or role in frozen}
+    named = {dim.role for dim in structure.dims.values() if not spec.dims.keys().isdisjoint((dim.name, dim.id))}
+    skipped = {role for role in spec.soft if role not in carried or role in frozen or role in named}
     asked = {role: frozenset({size}) for role, size in spec.requested().items()}
     asked |= {role: frozenset(sizes.values()) for role, sizes in spec.requested_by_chain().items()}
     return Expected(

@@ -66,7 +66,7 @@ def test_bert_hidden_alone_derives_the_rest() -> None:
         ({"hidden": 384, "dims": {"pooled": 100, "d10": 5}}, {"pooled": 100, "labels": 5}),
         ({"dims": {"attention": 384}}, {"heads": 6, "values": 384, "hidden": 768}),
         ({"dims": {"hidden": 384}}, {"hidden": 384, "heads": 6, "intermediate": 1536, "pooled": 384}),
-        ({"hidden": 640, "dims": {"hidden": 384}}, {"hidden": 384, "heads": 6}),
+        ({"hidden": 384, "dims": {"hidden": 384}}, {"hidden": 384, "heads": 6}),
         ({"vocab": 1000, "positions": 128}, {"vocab": 1000, "positions": 128, "hidden": 768}),
         ({"width": 0.5}, {"hidden": 384, "heads": 6, "intermediate": 1536, "vocab": 30522, "labels": 3, "pooled": 384}),
         ({"width": 0.5, "hidden": 192}, {"hidden": 192, "heads": 3, "intermediate": 768, "pooled": 384}),
@@ -229,6 +229,39 @@ def test_several_dims_of_one_role() -> None:
         DimError, match=r"hidden 64 -> 31 would make dim 'hidden_4' .*46\.5.*30 or 32.*under 'dims' as 'hidden_4'"
     ):
         sizes(source, hidden=31)
+
+
+def test_a_key_that_dims_leaves_nothing_to() -> None:
+    twins = structure([("hidden", "hidden", 64), ("hidden_2", "hidden", 64), ("hidden_3", "hidden", 128)])
+    assert list(sizes(twins, hidden=32, dims={"hidden": 16}).values()) == [16, 32, 64]
+    assert list(sizes(twins, hidden=32, dims={"hidden": 16, "d1": 32}).values()) == [16, 32, 64]
+    with pytest.raises(
+        DimError, match=r"key 'hidden' gives 'hidden' .* the size 32, and 'dims\.hidden' 16, 'dims\.d1' 8"
+    ):
+        sizes(twins, hidden=32, dims={"hidden": 16, "d1": 8})
+    for name in ("hidden", "d1"):
+        with pytest.raises(DimError, match=rf"'dims\.{name}' 384: drop 'hidden', or what is under 'dims'") as refused:
+            sizes(bert(), hidden=640, dims={name: 384})
+        assert refused.value.dim == "hidden" and refused.value.alternatives == (640, 384)
+    tables = structure([("token_types", "vocab", 2), ("vocab", "vocab", 1000)])
+    assert list(sizes(tables, vocab=500, dims={"token_types": 3}).values()) == [3, 500]
+    with pytest.raises(DimError, match=r"'dims\.vocab' 400"):
+        sizes(tables, vocab=500, dims={"vocab": 400})
+
+
+def test_a_key_of_a_chain_that_dims_leaves_nothing_to() -> None:
+    source = structure(
+        [("hidden", "hidden", 64), ("hidden_2", "hidden", 64)], [("text", ["hidden"]), ("image", ["hidden_2"])]
+    )
+    with pytest.raises(DimError, match=r"key 'hidden\.image' .* 'dims\.hidden_2' 16: drop"):
+        sizes(source, hidden={"image": 32}, dims={"hidden_2": 16})
+    assert list(sizes(source, hidden={"image": 32}, dims={"hidden": 16}).values()) == [16, 32]
+
+
+def test_a_soft_key_gives_way_to_dims() -> None:
+    solution = solve(bert(), TargetSpec(vocab=99, soft=("vocab",), dims={"vocab": 100}))
+    assert solution.sizes["d0"] == 100
+    assert "'vocab' 99 is skipped: 'dims.vocab' 100 is given for vocab." in notes(solution)
 
 
 def test_a_second_vocabulary_stays() -> None:

@@ -11,10 +11,11 @@ from bot_onnx._analysis.passes import analyse
 from bot_onnx._onnxfile.reader import Source, open_model
 from bot_onnx._reasons import Reason, Why
 from bot_onnx._structure import Chain, Structure
-from bot_onnx._target import TargetSpec
+from bot_onnx._target import TargetSpec, solve
 from bot_onnx._verify import Check, Expected, expected_from_spec
 from bot_onnx._verify.prediction import check_prediction
 from bot_onnx.errors import SpecError
+from tests.spec_structures import structure as structure_of
 from tests.verify_models import save_bert
 
 ROLES = {
@@ -139,11 +140,20 @@ def test_without_analysis_sizes_are_skipped_and_tensors_are_not(right: Expected,
         {"width": 0.5},
         {"dims": {"intermediate": 96, "dim_512": 32}},
         {"kv_heads": 3, "soft": ["kv_heads"]},
+        {"vocab": 99, "dims": {"vocab": 61}, "soft": ["vocab"]},
     ],
 )
 def test_specs_that_the_file_meets(structure: Structure, source: Source, spec: dict[str, object]) -> None:
     expected = expected_from_spec(structure, TargetSpec.parse(spec))
     assert all(check.status == "pass" for check in check_prediction(expected, structure, source))
+
+
+def test_a_key_beside_a_dim_of_its_role_is_judged_as_it_was_solved(source: Source) -> None:
+    twins = structure_of([("hidden", "hidden", 64), ("hidden_2", "hidden", 64), ("hidden_3", "hidden", 128)])
+    spec = TargetSpec.parse({"hidden": 32, "dims": {"hidden": 16}})
+    sizes = solve(twins, spec).sizes
+    made = replace(twins, dims={name: replace(dim, size=sizes[name]) for name, dim in twins.dims.items()})
+    assert [one.status for one in check_prediction(expected_from_spec(made, spec), made, source)] == ["pass"]
 
 
 @pytest.mark.parametrize(
