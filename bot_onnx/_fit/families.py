@@ -48,6 +48,7 @@ def family_of(structure: Structure, keep: Collection[str]) -> Family:
     Raises:
         SpecError: a name in ``keep`` is none.
     """
+    keep = _with_roles(structure, keep)
     held = _held(structure, keep)
     main = next((role for role in (Role.HIDDEN, Role.HEADS) if role not in keep and _free(structure, role)), None)
     levels = () if main is None else _levels(structure, main, keep, held)
@@ -68,10 +69,25 @@ def _reaches_all(roles: Roles) -> bool:
     return all(sizes[dim.id] != dim.size for dim in structure.dims.values() if _is_free(dim) and not dim.parts)
 
 
+def _with_roles(structure: Structure, keep: Collection[str]) -> tuple[str, ...]:
+    """What stays, dims that are all that a role's key would size by the role: a key and ``dims`` give no two sizes."""
+    dims = _named(structure)
+    held = {dims[name].id for name in keep if name in dims}
+    found = {role: _with_role(structure, role) for role in SPEC_ROLES}
+    meant = {role: {dim.id for dim in those if dim.size == those[0].size} for role, those in found.items()}
+    roles = [role for role, idents in meant.items() if idents and idents <= held]
+    return (*roles, *(name for name in keep if name not in dims or dims[name].role not in roles))
+
+
+def _named(structure: Structure) -> dict[str, Dim]:
+    """Dims by name and by id."""
+    return {dim.name: dim for dim in structure.dims.values()} | structure.dims
+
+
 def _held(structure: Structure, keep: Collection[str]) -> Spec:
     """The part of every spec that says what stays."""
     spec: Spec = {}
-    dims = {dim.name: dim for dim in structure.dims.values()} | structure.dims
+    dims = _named(structure)
     for name in keep:
         found = _with_role(structure, name) if name in SPEC_ROLES else [dims[name]] if name in dims else []
         if name != "layers" and not found:

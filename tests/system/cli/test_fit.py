@@ -105,6 +105,17 @@ def test_the_table_marks_the_pick_and_times_it(monkeypatch: pytest.MonkeyPatch) 
     assert "at image=1x1x8x8" in result.stdout and "median in onnxruntime, 1 thread" in result.stdout
 
 
+def test_sizes_that_stay_by_id_are_told_once_and_are_those_of_the_file(tmp_path: Path) -> None:
+    ids = {dim.role: dim.id for dim in bot_onnx.open(DIGITS).structure.dims.values()}
+    out, spec = tmp_path / "small.onnx", tmp_path / "small.json"
+    keep = ["--keep", ids["hidden"], "--no-latency", "-o", str(out), "--spec-out", str(spec)]
+    result = run(str(DIGITS), "--max-params", "50k", *keep)
+    assert result.exit_code == 0, result.stderr
+    (pick,) = (line for line in result.stdout.splitlines() if line.startswith("pick"))
+    assert pick.count("hidden") == 1 and "hidden 64" in pick
+    assert bot_onnx.verify(out, spec=spec).passed
+
+
 @pytest.mark.slow
 def test_a_latency_is_met() -> None:
     source = bot_onnx.fit(DIGITS, Budget(macs=1e12))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -19,6 +20,7 @@ from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._target import TargetSpec, solve
 from bot_onnx.errors import SpecError
 from tests.graphs import GraphBuilder, residual_mlp_model, save
+from tests.spec_structures import structure as structure_of
 
 DIGITS = Path(bot_onnx.__file__).parent / "demo" / "digits_vit.onnx"
 
@@ -91,6 +93,26 @@ def test_what_is_kept_stays_in_every_spec(digits: Analysis) -> None:
     assert depths_of(digits.structure, ()) == [{"layers": n} for n in (6, 5, 4, 3, 2, 1)]
     with pytest.raises(SpecError, match=r"--keep nosuch.*hidden"):
         family_of(digits.structure, ("nosuch",))
+
+
+@pytest.mark.parametrize("role", ["hidden", "heads", "head_dim", "intermediate"])
+def test_an_id_or_a_name_holds_what_the_role_holds(digits: Analysis, role: str) -> None:
+    structure = digits.structure
+    (dim,) = (dim for dim in structure.dims.values() if dim.role == role)
+    renamed = replace(structure, dims={**structure.dims, dim.id: replace(dim, name="own")})
+    wanted = [family_of(structure, (role,)).spec(scale) for scale in (0, 0.3, 0.7, 1)]
+    for source, name in ((structure, dim.id), (structure, dim.name), (renamed, "own")):
+        family = family_of(source, (name,))
+        assert [family.spec(scale) for scale in (0, 0.3, 0.7, 1)] == wanted
+
+
+def test_an_id_among_several_of_its_role_holds_itself_alone() -> None:
+    twins = structure_of(
+        [("hidden", "hidden", 64), ("hidden_2", "hidden", 64), ("heads", "heads", 4), ("head_dim", "head_dim", 16)]
+    )
+    for name in ("hidden_2", "d1"):
+        assert family_of(twins, (name,)).spec(0.5) == {"dims": {"hidden_2": 64}, "hidden": 32}
+    assert "dims" not in family_of(twins, ("d0", "hidden_2")).spec(0.5)
 
 
 def test_a_convolutional_network_has_a_factor(tmp_path: Path) -> None:
