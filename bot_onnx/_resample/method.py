@@ -26,6 +26,14 @@ class MethodOptions(BaseModel):
 OptionsT = TypeVar("OptionsT", bound=MethodOptions)
 
 
+def given(options: MethodOptions) -> dict[str, Any]:
+    """The options that are not at their defaults, by name: what somebody asked for, as a saved plan tells it too."""
+    defaults = {
+        name: field.get_default(call_default_factory=True) for name, field in type(options).model_fields.items()
+    }
+    return {name: value for name, value in options if value != defaults[name]}
+
+
 class Method(ABC, Generic[OptionsT]):
     """A way to make the tensors of a target model out of those of a source model.
 
@@ -89,6 +97,10 @@ class Method(ABC, Generic[OptionsT]):
     def picks_layers(self, options: OptionsT) -> bool:
         """Whether layers stay as they are where some go, and any may stay: samples then say which, if there are any."""
         return False
+
+    def layers_asked(self, options: OptionsT) -> str | None:
+        """How layers are to be made, where that was asked for: by option ``layer_axis``, whose default says nothing."""
+        return given(options).get("layer_axis")
 
     def keeps_function(self, options: OptionsT) -> bool:
         """Whether growth shall keep the function at any ratio: work orders then say how each dim does that."""

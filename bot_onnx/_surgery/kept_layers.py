@@ -22,10 +22,10 @@ from bot_onnx._analysis.passes import Analysis
 from bot_onnx._patterns.layers import LayerChain
 from bot_onnx._runs.sample_arrays import Samples
 from bot_onnx._runs.watched import Watched, finite, hidden_in_bodies
-from bot_onnx._structure import Chain, Role
+from bot_onnx._structure import Chain, Role, Structure
 from bot_onnx._surgery.turns import Turns, check_turns
 from bot_onnx._target import LayersBy, Picks, Solution
-from bot_onnx.errors import DataError, ResampleError
+from bot_onnx.errors import DataError, ResampleError, SpecError
 
 _BATCH = 4  #: samples at a time, where the model leaves it open
 
@@ -73,6 +73,29 @@ def kept_layers(
         if info.name in picks:
             check_turns(analysis, chain, info, picks[info.name])
     return picks
+
+
+def refuse_two_ways(structure: Structure, solution: Solution, by: LayersBy | None, asked: str | None) -> None:
+    """Refuse an option that says how layers are made where the spec says it of all of them, and otherwise.
+
+    Args:
+        structure: of the source.
+        solution: its depths, and the layers that the spec names.
+        by: how the spec chooses the layers of chains that shrink.
+        asked: how the method was asked to make layers.
+
+    Raises:
+        SpecError: names both.
+    """
+    depths = [chain for chain in structure.chains if solution.layers[chain.name] != chain.count]
+    chosen = {chain.name for chain in depths if by is not None and solution.layers[chain.name] < chain.count}
+    if asked in (None, by) or not depths or any(c.name not in solution.picks.keys() | chosen for c in depths):
+        return
+    said = f"key 'layers_by' chooses the layers that stay by '{by}'" if chosen else "key 'layers' names the layers"
+    raise SpecError(
+        f"{said}, so option layer_axis '{asked}' has none to make: drop one of the two, or give a chain without named "
+        "layers another depth"
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from bot_onnx._surgery.emit import initializer_order, skeleton
 from bot_onnx._surgery.held import Obeyed, obey
 from bot_onnx._surgery.joined import gathered, task_of, with_joints
 from bot_onnx._surgery.joined import told as told_of_joints
-from bot_onnx._surgery.kept_layers import moved_values, staying_layers
+from bot_onnx._surgery.kept_layers import moved_values, refuse_two_ways, staying_layers
 from bot_onnx._surgery.laws import epsilon_edits
 from bot_onnx._surgery.picked import picked
 from bot_onnx._surgery.proven import LEARNED
@@ -137,6 +137,7 @@ def prepare(
     """
     analysis = settled.over(analysis)
     tensors = analysis.tensors()
+    refuse_two_ways(analysis.structure, settled.solution, spec.layers_by, get_method(method).layers_asked(options))
     free = get_method(method).picks_layers(options)
     staying = staying_layers(analysis, settled.solution, spec.layers_by, samples, tensors, free=free)
     choosing = Choosing(spec.keep, spec.refit)

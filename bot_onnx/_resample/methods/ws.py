@@ -32,8 +32,8 @@ _WAY_OUT = "to grow use method 'bot', 'bert2bert' or 'net2net'"
 class WeightSelectionOptions(MethodOptions):
     """Options of method ``ws``."""
 
-    layer_axis: Literal["first", "even"] = Field(
-        "first", description="Which layers are kept: the first ones, or evenly spaced ones."
+    layer_axis: Literal["first", "even"] | None = Field(
+        None, description="Which layers are kept: the first ones, or evenly spaced ones; by default the first ones."
     )
     preset: Literal["published"] | None = Field(
         None,
@@ -78,8 +78,8 @@ class WeightSelection(LayeredMethod[WeightSelectionOptions]):
         return options.preset is not None
 
     def layer_mode(self, options: WeightSelectionOptions) -> LayerAxis:
-        """As the option says."""
-        return options.layer_axis
+        """As the option says, or the paper."""
+        return options.layer_axis or "first"
 
     def transform(
         self, task: StackTask, options: WeightSelectionOptions, *, xp: Namespace, seed: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import combinations, pairwise
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,11 @@ import bot_onnx
 from bot_onnx._analysis.passes import analyse
 from bot_onnx._onnxfile.reader import open_model
 from bot_onnx._runs.runtime import session
-from bot_onnx._surgery.kept_layers import moved_values
-from bot_onnx._target import TargetSpec
+from bot_onnx._surgery.kept_layers import moved_values, refuse_two_ways
+from bot_onnx._target import Solution, TargetSpec
 from bot_onnx.errors import BotError, DataError, SpecError
 from tests.graphs import GraphBuilder, residual_mlp_model, save
+from tests.spec_structures import structure as structure_of
 from tests.system.oracle.sequence.graphs import (
     cached_decoder,
     first_without_norm,
@@ -200,6 +202,45 @@ def test_what_cannot_be_is_refused(spec: dict[str, Any], message: str, tmp_path:
     source = save(residual_mlp_model(layers=6), tmp_path)
     with pytest.raises(SpecError, match=message):
         bot_onnx.plan(source, spec)
+
+
+@pytest.mark.parametrize(
+    ("spec", "method", "axis", "message"),
+    [
+        ({"layers": 3, "layers_by": "even"}, "bot", "haar", "'layers_by' .* by 'even', so option layer_axis 'haar'"),
+        ({"layers": 3, "layers_by": "even"}, "bot", "first", "option layer_axis 'first'"),
+        ({"layers": 3, "layers_by": "even"}, "ws", "first", "option layer_axis 'first'"),
+        ({"layers": 3, "layers_by": "influence"}, "bot", "even", "'layers_by' .* by 'influence', so .* 'even'"),
+        ({"layers": {"keep": [0, 2, 5]}}, "bot", "haar", "'layers' names the layers, so option layer_axis 'haar'"),
+        ({"layers": {"repeat": [[0, 4], [2, 6]]}}, "bot", "identity", "'layers' names .* option layer_axis 'identity'"),
+    ],
+)
+def test_two_ways_to_say_which_layers_stay(
+    spec: dict[str, Any], method: str, axis: str, message: str, tmp_path: Path
+) -> None:
+    source, given = save(residual_mlp_model(layers=6), tmp_path), samples(tmp_path)
+    with pytest.raises(SpecError, match=message):
+        bot_onnx.plan(source, spec, method=method, options={"layer_axis": axis}, calibration=given)
+
+
+def test_two_ways_that_say_the_same(tmp_path: Path) -> None:
+    source = save(residual_mlp_model(layers=6), tmp_path)
+    for method, axis in (("bot", "even"), ("bot", "auto"), ("ws", "even")):
+        plan = bot_onnx.plan(source, {"layers": 3, "layers_by": "even"}, method=method, options={"layer_axis": axis})
+        assert plan.layers[0].kept == (0, 2, 4) and plan.options["layer_axis"] == axis
+    by_spec = bot_onnx.plan(source, {"layers": 3, "layers_by": "even"}, method="ws")
+    assert by_spec.layers[0].kept == (0, 2, 4) and by_spec.options["layer_axis"] is None
+
+
+def test_an_axis_for_the_chains_that_the_spec_leaves_to_it() -> None:
+    towers = structure_of([("a", "hidden", 8), ("b", "hidden", 8)], [("text", ["a"]), ("image", ["b"])])
+    named = Solution({}, {"text": 6, "image": 24}, picks={"text": tuple(range(6))})
+    refuse_two_ways(towers, named, None, "haar")
+    refuse_two_ways(towers, replace(named, picks={}), "even", "interleave")
+    with pytest.raises(SpecError, match="drop one of the two"):
+        refuse_two_ways(towers, replace(named, layers={"text": 6, "image": 12}), None, "haar")
+    with pytest.raises(SpecError, match="drop one of the two"):
+        refuse_two_ways(towers, replace(named, layers={"text": 6, "image": 6}), "even", "haar")
 
 
 def test_influence_needs_samples(tmp_path: Path) -> None:
