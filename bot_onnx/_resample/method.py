@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, ClassVar, Generic, Literal, TypeVar
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from bot_onnx._resample.arrays import Array, Namespace
+from bot_onnx._resample.needs import Need
 from bot_onnx._stack.types import Axis, StackTask
 from bot_onnx.errors import ResampleError
 
@@ -44,6 +46,7 @@ class Method(ABC, Generic[OptionsT]):
         direction: ``shrink``, ``grow`` or ``both``: what the method can do.
         promises: properties that tests hold it to, such as ``exact-size`` and ``deterministic``.
         Options: its option model; every field has a description.
+        needs: by option, what there must be in a work order for it to have anything to do; what is left out always has.
     """
 
     name: ClassVar[str]
@@ -52,6 +55,7 @@ class Method(ABC, Generic[OptionsT]):
     direction: ClassVar[Literal["both", "shrink", "grow"]]
     promises: ClassVar[tuple[str, ...]]
     Options: type[OptionsT]
+    needs: ClassVar[Mapping[str, Need]] = MappingProxyType({})
 
     @abstractmethod
     def resample(
@@ -112,7 +116,9 @@ class Method(ABC, Generic[OptionsT]):
 
     def idle_options(self, options: OptionsT, tasks: Iterable[StackTask]) -> tuple[str, ...]:
         """Options that were given and have nothing to do in these work orders."""
-        return ()
+        known, asked = tuple(tasks), given(options)
+        needs = {name: need for name, need in self.needs.items() if name in asked}
+        return tuple(name for name, need in needs.items() if not any(need(options, task) for task in known))
 
     def leaf_matrix(self, axis: Axis, options: OptionsT) -> NDArray[np.float64]:
         """The float64 matrix ``[target, source]`` that a leaf axis of the results of a network takes.

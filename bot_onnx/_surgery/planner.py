@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from math import prod
 
@@ -30,6 +30,7 @@ from bot_onnx._surgery.computed import computed, refuse_idle_samples, taught
 from bot_onnx._surgery.edits import Edits, LayerChange, ReshapeEmpty, last_of_each, picks_of
 from bot_onnx._surgery.emit import initializer_order, skeleton
 from bot_onnx._surgery.held import Obeyed, obey
+from bot_onnx._surgery.idle import idle_notes
 from bot_onnx._surgery.joined import gathered, task_of, with_joints
 from bot_onnx._surgery.joined import told as told_of_joints
 from bot_onnx._surgery.kept_layers import moved_values, refuse_two_ways, staying_layers
@@ -175,7 +176,7 @@ def prepare(
     joined = analysis.structure.qkv if get_method(method).joins_qkv(options) else ()
     drawn = _drawn(analysis, settled, alignment, outline, joined, use)
     _refuse_early(drawn.stacks, method, options, seed, asked.tokens)
-    idle = _idle(method, options, drawn.stacks, alignment.kind)
+    idle = idle_notes(analysis.structure, settled, alignment, drawn.stacks, method, options)
     placed = layout(drawn.proto, drawn.slots, name, external=external)
     plan = replace(
         outline,
@@ -197,13 +198,6 @@ def prepare(
         promise=outline.promise if asked.learned is None else LEARNED,
     )
     return Prepared(plan, drawn.proto, drawn.slots, tensors, alignment, drawn.calibrated, obeyed.changed, use.inputs)
-
-
-def _idle(method: str, options: MethodOptions, stacks: Iterable[StackPlan], kind: Kind) -> list[str]:
-    """Sentences on what was asked of the method and changes nothing."""
-    way_out = "" if kind == "none" else f": alignment {kind} does it all; --align none leaves it to the method"
-    names = get_method(method).idle_options(options, [stack.task for stack in stacks])
-    return [f"Option {name} has nothing to do{way_out}." for name in names]
 
 
 def _outline(analysis: Analysis, settled: Settled, origin: Origin, obeyed: Obeyed, alignment: Alignment) -> Plan:

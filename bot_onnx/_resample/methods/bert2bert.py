@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from bot_onnx._resample.arrays import Array, Namespace
 from bot_onnx._resample.axes import check_axes, place_of, refuse_direction
 from bot_onnx._resample.depth import LayerMap, layer_map
 from bot_onnx._resample.mapping import Mapping, Selection, duplicate, selection_matrix
+from bot_onnx._resample.needs import width_grows
 from bot_onnx._resample.registry import AxisDirection, Method, MethodOptions
 from bot_onnx._resample.sources import SourceLayers, check_readers
 from bot_onnx._stack.types import Axis, StackTask
@@ -51,6 +53,7 @@ class Bert2Bert(Method[Bert2BertOptions]):
     direction = "grow"
     promises = ("exact-size", "deterministic", "function-preserving: fpi, width only, norms over whole ratios")
     Options = Bert2BertOptions
+    needs = MappingProxyType({"variant": width_grows, "mapping": width_grows})
 
     def resample(
         self,

@@ -11,7 +11,7 @@ See :mod:`bot_onnx._resample.width` and :mod:`bot_onnx._resample.amplitude` for 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from math import prod, sqrt
 from typing import Literal
@@ -21,9 +21,10 @@ from numpy.typing import NDArray
 
 from bot_onnx._resample.amplitude import RESCALED_KINDS, chosen_convention, fresh_std, leaf_form
 from bot_onnx._resample.arrays import Array, Moments, Namespace, dtype_name
-from bot_onnx._resample.axes import changes, check_axes, grows, place_of
+from bot_onnx._resample.axes import check_axes, grows
+from bot_onnx._resample.bot_needs import NEEDS, layers_of, tie_gain
 from bot_onnx._resample.bot_options import BotOptions
-from bot_onnx._resample.depth import LayerMap, layer_map
+from bot_onnx._resample.depth import LayerMap
 from bot_onnx._resample.details import Noise, robust_spread
 from bot_onnx._resample.draws import normal, stream
 from bot_onnx._resample.filters import COPIES, Matrix
@@ -46,6 +47,7 @@ class Bot(Method[BotOptions]):
     direction = "both"
     promises = ("exact-size", "deterministic", "function-preserving: grow, value, haar, identity depth")
     Options = BotOptions
+    needs = NEEDS
 
     def default_alignment(self, options: BotOptions) -> Literal["auto", "none"]:
         """Energy in the low band is what a filter keeps: align first, but for the literal method."""
@@ -54,21 +56,6 @@ class Bot(Method[BotOptions]):
     def picks_layers(self, options: BotOptions) -> bool:
         """Unless the option, or the preset, says how layers are made."""
         return options.depth_mode == "auto"
-
-    def idle_options(self, options: BotOptions, tasks: Iterable[StackTask]) -> tuple[str, ...]:
-        """The wavelet, where nothing is filtered: all widths have been brought to their sizes before.
-
-        Fresh readers, where no layer is added that does nothing.
-        """
-        known = list(tasks)
-        idle: list[str] = []
-        if options.wavelet is not None:
-            filtered = options.depth_mode == "wavelet" or any(changes(axis) for task in known for axis in task.axes)
-            idle += [] if filtered else ["wavelet"]
-        if options.fresh_readers is not None:
-            added = any(task.layers[1] > task.layers[0] and task.residual != "none" for task in known)
-            idle += [] if added else ["fresh_readers"]
-        return tuple(idle)
 
     def resample(
         self,
@@ -102,15 +89,7 @@ class Bot(Method[BotOptions]):
         seed: int,
         start: int,
     ) -> Iterator[Array]:
-        grown = task.layers[1] > task.layers[0]
-        layers = layer_map(
-            options.depth_mode,
-            *task.layers,
-            wavelet=options.filters.growing if grown else options.filters.shrinking,
-            residual=task.residual,
-            place=place_of(task),
-            turns=task.turns,
-        )
+        layers = layers_of(options, task)
         return _Resampling(task, source, options, xp, seed, layers).run(start)
 
     def joins_qkv(self, options: BotOptions) -> bool:
@@ -244,14 +223,7 @@ class _Resampling:
         return x if gain == 1.0 else x * gain
 
     def _tie_gain(self) -> float:
-        """rho_hidden for the last norm before a tied head: its logits sum over hidden, with weights left at e = 0."""
-        if not (self.options.tie_correction and self.task.before_tied_head):
-            return 1.0
-        hidden = self.task.axes[-1]
-        if hidden.law != "even":  # the new indices add nothing to the logits
-            return 1.0
-        convention = chosen_convention(self.options.amplitudes, hidden.source, hidden.target)
-        return hidden.source / hidden.target if convention == "value" else 1.0
+        return tie_gain(self.options, self.task) if self.options.tie_correction else 1.0
 
     def _rescaling(self) -> float:
         """Factor of the whole stack under a ``std-`` convention: the wanted standard deviation over the result's.

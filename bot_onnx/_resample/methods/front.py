@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import islice
 from math import prod
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -29,6 +30,7 @@ from bot_onnx._resample.depth import LayerMap
 from bot_onnx._resample.draws import normal, stream
 from bot_onnx._resample.filters import DCT
 from bot_onnx._resample.front_as_published import PublishedFront
+from bot_onnx._resample.needs import depth_changes, layers_are_added, width_changes
 from bot_onnx._resample.operators import Filters
 from bot_onnx._resample.plain import plain_task
 from bot_onnx._resample.registry import AxisDirection, Method, MethodOptions
@@ -69,6 +71,17 @@ class FrontOptions(MethodOptions):
         return self
 
 
+def _adds_frequencies(options: FrontOptions, task: StackTask) -> bool:
+    """Over layers, beyond those that are kept."""
+    refilled = options.keep_ratio < 1.0 and task.layers[1] > 1
+    return refilled or layers_are_added(options, task)
+
+
+def _changes(options: FrontOptions, task: StackTask) -> bool:
+    made = depth_changes(options, task) and not task.picks
+    return options.keep_ratio < 1.0 or made or width_changes(options, task)
+
+
 class Front(Method[FrontOptions]):
     """Truncated or zero-padded DCT-II along all axes."""
 
@@ -78,6 +91,7 @@ class Front(Method[FrontOptions]):
     direction = "both"
     promises = ("exact-size", "deterministic")
     Options = FrontOptions
+    needs = MappingProxyType({"depth": _adds_frequencies, "preset": _changes, "qkv": _changes})
 
     def resample(
         self,

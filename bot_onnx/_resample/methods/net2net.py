@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -22,6 +23,7 @@ from bot_onnx._resample.axes import check_axes, place_of, refuse_direction
 from bot_onnx._resample.depth import LayerMap, layer_map
 from bot_onnx._resample.draws import normal, stream
 from bot_onnx._resample.mapping import Indices, Mapping, Selection, duplicate, selection_matrix
+from bot_onnx._resample.needs import width_grows
 from bot_onnx._resample.registry import AxisDirection, Method, MethodOptions
 from bot_onnx._resample.shares import unequal_shares
 from bot_onnx._resample.sources import SourceLayers, check_readers, neutral_value
@@ -59,6 +61,7 @@ class Net2Net(Method[Net2NetOptions]):
     direction = "grow"
     promises = ("exact-size", "deterministic", "function-preserving: without noise, norms over whole ratios")
     Options = Net2NetOptions
+    needs = MappingProxyType({"mapping": width_grows, "shares": width_grows, "noise": width_grows})
 
     def resample(
         self,

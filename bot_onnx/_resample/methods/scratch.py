@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from math import prod
+from types import MappingProxyType
 
 import numpy as np
 from pydantic import Field
@@ -15,6 +16,7 @@ from bot_onnx._resample.amplitude import FRESH_STD, fresh_std
 from bot_onnx._resample.arrays import Array, Floats, Namespace, is_floating, working_dtype
 from bot_onnx._resample.axes import changes, check_axes
 from bot_onnx._resample.draws import normal, stream
+from bot_onnx._resample.needs import is_drawn
 from bot_onnx._resample.registry import Method, MethodOptions
 from bot_onnx._stack.types import StackTask
 from bot_onnx.errors import ResampleError
@@ -28,6 +30,10 @@ class ScratchOptions(MethodOptions):
     residual_scaling: bool = Field(
         True, description="Pre-norm networks: divide what writes to the residual stream by sqrt(2*layers) (GPT-2)."
     )
+
+
+def _is_scaled(options: ScratchOptions, task: StackTask) -> bool:
+    return is_drawn(options, task) and task.writes_residual and task.residual == "pre-norm"
 
 
 class Scratch(Method[ScratchOptions]):
@@ -49,6 +55,7 @@ class Scratch(Method[ScratchOptions]):
     direction = "both"
     promises = ("exact-size", "deterministic")
     Options = ScratchOptions
+    needs = MappingProxyType({"std": is_drawn, "truncated": is_drawn, "residual_scaling": _is_scaled})
 
     def resample(
         self,

@@ -9,6 +9,7 @@ what the authors' code does: axes as the tensors have them, so that heads interl
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from types import MappingProxyType
 from typing import Literal
 
 import numpy as np
@@ -20,6 +21,7 @@ from bot_onnx._resample.axes import check_axes
 from bot_onnx._resample.depth import LayerAxis
 from bot_onnx._resample.layered import LayeredMethod
 from bot_onnx._resample.mapping import Selection, selection_matrix, spread_evenly
+from bot_onnx._resample.needs import depth_changes
 from bot_onnx._resample.plain import plain_task
 from bot_onnx._resample.registry import AxisDirection, MethodOptions, get_method, make_options
 from bot_onnx._stack.types import Axis, StackTask
@@ -51,6 +53,7 @@ class WeightSelection(LayeredMethod[WeightSelectionOptions]):
     direction = "shrink"
     promises = ("exact-size", "deterministic", "values are the source's own")
     Options = WeightSelectionOptions
+    needs = MappingProxyType({"layer_axis": depth_changes})
     way_out = _WAY_OUT
 
     def resample(
