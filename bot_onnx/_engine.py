@@ -56,7 +56,6 @@ from bot_onnx._verify import (
     VerifyReport,
     check_quantised,
     expected_from_plan,
-    expected_from_spec,
     publish_requantised,
     raise_unless_passed,
     verify_model,
@@ -399,16 +398,3 @@ class _Writing:
         cosines = ", ".join(f"{e.output} {e.cosine:.4f}" for e in report.comparisons if e.cosine is not None)
         told = f"Quantised again, as the source was ({scheme.kind}): cosine with its floats {cosines}."
         return replace(plan, size_bytes=(plan.size_bytes[0], size), notes=(*plan.notes, told), promise=QUANTISED)
-
-
-def verify_origin(
-    origin: Origin, target: TargetSpec | None, against: Origin | None, given: Given | None
-) -> VerifyReport:
-    """Check a model; see :meth:`bot_onnx._model.Model.verify`."""
-    stage(f"verifying {origin.label}")
-    expected = None if target is None else (lambda structure: expected_from_spec(structure, target))
-    if against is None:
-        with origin.file() as path:
-            return replace(verify_model(path, expected=expected, given=given), path=origin.label)
-    with origin.file() as path, against.file() as other:
-        return replace(verify_model(path, expected=expected, against=other, given=given), path=origin.label)

@@ -249,7 +249,7 @@ class Model:
         Raises:
             GraphError: it cannot be opened at all. Failed checks are in the report.
         """
-        from bot_onnx._engine import verify_origin
+        from bot_onnx._verifying import verify_origin
 
         wanted = None if spec is None else ResizeRequest(spec).target()
         other = against._origin if isinstance(against, Model) else None if against is None else Model(against)._origin

@@ -44,11 +44,13 @@ def verdict(report: VerifyReport) -> Text:
     if failed:
         return cell(f"FAILED: {', '.join(failed)}", "bold red")
     done = sum(check.status == "pass" for check in report.checks)
-    skipped = sum(check.status == "skip" for check in report.checks)
+    skipped = [check.name for check in report.checks if check.status == "skip"]
     told = sum(check.status == "info" for check in report.checks)
     if not done:
         return Text("Nothing was checked.", style="yellow")
-    rest = (f", {skipped} skipped" if skipped else "") + (f", {told} for information" if told else "")
+    rest = f", {told} for information" if told else ""
+    if skipped:
+        return Text(f"{done} checks passed{rest}; not checked: {', '.join(skipped)}.", style="yellow")
     return Text(f"All {done} checks passed{rest}.", style="green")
 
 

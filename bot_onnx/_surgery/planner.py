@@ -210,7 +210,7 @@ def _outline(analysis: Analysis, settled: Settled, origin: Origin, obeyed: Obeye
         options={},
         seed=0,
         align=alignment.kind,
-        dims=_dim_changes(analysis, solution.sizes),
+        dims=DimChange.of(analysis.structure, solution.sizes),
         layers=obeyed.edits.layers,
         constants=obeyed.edits.constants,
         stacks=(),
@@ -390,11 +390,6 @@ def _refuse_early(
 
 def _unread() -> NDArray[np.generic]:
     raise AssertionError("a plan reads no weight")
-
-
-def _dim_changes(analysis: Analysis, sizes: Mapping[str, int]) -> tuple[DimChange, ...]:
-    dims = analysis.structure.dims.values()
-    return tuple(DimChange(d.id, d.name, d.role, d.kind, d.size, sizes[d.id]) for d in dims)
 
 
 def _slots(analysis: Analysis, stacks: list[StackPlan]) -> list[TensorSlot]:

@@ -6,6 +6,7 @@ the tensors (a :class:`StackPlan` each, which ``surgery.execute`` carries out).
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from bot_onnx import _html
 from bot_onnx._costs import Costs
 from bot_onnx._shards import External
 from bot_onnx._stack.types import StackTask
-from bot_onnx._structure import Role
+from bot_onnx._structure import Role, Structure
 from bot_onnx._surgery.edits import Edit, LayerChange, NumberEdit, ReshapeEmpty
 from bot_onnx._surgery.proven import UNKNOWN, UNTRIED, Promise, Proof
 
@@ -28,6 +29,11 @@ class DimChange:
     kind: str
     source: int
     target: int
+
+    @classmethod
+    def of(cls, structure: Structure, sizes: Mapping[str, int]) -> tuple[DimChange, ...]:
+        """Those of all dims of a source, whose new sizes are given by id."""
+        return tuple(cls(d.id, d.name, d.role, d.kind, d.size, sizes[d.id]) for d in structure.dims.values())
 
 
 @dataclass(frozen=True, slots=True)

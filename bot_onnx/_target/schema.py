@@ -295,6 +295,11 @@ class TargetSpec(BaseModel):
         return {role: size for role, size in sizes.items() if isinstance(size, int)}
 
     @property
+    def relative(self) -> tuple[str, ...]:
+        """The keys that are given and relate sizes to a source: of a file by itself they say nothing."""
+        return tuple(key for key in ("width", "round_to") if getattr(self, key) is not None)
+
+    @property
     def tokens(self) -> tuple[int, ...]:
         """Ids of the source's tokens that stay, where they are named; empty where they are only counted."""
         return self.vocab.keep if isinstance(self.vocab, KeptTokens) else ()

@@ -37,6 +37,7 @@ from bot_onnx._together.sizes import Node, agreed, check_depths, spec_of_each
 from bot_onnx._together.view import Member, View, named, view
 from bot_onnx._verify import VerifyReport
 from bot_onnx._verify.types import Check
+from bot_onnx._verifying import verify_origin
 from bot_onnx.errors import GraphError, ProofError, ResampleError, VerifyError
 
 if TYPE_CHECKING:
@@ -226,7 +227,7 @@ def verify_together(
             views = [view(member, _given_to(given, links, number)) for number, member in enumerate(made)]
             specs = spec_of_each(views, ResizeRequest(spec).target())
         reports = [
-            _engine.verify_origin(one.origin, target, other.origin, _given_to(given, links, number))
+            verify_origin(one.origin, target, other.origin, _given_to(given, links, number))
             for number, (one, other, target) in enumerate(zip(made, sources, specs, strict=True))
         ]
         checks = hand_over(sources, links, [member.path for member in made], given)

@@ -5,7 +5,7 @@ from here; the other modules are this folder's own.
 """
 
 from bot_onnx._verify.dequantised import check_quantised
-from bot_onnx._verify.expected import Expected, expected_from_plan, expected_from_spec
+from bot_onnx._verify.expected import Expected, expected_from_plan, expected_from_sizes, expected_from_spec
 from bot_onnx._verify.model import raise_unless_passed, verify_model
 from bot_onnx._verify.requantised import publish_packed, publish_requantised
 from bot_onnx._verify.types import Check, OutputComparison, VerifyReport
@@ -17,6 +17,7 @@ __all__ = [
     "VerifyReport",
     "check_quantised",
     "expected_from_plan",
+    "expected_from_sizes",
     "expected_from_spec",
     "publish_packed",
     "publish_requantised",

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from math import prod
 
 import onnx_ir as ir
 
 from bot_onnx._structure import SPEC_ROLES, Role, Structure
-from bot_onnx._surgery.types import Plan
-from bot_onnx._target import TargetSpec
+from bot_onnx._surgery.types import DimChange, Plan
+from bot_onnx._target import Solution, TargetSpec
 from bot_onnx._target.depth import attention_chains, number_of
 from bot_onnx.errors import SpecError
 
@@ -32,6 +32,7 @@ class Expected:
         parameters: number of trained floats, in tensors of more than one element.
         size_bytes: of the model file and its data files together.
         converged: sizes that differed in the source are equal in the file, which may make layers of what was none.
+        unchecked: keys of a spec that say nothing of the file, and why, by key.
         complete: ``layers`` and ``roles`` list all that there is, so what is found besides is a mismatch.
     """
 
@@ -42,38 +43,58 @@ class Expected:
     tensors: Mapping[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
     parameters: int | None = None
     size_bytes: int | None = None
+    unchecked: Mapping[str, str] = field(default_factory=dict)
     complete: bool = False
     converged: bool = False
 
 
 def expected_from_plan(plan: Plan) -> Expected:
     """Predict everything of the file that a plan leads to."""
-    roles: dict[str, set[int]] = {}
-    for dim in plan.dims:
-        if dim.role not in FIXED and (dim.kind == "leaf" or dim.role != Role.FREE):
-            roles.setdefault(dim.role, set()).add(dim.target)
     tensors = {
         name: (stack.dtype, stack.task.target_shape) for stack in plan.stacks for name in stack.targets
     }  # fmt: skip
     # A tensor that became a single number is no parameter to the analysis.
     single = sum(prod(shape) == 1 and ir.DataType[dtype].is_floating_point() for dtype, shape in tensors.values())
-    return Expected(
-        # Where one layer is left beside one that is unlike it, nothing repeats: no chain is to be seen.
-        layers=tuple((c.chain, c.target if c.target - c.leading > 1 else 1) for c in plan.layers),
-        roles={role: frozenset(sizes) for role, sizes in roles.items()},
-        composites=frozenset(dim.target for dim in plan.dims if dim.kind != "leaf"),
+    depths = ((c.chain, c.target, c.leading) for c in plan.layers)
+    return replace(
+        _of_sizes(plan.dims, depths),
         tensors=tensors,
         parameters=plan.parameters[1] - single,
         size_bytes=plan.size_bytes[1],
-        complete=True,
-        converged=_converged(plan),
     )
 
 
-def _converged(plan: Plan) -> bool:
+def expected_from_sizes(structure: Structure, solution: Solution) -> Expected:
+    """Predict the sizes of a file that was made of a source.
+
+    Args:
+        structure: of the source.
+        solution: what its sizes become.
+    """
+    depths = ((c.name, solution.layers[c.name], c.leading) for c in structure.chains)
+    return _of_sizes(DimChange.of(structure, solution.sizes), depths)
+
+
+def _of_sizes(dims: Sequence[DimChange], depths: Iterable[tuple[str, int, int]]) -> Expected:
+    """What all sizes come to; a depth is a chain, its number of layers, and how many of them lead."""
+    roles: dict[str, set[int]] = {}
+    for dim in dims:
+        if dim.role not in FIXED and (dim.kind == "leaf" or dim.role != Role.FREE):
+            roles.setdefault(dim.role, set()).add(dim.target)
+    return Expected(
+        # Where one layer is left beside one that is unlike it, nothing repeats: no chain is to be seen.
+        layers=tuple((chain, count if count - leading > 1 else 1) for chain, count, leading in depths),
+        roles={role: frozenset(sizes) for role, sizes in roles.items()},
+        composites=frozenset(dim.target for dim in dims if dim.kind != "leaf"),
+        complete=True,
+        converged=_converged(dims),
+    )
+
+
+def _converged(dims: Iterable[DimChange]) -> bool:
     """Whether two dims of different sizes have the same size in the target."""
     sizes: dict[int, set[int]] = {}
-    for dim in plan.dims:
+    for dim in dims:
         if dim.role not in FIXED:
             sizes.setdefault(dim.target, set()).add(dim.source)
     return any(len(sources) > 1 for sources in sizes.values())
@@ -82,7 +103,7 @@ def _converged(plan: Plan) -> bool:
 def expected_from_spec(structure: Structure, spec: TargetSpec) -> Expected:
     """Predict what the keys of a spec say of a file by themselves.
 
-    Keys that relate to a source (``width``, ``round_to``) say nothing of a file and are passed over.
+    Keys that relate to a source (``width``, ``round_to``) say nothing of a file by itself, which is told.
 
     Args:
         structure: of the file to be checked: names of chains are looked up there.
@@ -101,6 +122,7 @@ def expected_from_spec(structure: Structure, spec: TargetSpec) -> Expected:
         layers=_layers(structure, spec),
         roles={role: sizes for role, sizes in asked.items() if role not in skipped},
         dims=dict(spec.dims),
+        unchecked=dict.fromkeys(spec.relative, "it relates to the source; give that as well (--against)"),
     )
 
 

@@ -46,7 +46,7 @@ def check_prediction(expected: Expected, structure: Structure | None, source: So
         checks.append(_tensors(expected, source))
     if expected.size_bytes is not None:
         checks.append(_number("size", expected.size_bytes, source.size_bytes, " bytes"))
-    return checks
+    return [*checks, *(Check(key, "skip", f"not checked: {why}") for key, why in expected.unchecked.items())]
 
 
 def _number(name: str, predicted: int, found: int, unit: str = "") -> Check:

@@ -87,8 +87,10 @@ class VerifyReport:
     def __repr__(self) -> str:
         """The verdict in a line."""
         failed = [check.name for check in self.checks if check.status == "fail"]
+        skipped = [check.name for check in self.checks if check.status == "skip"]
         verdict = f"FAILED {', '.join(failed)}" if failed else "passed"
-        return f"<VerifyReport of {self.path}: {verdict}, {len(self.checks)} checks>"
+        rest = f", not checked: {', '.join(skipped)}" if skipped else ""
+        return f"<VerifyReport of {self.path}: {verdict}, {len(self.checks) - len(skipped)} checks{rest}>"
 
     def _repr_html_(self) -> str:
         checks = ((check.name, check.status, check.detail) for check in self.checks)

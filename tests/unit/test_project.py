@@ -52,6 +52,7 @@ ORDER = (
     "_origins",
     "_results",
     "_inspecting",
+    "_verifying",
     "_engine",
     "_energies",
     "_held",

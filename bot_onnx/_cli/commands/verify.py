@@ -18,7 +18,12 @@ from bot_onnx._cli.paths import Command, ReadModel, ReadSpec
     epilog="\b\nExample:\n  bot-onnx verify small.onnx --spec small.json --against model.onnx",
 )
 @model_argument
-@click.option("--spec", type=ReadSpec(), metavar="FILE|NAME", help="Also check that the model has these sizes.")
+@click.option(
+    "--spec",
+    type=ReadSpec(),
+    metavar="FILE|NAME",
+    help="Also check that the model has these sizes; a width needs --against.",
+)
 @click.option(
     "--against",
     type=ReadModel(),

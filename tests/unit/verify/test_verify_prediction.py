@@ -137,7 +137,6 @@ def test_without_analysis_sizes_are_skipped_and_tensors_are_not(right: Expected,
         {"layers": {"encoder": 4}, "heads": 4, "head_dim": 8, "intermediate": 96},
         {"vocab": 61, "positions": 24},
         {"kv_heads": 4},
-        {"width": 0.5},
         {"dims": {"intermediate": 96, "dim_512": 32}},
         {"kv_heads": 3, "soft": ["kv_heads"]},
         {"vocab": 99, "dims": {"vocab": 61}, "soft": ["vocab"]},
@@ -146,6 +145,17 @@ def test_without_analysis_sizes_are_skipped_and_tensors_are_not(right: Expected,
 def test_specs_that_the_file_meets(structure: Structure, source: Source, spec: dict[str, object]) -> None:
     expected = expected_from_spec(structure, TargetSpec.parse(spec))
     assert all(check.status == "pass" for check in check_prediction(expected, structure, source))
+
+
+def test_keys_that_relate_to_a_source_are_told_and_not_passed(structure: Structure, source: Source) -> None:
+    expected = expected_from_spec(structure, TargetSpec.parse({"heads": 4, "width": 0.5, "round_to": 8}))
+    checks = {check.name: check for check in check_prediction(expected, structure, source)}
+    assert {name: check.status for name, check in checks.items()} == {
+        "dims": "pass",
+        "width": "skip",
+        "round_to": "skip",
+    }
+    assert checks["width"].detail.startswith("not checked: it relates to the source")
 
 
 def test_a_key_beside_a_dim_of_its_role_is_judged_as_it_was_solved(source: Source) -> None:
