@@ -105,7 +105,8 @@ def _promise(growth: Growth, way: Way, gains: tuple[Gain, ...]) -> Promise:
                 False, why=f"output {name} of a miniature is {relation.difference}{_of_rounding(growth, name)}"
             )
         if relation.mixed or (relation.odd and not resized):
-            times = "a multiple of what it was" if relation.factor is None else f"{relation.factor:.4g} times as large"
+            known = relation.factor is not None and not relation.mixed
+            times = f"{relation.factor:.4g} times as large" if known else "a multiple of what it was"
             return Promise(False, why=f"output {name} of a miniature becomes {times}")
         factors += [(name, relation.factor)] if relation.odd and relation.factor else []
     if not found:

@@ -9,8 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bot_onnx._runs.fills import FAR, LEAST, least_fill
+
 TOLERANCE = 3e-4  #: of the largest element: what single precision leaves of a few layers
 _TINY = 1e-30
+_ZERO = "where the copies are zero"
 _QUARTERS = 8  #: the highest power, in quarters
 _MOST_FACTORS = 3  #: queries, keys and values
 _BLOCK = 1 << 16
@@ -23,7 +26,8 @@ class Relation:
 
     Attributes:
         factor: the grown value is so many times the copies; None where it is no multiple of them, or nothing is known.
-        mixed: along one axis some indices have another factor than others (queries and values in one tensor).
+        mixed: along one axis some indices have another factor than others (queries and values in one tensor), or what a
+            mask filled in has another one than the rest, whose ``factor`` is told then.
         difference: what is wrong, for people; empty where the value is a multiple, or both are zero.
     """
 
@@ -60,21 +64,47 @@ def relate(
     if not np.array_equal(finite, np.isfinite(found)):
         return Relation(difference="NaN or infinite elsewhere than the copies")
     wanted, found = wanted[finite], found[finite]
+    powers = frozenset(ratios)
+    filled = np.abs(wanted) >= least_fill(wanted)
+    if filled.any():
+        rest = _times(wanted[~filled], found[~filled], powers, LEAST)
+        return _beside_fills(rest, _times(wanted[filled], found[filled], powers))
+    relation = _times(wanted, found, powers)
     scale = float(np.abs(found).max(initial=0.0))
-    if not np.abs(wanted).max(initial=0.0):
-        return Relation() if not scale else Relation(difference=f"up to {scale:.2g} where the copies are zero")
+    whole = bool(relation.difference) and finite.all() and wanted.any()
+    if whole and any(_mixed(copies, grown, axis, scale, powers) for axis in axes):
+        return Relation(mixed=True)
+    return relation
+
+
+def _times(
+    wanted: NDArray[np.float64], found: NDArray[np.float64], ratios: frozenset[int], least: float = _TINY
+) -> Relation:
+    """How finite numbers ``[n]``, one kind of them, lie to those that were wanted; ``least``: of their scale."""
+    scale = max(float(np.abs(found).max(initial=0.0)), least)
+    apart = float(np.abs(found - wanted).max(initial=0.0))
+    if not wanted.any():
+        return Relation() if apart <= TOLERANCE * least else Relation(difference=f"up to {apart:.2g} {_ZERO}")
+    if apart <= TOLERANCE * scale:
+        return Relation(1.0)
     factor = float(wanted @ found) / max(float(wanted @ wanted), _TINY)
-    error = float(np.abs(found - factor * wanted).max()) / max(scale, _TINY)
-    if error > TOLERANCE or factor <= 0 or not _is_power(factor, frozenset(ratios)):
-        if finite.all() and any(_mixed(copies, grown, axis, scale, frozenset(ratios)) for axis in axes):
-            return Relation(mixed=True)
-        plain = float(np.abs(found - wanted).max() / np.abs(wanted).max())
-        return Relation(difference=f"off by {plain:.2g} of its scale")
+    error = float(np.abs(found - factor * wanted).max()) / scale
+    if error > TOLERANCE or factor <= 0 or not _is_power(factor, ratios):
+        return Relation(difference=f"off by {apart / float(np.abs(wanted).max()):.2g} of its scale")
     return Relation(factor)
 
 
+def _beside_fills(rest: Relation, fills: Relation) -> Relation:
+    """The relation of a whole value; all that is masked may have another factor, and what is not shows its own."""
+    if rest.difference or fills.difference:
+        return rest if rest.difference else fills
+    if rest.factor is None or fills.factor is None:
+        return fills if rest.factor is None else rest
+    return Relation(rest.factor, mixed=abs(rest.factor - fills.factor) > TOLERANCE)
+
+
 def _agree(wanted: NDArray[Any], found: NDArray[Any]) -> bool:
-    """Whether a value is its copies, all of them finite and not all zero: what most values are, seen in one pass.
+    """Whether a value is its copies, all finite, not all zero, none a fill: what most values are, seen in one pass.
 
     Block by block, so that what is worked with stays in the processor's cache.
     """
@@ -86,7 +116,7 @@ def _agree(wanted: NDArray[Any], found: NDArray[Any]) -> bool:
         largest = float(np.abs(ours).max())
         with np.errstate(invalid="ignore"):
             difference = float(np.abs(ours - theirs).max())
-        if not np.isfinite(difference) or not np.isfinite(largest):
+        if not np.isfinite(difference) or not largest < FAR:
             return False
         scale, worst = max(scale, largest), max(worst, difference)
     return worst <= TOLERANCE * scale and scale > 0.0

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from bot_onnx._runs.fills import FAR, LEAST, least_fill
 from bot_onnx._surgery.provenance import Axes
 from bot_onnx._verify.carrying import Carrier, Floats, Mismatch, comparable
 from bot_onnx._verify.outputs import is_float
@@ -102,18 +103,17 @@ def compare(
     if any(array.dtype.kind in "OUS" for array in (*new, *source)):
         differing = sum(int((pair.new != pair.source).sum()) for pair in pairs)
         return _told(name, new, way, exact, agrees=not differing, differing=differing, equal=_equal(pairs, differing))
-    scale = max((float(np.abs(b).max(initial=0.0)) for pair in pairs for _, b in _row_blocks(pair)), default=0.0)
-    scale = scale if exact else max(scale, least_scale)
+    scale, fills = (_largest(pairs), None) if exact else _scales(pairs, least_scale)
     limit = (way.tolerance or 0.0) * scale
     cosine = difference = divergence = 0.0
     rows = differing = 0
     for a, b in (block for pair in pairs for block in _row_blocks(pair)):
         rows += len(a)
-        apart = np.abs(a - b)
+        divergence += divergence_sum(a, b) if logits and not exact else 0.0
+        apart, a, b = (np.abs(a - b), a, b) if fills is None else fills.beside(a, b, scale)
         difference = max(difference, float(apart.max(initial=0.0)))
         differing += 0 if exact else int((apart > limit).sum())
         cosine += 0.0 if exact else cosine_sum(a, b)
-        divergence += divergence_sum(a, b) if logits and not exact else 0.0
     if exact:  # in their own type: float64 does not hold every integer
         differing = sum(int(_unequal(pair).sum()) for pair in pairs)
     alike = all(pair.alike for pair in pairs)
@@ -132,6 +132,37 @@ def compare(
         nonfinite_alike=alike,
         equal=_equal(pairs, differing) if exact else None,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Fills:
+    """Magnitudes of the smallest and the largest of what a mask filled in."""
+
+    least: float
+    largest: float
+
+    def beside(self, new: Floats, source: Floats, scale: float) -> tuple[Floats, Floats, Floats]:
+        """Differences, those of fills brought to the ``scale`` of the rest; and both values, zeros for the fills."""
+        filled = np.abs(source) >= self.least
+        apart = np.abs(new - source) * np.where(filled, scale / self.largest, 1.0)
+        return apart, np.where(filled, 0, new), np.where(filled, 0, source)
+
+
+def _scales(pairs: Sequence[Pair], least_scale: float) -> tuple[float, _Fills | None]:
+    """Scale of the source's values, and the fills beside them, which it leaves out."""
+    largest = _largest(pairs)
+    least = least_fill(*(pair.source for pair in pairs)) if largest >= FAR else float("inf")
+    if largest < least:
+        return max(largest, least_scale), None
+    return max(_largest(pairs, least), least_scale, LEAST), _Fills(least, largest)
+
+
+def _largest(pairs: Sequence[Pair], below: float = float("inf")) -> float:
+    found = 0.0
+    for _, block in (block for pair in pairs for block in _row_blocks(pair)):
+        magnitudes = np.abs(block)
+        found = max(found, float(magnitudes.max(initial=0.0, where=magnitudes < below)))
+    return found
 
 
 def _equal(pairs: Sequence[Pair], differing: int) -> float | None:

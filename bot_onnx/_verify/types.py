@@ -30,7 +30,7 @@ class OutputComparison:
         output: name. shape: of the new output at the first input size.
         cosine: mean cosine similarity over the last axis, of floats.
         max_difference: largest absolute difference of what is finite in both.
-        scale: largest absolute value of the source's output, times ``factor``.
+        scale: largest absolute value of the source's output, times ``factor``; what a mask filled in does not count.
         divergence: mean KL divergence in nats where the last axis is logits, else None.
         mapped: how the source's output was brought to the new size (None where the shapes agree).
         agrees: whether it is what was promised; None where nothing was.

@@ -46,3 +46,43 @@ def test_zeros_say_nothing_unless_the_other_is_not_zero() -> None:
     zeros = np.zeros_like(VALUES)
     assert relate(zeros, zeros) == Relation()
     assert "where the copies are zero" in relate(zeros, VALUES).difference
+
+
+SCORES = np.random.default_rng(1).normal(size=(4, 50)).astype(np.float32)
+HIDDEN = np.arange(50) % 7 == 0
+
+
+@pytest.mark.parametrize("fill", [-1e4, -65504, -1e9, np.finfo(np.float32).min, 1e9])
+def test_a_fill_hides_no_factor_of_what_stands_beside_it(fill: float) -> None:
+    wanted = np.where(HIDDEN, np.float32(fill), SCORES)
+    assert relate(wanted, wanted.copy(), ratios=(2,)) == Relation(1.0)
+    found = relate(wanted, np.where(HIDDEN, np.float32(fill), 2 * SCORES), ratios=(2,))
+    assert found.mixed and found.odd and found.factor == pytest.approx(2)
+    assert relate(wanted, np.where(HIDDEN, np.float32(fill), SCORES + 1), ratios=(2,)).difference
+    assert relate(wanted, np.where(HIDDEN, SCORES, wanted), ratios=(2,)).difference
+
+
+def test_what_is_added_to_a_fill_does_not_count() -> None:
+    bias = np.where(HIDDEN, np.float32(-1e4), np.float32(0))
+    found = relate(SCORES + bias, 2 * SCORES + bias, ratios=(2,))
+    assert found.mixed and found.factor == pytest.approx(2)
+
+
+def test_fills_that_are_scaled_with_the_rest_are_a_multiple() -> None:
+    wanted = np.where(HIDDEN, np.float32(-1e9), SCORES)
+    assert relate(wanted, wanted / 2, ratios=(2,)) == Relation(pytest.approx(0.5))
+    scaled = relate(wanted, np.where(HIDDEN, wanted / 2, wanted), ratios=(2,))
+    assert scaled.mixed and scaled.factor == pytest.approx(1)
+
+
+def test_a_bias_of_zeros_and_fills_is_its_copies() -> None:
+    bias = np.where(HIDDEN, np.float32(-1e9), np.float32(0))
+    assert relate(bias, bias.copy(), ratios=(2,)) == Relation(1.0)
+    assert relate(bias, bias + np.where(HIDDEN, 0, np.float32(0.5)), ratios=(2,)).difference
+
+
+@pytest.mark.parametrize("spread", [4.0, 12.0])
+def test_numbers_of_all_magnitudes_have_one_scale(spread: float) -> None:
+    """Nothing is filled in where magnitudes go on and on: what rounding leaves of the small ones does not count."""
+    values = np.exp(np.linspace(-spread, spread, 500)).astype(np.float32)
+    assert relate(values, values + values.max() * np.float32(1e-6), ratios=(2,)) == Relation(1.0)

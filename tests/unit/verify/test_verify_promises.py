@@ -189,6 +189,19 @@ def test_what_is_not_finite_in_the_source_is_no_fault(tmp_path: Path) -> None:
     assert verdict(verify_model(same, against=source)).status == "fail"  # another infinity
 
 
+@pytest.mark.parametrize("fill", [-1e4, -1e9])
+def test_what_a_mask_fills_in_hides_no_difference(fill: float, tmp_path: Path) -> None:
+    """Logits of tokens that are never said: beside -1e9 all others would agree."""
+    row = [0, fill, 0.5, 1]
+    source = _scaled(tmp_path / "source.onnx", WEIGHT, row)
+    for status, weight, shift in (("pass", WEIGHT, 0), ("fail", 1.01 * WEIGHT, 0), ("fail", WEIGHT, 0.01 * fill)):
+        path = _scaled(tmp_path / "new.onnx", weight, [0, fill + shift, 0.5, 1])
+        report = verify_model(say_made_from(path, source), against=source)
+        assert verdict(report).status == status
+        (entry,) = report.comparisons
+        assert entry.scale is not None and entry.scale < 100
+
+
 def test_without_a_promise_nothing_passes_and_nothing_fails(tmp_path: Path) -> None:
     for new in (WEIGHT, -WEIGHT):
         check = judged(tmp_path, WEIGHT, new, kept=False, why="hidden shrinks")
