@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
@@ -21,17 +21,26 @@ Array = NDArray[Any]
 Pair = tuple[int, int]
 
 
+class Mask(NamedTuple):
+    """The number in a mask that leaves an element, and the one that hides it."""
+
+    kept: int
+    hidden: int
+
+
 @dataclass(frozen=True, slots=True)
 class InputSpec:
     """One graph input: its numpy dtype and, per axis, a size or the symbol of an open dim.
 
     ``values`` is how many integers it may take (0 … values - 1): 2, or 1 where it looks up a table with a single row.
+    ``mask`` is what a mask may hold; None where the input is none.
     """
 
     name: str
     dtype: np.dtype[Any]
     shape: tuple[int | str, ...]
     values: int = 2
+    mask: Mask | None = None
 
 
 @dataclass(frozen=True, slots=True)

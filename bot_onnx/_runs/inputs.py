@@ -10,6 +10,7 @@ import ast
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from math import prod
 from typing import Any
@@ -21,6 +22,7 @@ from bot_onnx._onnxfile.input_overrides import InputSpec
 from bot_onnx._ops import keeps_indices
 from bot_onnx._runs.demanded_sizes import demanded_sizes
 from bot_onnx._runs.fitting_sizes import Fitting
+from bot_onnx._runs.masks import drawn_mask, masks
 from bot_onnx.errors import GraphError
 
 Pair = tuple[int, int]
@@ -47,9 +49,9 @@ MAX_TRIALS = 40  #: guesses at which length is the sum of others
 def input_specs(graph: onnx.GraphProto) -> list[InputSpec]:
     """Describe the inputs of ``graph`` that are no initializers; open axes whose size weights demand have that size."""
     initializers = {tensor.name for tensor in graph.initializer}
-    single, demanded = _single_row_lookups(graph), demanded_sizes(graph)
+    single, demanded, hiding = _single_row_lookups(graph), demanded_sizes(graph), masks(graph)
     return [
-        _input_spec(value, 1 if value.name in single else 2, demanded)
+        replace(_input_spec(value, 1 if value.name in single else 2, demanded), mask=hiding.get(value.name))
         for value in graph.input
         if value.name not in initializers
     ]
@@ -274,7 +276,8 @@ def feeds(specs: Sequence[InputSpec], sizes: dict[str, int], seed: int = 0) -> d
     """Random inputs at ``sizes``: floats from Normal(0, 1), integers and booleans from {0, 1}, strings all the same.
 
     Integers stay in {0, 1} because every table and every mask admits them. A mask must leave something to attend to,
-    so the first element along the last axis is 1.
+    so the first element along the last axis is 1; what is known to be a mask hides something and leaves something, of
+    whatever type it is.
     """
     rng = np.random.default_rng(seed)
     values: dict[str, np.ndarray[Any, Any]] = {}
@@ -287,6 +290,8 @@ def feeds(specs: Sequence[InputSpec], sizes: dict[str, int], seed: int = 0) -> d
             )
         if spec.dtype == np.object_:
             values[spec.name] = np.full(shape, TEXT, object)
+        elif spec.mask is not None and spec.values > 1:
+            values[spec.name] = drawn_mask(shape, spec.mask, rng).astype(spec.dtype)
         elif np.issubdtype(spec.dtype, np.integer) or spec.dtype == np.bool_:
             array = rng.integers(0, spec.values, shape)
             if array.ndim:

@@ -1,4 +1,4 @@
-"""Inputs that look like real ones: token ids from all over the vocabulary, masks that hide nothing.
+"""Inputs that look like real ones: token ids from all over the vocabulary, masks that hide nothing at first, then some.
 
 Which integers an input may take follows from the tables it addresses, never from its name.
 """
@@ -16,6 +16,7 @@ from bot_onnx._onnxfile.input_overrides import InputSpec
 from bot_onnx._ops import IN_PLACE, Move, keeps_indices, passes_on
 from bot_onnx._runs.fitting_sizes import Fitting
 from bot_onnx._runs.inputs import TEXT, Pair, open_sizes
+from bot_onnx._runs.masks import drawn_mask
 
 Feeds = dict[str, NDArray[Any]]
 Shape = tuple[int, ...]
@@ -45,19 +46,27 @@ def batches(
 ) -> list[Feeds]:
     """One set of inputs per entry of ``shapes``.
 
-    Floats are Normal(0, 1); integers that address a table are uniform over its rows; all others, masks above all, and
-    booleans are 1.
+    Floats are Normal(0, 1); integers that address a table are uniform over its rows; all others and booleans are 1.
+    Masks of any type hide nothing in the first set, and something in the others.
     """
     rng = np.random.default_rng(seed)
-    return [{spec.name: _values(spec, sizes[spec.name], ranges, rng) for spec in specs} for sizes in shapes]
+    return [
+        {spec.name: _values(spec, sizes[spec.name], ranges, rng, hiding=place > 0) for spec in specs}
+        for place, sizes in enumerate(shapes)
+    ]
 
 
-def _values(spec: InputSpec, shape: Shape, ranges: Mapping[str, int], rng: np.random.Generator) -> NDArray[Any]:
+def _values(
+    spec: InputSpec, shape: Shape, ranges: Mapping[str, int], rng: np.random.Generator, *, hiding: bool
+) -> NDArray[Any]:
     if spec.dtype == np.object_:
         return np.full(shape, TEXT, object)
+    rows = ranges.get(spec.name)
+    if spec.mask is not None and rows is None:
+        array = drawn_mask(shape, spec.mask, rng) if hiding else np.full(shape, spec.mask.kept)
+        return array.astype(spec.dtype)
     if spec.dtype.kind not in "iub":
         return rng.standard_normal(shape).astype(spec.dtype)
-    rows = ranges.get(spec.name)
     if rows is None or spec.dtype.kind == "b":
         return np.ones(shape, spec.dtype)
     return rng.integers(0, max(rows, 1), shape).astype(spec.dtype)

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import pytest
 
 from bot_onnx._runs.inputs import input_specs
 from bot_onnx._verify.feeding import batches, candidate_shapes, index_ranges
+from tests.masked_scores import KINDS, masked_attention
 from tests.verify_models import save_bert, save_lookup
 
 
@@ -48,6 +50,16 @@ def test_ids_fill_their_range_and_masks_hide_nothing(tmp_path: Path) -> None:
     np.testing.assert_array_equal(first["input_ids"], again["input_ids"])
     other, _ = batches(specs, shapes, index_ranges(graph), seed=4)
     assert not np.array_equal(first["input_ids"], other["input_ids"])
+
+
+@pytest.mark.parametrize("kind", ["bias", "padding", "infinite", "whole"])
+def test_masks_of_all_types_hide_nothing_first_and_then_something(kind: str) -> None:
+    graph = masked_attention(kind).graph
+    specs = input_specs(graph)
+    shapes = [{"q": (2, 3, 6), "k": (2, 5, 6), "m": (2, 5)}] * 2
+    first, second = (given["m"] for given in batches(specs, shapes, index_ranges(graph), seed=0))
+    kept = KINDS[kind][2][0]
+    assert (first == kept).all() and (second == kept).any(axis=1).all() and (second != kept).any()
 
 
 def test_sizes_are_those_observed_else_guessed(tmp_path: Path) -> None:
