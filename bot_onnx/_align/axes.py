@@ -6,7 +6,7 @@ rest. An order may depend on an outer leaf: the value channels of every head hav
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from math import prod
@@ -116,16 +116,31 @@ def positions(
     Yields:
         ``[n, rest]``: row i holds the places of index i; several leaves count as one, the first slowest.
     """
+    total = prod(structure.dims[leaf].size for leaf in leaves)
     for places, coordinates in _runs(structure, dim):
-        if not set(leaves) <= set(coordinates) or without.intersection(coordinates):
-            continue
-        key = np.zeros(len(places), dtype=np.intp)
-        total = 1
-        for leaf in leaves:
-            size = structure.dims[leaf].size
-            key = key * size + coordinates[leaf]
-            total *= size
-        yield places[np.argsort(key, kind="stable")].reshape(total, -1)
+        if set(leaves) <= set(coordinates) and not without.intersection(coordinates):
+            yield places[np.argsort(_key(structure, coordinates, leaves), kind="stable")].reshape(total, -1)
+
+
+def indices(structure: Structure, dims: Sequence[str], leaves: tuple[str, ...]) -> Indices:
+    """Which index of ``leaves`` stands at every place of some axes taken together, the last axis fastest.
+
+    Returns:
+        ``[places]``; several leaves count as one, the first slowest. -1 where they do not all occur.
+    """
+    found = np.full(prod(structure.dims[dim].size for dim in dims), -1, dtype=np.intp)
+    for places, coordinates in _product_runs(structure, dims):
+        if set(leaves) <= set(coordinates):
+            found[places] = _key(structure, coordinates, leaves)
+    return found
+
+
+def _key(structure: Structure, coordinates: Mapping[str, Indices], leaves: tuple[str, ...]) -> Indices:
+    """The indices of several leaves as one, the first slowest."""
+    key = np.zeros((), dtype=np.intp)
+    for leaf in leaves:
+        key = key * structure.dims[leaf].size + coordinates[leaf]
+    return key
 
 
 def _runs(structure: Structure, identity: str) -> list[tuple[Indices, dict[str, Indices]]]:
@@ -139,8 +154,13 @@ def _runs(structure: Structure, identity: str) -> list[tuple[Indices, dict[str, 
             runs += [(places + offset, coordinates) for places, coordinates in _runs(structure, part)]
             offset += structure.dims[part].size
         return runs
-    runs = [(np.zeros(1, dtype=np.intp), {})]
-    for part in dim.parts:
+    return _product_runs(structure, dim.parts)
+
+
+def _product_runs(structure: Structure, parts: Sequence[str]) -> list[tuple[Indices, dict[str, Indices]]]:
+    """The runs of a product of dims, the first slowest."""
+    runs: list[tuple[Indices, dict[str, Indices]]] = [(np.zeros(1, dtype=np.intp), {})]
+    for part in parts:
         size = structure.dims[part].size
         runs = [
             (
@@ -173,20 +193,25 @@ def outer_leaves(structure: Structure, dim: str, leaf: str) -> list[set[str]]:
     return found
 
 
-def ranges(structure: Structure, dim: str) -> list[slice]:
-    """The pieces of an axis that hold different things: parts of a concat, or of a number of equal parts (qkv)."""
-    entry = structure.dims[dim]
+def ranges(structure: Structure, *dims: str) -> list[slice]:
+    """The pieces of an axis that hold different things: parts of a concat, or of a number of equal parts (qkv).
+
+    Several axes are taken together, the last fastest.
+    """
+    entry = structure.dims[dims[0]]
+    behind = prod(structure.dims[dim].size for dim in dims[1:])
     outermost = entry
     while outermost.kind == "product":
         outermost = structure.dims[outermost.parts[0]]
     leaves = [structure.dims[leaf] for leaf in leaves_of(structure, outermost.id)]
-    if outermost is not entry and all(leaf.role == Role.COUNT or leaf.size == 1 for leaf in leaves):
+    parted = outermost is not entry or len(dims) > 1
+    if parted and all(leaf.role == Role.COUNT or leaf.size == 1 for leaf in leaves):
         sizes = [entry.size // outermost.size] * outermost.size
     elif entry.kind == "concat":
         sizes = [structure.dims[part].size for part in entry.parts]
     else:
         sizes = [entry.size]
-    return [slice(start, stop) for start, stop in pairwise(accumulate(sizes, initial=0))]
+    return [slice(start, stop) for start, stop in pairwise(accumulate((n * behind for n in sizes), initial=0))]
 
 
 def resized(structure: Structure, sizes: Mapping[str, int]) -> Structure:

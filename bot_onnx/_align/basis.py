@@ -206,15 +206,17 @@ def _rows(stack: Stack, folding: Folding, array: AnyArray, axis: int | None = No
 
 
 def _pieces(structure: Structure, stack: Stack, folding: Folding, array: AnyArray) -> Iterator[AnyArray]:
-    """A layer's matrix, once per axis along hidden, the parts of its other axis (queries, keys, values) apart."""
+    """A layer's matrix, once per axis along hidden, the parts of its other axes (queries, keys, values) apart."""
+    taps = [place for place, direction in enumerate(stack.directions) if direction == "none"]
     for axis, dim in enumerate(stack.axes):
         if dim != folding.hidden:
             continue
-        other = next((i for i, d in enumerate(stack.axes) if i != axis and d is not None), None)
-        identity = stack.axes[other] if other is not None else None
-        if other is None or identity is None:
+        others = [place for place, other in enumerate(stack.axes) if place not in (axis, *taps) and other is not None]
+        if not others:
             yield _rows(stack, folding, array, axis)
             continue
-        for part in ranges(structure, identity):
-            index = [part if i == other else slice(None) for i in range(array.ndim)]
-            yield _rows(stack, folding, array[tuple(index)], axis)
+        front = np.moveaxis(array, others, range(len(others)))
+        front = front.reshape(-1, *front.shape[len(others) :])
+        place = 1 + axis - sum(other < axis for other in others)
+        for part in ranges(structure, *(stack.axes[other] or "" for other in others)):
+            yield _rows(stack, folding, front[part], place)

@@ -13,7 +13,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from bot_onnx._align.axes import Indices, LeafOrder, leaves_of, positions, ranges
+from bot_onnx._align.axes import Indices, LeafOrder, indices, leaves_of, positions, ranges
 from bot_onnx._align.folding import Folding
 from bot_onnx._align.mobility import Mobility
 from bot_onnx._align.types import AnyArray, Tensors
@@ -26,17 +26,36 @@ CHOSEN_ROLES = (Role.INTERMEDIATE, *HEAD_ROLES)
 
 
 @dataclass(frozen=True, slots=True)
+class HeadRows:
+    """Where a weight holds the channels of heads, on an axis of theirs or on that of the heads.
+
+    Attributes:
+        stack: of the weight. axes: those that it makes, or that it contracts.
+        places: ``[heads, channels]``, along these axes taken together, the last fastest.
+    """
+
+    stack: Stack
+    axes: tuple[int, ...]
+    places: Indices
+
+    def of(self, array: AnyArray) -> AnyArray:
+        """The weight as ``[heads, channels, everything else]``."""
+        front = np.moveaxis(array, self.axes, range(len(self.axes)))
+        return front.reshape(prod(front.shape[: len(self.axes)]), -1)[self.places]
+
+
+@dataclass(frozen=True, slots=True)
 class HeadChoice:
     """Heads of a chain to choose from: leaves in order (heads, or kv_heads and group), and where their worth is read.
 
     Attributes:
-        values: stack of W_v, and the piece of its axis that holds values. outputs: stack of W_o.
+        values: W_v, by the first of the leaves. outputs: W_o, by all of them.
     """
 
     chain: str
     leaves: tuple[str, ...]
-    values: tuple[Stack, int, slice]
-    outputs: tuple[Stack, int]
+    values: HeadRows
+    outputs: HeadRows
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,25 +130,33 @@ def _heads(structure: Structure, mobile: Mobility, leaf: str) -> HeadChoice | No
     leaves = tuple(part for part in leaves_of(structure, dim or "") if structure.dims[part].role in HEAD_ROLES)
     if len(leaves) > 2 or not all(_is_free(mobile, other) and mobile.home(other) == home for other in leaves):
         return None
-    values = _value_maps(structure, mobile, leaves)
-    width = structure.dims[dim or ""].size // prod(structure.dims[part].size for part in leaves)
-    if len(values) != 1:
+    read = _head_rows(structure, stack, "in", leaves)
+    made = _value_rows(structure, mobile, leaves)
+    if len(read) != 1 or len(made) != 1 or read[0].places.shape[1] != made[0].places.shape[1]:
         return None
-    part = values[0][2]
-    outer = structure.dims[leaves[0]].size
-    if (part.stop - part.start) != outer * width:
-        return None
-    return HeadChoice(home, leaves, values[0], outputs[0])
+    return HeadChoice(home, leaves, made[0], read[0])
 
 
-def _value_maps(structure: Structure, mobile: Mobility, leaves: tuple[str, ...]) -> list[tuple[Stack, int, slice]]:
-    """Matrices (and the piece of their axis) that make heads and are neither queries nor keys."""
-    found: list[tuple[Stack, int, slice]] = []
-    for stack, axis in _maps(mobile, leaves[0], "out"):
-        dim = stack.axes[axis]
-        for index, part in enumerate(ranges(structure, dim or "")):
-            if index not in stack.score_parts:
-                found.append((stack, axis, part))
+def _value_rows(structure: Structure, mobile: Mobility, leaves: tuple[str, ...]) -> list[HeadRows]:
+    """Matrices (and the pieces of them) that make heads and are neither queries nor keys."""
+    return [
+        rows
+        for stack, _ in _maps(mobile, leaves[0], "out")
+        for index, rows in enumerate(_head_rows(structure, stack, "out", leaves[:1]))
+        if index not in stack.score_parts
+    ]
+
+
+def _head_rows(structure: Structure, stack: Stack, direction: str, leaves: tuple[str, ...]) -> list[HeadRows]:
+    """Where a weight holds heads, for every piece of what it makes (or reads) that holds something else."""
+    axes = tuple(i for i, dim in enumerate(stack.axes) if dim is not None and stack.directions[i] == direction)
+    dims = [stack.axes[axis] or "" for axis in axes]
+    count = prod(structure.dims[leaf].size for leaf in leaves)
+    index = indices(structure, dims, leaves)
+    found: list[HeadRows] = []
+    for part in ranges(structure, *dims):
+        places = part.start + np.argsort(index[part], kind="stable")[np.count_nonzero(index[part] < 0) :]
+        found.append(HeadRows(stack, axes, places.reshape(count, -1)))
     return found
 
 
@@ -202,15 +229,11 @@ def _row_squares(structure: Structure, stack: Stack, axis: int, leaf: str, array
 
 def _head_worth(structure: Structure, choice: HeadChoice, layer: int, folding: Folding, tensors: Tensors) -> Floats:
     """‖W_o,h W_v,h‖² = Σ (W_o,hᵀW_o,h) ∘ (W_v,h W_v,hᵀ): ``[outer, inner]``, inner 1 without groups."""
-    value_stack, value_axis, part = choice.values
-    values = np.moveaxis(folding.read(value_stack.tensors[layer], tensors), value_axis, 0)[part]
-    output_stack, output_axis = choice.outputs
-    outputs = np.moveaxis(folding.read(output_stack.tensors[layer], tensors), output_axis, 0)
-    outer = structure.dims[choice.leaves[0]].size
-    inner = structure.dims[choice.leaves[1]].size if len(choice.leaves) == 2 else 1
-    # Heads stand outermost in both axes: a value's piece is outer x channels, an output's outer x inner x channels.
-    values = values.reshape(outer, 1, -1, values.shape[-1])
-    outputs = outputs.reshape(outer, inner, values.shape[2], outputs.shape[-1])
+    values, outputs = (
+        rows.of(folding.read(rows.stack.tensors[layer], tensors)) for rows in (choice.values, choice.outputs)
+    )
     read = values @ np.swapaxes(values, -1, -2)
     written = outputs @ np.swapaxes(outputs, -1, -2)
-    return np.asarray((read * written).sum(axis=(-1, -2)), dtype=np.float64)
+    inner = len(written) // len(read)
+    worth = (np.repeat(read, inner, axis=0) * written).sum(axis=(-1, -2))
+    return np.asarray(worth.reshape(len(read), inner), dtype=np.float64)

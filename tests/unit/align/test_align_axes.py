@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bot_onnx._align.axes import LeafOrder, axis_order, ordered, outer_leaves, positions, ranges, resized
+from bot_onnx._align.axes import LeafOrder, axis_order, indices, ordered, outer_leaves, positions, ranges, resized
 from bot_onnx._structure import Dim, Stack, Structure
 
 LEAVES = {
@@ -104,6 +104,19 @@ def test_pieces_of_fused_axes(structure: Structure) -> None:
     assert ranges(structure, "chv") == [slice(0, 12), slice(12, 24), slice(24, 36)]
     assert ranges(structure, "1chv") == [slice(start, start + 12) for start in range(0, 48, 12)]
     assert ranges(structure, "hv") == [slice(0, 12)]
+
+
+def test_pieces_of_axes_taken_together(structure: Structure) -> None:
+    assert ranges(structure, "c", "h", "v") == ranges(structure, "chv")
+    assert ranges(structure, "h", "v") == [slice(0, 12)]
+    assert ranges(structure, "qkv", "n") == [slice(0, 30), slice(30, 60), slice(60, 120)]
+
+
+def test_indices_along_axes_taken_together(structure: Structure) -> None:
+    assert indices(structure, ("h", "v"), ("h",)).tolist() == indices(structure, ("hv",), ("h",)).tolist()
+    assert indices(structure, ("v", "h"), ("h",)).tolist() == [0, 1, 2] * 4
+    assert indices(structure, ("v", "h"), ("h", "v")).tolist() == np.arange(12).reshape(3, 4).T.ravel().tolist()
+    assert indices(structure, ("qkv",), ("v",)).tolist() == [-1] * 12 + [0, 1, 2, 3] * 3
 
 
 def test_outer_leaves(structure: Structure) -> None:
