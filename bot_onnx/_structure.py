@@ -247,6 +247,7 @@ class Structure:
     #: Ids of stacks of queries, keys and values that are kept apart: of one shape, and read from one value.
     qkv: tuple[tuple[str, ...], ...] = ()
     single_kv_head: bool = False  # query heads that share one key and value head, an axis of size 1 without a dim
+    own_kv_heads: bool = False  # every query head has a key and value head of its own
     #: Only where people look at it, and only for them: :meth:`graph` gives it.
     overview: Overview | None = field(default=None, compare=False, metadata={"json": False})
 

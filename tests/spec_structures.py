@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Literal
 
 from bot_onnx._reasons import Reason, Why
@@ -49,7 +50,7 @@ def structure(
 
 def bert() -> Structure:
     """Post-norm encoder: fused heads x head_dim, hidden a leaf of its own, pooler and 3 labels."""
-    return structure(
+    made = structure(
         [
             ("vocab", "vocab", 30522),
             ("hidden", "hidden", 768),
@@ -75,6 +76,7 @@ def bert() -> Structure:
             (None, ["pooled", "labels"]),
         ],
     )
+    return replace(made, own_kv_heads=True)
 
 
 def gpt2() -> Structure:

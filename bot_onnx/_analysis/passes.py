@@ -52,7 +52,6 @@ from bot_onnx._patterns.layers import LayerChain, find_chains
 from bot_onnx._patterns.parameters import find_parameters
 from bot_onnx._patterns.role_store import Roles
 from bot_onnx._patterns.roles import assign_roles
-from bot_onnx._patterns.shared_heads import shared_heads
 from bot_onnx._patterns.ties import find_twins
 from bot_onnx._runs.declared_shapes import correct_outputs
 from bot_onnx._runs.observe import observe, shape_values
@@ -198,8 +197,7 @@ def describe(
     named: Named,
 ) -> Structure:
     """All of it as plain values."""
-    single = bool(shared_heads(axes, attentions.found))
-    return assemble(source, spelled, axes, layers, parameters, twins, stacks, named, single)
+    return assemble(source, spelled, axes, layers, attentions, parameters, twins, stacks, named)
 
 
 @analysis_pass()

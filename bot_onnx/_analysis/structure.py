@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from bot_onnx._analysis.facts import Layers, Named, Normalised, Parameters, Spelled, Stacks, Twins
+from bot_onnx._analysis.facts import Attentions, Layers, Named, Normalised, Parameters, Spelled, Stacks, Twins
 from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._patterns.alternating_layers import turn_length
 from bot_onnx._patterns.layers import LayerChain
 from bot_onnx._patterns.residual import residual_kind
+from bot_onnx._patterns.shared_heads import own_heads, shared_heads
 from bot_onnx._patterns.stray_layers import strays
 from bot_onnx._patterns.ties import tied_places
 from bot_onnx._structure import Chain, Stack, Structure
@@ -20,11 +21,11 @@ def assemble(
     spelled: Spelled,
     context: AxisFacts,
     layers: Layers,
+    attentions: Attentions,
     parameters: Parameters,
     twins: Twins,
     stacks: Stacks,
     named: Named,
-    single_kv_head: bool,
 ) -> Structure:
     """Put the structure together; nothing is found out here."""
     graph, ids = source.graph, named.ids
@@ -49,7 +50,8 @@ def assemble(
         notes=(*unknown, *source.form.notes(graph), *beside, *spelled.notes),
         tied_heads=stacks.tied_heads,
         qkv=stacks.qkv,
-        single_kv_head=single_kv_head,
+        single_kv_head=bool(shared_heads(context, attentions.found)),
+        own_kv_heads=own_heads(context, attentions.found),
     )
 
 

@@ -59,7 +59,10 @@ def _size(structure: Structure, role: str, before: Mapping[str, Any], where: str
     """The graph's size of a role, or None where the graph has no such dim."""
     sizes = {dim.size for dim in structure.dims.values() if dim.role == role}
     if not sizes and role == Role.KV_HEADS and "kv_heads" in before:
-        return 1 if structure.single_kv_head else _size(structure, "heads", before, where)
+        if structure.single_kv_head:
+            return 1
+        own = structure.own_kv_heads or before["kv_heads"] == before.get("heads")
+        return _size(structure, "heads", before, where) if own else None
     if len(sizes) > 1 and role not in _EXTENTS:
         raise SpecError(f"{where}: the graph has several sizes of {role} ({sorted(sizes)}), which no config can say")
     if not sizes and role in (Role.HIDDEN, Role.HEADS) and role in before:

@@ -1,4 +1,6 @@
-"""Attentions whose query heads all share one key and value head (multi-query): an axis of size 1 that has no dim.
+"""Whose key and value heads are: of all query heads together (multi-query), or one of each query head's own.
+
+One head for all of them is an axis of size 1 that has no dim.
 
 The one head shows in the weights: what makes keys is as wide as one head, where what makes queries is several heads
 wide; in a matrix for all three it is what holds no query heads.
@@ -67,6 +69,31 @@ def shared_heads(context: AxisFacts, attentions: Sequence[Attention]) -> list[Sh
         )
         found.append(SharedHead(attention.score, table.find(heads), keys + values))
     return found
+
+
+def own_heads(context: AxisFacts, attentions: Sequence[Attention]) -> bool:
+    """Whether every query head has a key head of its own: whatever makes keys has an index for each of them."""
+    table = context.table
+    found = [(one, set(table.leaves(one.heads))) for one in attentions if one.heads is not None]
+    return bool(found) and all(
+        any(_is_made_for(context, heads, one.head_dim, weight) for weight, _ in one.keys) for one, heads in found
+    )
+
+
+def _is_made_for(context: AxisFacts, heads: set[Dim], head_dim: Dim, weight: ir.Value) -> bool:
+    """Whether a weight makes the channels of a head, in each part that does so, for all of some heads."""
+    table = context.table
+    width = set(table.leaves(head_dim))
+    held = [dim for dim in context.axes_of(weight) if dim is not None]
+    made = [dim for dim in held if width & set(table.leaves(dim))]
+    beside = {leaf for dim in held if dim not in made for leaf in table.leaves(dim)}
+    parts = [part for dim in made for part in _pieces(context, dim) if width & set(table.leaves(part))]
+    return bool(parts) and all(heads <= beside | set(table.leaves(part)) for part in parts)
+
+
+def _pieces(context: AxisFacts, dim: Dim) -> tuple[Dim, ...]:
+    composite = context.table.composite(dim)
+    return composite.parts if composite is not None and composite.kind == "concat" else (dim,)
 
 
 def _shares(context: AxisFacts, attention: Attention, operand: ir.Value | None, width: Dim | None) -> Iterator[Share]:

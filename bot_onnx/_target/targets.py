@@ -193,17 +193,19 @@ def _scaled(dim: Dim, first: Dim, size: int, role: str) -> int:
 
 def _missing(problem: Problem, role: str, size: int) -> None:
     """Refuse a key whose role no dim carries, unless it is soft or says what the graph is anyway."""
-    heads = problem.comp.with_role(Role.HEADS)
-    wanted = {dim.id: asked for dim, asked, _ in problem.requests}
-    if role == Role.KV_HEADS and heads and size == wanted.get(heads[0].id, heads[0].size):
-        problem.note(f"kv_heads {size} needs no dim of its own: every query head has its key and value head.")
-        return
-    if role == Role.KV_HEADS and size == 1 and problem.structure.single_kv_head:
-        problem.note("kv_heads 1 is what the graph has: one key and value head, which all query heads share.")
+    if role == Role.KV_HEADS and _is_said_by_heads(problem, size):
         return
     if role in problem.spec.soft:
         problem.note(f"'{role}' {size} is skipped: no dim of this graph carries the role.")
         return
+    known = problem.structure.own_kv_heads or problem.structure.single_kv_head
+    if role == Role.KV_HEADS and not known and problem.comp.with_role(Role.HEADS):
+        raise SpecError(
+            "key 'kv_heads': how the query heads share key and value heads is not understood, and no dim is their "
+            "number. Drop the key, or export the model with these heads repeated in a way that is known: by Expand and "
+            "Reshape (repeat_interleave), by Tile, or by a Gather that repeats all of them alike.",
+            dim=role,
+        )
     carried = [f"{dim.role} ({dim.size})" for dim in problem.comp.dims.values() if dim.role in SPEC_ROLES]
     carried = list(dict.fromkeys(carried))
     way = f"it has {listing(carried)}" if carried else "it carries none of the roles, only dims by name"
@@ -217,3 +219,16 @@ def _missing(problem: Problem, role: str, size: int) -> None:
         dim=role,
         alternatives=[d.name for d in free],
     )
+
+
+def _is_said_by_heads(problem: Problem, size: int) -> bool:
+    """Whether key and value heads without a dim are as many as a spec asks for; noted, if so."""
+    heads = problem.comp.with_role(Role.HEADS)
+    wanted = {dim.id: asked for dim, asked, _ in problem.requests}
+    if problem.structure.own_kv_heads and heads and size == wanted.get(heads[0].id, heads[0].size):
+        problem.note(f"kv_heads {size} needs no dim of its own: every query head has its key and value head.")
+        return True
+    if problem.structure.single_kv_head and size == 1:
+        problem.note("kv_heads 1 is what the graph has: one key and value head, which all query heads share.")
+        return True
+    return False

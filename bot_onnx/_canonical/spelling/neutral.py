@@ -143,6 +143,18 @@ def _not_expanded(node: ir.Node, seen: Seen) -> int | None:
     return 0 if own or (closed and shape == seen.shape(node.outputs[0])) else None
 
 
+@_neutral("Gather")
+def _all_in_order(node: ir.Node, seen: Seen) -> int | None:
+    """Every index of a static axis once, in order; not of a table, whose rows are positions or tokens."""
+    source, indices = node.inputs[0], numbers(node, 1)
+    shape = None if source is None or source.const_value is not None else seen.shape(source)
+    if not shape or indices is None or indices.ndim != 1:
+        return None
+    size = indices.size
+    held = shape[node.attributes.get_int("axis", 0) % len(shape)]
+    return 0 if size and held == (size, size) and np.array_equal(indices % size, np.arange(size)) else None
+
+
 @_neutral("Slice")
 def _whole(node: ir.Node, seen: Seen) -> int | None:
     """From the start to the end of every axis, one by one. What is as long as the axis was in two runs may be shorter
@@ -184,7 +196,7 @@ def step_of(node: ir.Node, slot: int, seen: Seen) -> Step | None:
             constants[place] = free
         elif value is None:
             constants[place] = None
-        elif purpose is Slot.SIZES:
+        elif purpose in (Slot.SIZES, Slot.INDEX):
             return None
         elif value.const_value is not None and purpose is not Slot.PARTS:
             constants[place] = value.const_value.numpy()

@@ -7,6 +7,7 @@ import onnx_ir as ir
 from bot_onnx._canonical.spelling.learned import learned_scalars
 from bot_onnx._canonical.spelling.neutral import neutral_input, step_of
 from bot_onnx._canonical.spelling.products import spell_products
+from bot_onnx._canonical.spelling.repeats import spell_repeats
 from bot_onnx._canonical.spelling.seen import Observation, Pair, Seen, types_of
 from bot_onnx._canonical.spelling.source_spelling import Step, see_through, steps_before
 from bot_onnx._canonical.spelling.views import way_back
@@ -23,11 +24,11 @@ def spell_early(graph: ir.Graph) -> None:
 
 
 def spell_seen(graph: ir.Graph, observed: Observation) -> bool:
-    """See through what is neutral by the shapes of two runs, and write products as MatMul, in place.
+    """See through what is neutral by the shapes of two runs, and write products and repetitions in one form, in place.
 
     Requires: the shapes of the values of ``graph``. Ensures: no node hands on what it is given, and no views or
     transpositions lead back to where they started, but where an output shows them; an Einsum or FusedMatMul is none
-    that a MatMul could be.
+    that a MatMul could be, and a Gather none that repeats an axis.
 
     Returns:
         Whether anything changed: nodes that nothing reads may be left.
@@ -36,8 +37,8 @@ def spell_seen(graph: ir.Graph, observed: Observation) -> bool:
     changed = _drop_neutral(graph, seen)
     if spell_products(graph, seen):
         _drop_neutral(graph, seen)  # a product that turns what was turned before
-        return True
-    return changed
+        changed = True
+    return spell_repeats(graph, seen) or changed
 
 
 def _seen(graph: ir.Graph, shapes: dict[str, tuple[Pair, ...]], observed: Observation | None = None) -> Seen:

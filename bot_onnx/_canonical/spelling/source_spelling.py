@@ -114,6 +114,13 @@ def keep_spelling(original: ir.Node, copy: ir.Node) -> None:
             copy.meta[key] = original.meta[key]
 
 
+def reads_as(copy: ir.Node, original: ir.Node) -> None:
+    """The first input of a node is spelled as that of another one."""
+    steps = steps_before(original, 0)
+    if steps:
+        copy.meta[_STEPS] = {0: steps}
+
+
 def forget_spelling(node: ir.Node) -> None:
     """Of a node whose inputs become others."""
     node.meta.pop(_STEPS, None)

@@ -370,6 +370,13 @@ def test_unknown_names_and_roles_are_refused() -> None:
     assert sizes(bert(), heads=6, kv_heads=6)["heads"] == 6
 
 
+def test_key_heads_that_are_not_known_to_be_the_query_heads_are_refused() -> None:
+    shared = replace(bert(), own_kv_heads=False)
+    for kv_heads in (12, 6, 1):
+        with pytest.raises(SpecError, match="how the query heads share key and value heads is not understood"):
+            sizes(shared, kv_heads=kv_heads)
+
+
 def test_soft_keys_are_skipped_with_a_note() -> None:
     solution = solve(tied(), TargetSpec(hidden=384, vocab=10, positions=7, soft=("vocab", "positions")))
     assert "'vocab' 10 is skipped" in notes(solution)

@@ -10,7 +10,7 @@ from tests.graphs import GraphBuilder
 
 FEATURES = 4
 #: How keys and values come to meet the query heads.
-SPELLINGS = ("broadcast", "unsqueezed", "expanded", "repeated", "computed", "stacked", "folded")
+SPELLINGS = ("broadcast", "unsqueezed", "expanded", "repeated", "computed", "stacked", "folded", "gathered")
 
 
 def decoder(
@@ -117,8 +117,13 @@ def _met(b: GraphBuilder, value: str, spelling: str, heads: int, kv_heads: int, 
         flat = b.op("Reshape", value, b.op("Concat", b.ints(-1), length, width, axis=0))
         flat = b.op("Transpose", b.op("Transpose", flat, perm=[0, 2, 1]), perm=[0, 2, 1])
         return b.op("Reshape", flat, b.op("Concat", b.op("Slice", sizes, b.ints(0), b.ints(2)), length, width, axis=0))
-    wide = b.op("Unsqueeze", value, b.ints(2))
     group = heads // kv_heads
+    if spelling in ("gathered", "gathered_in_turn"):  # by indices: 0, 0, 1, 1 or 0, 1, 0, 1
+        repeat = np.repeat if spelling == "gathered" else np.tile
+        return b.op("Gather", value, b.constant(repeat(np.arange(kv_heads), group)), axis=1)
+    if spelling == "tiled":
+        return b.op("Tile", value, b.ints(1, group, 1, 1))
+    wide = b.op("Unsqueeze", value, b.ints(2))
     if spelling == "computed":  # as tracers write it: every size is taken from the value
         sizes = b.op("Shape", value)
         batch, own, length, width = (b.op("Slice", sizes, b.ints(n), b.ints(n + 1)) for n in range(4))

@@ -14,7 +14,7 @@ from rich.console import Console
 
 import bot_onnx
 from bot_onnx._report.inspect_report import inspect_report
-from bot_onnx.errors import BotError, GraphError
+from bot_onnx.errors import BotError, GraphError, SpecError
 from tests.attention_graphs import Sizes, cached_decoder
 from tests.attention_graphs import decoder as one_op
 from tests.graphs import save
@@ -142,6 +142,44 @@ def test_groups_hand_heads_over(method: str, heads: int, kv_heads: int, spec: di
         tmp_path / "out.onnx",
     )
     grown(source, spec, out, method=method)
+
+
+@pytest.mark.parametrize(
+    ("spec", "native"),
+    [
+        ({"kv_heads": 4}, {"kv_heads": 4}),
+        ({"kv_heads": 1}, {"kv_heads": 1}),
+        ({"kv_heads": 4, "heads": 8, "hidden": 64, "layers": 3}, {"kv_heads": 4, "heads": 8, "layers": 3}),
+    ],
+)
+@pytest.mark.parametrize(("spelling", "plain"), [("gathered", "repeated"), ("gathered_in_turn", "tiled")])
+def test_heads_repeated_by_indices(
+    spelling: str, plain: str, spec: dict[str, int], native: dict[str, int], tmp_path: Path
+) -> None:
+    """The indices follow the heads: what is written is what the spelling by sizes gives, and the native network."""
+    outs = []
+    for way in (spelling, plain):
+        source, out = save(decoder(way, kv_heads=2, cached=True), tmp_path), tmp_path / f"{way}.out.onnx"
+        assert bot_onnx.resize(source, spec, out).report.passed
+        outs.append(out)
+    assert distance(run_at_two_sizes(outs[0]), run_at_two_sizes(outs[1])) <= CLOSE
+    assert equals_native(outs[0], decoder(spelling, **native, cached=True), tmp_path)
+
+
+def test_heads_repeated_in_a_way_that_is_not_understood_are_refused(tmp_path: Path) -> None:
+    """Not noted as heads that every query head has of its own."""
+    model = decoder("gathered", kv_heads=2)
+    uneven = onnx.numpy_helper.from_array(np.array([0, 0, 0, 1]))
+    picks = {node.input[1] for node in model.graph.node if node.op_type == "Gather"}
+    for tensor in model.graph.initializer:
+        if tensor.name in picks:
+            tensor.raw_data = uneven.raw_data
+    source = save(model, tmp_path)
+    for kv_heads in (1, 2, 4):
+        with pytest.raises(SpecError, match=r"'kv_heads'.*not understood.*Drop the key, or export"):
+            bot_onnx.plan(source, {"kv_heads": kv_heads})
+    own = bot_onnx.plan(save(decoder("gathered", kv_heads=4), tmp_path), {"kv_heads": 4})
+    assert any("every query head has its key and value head" in note for note in own.notes)
 
 
 def test_where_nothing_is_dealt_out_the_plan_says_so(tmp_path: Path) -> None:
