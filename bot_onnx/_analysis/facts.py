@@ -93,6 +93,11 @@ class Attentions:
 
 
 @dataclass(frozen=True, slots=True)
+class Grouped:
+    """Numbers of groups that are normalised each by itself keep their sizes."""
+
+
+@dataclass(frozen=True, slots=True)
 class Released:
     """Axes of graph inputs that follow from sizes inside are free."""
 

@@ -15,6 +15,7 @@ from bot_onnx._analysis.facts import (
     Aligned,
     Attentions,
     Constants,
+    Grouped,
     Layers,
     Merged,
     Named,
@@ -46,6 +47,7 @@ from bot_onnx._canonical.tidy import tidy
 from bot_onnx._onnxfile.input_overrides import given_to
 from bot_onnx._patterns.attention import Attention, find_attentions
 from bot_onnx._patterns.constant_tables import find_constants, freeze_constants
+from bot_onnx._patterns.grouped_norms import hold_normed_groups
 from bot_onnx._patterns.input_axes import release_inputs
 from bot_onnx._patterns.interface import Interface, find_interface
 from bot_onnx._patterns.layers import LayerChain, find_chains
@@ -113,7 +115,14 @@ def recognise_attentions(source: Normalised, axes: AxisFacts) -> Attentions:
     return Attentions(tuple(find_attentions(source.graph, axes)))
 
 
-@analysis_pass("releases", after=(Constants,))
+@analysis_pass("freezes", after=(Constants,))
+def count_groups(source: Normalised, axes: AxisFacts, attentions: Attentions) -> Grouped:
+    """Groups of channels that a norm written out in ops has keep their number."""
+    hold_normed_groups(source.graph, axes, attentions.found)
+    return Grouped()
+
+
+@analysis_pass("releases", after=(Grouped,))
 def release(
     source: Normalised, axes: AxisFacts, layers: Layers, attentions: Attentions, parameters: Parameters
 ) -> Released:
@@ -218,6 +227,7 @@ PASSES = in_order(
     describe_parameters,
     set_constants_apart,
     recognise_attentions,
+    count_groups,
     release,
     tie,
     merge_composites,
