@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from bot_onnx._align.axes import leaves_of, outer_leaves
 from bot_onnx._align.permutable_dims import Freedom
+from bot_onnx._patterns.closed_forms import treats_alike
 from bot_onnx._reasons import Reason, Why
 from bot_onnx._structure import Role, Stack, Structure
 
@@ -40,7 +41,7 @@ class Mobility:
         if leaf in self._freedom.outputs:
             return self._freedom.outputs[leaf]
         for stack in self.carriers[leaf]:
-            plain = stack.closed_form is None or stack.closed_form.startswith("constant:")
+            plain = stack.closed_form is None or treats_alike(stack.closed_form)
             if not plain or stack.dtype not in _FLOATS:
                 return Reason.of(Why.TABLE_ALONG, stack.name)
         holders = {name for d in self.structure.dims.values() if leaf in leaves_of(self.structure, d.id)

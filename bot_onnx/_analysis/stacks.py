@@ -17,6 +17,7 @@ from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._canonical.decompose import stored_type
 from bot_onnx._ops import is_linear
 from bot_onnx._patterns.attention import Attention
+from bot_onnx._patterns.closed_forms import is_held
 from bot_onnx._patterns.layer_numbers import trained_numbers
 from bot_onnx._patterns.layers import LayerChain
 from bot_onnx._patterns.parameters import Parameter, is_variance, offset_of
@@ -112,8 +113,9 @@ class StackBuilder:
         return next((node for node, _ in uses if node not in self._inside), None)
 
     def _differ_by_place(self, names: tuple[str, ...]) -> bool:
-        """Whether tables without a known formula are not the same in all layers: their place is in the formula."""
-        if any(self._tables.get(name, "") is not None for name in names):
+        """Whether tables whose numbers no formula gives are not the same in all layers: their place says which."""
+        forms = {self._tables.get(name, "") for name in names}
+        if any(form is not None and not is_held(form) for form in forms):
             return False
         first, *others = (tensor.numpy() for name in names if (tensor := self._graph.initializers[name].const_value))
         return not all(np.array_equal(first, other) for other in others)

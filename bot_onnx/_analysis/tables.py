@@ -13,8 +13,8 @@ from bot_onnx._onnxfile.peeking import peeked
 from bot_onnx._ops import FORM, Calc, Move, Slot, carries, computes, slot_of
 from bot_onnx._ops.walk import forward
 from bot_onnx._patterns.alibi import recognise_slopes
-from bot_onnx._patterns.closed_forms import recognise, recognise_cache
-from bot_onnx._patterns.constant_tables import feeds_rotary
+from bot_onnx._patterns.closed_forms import REPEATED, recognise, recognise_cache
+from bot_onnx._patterns.constant_tables import feeds_rotary, repeated_rows
 from bot_onnx._patterns.decays import is_decay
 from bot_onnx._patterns.parameters import Parameter
 from bot_onnx._patterns.sinusoids import recognise_sinusoids
@@ -88,8 +88,10 @@ def _keep(context: AxisFacts, value: ir.Value) -> None:
 def _formula(parameter: Parameter, tensor: ir.TensorProtocol) -> str | None:
     """Closed form of a table that looks like a weight: slopes of a bias by distance, sines and cosines of positions.
 
-    Or the ones and zeros of a norm that has no weights of its own.
+    Or the ones and zeros of a norm that has no weights of its own, or a kernel that is one block for every group.
     """
+    if (rows := repeated_rows(parameter)) is not None:
+        return f"{REPEATED}:{rows}"
     if parameter.kind in _TRAINED:
         return None
     untrained = _UNTRAINED.get(parameter.kind) if is_literal(parameter.value) else None

@@ -21,6 +21,7 @@ from bot_onnx._checkpoint.signed import find_signed
 from bot_onnx._checkpoint.sites import Site, join, module_path, named_modules_known, owner, sites_of
 from bot_onnx._checkpoint.types import Array, Candidate, OpenAssignment
 from bot_onnx._ops.nodes import FLOATS
+from bot_onnx._patterns.closed_forms import is_held
 from bot_onnx._patterns.parameters import is_setting
 
 _PATH = re.compile(r"[A-Za-z_]\w*|\w+(\.\w+)+")
@@ -39,7 +40,12 @@ def recover_keys(analysis: Analysis) -> OpenAssignment:
     graph = analysis.model.graph
     names = _Names(graph)
     assignment = OpenAssignment({})
-    rotary = {name for stack in analysis.structure.stacks if stack.closed_form for name in stack.tensors}
+    computed = {
+        name
+        for stack in analysis.structure.stacks
+        if stack.closed_form and not is_held(stack.closed_form)
+        for name in stack.tensors
+    }
     for name, value in graph.initializers.items():
         tensor = value.const_value
         if tensor is None or not any(True for _ in value.uses()):
@@ -52,7 +58,7 @@ def recover_keys(analysis: Analysis) -> OpenAssignment:
         if tensor.size < 2 and not (kept and names.tells_constants(name)):
             continue  # a constant of the computation
         assignment.shapes[name] = tuple(tensor.shape.numpy())
-        if name in rotary:
+        if name in computed:
             assignment.left_out[name] = "a table that follows from the sizes, no parameter"
         elif is_setting(value):
             assignment.left_out[name] = "scales of an op, no parameter"

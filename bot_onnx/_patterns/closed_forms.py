@@ -12,6 +12,9 @@ from bot_onnx._patterns.sinusoids import Sinusoids
 
 Array = np.ndarray
 
+#: Form of a table that is its own first rows over and over: ``repeated:<number of rows>``. They are read from it.
+REPEATED = "repeated"
+
 #: Scale factors as functions of the size n of a dim.
 SCALES: dict[str, Callable[[float], float]] = {
     "1/sqrt(n)": lambda n: 1 / sqrt(n),
@@ -128,8 +131,32 @@ def _inverse_frequencies(flat: Array) -> str | None:
     return None
 
 
+def is_held(form: str) -> bool:
+    """Whether a form takes its numbers from the table as it is; of all others the name tells them."""
+    return form.partition(":")[0] == REPEATED
+
+
+def treats_alike(form: str) -> bool:
+    """Whether a form gives every index of a dim that changes the same numbers, whatever their order and number."""
+    return form.partition(":")[0] in ("constant", REPEATED)
+
+
+def recompute(form: str, shape: tuple[int, ...], dtype: np.dtype, held: Callable[[], Array]) -> Array:
+    """The table of a closed form at ``shape``, from what it holds now where the form is :data:`REPEATED`.
+
+    Args:
+        form, shape, dtype: see :func:`compute`.
+        held: gives the table as it is, and is called for that form alone.
+    """
+    if not is_held(form):
+        return compute(form, shape, dtype)
+    rows = int(form.partition(":")[2])
+    block = np.asarray(held())[:rows]
+    return np.tile(block, (shape[0] // rows, *(1,) * (len(shape) - 1))).astype(dtype, copy=False)
+
+
 def compute(form: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
-    """The table of a closed form at ``shape``.
+    """The table of a closed form at ``shape``; see :func:`recompute` for one that is made of its own rows.
 
     Args:
         form: a name that :func:`recognise` gave.

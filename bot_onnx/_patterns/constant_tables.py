@@ -15,6 +15,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx._axes.facts import AxisFacts
+from bot_onnx._axes.repeated_kernels import rows_repeated
 from bot_onnx._onnxfile.peeking import Peek, Rows, peeked
 from bot_onnx._onnxfile.weight_files import shown
 from bot_onnx._ops import FORM, Calc, Move, computes, is_product, passes_on, record, reduces
@@ -49,6 +50,14 @@ def freeze_constants(parameters: Mapping[str, Parameter], constants: frozenset[s
                 context.table.freeze(dim, Reason.of(Why.CONSTANT, name))
 
 
+def repeated_rows(parameter: Parameter) -> int | None:
+    """Rows of the block that a kernel holds for every group of its convolutions, or None; see :func:`rows_repeated`."""
+    if parameter.kind != "kernel":
+        return None
+    rows = {rows_repeated(node) if slot == 1 else None for node, slot in parameter.uses}
+    return rows.pop() if len(rows) == 1 else None
+
+
 def feeds_rotary(value: ir.Value) -> bool:
     """Whether a value runs into sines and cosines: frequencies, for which there is a formula."""
     angles = forward(value, lambda node, _: _makes_angles(node), most=_FAR)
@@ -69,7 +78,7 @@ def _is_constant(parameter: Parameter) -> bool:
         return len(lengths) == 1 and _weighs_bins(parameter) and _is_progression(_values(tensor))
     if parameter.kind == "embedding":
         return len(lengths) == 2 and _are_picks(peeked(tensor)[:_SAMPLE]) and _is_selection(_values(tensor))
-    if parameter.kind not in ("matrix", "kernel"):
+    if parameter.kind not in ("matrix", "kernel") or repeated_rows(parameter) is not None:
         return False
     if len(lengths) == 1:
         values = _values(tensor)

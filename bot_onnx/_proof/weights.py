@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bot_onnx._analysis.passes import Analysis
-from bot_onnx._patterns.closed_forms import compute
+from bot_onnx._patterns.closed_forms import recompute
 from bot_onnx._proof.duplication import Duplication
 from bot_onnx._resample.mapping import Selection
 from bot_onnx._structure import Stack
@@ -44,7 +44,7 @@ def small_weights(
                 continue
             shape = duplication.shape(analysis.context.axes_of(held[name]))
             if stack.closed_form is not None:
-                contents[name] = compute(stack.closed_form, shape, tensor.dtype.numpy())
+                contents[name] = recompute(stack.closed_form, shape, tensor.dtype.numpy(), tensor.numpy)
             elif stack.twin_of is not None and originals[stack.twin_of] in contents:
                 contents[name] = np.ascontiguousarray(contents[originals[stack.twin_of]].T)
             elif not tensor.dtype.is_floating_point() or (stack.kind == "other" and shape == stack.shape):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import islice, takewhile
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx._align import align
-from bot_onnx._patterns.closed_forms import compute
+from bot_onnx._patterns.closed_forms import recompute
 from bot_onnx._resample import MethodOptions, get_method
 from bot_onnx._resample.parallel import ahead
 from bot_onnx._resample.transfers import fetched
@@ -156,8 +157,10 @@ def resampled(
     """
     first = members[0]
     if first.closed_form is not None:
-        for _ in first.targets[start:]:
-            yield (compute(first.closed_form, first.task.target_shape, ir.DataType[first.dtype].numpy()),)
+        dtype = ir.DataType[first.dtype].numpy()
+        for layer in range(start, len(first.targets)):  # where layers come or go, all hold the same
+            held = partial(read, first.sources[min(layer, len(first.sources) - 1)])
+            yield (recompute(first.closed_form, first.task.target_shape, dtype, held),)
         return
     readers = readers_of(members, read)
     task, chosen = picked(task_of(members), readers, tokens)

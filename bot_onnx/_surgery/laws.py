@@ -15,7 +15,7 @@ import onnx_ir as ir
 
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._ops import IN_ORDER, passes_on
-from bot_onnx._patterns.closed_forms import SCALES
+from bot_onnx._patterns.closed_forms import SCALES, treats_alike
 from bot_onnx._patterns.parameters import parameter_behind
 from bot_onnx._patterns.residual import norms_before
 from bot_onnx._stack.types import Law
@@ -165,7 +165,7 @@ def _formulas(structure: Structure, sizes: Mapping[str, int]) -> list[str]:
     notes: dict[str, str] = {}
     for stack in structure.stacks:
         form = (stack.closed_form or "").partition(":")[0]
-        if form in ("", "constant", "arange", "tril"):
+        if not form or treats_alike(form) or form in ("arange", "tril"):
             continue
         for identity in stack.axes:
             for leaf in _leaves(structure, identity) if identity is not None else ():

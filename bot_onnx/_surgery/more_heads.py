@@ -21,7 +21,7 @@ import bot_onnx._surgery.head_products
 import bot_onnx._surgery.head_rules  # noqa: F401  # both register rules
 from bot_onnx._analysis.passes import Analysis, understand
 from bot_onnx._axes.dims import Pair
-from bot_onnx._patterns.closed_forms import compute
+from bot_onnx._patterns.closed_forms import recompute
 from bot_onnx._patterns.shared_heads import Share, SharedHead, shared_heads
 from bot_onnx._resample.mapping import Selection, duplicate
 from bot_onnx._structure import Role, Structure
@@ -124,7 +124,7 @@ def _more_query_heads(analysis: Analysis, shared: list[SharedHead]) -> dict[str,
             if value is None or tensor is None:
                 continue
             if stack.closed_form is not None:
-                table_of = partial(compute, stack.closed_form, task.target_shape, tensor.dtype.numpy())
+                table_of = partial(recompute, stack.closed_form, task.target_shape, tensor.dtype.numpy(), tensor.numpy)
             else:
                 table_of = partial(_chosen, chosen, tensor)
             _hold(value, table_of, task.target_shape)

@@ -9,6 +9,7 @@ import numpy as np
 import onnx_ir as ir
 
 from bot_onnx._axes.dims import EQUAL_PARTS, Dim, MaybeDim
+from bot_onnx._axes.repeated_kernels import rows_repeated
 from bot_onnx._axes.rules.base import Axes, Context, rule
 from bot_onnx._ops import norm_of
 from bot_onnx._ops.nodes import behind_views
@@ -53,8 +54,8 @@ def _spatial(context: Context, output: ir.Value, data: Axes) -> list[MaybeDim]:
 def _grouped(context: Context, node: ir.Node, data: MaybeDim, weight: Axes, group: int) -> MaybeDim:
     """Channels as groups x channels per group; depthwise where a group reads one channel.
 
-    The weight of a Conv is ``[groups * out, in, …]``, that of a ConvTranspose ``[groups * in, out, …]``. Returns the
-    dim of the output's channels.
+    The weight of a Conv is ``[groups * out, in, …]``, that of a ConvTranspose ``[groups * in, out, …]``. Where it holds
+    the same for every group, what a group has is a count. Returns the dim of the output's channels.
     """
     table = context.table
     transposed = node.op_type == "ConvTranspose"
@@ -69,15 +70,20 @@ def _grouped(context: Context, node: ir.Node, data: MaybeDim, weight: Axes, grou
             table.freeze(dim, reason)
         channels = context.sizes(node.outputs[0])[1]
         return whole if table.size(whole) == channels else table.leaf(channels)
-    groups = table.unify(inputs[0], outputs[0])
-    assert groups is not None
+    groups, kernel = table.unify(inputs[0], outputs[0]), node.inputs[1]
+    assert groups is not None and kernel is not None
     per_group = weight[1] if transposed else outputs[1]
+    repeated = rows_repeated(node) is not None
     if not transposed:
         table.unify(inputs[1], weight[1])
-    elif inputs[1] is not None:
+    elif inputs[1] is not None and not repeated:
         table.freeze(groups, EQUAL_PARTS)  # its axis would be contracted in part: groups x inputs
     if inputs[1] is not None and per_group is not None:
         context.conv_groups.append(groups)
+    if repeated:
+        fixed = Reason.of(Why.CONSTANT, kernel.name)
+        table.freeze(inputs[1], fixed)
+        table.freeze(per_group, fixed)
     context.require_attribute(node, "group", 0, [groups])
     return table.product([groups, per_group]) if transposed else whole
 
