@@ -236,10 +236,10 @@ def _target_size(structure: Structure, sizes: Mapping[str, int], stream: Stream)
 
 
 def _check_cover(structure: Structure, folding: Folding, stream: Stream) -> None:
-    """Every tensor along hidden must be a writer, a reader, a norm's or scale what is written.
+    """Every tensor along hidden must be a writer, a reader, a norm's or scale what is written, and turn with it.
 
     Raises:
-        ResampleError: one is none of them; it is named.
+        ResampleError: one is none of them, or follows a formula, which a turn does not; it is named.
     """
     known = {*stream.writers, *folding.layer_scales, *folding.norms, *folding.biases, *folding.norm_of, *folding.raw}
     known |= {reader.weight for norm in stream.norms for reader in norm.readers}
@@ -248,3 +248,5 @@ def _check_cover(structure: Structure, folding: Folding, stream: Stream) -> None
         for name in stack.tensors if stream.hidden in stack.axes else ():
             if name not in known:
                 raise refusal(f"it is not known what '{name}' does to the stream")
+            if stack.closed_form is not None and name not in folding.norms and name not in folding.biases:
+                raise refusal(f"'{name}' is computed again at every size, and cannot be turned")

@@ -18,6 +18,7 @@ from bot_onnx._patterns.constant_tables import feeds_rotary, repeated_rows
 from bot_onnx._patterns.decays import is_decay
 from bot_onnx._patterns.parameters import Parameter
 from bot_onnx._patterns.sinusoids import recognise_sinusoids
+from bot_onnx._patterns.uniform import is_uniform, recognise_uniform
 from bot_onnx._reasons import Reason, Why
 
 #: What a norm without weights of its own has for them, where its op asks for some.
@@ -59,7 +60,7 @@ def find_tables(graph: ir.Graph, context: AxisFacts, parameters: Mapping[str, Pa
                 formula = _formula(parameters[name], tensor)
                 if formula is not None:
                     tables[name] = formula
-                elif parameters[name].kind not in _TRAINED and is_decay(peeked(tensor)):
+                elif _has_no_formula(parameters[name], tensor):
                     tables[name] = None
                     _keep(context, value)
                 continue
@@ -88,17 +89,24 @@ def _keep(context: AxisFacts, value: ir.Value) -> None:
 def _formula(parameter: Parameter, tensor: ir.TensorProtocol) -> str | None:
     """Closed form of a table that looks like a weight: slopes of a bias by distance, sines and cosines of positions.
 
-    Or the ones and zeros of a norm that has no weights of its own, or a kernel that is one block for every group.
+    Or the ones and zeros of a norm that has no weights of its own, a kernel that is one block for every group, a mean.
     """
     if (rows := repeated_rows(parameter)) is not None:
         return f"{REPEATED}:{rows}"
     if parameter.kind in _TRAINED:
-        return None
+        return recognise_uniform(parameter) if is_uniform(parameter) else None
     untrained = _UNTRAINED.get(parameter.kind) if is_literal(parameter.value) else None
     if untrained is not None and np.all(tensor.numpy() == untrained):
         return f"constant:{untrained}"
     slopes = None if parameter.kind in _NEVER_SLOPES else recognise_slopes(peeked(tensor))
     return slopes or (recognise_sinusoids(peeked(tensor)) if len(tensor.shape) > 1 else None)
+
+
+def _has_no_formula(parameter: Parameter, tensor: ir.TensorProtocol) -> bool:
+    """Whether what looks like a weight is a table of numbers that no formula known here gives."""
+    if parameter.kind in _TRAINED:
+        return is_uniform(parameter)
+    return is_decay(peeked(tensor))
 
 
 def _is_rotary_cache(value: ir.Value) -> bool:

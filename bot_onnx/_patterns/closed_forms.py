@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from math import sqrt
+from math import prod, sqrt
 
 import numpy as np
 
@@ -14,6 +14,9 @@ Array = np.ndarray
 
 #: Form of a table that is its own first rows over and over: ``repeated:<number of rows>``. They are read from it.
 REPEATED = "repeated"
+
+#: Form of a table that averages: ``mean:<axes>``, 1/n throughout, of the n elements along these axes.
+MEAN = "mean"
 
 #: Scale factors as functions of the size n of a dim.
 SCALES: dict[str, Callable[[float], float]] = {
@@ -138,7 +141,12 @@ def is_held(form: str) -> bool:
 
 def treats_alike(form: str) -> bool:
     """Whether a form gives every index of a dim that changes the same numbers, whatever their order and number."""
-    return form.partition(":")[0] in ("constant", REPEATED)
+    return form.partition(":")[0] in ("constant", REPEATED, MEAN)
+
+
+def shares_out(form: str) -> bool:
+    """Whether a table takes less of each of more elements, so that copies of them make what one of them made."""
+    return form.partition(":")[0] == MEAN
 
 
 def recompute(form: str, shape: tuple[int, ...], dtype: np.dtype, held: Callable[[], Array]) -> Array:
@@ -167,6 +175,8 @@ def compute(form: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
     count = int(np.prod(shape))
     if name == "constant":
         return np.full(shape, int(argument), dtype)
+    if name == MEAN:
+        return np.full(shape, 1 / prod(shape[int(axis)] for axis in argument.split(",")), dtype)
     if name == "arange":
         return np.arange(count).reshape(shape).astype(dtype)
     if name == "tril":

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bot_onnx._analysis.passes import Analysis
-from bot_onnx._patterns.closed_forms import recompute
+from bot_onnx._patterns.closed_forms import recompute, shares_out
 from bot_onnx._proof.duplication import Duplication
 from bot_onnx._resample.mapping import Selection
 from bot_onnx._structure import Stack
@@ -70,6 +70,11 @@ def _draw(stack: Stack, shape: tuple[int, ...], rng: np.random.Generator, positi
     return (np.abs(values) if positive else values).astype(np.float32)
 
 
+def _is_held(stack: Stack) -> bool:
+    """Whether a table is copied as it is: nothing of it is shared out among copies of what is summed over."""
+    return stack.closed_form is not None and not shares_out(stack.closed_form)
+
+
 def large_weights(
     analysis: Analysis,
     duplication: Duplication,
@@ -98,7 +103,7 @@ def large_weights(
         if stack.twin_of is not None and originals[stack.twin_of] in contents:
             contents[names[0]] = np.ascontiguousarray(contents[originals[stack.twin_of]].T)
             continue
-        held = stack.closed_form is not None or small[names[0]].dtype.kind != "f"
+        held = _is_held(stack) or small[names[0]].dtype.kind != "f"
         meant = stack if scored else replace(stack, score_parts=())
         task = build_task(structure, meant, duplication.large, layers)
         chosen = Selection(task, duplication.leaf, split=not held)

@@ -87,7 +87,7 @@ def spoken(hidden: int = 6) -> onnx.ModelProto:
     """Every token lasts as long as the network says, and is written once for each step of that."""
     b = GraphBuilder()
     x = b.op("Tanh", b.op("MatMul", "x", b.weight(4, hidden)))
-    long = b.op("Sigmoid", b.op("MatMul", x, b.constant(np.ones((hidden, 1), np.float32))))
+    long = b.op("Sigmoid", b.op("MatMul", x, b.weight(hidden, 1)))
     steps = b.op("Cast", b.op("Ceil", b.op("Mul", long, b.constant(np.float32(9)))), to=onnx.TensorProto.INT64)
     total = b.op("ReduceSum", steps, keepdims=0)
     shape = b.op("Concat", b.op("Unsqueeze", total, b.ints(0)), b.ints(1), axis=0)
