@@ -17,6 +17,7 @@ from bot_onnx._patterns.closed_forms import REPEATED, recognise, recognise_cache
 from bot_onnx._patterns.constant_tables import feeds_rotary, repeated_rows
 from bot_onnx._patterns.decays import is_decay
 from bot_onnx._patterns.parameters import Parameter
+from bot_onnx._patterns.sinusoid_grids import recognise_sinusoid_grid
 from bot_onnx._patterns.sinusoids import recognise_sinusoids
 from bot_onnx._patterns.uniform import is_uniform, recognise_uniform
 from bot_onnx._reasons import Reason, Why
@@ -99,7 +100,7 @@ def _formula(parameter: Parameter, tensor: ir.TensorProtocol) -> str | None:
     if untrained is not None and np.all(tensor.numpy() == untrained):
         return f"constant:{untrained}"
     slopes = None if parameter.kind in _NEVER_SLOPES else recognise_slopes(peeked(tensor))
-    return slopes or (recognise_sinusoids(peeked(tensor)) if len(tensor.shape) > 1 else None)
+    return slopes or recognise_sinusoids(peeked(tensor)) or recognise_sinusoid_grid(peeked(tensor))
 
 
 def _has_no_formula(parameter: Parameter, tensor: ir.TensorProtocol) -> bool:

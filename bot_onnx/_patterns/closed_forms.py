@@ -8,6 +8,7 @@ from math import prod, sqrt
 import numpy as np
 
 from bot_onnx._patterns.alibi import compute_slopes
+from bot_onnx._patterns.sinusoid_grids import SinusoidGrid
 from bot_onnx._patterns.sinusoids import Sinusoids
 
 Array = np.ndarray
@@ -190,6 +191,8 @@ def compute(form: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         return turned.astype(dtype)
     if name == "sinusoids":
         return Sinusoids.parse(argument).table(shape).astype(dtype)
+    if name == "sinusoid_grid":
+        return SinusoidGrid.parse(argument).table(shape).astype(dtype)
     if name in ("alibi", "alibi_distances"):
         return compute_slopes(name, shape).astype(dtype)
     raise ValueError(f"unknown closed form {form!r}")
