@@ -5,6 +5,7 @@ y = γ∘x̂ + β, whose turned self is y' = γ'∘x̂' + β':
 
     readers      W' = s · W diag(γ) R_inᵀ diag(1/γ'),   b' = b + W β - W' β'
     folded       γ' = s,   β' = 0, or R (β/γ) where a reader has no bias of its own to take β in
+    untrained    γ' = 1, of norms whose γ is 1: a module may have no weight that could hold s
     followed     γ' = s · (R∘R_in) γ,   β' = R β
 
 Folded norms are exact. Where a norm's result is the stream itself, or a tied head reads it, one number per channel
@@ -138,12 +139,19 @@ class Following:
 
     def _scale(self, norm: Norm) -> Floats:
         basis = self._basis
+        if self._is_fixed(norm):
+            return np.ones(len(basis.write))
         if not norm.follows:
             return np.full(len(basis.write), basis.scale)
         weights = basis.write * basis.read
         gamma = _vector(self._tensors, norm.scale)
         followed: Floats = basis.scale * (weights @ gamma) / weights.sum(axis=1)
         return followed
+
+    def _is_fixed(self, norm: Norm) -> bool:
+        """Whether a norm has ones that no training made, and that it keeps: its readers take s in, where they can."""
+        computed = self._folding.places[norm.scale][0].closed_form is not None
+        return computed or (not norm.follows and bool(np.all(_vector(self._tensors, norm.scale) == 1)))
 
     def _bias(self, norm: Norm) -> Floats:
         basis = self._basis

@@ -12,6 +12,7 @@ See :mod:`bot_onnx._resample.width` and :mod:`bot_onnx._resample.amplitude` for 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import cached_property
 from math import prod, sqrt
 from typing import Literal
@@ -145,6 +146,8 @@ class _Resampling:
         self.source = SourceLayers(task, source, layers, xp, None if self.mix_first else self._resized)
 
     def run(self, start: int) -> Iterator[Array]:
+        if self._is_untrained():
+            self.width = replace(self.width, convention="value")
         gain = self._rescaling()
         for k in range(start, len(self.layers.rows)):
             if self.options.fresh_readers is not None and reads_afresh(self.task, self.layers, k):
@@ -154,6 +157,12 @@ class _Resampling:
             x = self._layer(k) if neutral is None else self.source.full(k, neutral)
             x = self._in_band(k, x)
             yield x if gain == 1.0 or neutral is not None else x * gain
+
+    def _is_untrained(self) -> bool:
+        """Whether a norm's scale is ones in all layers: a module without weights may be behind it, and hold no gain."""
+        if self.task.kind != "norm_scale" or self.options.amplitudes is not None or self.width.is_identity:
+            return False
+        return all(np.all(self.source.raw(layer) + self.task.offset == 1) for layer in range(self.task.layers[0]))
 
     def _resized(self, x: Array) -> Array:
         return self.width.apply(x, self.xp)

@@ -59,6 +59,16 @@ def test_value_keeps_the_level_of_everything_that_is_no_matrix(kind: str) -> Non
     np.testing.assert_allclose(run(work, [np.full(8, 3.0)])[0], 3.0 * np.sqrt(2))  # ortho where it shrinks
 
 
+def test_a_norm_whose_scale_is_ones_in_all_layers_keeps_them() -> None:
+    halved = task("norm_scale", (leaf(8, 4, "hidden"),), ("out",), layers=(2, 2))
+    for layer in run(halved, [np.ones(8), np.ones(8)]):
+        np.testing.assert_array_equal(layer, np.ones(4))
+    first, _ = run(halved, [np.ones(8), np.full(8, 1.01)])  # trained: the other layer tells
+    np.testing.assert_allclose(first, np.sqrt(2))
+    first, _ = run(halved, [np.ones(8), np.ones(8)], convention="ortho")  # asked for by name
+    np.testing.assert_allclose(first, np.sqrt(2))
+
+
 def test_looked_up_axes_take_no_gain() -> None:
     table = RNG.standard_normal((16, 8))
     for convention in ("ortho", "value"):
