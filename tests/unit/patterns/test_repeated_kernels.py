@@ -53,6 +53,25 @@ def test_zeros_are_a_branch_that_training_begins_with(tmp_path: Path) -> None:
     assert not any(dim.frozen and dim.frozen.kind is Why.CONSTANT for dim in found.dims.values())
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_layers_that_each_have_a_filter_of_their_own_keep_their_number(turned: bool, tmp_path: Path) -> None:
+    b = GraphBuilder()
+    x = b.op("Conv", "x", b.weight(8, 3, 1, 1))
+    slope = np.array([[1, 0, -1], [2, 0, -2], [1, 0, -1]], np.float32)[None, None]
+    for layer in range(4):
+        block = slope.swapaxes(2, 3) if turned and layer % 2 else slope
+        edges = b.op("Conv", x, b.constant(np.tile(block, (8, 1, 1, 1))), group=8, pads=[1, 1, 1, 1])
+        x = b.op("Add", x, b.op("Conv", b.op("Relu", edges), b.weight(8, 8, 1, 1)))
+    out = b.op("Conv", x, b.weight(4, 8, 1, 1))
+    source = save(b.model([("x", ["batch", 3, 6, 6])], [out], rank=4), tmp_path)
+    (chain,) = bot_onnx.inspect(source).structure.chains
+    assert (chain.resizable is None) != turned
+    if not turned:
+        plan = bot_onnx.resize(source, {"layers": 2, "width": 0.5}, tmp_path / "out.onnx").plan
+        kernel = next(stack for stack in plan.stacks if stack.closed_form)
+        assert len(kernel.targets) == 2 and kernel.task.target_shape == (4, 1, 3, 3)
+
+
 def test_it_is_made_of_the_rows_it_holds() -> None:
     kernel = np.tile(TAPS, (8, 1, 1, 1))
     for groups in (3, 11):
