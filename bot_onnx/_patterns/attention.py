@@ -178,16 +178,26 @@ def scalar_factors(node: ir.Node) -> list[Scalar]:
         return [Scalar(node, "alpha", node.attributes.get_float("alpha", 1.0))]
     if not computes(node, Calc.PRODUCT, Calc.QUOTIENT):
         return []
-    return [
-        Scalar(node, slot, float(value.const_value.numpy().reshape(-1)[0]))
-        for slot, value in enumerate(node.inputs)
-        if value is not None and _is_scalar(value) and value.const_value is not None
-    ]
+    found = ((slot, number_at(node, slot)) for slot in range(len(node.inputs)))
+    return [Scalar(node, slot, held.value) for slot, held in found if held is not None]
 
 
-def _is_scalar(value: ir.Value) -> bool:
-    tensor = value.const_value
-    return tensor is not None and tensor.dtype in FLOATS and tensor.size == 1
+def number_at(node: ir.Node, slot: int) -> Scalar | None:
+    """Where the one floating-point number stands that an input is, or is another form of (repeated, in another type).
+
+    Returns:
+        The node that reads it as a constant: ``node`` itself, or a view. None: the input is no such number.
+    """
+    value = node.inputs[slot]
+    while value is not None and value.const_value is None:
+        maker = value.producer()
+        if maker is None or not passes_on(maker, FORM):
+            return None
+        node, slot, value = maker, 0, maker.inputs[0]
+    tensor = None if value is None else value.const_value
+    if tensor is None or tensor.dtype not in FLOATS or tensor.size != 1:
+        return None
+    return Scalar(node, slot, float(tensor.numpy().reshape(-1)[0]))
 
 
 def heads_of(context: AxisFacts, node: ir.Node) -> MaybeDim:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from math import isclose, prod
+from math import isclose, log, prod
 
 import onnx_ir as ir
 
+from bot_onnx._ops import Calc, computes
 from bot_onnx._patterns.attention import scalar_factors
 from bot_onnx._patterns.closed_forms import SCALES
 from bot_onnx._patterns.parameters import parameter_behind
@@ -24,6 +25,7 @@ _ROUNDING = 1e-5
 _NEAR = 1e-2
 _OF_SCORES = (-0.5, -0.25, -1.0)  #: what one divisor leaves, one of two, and none
 Leaves = tuple[str, ...]
+_Place = tuple[tuple[str, ...], str]  #: stacks, and the name of the value that shows what they take
 
 
 def hypotheses(
@@ -48,15 +50,40 @@ def hypotheses(
     yield from _in_scores(mini, repairs)
     if not repairs.quiet:
         yield replace(repairs, quiet=True)
-    carried = [(stacks, value.name or "") for node in nodes for stacks in _together(mini, node)]
-    tied = [(("",), node.outputs[0].name or "") for node in nodes if _stacks(mini, node)]
+    carried: list[_Place] = [(stacks, value.name or "") for node in nodes for stacks in _together(mini, node)]
+    tied: list[_Place] = [(("",), node.outputs[0].name or "") for node in nodes if _stacks(mini, node)]
     missing = _missing(value, relations)
+    # A constant that follows a part of the way goes before weights that would take all of it: nothing that shrinks
+    # takes a factor, and the constant would stay where it is.
+    for formula, effect in _halves(mini, nodes, dims, ratios):
+        nearer = [one / effect for one in missing if abs(log(one / effect)) < abs(log(one)) - _NEAR]
+        if nearer and formula not in repairs.formulas:
+            following = replace(repairs, formulas=(*repairs.formulas, formula))
+            yield from _taken(following, carried, list(_gains(dims, ratios, nearer)))
     for places, wanted in ((carried, missing or None), (carried, None), (tied, missing or None), (tied, None)):
-        for stacks, shown in places:
-            for gain in _gains(dims, ratios, wanted):
-                held = tuple(one for one in repairs.gains if not one.stack or one.stack not in stacks)
-                more = tuple(replace(gain, stack=stack, value=shown) for stack in stacks)
-                yield replace(repairs, gains=(*held, *more))
+        yield from _taken(repairs, places, list(_gains(dims, ratios, wanted)))
+
+
+def _taken(repairs: Repairs, places: list[_Place], gains: list[Gain]) -> Iterator[Repairs]:
+    """Repairs in which the weights at one of some places take one more factor."""
+    for stacks, shown in places:
+        held = tuple(one for one in repairs.gains if not one.stack or one.stack not in stacks)
+        for gain in gains:
+            more = tuple(replace(gain, stack=stack, value=shown) for stack in stacks)
+            yield replace(repairs, gains=(*held, *more))
+
+
+def _halves(
+    mini: Miniature, nodes: list[ir.Node], dims: list[Leaves], ratios: Mapping[str, int]
+) -> Iterator[tuple[Formula, float]]:
+    """Formulas of the nodes' factors, with what each makes of a value where its dims grow."""
+    sizes = mini.analysis.structure.dims
+    for node in nodes:
+        for formula in _formulas(mini, node, dims):
+            size = prod(sizes[ident].size for ident in formula.dims)
+            ratio = prod(ratios.get(ident, 1) for ident in formula.dims)
+            effect = SCALES[formula.formula](size * ratio) / SCALES[formula.formula](size)
+            yield formula, 1 / effect if computes(node, Calc.QUOTIENT) and formula.slot == 1 else effect
 
 
 def _afresh(mini: Miniature, value: ir.Value, relations: Relations, repairs: Repairs) -> Iterator[Repairs]:

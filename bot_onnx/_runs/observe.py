@@ -19,7 +19,7 @@ from bot_onnx._canonical.control_flow import Body, bodies_of, entry_of, is_entry
 from bot_onnx._canonical.spelling.seen import Observation
 from bot_onnx._onnxfile.input_overrides import Given, InputSpec, given_to
 from bot_onnx._onnxfile.tensor_protos import one_line
-from bot_onnx._ops import measures, record
+from bot_onnx._ops import Move, measures, passes_on, record
 from bot_onnx._ops.nodes import node_inputs
 from bot_onnx._ops.walk import backward
 from bot_onnx._runs.baked_lengths import baked_lengths
@@ -165,7 +165,10 @@ def shape_values(graph: ir.Graph) -> set[str]:
         if measures(node):
             computed.update(o.name or "" for o in node.outputs)
         elif record(node).shapes and node.inputs:
-            inputs = [i for i in node.inputs if i is not None]
+            given = (
+                node.inputs[:1] if passes_on(node, Move.CAST) else node.inputs
+            )  # whose type a CastLike takes is all one
+            inputs = [i for i in given if i is not None]
             if all(_is_shape_input(i, computed, known) for i in inputs):
                 computed.update(o.name or "" for o in node.outputs)
     return computed

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from math import sqrt
+from math import prod, sqrt
 
 import onnx_ir as ir
 
@@ -21,6 +21,7 @@ from bot_onnx._patterns.residual import norms_before
 from bot_onnx._stack.types import Law
 from bot_onnx._structure import Dim, Role, Stack, Structure
 from bot_onnx._surgery.edits import SetFactor
+from bot_onnx._surgery.proven import Proof
 from bot_onnx._surgery.scales import factor_of, set_factor
 from bot_onnx._surgery.widening import Widening, find_widening, normalised_dims
 from bot_onnx.errors import said
@@ -104,6 +105,24 @@ def find_laws(analysis: Analysis, sizes: Mapping[str, int]) -> Laws:
         notes += [note] if note else []
     notes += _formulas(structure, sizes)
     return Laws(widened, tuple(notes), gains)
+
+
+def untaken(structure: Structure, proof: Proof, sizes: Mapping[str, int]) -> list[str]:
+    """Factors that an op leaves with the size of a dim that shrinks, in sentences: no weight takes them there.
+
+    A network that is trained at the new size computes with them just so, if none of its constants should follow.
+    """
+    shrinking = {ident for ident, dim in structure.dims.items() if sizes[ident] < dim.size}
+    found: dict[str, None] = {}
+    for gain in proof.gains:
+        names = [structure.dims[ident].name for ident in gain.dims if ident in shrinking]
+        if gain.stack and names:
+            ratio = prod(sizes[ident] / structure.dims[ident].size for ident in gain.dims) ** -gain.exponent
+            found[
+                f"{gain.value!r} becomes {ratio:.4g} times as large with {', '.join(names)}, and no constant before it "
+                "is a formula of that; if one should follow, say how under 'constants'."
+            ] = None
+    return list(found)
 
 
 def _bare_head(structure: Structure, identity: str) -> str:

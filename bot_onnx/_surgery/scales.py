@@ -11,8 +11,7 @@ import onnx_ir as ir
 
 from bot_onnx._analysis.facts import Scale
 from bot_onnx._analysis.passes import Analysis
-from bot_onnx._ops.nodes import FLOATS
-from bot_onnx._patterns.attention import Scalar, scalar_factors
+from bot_onnx._patterns.attention import Scalar, number_at, scalar_factors
 from bot_onnx._patterns.closed_forms import SCALES, guess_scale
 from bot_onnx._patterns.layers import Layer
 from bot_onnx._patterns.residual import is_sum
@@ -215,14 +214,7 @@ def _nodes(analysis: Analysis, name: str) -> list[ir.Node]:
 
 def _slots(node: ir.Node) -> list[int | str]:
     """Where a node has scalar factors: input slots, or attributes."""
-    slots: list[int | str] = [
-        slot
-        for slot, value in enumerate(node.inputs)
-        if value is not None
-        and (tensor := value.const_value) is not None
-        and tensor.size == 1
-        and tensor.dtype in FLOATS
-    ]
+    slots: list[int | str] = [slot for slot in range(len(node.inputs)) if number_at(node, slot) is not None]
     return slots + [name for name in ("scale", "alpha") if node.attributes.get_float(name, 0.0)]
 
 
@@ -251,12 +243,14 @@ def factor_of(node: ir.Node, slot: int | str, missing: float = 0.0) -> float:
     """The scalar in an input or attribute of a node; ``missing`` where it has no such attribute."""
     if isinstance(slot, str):
         return float(node.attributes.get_float(slot, missing))
-    value = node.inputs[slot]
-    assert value is not None and value.const_value is not None
-    return float(value.const_value.numpy().reshape(-1)[0])
+    held = number_at(node, slot)
+    assert held is not None
+    return held.value
 
 
 def set_factor(node: ir.Node, slot: int | str, number: float, reason: str, missing: float = 0.0) -> SetFactor:
     """The edit that puts a number into an input or attribute of a node; ``missing``: see :func:`factor_of`."""
     place = f"{node.name}.{slot}" if isinstance(slot, str) else f"{node.op_type} {node.name}"
-    return SetFactor(place, factor_of(node, slot, missing), float(number), reason, made_by(node), slot)
+    held = None if isinstance(slot, str) else number_at(node, slot)
+    stands = (made_by(node), slot) if held is None else (made_by(held.node), held.slot)
+    return SetFactor(place, factor_of(node, slot, missing), float(number), reason, *stands)

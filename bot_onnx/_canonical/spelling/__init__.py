@@ -4,11 +4,10 @@ The passes edit the graph that the analysis reads. Every edit leaves a lineage w
 that what is written has the source's own form again (:func:`restore_spelling`).
 """
 
-from bot_onnx._canonical.spelling.passes import spell_early, spell_seen
+from bot_onnx._canonical.spelling.passes import restore_spelling, spell_early, spell_seen
 from bot_onnx._canonical.spelling.source_spelling import (
     forget_spelling,
     keep_spelling,
-    restore_spelling,
     stands_for_sum,
 )
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import onnx_ir as ir
 
+from bot_onnx._canonical.spelling.computed import fold_numbers, restore_numbers
 from bot_onnx._canonical.spelling.learned import learned_scalars
 from bot_onnx._canonical.spelling.neutral import neutral_input, step_of
 from bot_onnx._canonical.spelling.products import spell_products
 from bot_onnx._canonical.spelling.repeats import spell_repeats
 from bot_onnx._canonical.spelling.seen import Observation, Pair, Seen, types_of
-from bot_onnx._canonical.spelling.source_spelling import Step, see_through, steps_before
+from bot_onnx._canonical.spelling.source_spelling import Step, restore_steps, see_through, steps_before
 from bot_onnx._canonical.spelling.views import way_back
 from bot_onnx._ops import MARKS
 
@@ -28,17 +29,25 @@ def spell_seen(graph: ir.Graph, observed: Observation) -> bool:
 
     Requires: the shapes of the values of ``graph``. Ensures: no node hands on what it is given, and no views or
     transpositions lead back to where they started, but where an output shows them; an Einsum or FusedMatMul is none
-    that a MatMul could be, and a Gather none that repeats an axis.
+    that a MatMul could be, and a Gather none that repeats an axis; a number that is made of constants alone is a
+    constant.
 
     Returns:
         Whether anything changed: nodes that nothing reads may be left.
     """
+    folded = fold_numbers(graph, observed)
     seen = _seen(graph, observed.shapes, observed)
-    changed = _drop_neutral(graph, seen)
+    changed = _drop_neutral(graph, seen) or folded
     if spell_products(graph, seen):
         _drop_neutral(graph, seen)  # a product that turns what was turned before
         changed = True
     return spell_repeats(graph, seen) or changed
+
+
+def restore_spelling(graph: ir.Graph) -> None:
+    """Spell everything as the source does, in place; a second time there is nothing left to do."""
+    restore_numbers(graph)
+    restore_steps(graph)
 
 
 def _seen(graph: ir.Graph, shapes: dict[str, tuple[Pair, ...]], observed: Observation | None = None) -> Seen:

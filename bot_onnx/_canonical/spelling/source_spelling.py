@@ -141,8 +141,8 @@ def imply(node: ir.Node) -> None:
     node.meta[_IMPLIED] = True
 
 
-def restore_spelling(graph: ir.Graph) -> None:
-    """Spell everything as the source does, in place; a second time there is nothing left to do."""
+def restore_steps(graph: ir.Graph) -> None:
+    """Put back what was seen through, in place; a second time there is nothing left to do."""
     _restore_wholes(graph)
     taken: set[str] = set()
     made: dict[tuple[int, Step], ir.Value] = {}

@@ -17,6 +17,7 @@ from tests.system.invariance.facts import difference, facts, understood
 from tests.system.invariance.neutral import respelled
 from tests.system.invariance.test_neutral import outputs
 from tests.system.invariance.zoo import (
+    COMPUTED_SCALES,
     HEAD_DIM,
     HEADS,
     HIDDEN,
@@ -45,7 +46,7 @@ CASES: list[tuple[Build, Spelling, dict[str, Any]]] = [
     (mlp, Spelling(gelu="tanh"), {"gelu": "tanh_op", "opset": 20}),
     (mlp, Spelling(gelu="silu"), {"gelu": "quick"}),
     *((prenorm, PLAIN, {"softmax": way}) for way in ("log", "plain", "shifted", "reciprocal")),
-    *((prenorm, PLAIN, {"scale": way}) for way in ("query", "key", "both", "after_div", "alpha")),
+    *((prenorm, PLAIN, {"scale": way}) for way in ("query", "key", "both", "after_div", "alpha", *COMPUTED_SCALES)),
     (prenorm, PLAIN, {"mask": "where"}),
     (prenorm, PLAIN, {"sum": "sum"}),
     *((prenorm, PLAIN, {"product": way}) for way in ("einsum", "fused", "fused_batch")),
@@ -106,6 +107,29 @@ def test_alpha_follows_head_dim(tmp_path: Path) -> None:
     bot_onnx.resize(source, {"hidden": 32, "heads": 2, "head_dim": 16}, out)
     found = {a.f for node in onnx.load(out).graph.node for a in node.attribute if a.name == "alpha"}
     assert found == {np.float32(0.25)}
+
+
+@pytest.mark.parametrize("way", COMPUTED_SCALES)
+def test_a_factor_that_is_worked_out_follows_head_dim(way: str, tmp_path: Path) -> None:
+    """Smaller heads get the factor of their size, and compute what the plain spelling does."""
+    made: list[np.ndarray] = []
+    for name, how in (("plain", PLAIN), ("other", Spelling(scale=way))):
+        source, out = save(prenorm(how).model, tmp_path, f"{name}.onnx"), tmp_path / f"{name}_out.onnx"
+        target = {"hidden": HIDDEN, "heads": HEADS, "head_dim": 2}
+        plan = bot_onnx.resize(source, target, out, align="none").plan
+        assert {round(edit.new**2, 5) for edit in plan.constants if edit.edit == "SetFactor"} <= {0.5, 2.0}
+        made += outputs(out)
+    np.testing.assert_allclose(made[1], made[0], rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("way", COMPUTED_SCALES)
+def test_a_factor_that_stays_is_worked_out_as_in_the_source(way: str, tmp_path: Path) -> None:
+    """Also in layers that are added. A cast to the type of something else is one to that type."""
+    source, out = save(prenorm(Spelling(scale=way)).model, tmp_path), tmp_path / "out.onnx"
+    bot_onnx.resize(source, {"layers": 4, "hidden": 2 * HIDDEN, "head_dim": HEAD_DIM}, out)
+    before, after = _counted(source), _counted(out)
+    before["Cast"] = before.get("Cast", 0) + before.pop("CastLike", 0)
+    assert {op for op, count in before.items() if count > after.get(op, 0)} == set()
 
 
 def test_weights_brought_in_keep_the_spelling(tmp_path: Path) -> None:

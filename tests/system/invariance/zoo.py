@@ -14,6 +14,8 @@ from tests.graphs import GraphBuilder
 MICROSOFT = "com.microsoft"
 VOCAB, POSITIONS, LAYERS, HEADS, HEAD_DIM, INNER = 11, 16, 3, 2, 4, 12
 HIDDEN = HEADS * HEAD_DIM
+#: Ways to write the factor of scores that are worked out as the file runs.
+COMPUTED_SCALES = ("root", "power", "inverse", "one_over", "cast", "filled", "viewed", "repeated", "like")
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +250,9 @@ class Speller:
             self.mark("scores", score)
         else:
             score = self.mark("scores", self.product(query, key, flipped=True))
-        if way == "after":
+        if way in COMPUTED_SCALES:
+            score = self.scaled(score)
+        elif way == "after":
             score = b.op("Mul", score, self.number(1 / root))
         elif way == "after_div":
             score = b.op("Div", score, self.number(root))
@@ -260,6 +264,31 @@ class Speller:
         mixed = self.product(weights, value)
         flat = b.op("Reshape", b.op("Transpose", mixed, perm=[0, 2, 1, 3]), b.ints(0, 0, HIDDEN))
         return self.linear(flat, f"{name}.o", HIDDEN, HIDDEN)
+
+    def scaled(self, score: str) -> str:
+        """Scores times a factor that the file works out from constants as it runs."""
+        b, way, size = self.b, self.how.scale, self.number(float(HEAD_DIM))
+        if way == "power":
+            return b.op("Mul", score, b.op("Pow", size, self.number(-0.5)))
+        if way == "inverse":
+            return b.op("Mul", score, b.op("Reciprocal", b.op("Sqrt", size)))
+        if way == "one_over":
+            return b.op("Mul", score, b.op("Div", self.number(1.0), b.op("Sqrt", size)))
+        if way == "cast":
+            whole = b.constant(np.array(HEAD_DIM, np.int64))
+            return b.op("Div", score, b.op("Sqrt", b.op("Cast", whole, to=onnx.TensorProto.FLOAT)))
+        if way == "filled":
+            root = onnx.numpy_helper.from_array(np.array([HEAD_DIM**0.5], np.float32))
+            return b.op("Div", score, b.op("ConstantOfShape", b.ints(1), value=root))
+        root = self.number(HEAD_DIM**0.5)
+        if way == "viewed":
+            return b.op("Div", score, b.op("Unsqueeze", root, b.ints(0)))
+        if way == "repeated":
+            return b.op("Div", score, b.op("Expand", root, b.op("Shape", score)))
+        if way == "like":
+            whole = b.constant(np.array(HEAD_DIM, np.int64))
+            return b.op("Div", score, b.op("Sqrt", b.op("CastLike", whole, score)))
+        return b.op("Div", score, b.op("Sqrt", size))
 
     def heads(self, x: str) -> str:
         """[B, S, H] -> [B, heads, S, head_dim]."""

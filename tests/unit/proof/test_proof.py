@@ -103,6 +103,32 @@ def two_branches(number: float) -> onnx.ModelProto:
     return b.model([("x", ["n", 5])], [b.op("MatMul", b.op("Relu", centred), b.weight(6, 3))])
 
 
+def correlation(hidden: int = 16) -> onnx.ModelProto:
+    """Products of all pairs of rows, divided by the root of the number of channels that they are summed over."""
+    b = GraphBuilder()
+    left, right = (b.op("MatMul", "x", b.weight(5, hidden)) for _ in range(2))
+    pairs = b.op("MatMul", left, b.op("Transpose", right, perm=[0, 2, 1]))
+    scaled = b.op("Div", pairs, b.op("Sqrt", b.constant(np.float32(hidden))))
+    return b.model([("x", ["n", 4, 5])], [b.op("Add", b.op("MatMul", scaled, b.weight(4, 3)), b.weight(3))], rank=3)
+
+
+@pytest.mark.parametrize("width", [0.5, 2])
+def test_a_constant_that_explains_a_part_goes_before_weights_that_take_all(width: float, tmp_path: Path) -> None:
+    """Whether the network grows, where weights take the rest, or shrinks, where they take nothing."""
+    plan = bot_onnx.plan(save(correlation(), tmp_path), {"width": width})
+    assert [patch.new for patch in plan.constants if patch.place.startswith("Div")] == pytest.approx(
+        [(16 * width) ** 0.5]
+    )
+    assert plan.promise.kept is (width > 1)
+
+
+def test_a_factor_that_no_constant_follows_is_told_of_a_network_that_shrinks(tmp_path: Path) -> None:
+    source = save(softmax_of_channels(), tmp_path)
+    (note,) = (note for note in bot_onnx.plan(source, {"width": 0.5}).notes if "as large" in note)
+    assert "becomes 2 times as large with dim_8" in note
+    assert not any("as large" in note for note in bot_onnx.plan(source, {"width": 2}).notes)
+
+
 def test_what_nobody_asked_for_is_kept_and_the_rest_goes_on(tmp_path: Path) -> None:
     plan, far = grown(two_branches(0.3), tmp_path, {"width": 2})
     assert {dim.name: dim.target for dim in plan.dims if dim.source != dim.target} == {"dim_8": 16}
