@@ -15,6 +15,7 @@ from bot_onnx._axes.dims import Dim as DimId
 from bot_onnx._axes.dims import MaybeDim
 from bot_onnx._canonical.form import Form
 from bot_onnx._patterns.attention import Attention, Scalar
+from bot_onnx._patterns.counts import Count
 from bot_onnx._patterns.layers import LayerChain
 from bot_onnx._patterns.parameters import Parameter
 from bot_onnx._reasons import Reason
@@ -30,12 +31,14 @@ class Scale:
         dim: head_dim on the path of attention scores, hidden on the residual stream outside the layers.
         formula: of the dim's size; None for a factor of attention scores that no formula explains.
         stream: it stands on the residual stream, where no weight makes up for it.
+        counts: it is how many numbers a mean is over, or that less one (see :mod:`bot_onnx._patterns.counts`).
     """
 
     scalar: Scalar
     dim: DimId
     formula: str | None
     stream: bool = False
+    counts: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +155,7 @@ class Named:
 
 @dataclass(frozen=True, slots=True)
 class Scales:
-    """Scalar factors that follow a size, or may do so."""
+    """Scalar factors that follow a size, or may do so; ``counts`` of means, those that no constant gives among them."""
 
     found: tuple[Scale, ...]
+    counts: tuple[Count, ...] = ()

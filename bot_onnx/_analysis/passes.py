@@ -32,7 +32,7 @@ from bot_onnx._analysis.facts import (
 from bot_onnx._analysis.merging import align_layers, merge_equal_composites
 from bot_onnx._analysis.names import chain_names, name_dims
 from bot_onnx._analysis.pipeline import analysis_pass, in_order, run_passes
-from bot_onnx._analysis.scales import score_scales, stream_scales
+from bot_onnx._analysis.scales import count_scales, score_scales, stream_scales
 from bot_onnx._analysis.stacks import StackBuilder
 from bot_onnx._analysis.structure import assemble
 from bot_onnx._analysis.tables import find_tables
@@ -47,6 +47,7 @@ from bot_onnx._canonical.tidy import tidy
 from bot_onnx._onnxfile.input_overrides import given_to
 from bot_onnx._patterns.attention import Attention, find_attentions
 from bot_onnx._patterns.constant_tables import find_constants, freeze_constants
+from bot_onnx._patterns.counts import Count, find_counts
 from bot_onnx._patterns.grouped_norms import hold_normed_groups
 from bot_onnx._patterns.input_axes import release_inputs
 from bot_onnx._patterns.interface import Interface, find_interface
@@ -211,9 +212,11 @@ def describe(
 
 @analysis_pass()
 def explain_scales(source: Normalised, axes: AxisFacts, layers: Layers, attentions: Attentions, named: Named) -> Scales:
-    """Factors of attention scores and of the stream, with their formulas."""
+    """Factors of attention scores and of the stream, and counts of means, with their formulas."""
     hidden = {dim for dim, identity in named.ids.items() if named.dims[identity].role == Role.HIDDEN}
-    return Scales((*score_scales(axes, attentions.found), *stream_scales(source.graph, axes, layers.chains, hidden)))
+    counts = tuple(find_counts(source.graph, axes))
+    stream = stream_scales(source.graph, axes, layers.chains, hidden)
+    return Scales((*score_scales(axes, attentions.found), *stream, *count_scales(counts)), counts)
 
 
 #: All passes, in order.
@@ -255,6 +258,7 @@ class Analysis:
         scales: scalar factors that follow a size.
         repairs: what was wrong in the file and is right in what is written, in sentences.
         attentions: in graph order.
+        counts: numbers by which means are corrected, in graph order.
         stored: tensors of the source, by name, whose shape the graph's initializers of these names do not have.
     """
 
@@ -267,6 +271,7 @@ class Analysis:
     scales: tuple[Scale, ...]
     repairs: tuple[str, ...] = ()
     attentions: tuple[Attention, ...] = ()
+    counts: tuple[Count, ...] = ()
     stored: Mapping[str, ir.TensorProtocol] = field(default_factory=dict)
 
     def tensors(self) -> dict[str, ir.TensorProtocol]:
@@ -316,4 +321,5 @@ def understand(model: ir.Model, form: Form) -> Analysis:
         facts[Scales].found,
         (*form.repairs, *facts[Spelled].notes),
         facts[Attentions].found,
+        facts[Scales].counts,
     )

@@ -11,6 +11,7 @@ from bot_onnx._axes.dims import Dim
 from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._patterns.attention import Attention, scalar_factors
 from bot_onnx._patterns.closed_forms import match_scale
+from bot_onnx._patterns.counts import Count
 from bot_onnx._patterns.layers import LayerChain
 
 
@@ -47,3 +48,8 @@ def stream_scales(graph: ir.Graph, context: AxisFacts, chains: Sequence[LayerCha
             if formula is not None and last is not None:
                 scales.append(Scale(scalar, last, formula, stream=True))
     return scales
+
+
+def count_scales(counts: Sequence[Count]) -> list[Scale]:
+    """Constants that are how many numbers a mean is over, or one less."""
+    return [Scale(one.scalar, one.dim, one.written, counts=True) for one in counts if one.scalar is not None]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from math import prod, sqrt
+from math import inf, isclose, prod, sqrt
 
 import numpy as np
 
@@ -28,6 +28,47 @@ SCALES: dict[str, Callable[[float], float]] = {
     "1/n": lambda n: 1 / n,
     "n": lambda n: n,
 }
+
+
+#: Factors of what is corrected for a mean that was taken off: functions of the size n, and of m, which is n - 1.
+COUNTS: dict[str, Callable[[float, float], float]] = {
+    "n-1": lambda n, m: m,
+    "1/(n-1)": lambda n, m: 1 / m,
+    "n/(n-1)": lambda n, m: n / m,
+    "(n-1)/n": lambda n, m: m / n,
+    "sqrt(n-1)": lambda n, m: sqrt(m),
+    "1/sqrt(n-1)": lambda n, m: 1 / sqrt(m),
+    "sqrt(n/(n-1))": lambda n, m: sqrt(n / m),
+    "sqrt((n-1)/n)": lambda n, m: sqrt(m / n),
+}
+
+
+def factor_at(formula: str, size: float) -> float:
+    """The number that a formula of :data:`SCALES` or :data:`COUNTS` gives at a size; infinite, over less than one."""
+    if formula in SCALES:
+        return SCALES[formula](size)
+    return COUNTS[formula](size, size - 1) if size > 1 else inf
+
+
+def as_copies(formula: str, small: int, large: int) -> float:
+    """What brings a factor at a larger size to what keeps copies copies: there n - 1 grows as n does, and no faster.
+
+    A standard deviation of numbers that are all there twice is not what it was, by a little; what it is made of is.
+
+    Args:
+        formula: of :data:`SCALES` or :data:`COUNTS`.
+        small: the size of which the copies are.
+        large: a multiple of it.
+    """
+    if formula in SCALES:
+        return 1.0
+    return COUNTS[formula](large, (small - 1) * large / small) / COUNTS[formula](large, large - 1)
+
+
+def match_count(value: float, size: int) -> str:
+    """Name of the formula of :data:`SCALES` or :data:`COUNTS` that gives ``value`` at ``size``, or nothing."""
+    names = (*SCALES, *COUNTS)
+    return next((name for name in names if isclose(factor_at(name, size), value, rel_tol=1e-6)), "")
 
 
 def match_scale(value: float, size: int, formulas: Collection[str] = tuple(SCALES)) -> str | None:

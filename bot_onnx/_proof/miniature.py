@@ -19,6 +19,7 @@ from bot_onnx._analysis.passes import Analysis
 from bot_onnx._axes.dims import Dim, MaybeDim
 from bot_onnx._ops.nodes import FLOATS
 from bot_onnx._patterns.attention import scalar_factors
+from bot_onnx._patterns.closed_forms import as_copies
 from bot_onnx._proof.duplication import Duplication
 from bot_onnx._proof.feeding import input_shapes, shows_as_much
 from bot_onnx._proof.graphs import GIVEN, Excerpt, detached, scaled
@@ -102,7 +103,10 @@ class Miniature:
         quiet = frozenset(growing) if repairs.quiet else frozenset[str]()
         small = self.values(repairs.formulas, quiet, first)
         gains = {gain.stack: factor(gain, ratios) for gain in repairs.gains if gain.stack}
-        patched = {name: factor(gain, ratios) for gain in repairs.gains if not gain.stack for name in self._alike(gain)}
+        patched = self._counted(growth)
+        for gain in repairs.gains:
+            for name in [] if gain.stack else self._alike(gain):
+                patched[name] = patched.get(name, 1.0) * factor(gain, ratios)
         given = {name: growth.grown(array, of(self._ports[name])) for name, array in self.quieted(quiet).items()}
         weights = large_weights(self.analysis, growth, self._read(first), gains, scored=repairs.scored)
         copies = {
@@ -124,6 +128,15 @@ class Miniature:
             if any(one.odd for one in made_of):
                 relations[name] = Relation(difference="made of a multiple of the copies")
         return relations
+
+    def _counted(self, growth: Duplication) -> dict[str, float]:
+        """What makes copies of means that are corrected by n - 1, by the name of the value."""
+        found: dict[str, float] = {}
+        for count in self.analysis.counts:
+            before, after = (self.analysis.new_size(count.dim, sizes)[0] for sizes in (growth.small, growth.large))
+            if before != after:
+                found[count.node.outputs[0].name or ""] = as_copies(count.formula, before, after)
+        return {name: number for name, number in found.items() if number != 1.0}
 
     def _read_afresh(self, value: ir.Value, repairs: Repairs) -> list[ir.Value]:
         node = value.producer() if value.name in repairs.afresh else None

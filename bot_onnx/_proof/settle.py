@@ -10,7 +10,7 @@ from bot_onnx._proof.miniature import scales_of
 from bot_onnx._proof.promise import Way, laws_of
 from bot_onnx._proof.prover import prove
 from bot_onnx._reasons import Reason, Why
-from bot_onnx._surgery.laws import untaken
+from bot_onnx._surgery.laws import nearly, untaken
 from bot_onnx._surgery.proven import Fault, Promise
 from bot_onnx._surgery.scales import check_scales
 from bot_onnx._surgery.settled import Settled
@@ -65,7 +65,8 @@ def settle(analysis: Analysis, spec: TargetSpec, way: Way, *, unproven: bool = F
     if promise.kept is None and wanted.tokens and solution.keeps_sizes_of(analysis.structure) and leaves_alone(way):
         promise = Promise(True)  # the rows that stay are the source's own, and so is all else
     laws = laws_of(analysis, solution.sizes, way)
-    laws = replace(laws, notes=(*laws.notes, *untaken(analysis.structure, proof, solution.sizes)))
+    told = (*nearly(analysis, solution.sizes), *untaken(analysis.structure, proof, solution.sizes))
+    laws = replace(laws, notes=(*laws.notes, *told))
     return Settled(wanted, proof, promise, laws, gains, analysis.structure, analysis.scales)
 
 

@@ -14,8 +14,9 @@ from math import prod, sqrt
 import onnx_ir as ir
 
 from bot_onnx._analysis.passes import Analysis
+from bot_onnx._axes.dims import Dim as DimId
 from bot_onnx._ops import IN_ORDER, passes_on
-from bot_onnx._patterns.closed_forms import SCALES, treats_alike
+from bot_onnx._patterns.closed_forms import SCALES, as_copies, treats_alike
 from bot_onnx._patterns.parameters import parameter_behind
 from bot_onnx._patterns.residual import norms_before
 from bot_onnx._stack.types import Law
@@ -125,6 +126,21 @@ def untaken(structure: Structure, proof: Proof, sizes: Mapping[str, int]) -> lis
     return list(found)
 
 
+def nearly(analysis: Analysis, sizes: Mapping[str, int]) -> list[str]:
+    """What a variance over n - 1 numbers becomes where there are more of them, in sentences, one a dim."""
+    found: dict[DimId, str] = {}
+    for count in analysis.counts:
+        before, after = analysis.size(count.dim)[0], analysis.new_size(count.dim, dict(sizes))[0]
+        number = as_copies(count.formula, before, after)
+        if after > before and number != 1.0:
+            found.setdefault(
+                count.dim,
+                f"{count.node.op_type} (node '{count.node.name}') counts {before} less one, and {after} less one from "
+                f"then on: it gives {1 / number:.4g} times as much, which keeps the function nearly, not exactly.",
+            )
+    return list(found.values())
+
+
 def _bare_head(structure: Structure, identity: str) -> str:
     """The embedding along a dim that is tied to a head without a norm before it."""
     bare = {head.embedding for head in structure.tied_heads if not head.norm}
@@ -146,9 +162,11 @@ def _scaled(analysis: Analysis, sizes: Mapping[str, int]) -> Iterator[tuple[str,
     """
     for scale in analysis.scales:
         identity = analysis.ids.get(scale.dim)
-        if identity is None or analysis.structure.dims[identity].role != Role.HIDDEN or scale.formula is None:
+        if identity is None or analysis.structure.dims[identity].role != Role.HIDDEN or scale.formula not in SCALES:
             continue
         size = analysis.structure.dims[identity].size
+        if scale.counts:
+            continue
         gain = SCALES[scale.formula](size) / SCALES[scale.formula](sizes[identity])
         node = scale.scalar.node
         if node.op_type == "Div":

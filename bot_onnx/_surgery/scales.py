@@ -12,7 +12,7 @@ import onnx_ir as ir
 from bot_onnx._analysis.facts import Scale
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._patterns.attention import Scalar, number_at, scalar_factors
-from bot_onnx._patterns.closed_forms import SCALES, guess_scale
+from bot_onnx._patterns.closed_forms import factor_at, guess_scale
 from bot_onnx._patterns.layers import Layer
 from bot_onnx._patterns.residual import is_sum
 from bot_onnx._surgery.edits import SetFactor, made_by
@@ -45,7 +45,7 @@ def scale_edits(
             continue
         if not _resized(analysis, scale, sizes):
             continue
-        number = SCALES[scale.formula](analysis.new_size(scale.dim, dict(sizes))[0])
+        number = factor_at(scale.formula, analysis.new_size(scale.dim, dict(sizes))[0])
         if not isclose(number, scale.scalar.value, rel_tol=1e-9):
             reason = scale.formula.replace("n", _dim_name(analysis, scale))
             edits.append(set_factor(scale.scalar.node, scale.scalar.slot, number, reason))

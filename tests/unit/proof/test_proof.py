@@ -103,6 +103,67 @@ def two_branches(number: float) -> onnx.ModelProto:
     return b.model([("x", ["n", 5])], [b.op("MatMul", b.op("Relu", centred), b.weight(6, 3))])
 
 
+def spread(way: str, hidden: int = 12) -> onnx.ModelProto:
+    """Channels divided by their standard deviation, whose squares are summed over all and divided by one less."""
+    b = GraphBuilder()
+    channels = b.op("MatMul", "x", b.weight(5, hidden))
+    centred = b.op("Sub", channels, b.op("ReduceMean", channels, axes=[-1], keepdims=1))
+    squares = b.op("Mul", centred, centred)
+    total = b.op("ReduceSum", squares, b.ints(-1), keepdims=1)
+    mean = b.op("ReduceMean", squares, axes=[-1], keepdims=1)
+    count, less, ratio = (b.constant(np.float32(one)) for one in (hidden, hidden - 1, hidden / (hidden - 1)))
+    if way == "sum":
+        variance = b.op("Div", total, less)
+    elif way == "less first":
+        variance = b.op("Mul", b.op("Div", mean, less), count)
+    elif way == "ratio":
+        variance = b.op("Mul", mean, ratio)
+    elif way == "shape":
+        size = b.op("ReduceProd", b.op("Gather", b.op("Shape", channels), b.ints(1), axis=0), keepdims=0)
+        size = b.op("Cast", size, to=onnx.TensorProto.FLOAT)
+        variance = b.op("Div", b.op("Mul", mean, size), b.op("Sub", size, b.constant(np.float32(1))))
+    elif way == "moments":
+        squared = b.op("ReduceMean", b.op("Mul", channels, channels), axes=[-1], keepdims=1)
+        root = b.op("ReduceMean", channels, axes=[-1], keepdims=1)
+        variance = b.op("Mul", b.op("Sub", squared, b.op("Mul", root, root)), ratio)
+    else:
+        variance = b.op("Div", b.op("Mul", mean, count), less)
+    deviation = b.op("Add", b.op("Sqrt", variance), b.constant(np.float32(1e-6)))
+    if way == "norm":
+        length = b.op("ReduceL2", centred, axes=[-1], keepdims=1)
+        deviation = b.op("Div", length, b.constant(np.float32((hidden - 1) ** 0.5)))
+    normed = b.op("Div", b.op("Mul", b.weight(hidden), centred), deviation)
+    return b.model([("x", ["n", 5])], [b.op("MatMul", b.op("Add", normed, b.weight(hidden)), b.weight(hidden, 3))])
+
+
+SPREADS = ("mean", "sum", "less first", "ratio", "shape", "moments", "norm")
+
+
+@pytest.mark.parametrize("way", SPREADS)
+@pytest.mark.parametrize("hidden", [6, 24, 30])
+def test_one_less_than_a_size_follows_it(way: str, hidden: int, tmp_path: Path) -> None:
+    """The result is the network that is made at the new size, with the same weights."""
+    plan, _ = grown(spread(way), tmp_path, {"width": hidden / 12})
+    assert plan.proof.status == "proven"
+    made = onnx.load(tmp_path / "out.onnx")
+    weights = {tensor.name: tensor for tensor in made.graph.initializer if len(tensor.dims)}
+    native = spread(way, hidden)
+    for tensor in native.graph.initializer:
+        if tensor.name in weights:
+            tensor.CopyFrom(weights[tensor.name])
+    given = {"x": np.random.default_rng(2).standard_normal((4, 5)).astype(np.float32)}
+    found = [session(model.SerializeToString()).run(None, given)[0] for model in (made, native)]
+    np.testing.assert_allclose(*found, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("way", SPREADS)
+def test_a_spread_over_copies_is_kept_nearly(way: str, tmp_path: Path) -> None:
+    """Twelve numbers that are all there twice deviate by the root of 22 / 23 of what they did."""
+    plan, far = grown(spread(way), tmp_path, {"width": 2})
+    assert plan.promise.kept is False and EXACT < far < (23 / 22) ** 0.5 - 1
+    assert [note for note in plan.notes if "counts 12 less one" in note and "nearly, not exactly" in note]
+
+
 def correlation(hidden: int = 16) -> onnx.ModelProto:
     """Products of all pairs of rows, divided by the root of the number of channels that they are summed over."""
     b = GraphBuilder()
