@@ -7,6 +7,7 @@ the weights found walking back carry queries and keys, and the scalars on the wa
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -29,6 +30,7 @@ from bot_onnx._ops import (
 )
 from bot_onnx._ops.einsum import subscripts
 from bot_onnx._ops.nodes import FLOATS
+from bot_onnx._ops.walk import backward
 from bot_onnx._patterns.parameters import is_parameter, parameter_behind
 
 _FAR = 64  #: nodes that may lie between a product and its Softmax
@@ -233,22 +235,20 @@ def projections(
     """Parameters of the projection that a value comes from: the linear map and what is added to it.
 
     The walk goes back through everything that is not a linear map. Where it crosses a selection from a number of equal
-    parts (the 3 of a fused qkv), the index of the part is kept.
+    parts (the 3 of a fused qkv), the index of the part is kept. Scalar factors of the whole of it are added to
+    ``scalars``; one of a summand alone (what an adapter adds) is a factor of nothing else.
     """
     found: list[tuple[ir.Value, int | None]] = []
+    factors: list[Scalar] = []
     pending: list[tuple[ir.Value, int | None]] = [(value, part)] if value is not None else []
     seen: set[int] = set()
     while pending:
         current, part = pending.pop()
         node = current.producer()
-        if node is None or id(current) in seen or (current.name or "") in context.observed.values:
-            continue
-        if record(node).gates:  # a state is no linear map of anything
+        if node is None or id(current) in seen or not _is_followed(context, current):
             continue
         seen.add(id(current))
-        for scalar in scalar_factors(node):
-            if scalar not in scalars:
-                scalars.append(scalar)
+        factors += scalar_factors(node)
         parameters = [v for v in map(parameter_behind, node.inputs) if v is not None]
         if is_linear(node) and parameters:
             found.extend((parameter, part) for parameter in parameters)
@@ -258,7 +258,30 @@ def projections(
         chosen = _selected_part(context, node, current)
         part = chosen if chosen is not None else part
         pending.extend((v, part) for v in node.inputs if v is not None and v.const_value is None)
+    scalars += [
+        one for one in dict.fromkeys(factors) if one not in scalars and _is_of_all(context, value, one, factors)
+    ]
     return found
+
+
+def _is_followed(context: AxisFacts, value: ir.Value) -> bool:
+    """Whether a value may be made of projections: no number of a shape is, and a state is no linear map of anything."""
+    node = value.producer()
+    return node is not None and (value.name or "") not in context.observed.values and not record(node).gates
+
+
+def _is_of_all(context: AxisFacts, value: ir.Value | None, factor: Scalar, factors: Sequence[Scalar]) -> bool:
+    """Whether every way from a value back to a linear map goes by a factor, or by one like it in another summand."""
+    alike = {one.node for one in factors if (one.node.op_type, one.value) == (factor.node.op_type, factor.value)}
+
+    def maps(node: ir.Node) -> bool:
+        return is_linear(node) and any(parameter_behind(operand) is not None for operand in node.inputs)
+
+    def goes_on(node: ir.Node) -> bool:
+        return node not in alike and not maps(node) and all(_is_followed(context, output) for output in node.outputs)
+
+    makers = (passed.producer() for passed in backward(value, goes_on))
+    return not any(node is not None and node not in alike and maps(node) for node in makers)
 
 
 def _selected_part(context: AxisFacts, node: ir.Node, output: ir.Value) -> int | None:
