@@ -179,7 +179,8 @@ def by_worth(
 
     Args:
         mobile: which leaves shrink.
-        leaves: one leaf, or two: of heads of keys and values, each with its group, as many stay of every group.
+        leaves: one leaf, or two: of heads of keys and values, each with its group, as many stay of every group. Where
+            the group has an axis of its own somewhere, the same ones stay of all.
         outer: worth per index of the first leaf. inner: ``[n, m]``, worth per index of both.
         sizes: target size per leaf.
     """
@@ -187,8 +188,11 @@ def by_worth(
     if mobile.shrinks(leaves[0]):
         kept[leaves[0]] = LeafOrder(_largest(outer, sizes[leaves[0]]))
     if len(leaves) == 2 and mobile.shrinks(leaves[1]):
-        table = np.stack([_largest(row, sizes[leaves[1]]) for row in inner])
-        kept[leaves[1]] = LeafOrder(table, given=leaves[0])
+        size = sizes[leaves[1]]
+        if mobile.lies_within(leaves[1], leaves[0]):
+            kept[leaves[1]] = LeafOrder(np.stack([_largest(row, size) for row in inner]), given=leaves[0])
+        else:
+            kept[leaves[1]] = LeafOrder(_largest(inner.sum(axis=0), size))
     return kept
 
 

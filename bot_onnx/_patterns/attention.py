@@ -7,7 +7,7 @@ the weights found walking back carry queries and keys, and the scalars on the wa
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import onnx_ir as ir
@@ -29,8 +29,8 @@ from bot_onnx._ops import (
     reduces,
 )
 from bot_onnx._ops.einsum import subscripts
-from bot_onnx._ops.nodes import FLOATS
-from bot_onnx._ops.walk import backward
+from bot_onnx._ops.nodes import FLOATS, behind_views
+from bot_onnx._ops.walk import backward, forward
 from bot_onnx._patterns.parameters import is_parameter, parameter_behind
 
 _FAR = 64  #: nodes that may lie between a product and its Softmax
@@ -88,8 +88,8 @@ def find_attentions(graph: ir.Graph, context: AxisFacts) -> list[Attention]:
         softmax = _softmax_after(context, node, scalars)
         if softmax is None:
             continue
-        inner, heads = context.table.find(inner), heads_of(context, node)
         queries, keys = (tuple(projections(context, side, scalars)) for side in node.inputs)
+        inner, heads = context.table.find(inner), heads_of(context, node, [weight for weight, _ in queries])
         value_dim, value = _values(context, softmax)
         found.append(
             Attention(node, inner, heads, queries, keys, value_dim, node.inputs[1], value, scalars=tuple(scalars))
@@ -202,20 +202,38 @@ def number_at(node: ir.Node, slot: int) -> Scalar | None:
     return Scalar(node, slot, float(tensor.numpy().reshape(-1)[0]))
 
 
-def heads_of(context: AxisFacts, node: ir.Node) -> MaybeDim:
-    """Static part of the batch dim next to the two last axes of the score, or of those that an Einsum walks along."""
-    dims = context.axes_of(node.outputs[0])
+def heads_of(context: AxisFacts, node: ir.Node, queries: Sequence[ir.Value] = ()) -> MaybeDim:
+    """Static part of the batch dims of a score that are heads.
+
+    These are the one next to the two last axes, or those that both operands of an Einsum have; and others that weights
+    of queries make: where query heads are grouped by the key heads that they share, an axis for these and one for each.
+
+    Args:
+        context: the axes. node: the product that makes scores.
+        queries: weights (and what is added to them) that make the first operand.
+    """
+    table, dims = context.table, context.axes_of(node.outputs[0])
     if node.op_type == "Einsum":
-        return context.table.product(
-            [dim for dim in _einsum_axes(context, node, 0, both=True) if _is_static(context, dim)]
-        )
-    if len(dims) < 3 or dims[-3] is None:
-        return None
-    table = context.table
-    composite = table.composite(dims[-3])
-    if composite is not None and composite.kind == "product":
-        return table.product([part for part in composite.parts if table.is_static(part)])
-    return table.find(dims[-3]) if table.is_static(dims[-3]) else None
+        sure, others = (_einsum_axes(context, node, 0, both=both) for both in (True, False))
+    else:
+        sure, others = list(dims[-3:-2]), list(dims[:-3])
+    maps = [context.axes_of(weight) for weight in queries if any(map(is_linear, readers(weight)))]
+    made = {leaf for held in maps for dim in held if dim is not None for leaf in table.leaves(dim)}
+    parts: list[Dim] = []
+    for dim in dims:
+        if dim is None or dim not in (*sure, *others):
+            continue
+        composite = table.composite(dim)
+        pieces = composite.parts if composite is not None and composite.kind == "product" else (table.find(dim),)
+        static = [part for part in pieces if table.is_static(part)]
+        parts += static if dim in sure else [part for part in static if made.issuperset(table.leaves(part))]
+    return table.product(parts) if parts else None
+
+
+def readers(weight: ir.Value) -> Iterator[ir.Node]:
+    """What reads a weight or a view of it, views too."""
+    views = forward(weight, lambda node, _: any(behind_views(output) is weight for output in node.outputs))
+    return (node for view in views for node, _ in view.uses())
 
 
 def _is_static(context: AxisFacts, dim: MaybeDim) -> bool:

@@ -16,9 +16,7 @@ import onnx_ir as ir
 from bot_onnx._axes.dims import Dim
 from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._ops import is_linear
-from bot_onnx._ops.nodes import behind_views
-from bot_onnx._ops.walk import forward
-from bot_onnx._patterns.attention import Attention, projections
+from bot_onnx._patterns.attention import Attention, projections, readers
 
 Blocks = tuple[tuple[int, int], ...]  #: (start, length) along an axis
 
@@ -103,19 +101,13 @@ def _shares(context: AxisFacts, attention: Attention, operand: ir.Value | None, 
     assert heads is not None
     widths = {context.table.find(dim) for dim in (attention.head_dim, attention.value_dim) if dim is not None}
     for weight in dict.fromkeys(value for value, _ in projections(context, operand, [])):
-        if not any(is_linear(node) for node in _readers(weight)):
+        if not any(map(is_linear, readers(weight))):
             continue
         for axis, dim in enumerate(context.axes_of(weight)):
             parts = [] if dim is None else list(_parts(context, dim, widths, context.table.find(heads)))
             if any(one for _, one in parts) and dim is not None:
                 yield Share(weight, axis, tuple(parts))
                 break
-
-
-def _readers(weight: ir.Value) -> Iterator[ir.Node]:
-    """What reads a weight or a view of it, views too."""
-    views = forward(weight, lambda node, _: any(behind_views(output) is weight for output in node.outputs))
-    return (node for view in views for node, _ in view.uses())
 
 
 def _parts(context: AxisFacts, dim: Dim, widths: set[Dim], heads: Dim) -> Iterator[tuple[Dim, bool]]:

@@ -134,6 +134,48 @@ def _met(b: GraphBuilder, value: str, spelling: str, heads: int, kv_heads: int, 
     return b.op("Reshape", wide, b.ints(0, heads, -1, head_dim))
 
 
+def grouped_queries(
+    spelling: str, heads: int = 8, kv_heads: int = 4, head_dim: int = 8, hidden: int = 32
+) -> onnx.ModelProto:
+    """Nothing is repeated: query heads have an axis for the key heads and one for the group that shares each.
+
+    ``matmul``: keys have an axis of size 1 for the group. ``einsum``: weights have an axis for all heads;
+    ``einsum_apart``: also one for the group.
+    """
+    b = GraphBuilder()
+    group = heads // kv_heads
+    x = b.op("MatMul", "x", b.weight(FEATURES, hidden))
+    for _ in range(2):
+        if spelling == "matmul":
+            q = b.op(
+                "Reshape",
+                b.op("MatMul", x, b.weight(hidden, heads * head_dim)),
+                b.ints(0, 0, kv_heads, group, head_dim),
+            )
+            q = b.op("Transpose", q, perm=[0, 2, 3, 1, 4])
+            k, v = (
+                _split(b, b.op("MatMul", x, b.weight(hidden, kv_heads * head_dim)), kv_heads, head_dim) for _ in "kv"
+            )
+            k, v = (b.op("Unsqueeze", one, b.ints(2)) for one in (k, v))
+            scores = b.op("MatMul", q, b.op("Transpose", k, perm=[0, 1, 2, 4, 3]))
+        else:
+            if spelling == "einsum":
+                q = b.op("Einsum", x, b.weight(hidden, heads, head_dim), equation="bsm,mhd->bshd")
+                q = b.op("Reshape", q, b.ints(0, 0, kv_heads, group, head_dim))
+            else:
+                q = b.op("Einsum", x, b.weight(hidden, kv_heads, group, head_dim), equation="bsm,mkgd->bskgd")
+            k, v = (b.op("Einsum", x, b.weight(hidden, kv_heads, head_dim), equation="bsm,mkd->bskd") for _ in "kv")
+            scores = b.op("Einsum", q, k, equation="bskgd,btkd->bkgst")
+        shares = b.op("Softmax", b.op("Mul", scores, b.constant(np.float32(head_dim**-0.5))), axis=-1)
+        if spelling == "matmul":
+            mixed = b.op("Transpose", b.op("MatMul", shares, v), perm=[0, 3, 1, 2, 4])
+        else:
+            mixed = b.op("Einsum", shares, v, equation="bkgst,btkd->bskgd")
+        mixed = b.op("Reshape", mixed, b.ints(0, 0, heads * head_dim))
+        x = b.op("Add", x, b.op("MatMul", mixed, b.weight(heads * head_dim, hidden)))
+    return b.model([("x", ["batch", "sequence", FEATURES])], [b.op("MatMul", x, b.weight(hidden, 3))], rank=3)
+
+
 def queries_in_a_row(layers: int = 2, heads: int = 4, head_dim: int = 8) -> onnx.ModelProto:
     """Query heads lie behind one another, ``[batch, sequence x heads, head_dim]``: no axis is theirs."""
     b = GraphBuilder()

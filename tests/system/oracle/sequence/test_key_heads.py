@@ -20,7 +20,7 @@ from tests.attention_graphs import decoder as one_op
 from tests.graphs import save
 from tests.system.oracle.compare import analysis_of, distance, run_at_two_sizes, transplant
 from tests.system.oracle.sequence.graphs import multi_query
-from tests.system.oracle.sequence.key_heads import SPELLINGS, decoder, queries_in_a_row
+from tests.system.oracle.sequence.key_heads import SPELLINGS, decoder, grouped_queries, queries_in_a_row
 
 CLOSE = 1e-5
 
@@ -180,6 +180,29 @@ def test_heads_repeated_in_a_way_that_is_not_understood_are_refused(tmp_path: Pa
             bot_onnx.plan(source, {"kv_heads": kv_heads})
     own = bot_onnx.plan(save(decoder("gathered", kv_heads=4), tmp_path), {"kv_heads": 4})
     assert any("every query head has its key and value head" in note for note in own.notes)
+
+
+@pytest.mark.parametrize(
+    ("spec", "kept"),
+    [
+        ({"heads": 4, "kv_heads": 2}, False),
+        ({"heads": 16}, True),
+        ({"heads": 8, "kv_heads": 8}, True),
+        ({"hidden": 16}, False),
+    ],
+)
+@pytest.mark.parametrize("spelling", ["matmul", "einsum", "einsum_apart"])
+def test_query_heads_in_groups(spelling: str, spec: dict[str, int], kept: bool, tmp_path: Path) -> None:
+    """Their number is that of the key heads times the group, on whatever axes these are."""
+    source, out = save(grouped_queries(spelling), tmp_path), tmp_path / "out.onnx"
+    found = bot_onnx.inspect(source).structure
+    assert {dim.size for dim in found.dims.values() if dim.role in ("kv_heads", "group")} == {4, 2}
+    assert not found.single_kv_head and not found.own_kv_heads
+    plan = bot_onnx.resize(source, spec, out).plan
+    assert plan.promise.kept is kept or spelling == "einsum_apart"
+    halved = {"heads": 4, "kv_heads": 2} if "hidden" in spec else {}
+    native = {"kv_heads": spec.get("heads", 8) // 2, **spec, **halved}
+    assert equals_native(out, grouped_queries(spelling, **native), tmp_path)
 
 
 def test_where_nothing_is_dealt_out_the_plan_says_so(tmp_path: Path) -> None:
