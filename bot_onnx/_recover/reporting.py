@@ -32,6 +32,7 @@ def recovery(
     trained = [parameter for parameter in training.student.parameters.values() if parameter.requires_grad]
     before, after = quality
     course, losses = training.course, training.course.losses
+    loss = losses[0], float(np.mean(losses[-max(1, len(losses) // 10) :]))
     return Recovery(
         output=out,
         student=job.networks[0].path,
@@ -43,12 +44,17 @@ def recovery(
         parameters=sum(parameter.numel() for parameter in trained),
         fixed=job.trainable.fixed,
         compared=training.objective.compared,
-        loss=(losses[0], float(np.mean(losses[-max(1, len(losses) // 10) :]))),
+        loss=loss,
         before=before,
         after=after,
         resumed=resumed,
         seconds=0.0,
-        notes=(*job.data.notes, *job.notes, *training.objective.notes, *_warnings(before, after)),
+        notes=(
+            *job.data.notes,
+            *job.notes,
+            *training.objective.notes,
+            *_warnings(before, after, loss, job.settings.rate),
+        ),
         validated=tuple(course.validated),
         stopped=len(losses) if len(losses) < job.settings.steps else None,
         written=len(losses) if course.best is None else course.validated[course.lowest][0],
@@ -60,8 +66,11 @@ def recovery(
     )
 
 
-def _warnings(before: Sequence[OutputQuality], after: Sequence[OutputQuality]) -> list[str]:
-    return [
-        f"Output {name!r} is further from the teacher than before: train for more steps."
-        for name in got_worse(before, after)
-    ]
+def _warnings(
+    before: Sequence[OutputQuality], after: Sequence[OutputQuality], loss: tuple[float, float], rate: float
+) -> list[str]:
+    """A sentence an output that is worse: training that went up goes up further with more of it."""
+    first, last = loss
+    way_out = "train for more steps" if last <= first else f"the loss rose, so train at a lower rate than {rate:g}"
+    worse = got_worse(before, after)
+    return [f"Output {name!r} is further from the teacher than before: {way_out}." for name in worse]

@@ -21,6 +21,8 @@ from bot_onnx.errors import DataError
 
 Array = NDArray[Any]
 
+_MAGIC = (b"PK\x03\x04", b"PK\x05\x06", b"\x93NUMPY")  #: what a .npz file, an empty one and a .npy file begin with
+
 
 @dataclass(frozen=True, slots=True)
 class Samples:
@@ -110,6 +112,9 @@ def read_arrays(path: Path, wanted: set[str] | None = None) -> tuple[dict[str, A
     if not path.is_file():
         raise DataError(f"{path} is no regular file: {way_out}")
     try:
+        with path.open("rb") as file:
+            if not file.read(8).startswith(_MAGIC):  # NumPy would take it for a pickle
+                raise DataError(f"{path} is no .npz file, and no other kind is taken here: {way_out} (np.savez)")
         check_archive(path, wanted)
         loaded = np.load(path, allow_pickle=False)
         if isinstance(loaded, np.ndarray):

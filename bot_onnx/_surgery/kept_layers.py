@@ -92,10 +92,7 @@ def refuse_two_ways(structure: Structure, solution: Solution, by: LayersBy | Non
     if asked in (None, by) or not depths or any(c.name not in solution.picks.keys() | chosen for c in depths):
         return
     said = f"key 'layers_by' chooses the layers that stay by '{by}'" if chosen else "key 'layers' names the layers"
-    raise SpecError(
-        f"{said}, so option layer_axis '{asked}' has none to make: drop one of the two, or give a chain without named "
-        "layers another depth"
-    )
+    raise SpecError(f"{said}, so option layer_axis '{asked}' has none to make: drop one of the two")
 
 
 @dataclass(frozen=True, slots=True)

@@ -93,9 +93,10 @@ def _sentence(finding: ErrorDetails, known: Sequence[str], nested: Mapping[str, 
     key = f"key '{key_path(location)}'" if location else "the spec"
     if finding["type"] == "value_error":
         return f"{key}: {finding['ctx']['error']}"
-    reason = finding["msg"].removeprefix("Input ").removeprefix("should be ")
+    _, should, told = finding["msg"].partition(" should ")  # behind "Input", "String", "Dictionary"
+    reason = told if should else f"be {finding['msg']}"
     way = _WAYS_OUT.get(finding["type"], "correct it or drop the key")
-    return f"{key} must be {reason}, not {finding['input']!r:.80}: {way}"
+    return f"{key} must {reason}, not {finding['input']!r:.80}: {way}"
 
 
 def explain(error: ValidationError, where: str, known: Sequence[str], nested: Mapping[str, Sequence[str]]) -> str:

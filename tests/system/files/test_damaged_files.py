@@ -101,6 +101,11 @@ def forged(path: Path, member: bytes) -> Path:
     return path
 
 
+def lines(folder: Path) -> Path:
+    (folder / "lines.txt").write_text("one line\nand another\n")
+    return folder / "lines.txt"
+
+
 def test_arrays_that_are_none(tmp_path: Path) -> None:
     np.save(tmp_path / "one.npy", np.zeros(3))
     np.savez(tmp_path / "none.npz")
@@ -109,6 +114,7 @@ def test_arrays_that_are_none(tmp_path: Path) -> None:
         tmp_path / "none.npz": "holds no arrays",
         tmp_path: "no regular file",
         tmp_path / "gone.npz": "there is no file",
+        lines(tmp_path): "lines.txt is no .npz file, and no other kind is taken here: give an .npz file",
         forged(tmp_path / "text.npz", b"plain"): "'x' in .* is no array",
         forged(tmp_path / "short.npz", b"\x93NUMPY\x01\x00\x10\x00"): "no .npz file of plain arrays",
     }.items():

@@ -225,7 +225,7 @@ def test_hostile_specs_are_refused_in_a_line(model: Path, name: str) -> None:
 @POSIX
 @pytest.mark.parametrize(
     ("name", "match"),
-    [("one.npy", "one array without a name"), ("one.npz", "one array without a name"), ("empty.npz", "No data left"),
+    [("one.npy", "one array without a name"), ("one.npz", "one array without a name"), ("empty.npz", "no .npz file"),
      ("pipe", "no regular file"), ("text.npz", "no .npz file")],
 )  # fmt: skip
 def test_samples_that_are_none(model: Path, name: str, match: str) -> None:

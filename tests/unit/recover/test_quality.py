@@ -109,3 +109,15 @@ def test_what_got_worse_is_named() -> None:
     before = [OutputQuality("a", error=0.5), OutputQuality("b", similarity=0.5), OutputQuality("c", similarity=0.5)]
     after = [OutputQuality("a", error=0.6), OutputQuality("b", similarity=0.4), OutputQuality("c", similarity=0.6)]
     assert got_worse(before, after) == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("loss", "said"),
+    [((2.0, 1.5), "train for more steps"), ((2.0, 7.0), "the loss rose, so train at a lower rate than 0.05")],
+)
+def test_what_is_advised_where_an_output_is_worse_goes_by_the_loss(loss: tuple[float, float], said: str) -> None:
+    from bot_onnx._recover.reporting import _warnings
+
+    before, after = [OutputQuality("logits", error=0.5)], [OutputQuality("logits", error=0.9)]
+    assert _warnings(before, after, loss, 0.05) == [f"Output 'logits' is further from the teacher than before: {said}."]
+    assert _warnings(after, before, loss, 0.05) == []

@@ -49,6 +49,10 @@ def test_layers_have_three_forms(layers: Any) -> None:
         ({"hiden": 3}, r"^spec: key 'hiden' is not known; did you mean 'hidden'\? Known keys: name, layers"),
         ({"hidden_size": 3, "heads": 2}, "key 'hidden_size' is not known; did you mean 'hidden'"),
         ({"reference": {"imag": 3}}, "key 'imag' in 'reference' is not known; did you mean 'image'"),
+        (
+            {"name": ""},
+            "key 'name' must have at least 1 character, not '': give at least one character, or drop the key",
+        ),
         ({"hidden": 0}, "key 'hidden' must be greater than 0, not 0: give a number above 0"),
         ({"hidden": -4}, "key 'hidden' .*above 0"),
         ({"hidden": "384"}, "key 'hidden' must be a valid integer, not '384': .*without quotes"),
