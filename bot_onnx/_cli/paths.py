@@ -24,21 +24,23 @@ else:
 
 #: What is read beside a model, or a teacher, where no option names another.
 _BESIDE: Final = ("tokenizer.json", "preprocessor_config.json")
+#: What nothing reads in a model's folder: pages, tables and studies, which commands may write there.
+_UNREAD: Final = frozenset({".html", ".csv", ".db"})
 
 
 class Read:
     """Of an argument that names what the command reads."""
 
     def files(self, value: Any) -> list[Path]:
-        """The files, and folders of files, that a value of it stands for; they need not be there."""
+        """The files that a value of it stands for; they need not be there."""
         return [Path(value)]
 
 
 class ReadPath(Read, click.Path):
-    """A file that is read, or a folder.
+    """A file that is read.
 
     Args:
-        inside: the file that is meant in a folder; None: all in it are.
+        inside: the file that is meant where it is a folder; None: it is none.
         settings: of :class:`click.Path`.
     """
 
@@ -56,12 +58,12 @@ class ReadModel(ReadPath):
     """A model that is read, or a folder with one."""
 
     def files(self, value: Any) -> list[Path]:
-        """Its data files as well, and what is read beside it."""
+        """Its data files as well, and what is read beside it; of a folder all that commands do not write there."""
         from bot_onnx._onnxfile.data_files import named_files
 
         path = Path(value)
         if path.is_dir():
-            return [path]
+            return [file for file in path.rglob("*") if file.suffix.lower() not in _UNREAD]
         places = {path.absolute(), path.resolve()}
         return [path, *named_files(path), *(place.with_name(name) for place in places for name in _BESIDE)]
 
@@ -84,9 +86,17 @@ class ReadData(ReadPath):
     """Samples that are read: a file, a folder, or a pattern of files."""
 
     def files(self, value: Any) -> list[Path]:
-        """The file or folder, or all that the pattern stands for."""
+        """The file, the samples in the folder, or all that the pattern stands for."""
         path = Path(value)
-        return [path] if path.exists() else [Path(name) for name in glob.glob(str(value), recursive=True)]
+        if not path.exists():
+            return [file for name in glob.glob(str(value), recursive=True) for file in self.files(name)]
+        if not path.is_dir():
+            return [path]
+        from bot_onnx._recover.images import find_images
+        from bot_onnx._recover.records import is_table
+        from bot_onnx._recover.sounds import find_sounds
+
+        return list(path.rglob("*")) if is_table(path) else [*find_images([path]), *find_sounds([path])]
 
 
 class ReadSpec(Read, _ParamType):

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from functools import cache
 from pathlib import Path
-from typing import Final
 
 from bot_onnx.errors import OutputError
 
@@ -20,13 +19,10 @@ StrPath = str | os.PathLike[str]
 
 _read: ContextVar[tuple[Callable[[], tuple[Path, ...]], ...]] = ContextVar("bot_onnx_read", default=())
 
-#: What nothing reads that is given as a folder: pages, tables, studies and states of trainings, which may lie there.
-_UNREAD: Final = frozenset({".html", ".csv", ".db", ".recover"})
-
 
 @contextmanager
 def reading(files: Callable[[], Iterable[Path]]) -> Iterator[None]:
-    """Let nothing that the block writes replace these files, or files in these folders.
+    """Let nothing that the block writes replace these files.
 
     Args:
         files: gives them; called once, and only where something is there that could be replaced.
@@ -44,9 +40,10 @@ def source_of(path: StrPath, also: Sequence[StrPath] = ()) -> StrPath | None:
     Args:
         path: of a file that is to be written. also: more files that are read.
     """
-    if not os.path.exists(path):
+    if not os.path.isfile(path):  # of folders each file is looked at when it is written
         return None
-    return next((source for source in (*also, *_sources()) if _holds(source, path)), None)
+    there = (source for source in (*also, *_sources()) if os.path.exists(source))
+    return next((source for source in there if os.path.samefile(path, source)), None)
 
 
 def refuse_source(path: StrPath, also: Sequence[StrPath] = ()) -> None:
@@ -76,12 +73,3 @@ def is_same(one: StrPath, other: StrPath) -> bool:
 
 def _sources() -> Iterator[Path]:
     return (file for files in _read.get() for file in files())
-
-
-def _holds(source: StrPath, path: StrPath) -> bool:
-    if not os.path.exists(source):
-        return False
-    if not os.path.isdir(source):
-        return os.path.samefile(path, source)
-    real = Path(os.path.realpath(path))
-    return real.is_relative_to(os.path.realpath(source)) and real.suffix not in _UNREAD

@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import click
+import onnx
 import pytest
 from click.testing import CliRunner, Result
 
 from bot_onnx._cli import cli
 from bot_onnx._cli.app import commands
 from bot_onnx._cli.method_options import PREFIX
-from bot_onnx._cli.paths import Command, Read, ReadData, ReadScore, WrittenPath
+from bot_onnx._cli.paths import Command, Read, ReadData, ReadModel, ReadScore, WrittenPath
+from tests.graphs import residual_mlp_model
 
 #: Arguments that take any text, and name no file.
 TEXTS = frozenset(
@@ -118,11 +120,30 @@ def test_no_command_writes_two_files_to_one_place(name: str, tmp_path: Path) -> 
 
 
 def test_files_of_data_are_all_that_a_pattern_or_a_folder_stands_for(tmp_path: Path) -> None:
-    for name in ("a.txt", "b.txt", "c.md"):
+    (tmp_path / "inside").mkdir()
+    for name in ("a.txt", "b.txt", "inside/one.PNG", "inside/two.wav", "inside/out.onnx", "inside/out.onnx.recover"):
         (tmp_path / name).write_text(name)
-    assert sorted(ReadData().files(tmp_path / "*.txt")) == [tmp_path / "a.txt", tmp_path / "b.txt"]
-    given = {"data": str(tmp_path / "*.txt"), "log": str(tmp_path / "b.txt")}
-    shown = run("recover", tmp_path, given)
-    assert shown.exit_code == 1 and "is a source of this command" in shown.stderr
-    shown = run("recover", tmp_path, {**given, "data": str(tmp_path)})
-    assert shown.exit_code == 1 and "is a source of this command" in shown.stderr
+    texts, images = [tmp_path / "a.txt", tmp_path / "b.txt"], [tmp_path / "inside/one.PNG", tmp_path / "inside/two.wav"]
+    assert sorted(ReadData().files(tmp_path / "*.txt")) == texts and ReadData().files(texts[0]) == texts[:1]
+    for folder in (tmp_path, tmp_path / "inside", tmp_path / "in*"):
+        assert ReadData().files(folder) == images
+    for data, log in ((tmp_path / "*.txt", texts[1]), (tmp_path, images[0])):
+        shown = run("recover", tmp_path, {"data": str(data), "log": str(log)})
+        assert shown.exit_code == 1 and "is a source of this command" in shown.stderr
+
+
+def test_files_of_a_model_are_all_that_is_read_with_it(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    model = folder / "model.onnx"
+    onnx.save(residual_mlp_model(), model, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    (folder / "linked.onnx").symlink_to(model)
+    for name in ("tokenizer.json", "config.json", "page.html", "sweep.db"):
+        (folder / name).touch()
+    of_file = {folder / name for name in ("model.onnx", "weights.bin", "tokenizer.json", "preprocessor_config.json")}
+    assert set(ReadModel().files(model)) == of_file
+    link = tmp_path / "link.onnx"
+    link.symlink_to(model)
+    assert {folder / "tokenizer.json", tmp_path / "tokenizer.json"} < set(ReadModel().files(link))
+    inside = {"model.onnx", "linked.onnx", "weights.bin", "tokenizer.json", "config.json"}
+    assert {file.name for file in ReadModel().files(folder)} == inside

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bot_onnx._onnxfile.folder_output import check_folder
-from bot_onnx._onnxfile.read_only import is_same, reading, source_of
+from bot_onnx._onnxfile.read_only import is_same, reading, refuse_source, source_of
 from bot_onnx._onnxfile.writer import write_text
 from bot_onnx.errors import OutputError
 
@@ -35,13 +35,10 @@ def test_what_is_read_is_looked_for_only_where_something_could_be_lost(tmp_path:
         assert asked == [1]
 
 
-def test_of_a_folder_all_is_read_but_for_what_commands_put_there(tmp_path: Path) -> None:
-    (tmp_path / "inside").mkdir()
-    for name in ("inside/image.png", "page.html", "study.db"):
-        (tmp_path / name).touch()
-    with reading(lambda: [tmp_path]):
-        assert source_of(tmp_path / "inside" / ".." / "inside" / "image.png") == tmp_path
-        assert source_of(tmp_path / "page.html") is source_of(tmp_path / "study.db") is None
+def test_a_folder_that_is_read_may_take_a_folder(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    with reading(lambda: tmp_path.rglob("*")):
+        refuse_source(tmp_path / "kept")
 
 
 def test_a_folder_with_something_that_is_read_is_not_replaced(tmp_path: Path) -> None:
