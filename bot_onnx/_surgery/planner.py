@@ -43,6 +43,7 @@ from bot_onnx._surgery.settled import Settled
 from bot_onnx._surgery.sizes import size_edits
 from bot_onnx._surgery.tasks import build_task
 from bot_onnx._surgery.tokens import TokenUse, token_use
+from bot_onnx._surgery.turns import notes_of_places
 from bot_onnx._surgery.types import Asked, DimChange, Plan, StackPlan
 from bot_onnx._surgery.undo import unchanged
 from bot_onnx._target import Picks, TargetSpec
@@ -173,6 +174,7 @@ def prepare(
         computed=computed(alignment, asked),
     )
     notes = check_branches(analysis, settled.solution.layers, spec.constants or {})
+    notes += notes_of_places(analysis, settled.solution.layers)
     joined = analysis.structure.qkv if get_method(method).joins_qkv(options) else ()
     drawn = _drawn(analysis, settled, alignment, outline, joined, use)
     _refuse_early(drawn.stacks, method, options, seed, asked.tokens)

@@ -6,13 +6,14 @@ reads from outside, and with numbers that follow the place (see :mod:`bot_onnx._
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
 
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._patterns.alternating_layers import turn_length
+from bot_onnx._patterns.layer_numbers import placed_numbers
 from bot_onnx._patterns.layers import Layer, LayerChain
 from bot_onnx._structure import Chain
 from bot_onnx.errors import SpecError
@@ -80,3 +81,18 @@ def check_turns(analysis: Analysis, chain: LayerChain, info: Chain, picks: Seque
                 f"key 'layers': layer {layer} of chain '{info.name}' cannot be layer {place + info.leading}: it {why}. "
                 f"There: {', '.join(map(str, fitting)) or 'none'}."
             )
+
+
+def notes_of_places(analysis: Analysis, layers: Mapping[str, int]) -> list[str]:
+    """What of the layers does not move with their weights, in sentences, for the chains whose depth changes.
+
+    Args:
+        analysis: of the source.
+        layers: new depth per chain name.
+    """
+    return [
+        f"'{values[0].name}' and its like follow the place of the layer in {info.name}, by a formula or in turns, and "
+        "stay there, whichever layer's weights come to stand beside them."
+        for chain, info in zip(analysis.chains, analysis.structure.chains, strict=True)
+        for values in (placed_numbers(chain) if layers[info.name] != info.count else ())
+    ]

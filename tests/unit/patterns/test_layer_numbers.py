@@ -13,36 +13,46 @@ FORMULAS = {
     "1 / (k + 1)": 1 / (PLACES + 1),
     "√d / (k + 1)": 0.125 / (PLACES + 1),
     "1 / √(2 (k + 1))": (2.0 * (PLACES + 1)) ** -0.5,
-    "√(k + 3)": (PLACES + 3.0) ** 0.5,
-    "a ramp": 0.3 + 0.1 * PLACES,
-    "a ramp through nothing": PLACES / 10 - 0.2,
-    "a power of two": 2.0**-PLACES,
+    "k + 1": PLACES + 1.0,
     "0.8 - 0.6 exp(-0.3 k)": 0.8 - 0.6 * np.exp(-0.3 * PLACES),
     "turns of two": np.array([0.31, 0.77] * 3),
     "turns of three": np.array([0.31, 0.77, 0.2] * 2),
 }
+#: What a person may choose, and what a person who makes an example up takes for trained numbers.
+SERIES = {
+    "√(k + 3)": (PLACES + 3.0) ** 0.5,
+    "a ramp": 0.3 + 0.1 * PLACES,
+    "a ramp through nothing": PLACES / 10 - 0.2,
+    "a power of two": 2.0**-PLACES,
+}
 
 
+@pytest.mark.parametrize("literal", [False, True])
 @pytest.mark.parametrize("kind", [np.float32, np.float64])
 @pytest.mark.parametrize("formula", FORMULAS)
-def test_a_formula_in_the_place_is_seen(formula: str, kind: type) -> None:
-    assert follows_place(FORMULAS[formula].astype(kind).astype(np.float64))
+def test_a_formula_in_the_place_is_seen(formula: str, kind: type, literal: bool) -> None:
+    assert follows_place(FORMULAS[formula].astype(kind).astype(np.float64), literal=literal)
+
+
+@pytest.mark.parametrize("layers", [3, 6])
+@pytest.mark.parametrize("formula", SERIES)
+def test_a_series_is_one_where_exporters_write_what_is_no_weight(formula: str, layers: int) -> None:
+    numbers = SERIES[formula][:layers].astype(np.float32).astype(np.float64)
+    assert follows_place(numbers, literal=True)
+    assert not follows_place(numbers)
 
 
 @pytest.mark.parametrize("kind", [np.float16, ml_dtypes.bfloat16])
-@pytest.mark.parametrize("formula", ["1 / (k + 1)", "√d / (k + 1)", "a ramp", "a power of two", "turns of two"])
+@pytest.mark.parametrize("formula", ["1 / (k + 1)", "√d / (k + 1)", "1 / √(2 (k + 1))", "k + 1", "turns of two"])
 def test_a_formula_is_seen_in_numbers_that_were_rounded(formula: str, kind: type) -> None:
     assert follows_place(FORMULAS[formula].astype(np.float32).astype(kind).astype(np.float64))
 
 
-@pytest.mark.parametrize("formula", ["1 / (k + 1)", "√d / (k + 1)", "√(k + 3)", "a ramp", "a power of two"])
-def test_three_layers_show_a_formula_of_two_constants(formula: str) -> None:
-    assert follows_place(FORMULAS[formula][:3].astype(np.float32).astype(np.float64))
-
-
-@pytest.mark.parametrize("numbers", [(1, 0.5), (0.5, 1), (0.25, 0.25 * 2**0.5), (-1, -0.5)])
-def test_two_layers_show_powers_of_the_place(numbers: tuple[float, float]) -> None:
-    assert follows_place(np.array(numbers, np.float32).astype(np.float64))
+@pytest.mark.parametrize("layers", [2, 3])
+@pytest.mark.parametrize("formula", ["1 / (k + 1)", "√d / (k + 1)", "1 / √(2 (k + 1))", "k + 1"])
+def test_two_layers_show_powers_of_the_place(formula: str, layers: int) -> None:
+    numbers = FORMULAS[formula][:layers].astype(np.float32).astype(np.float64)
+    assert follows_place(numbers) and follows_place(-numbers)
 
 
 @pytest.mark.parametrize("kind", [np.float32, np.float16, ml_dtypes.bfloat16])

@@ -139,12 +139,12 @@ def test_influence_chooses_among_the_choices_that_keep_turns(tmp_path: Path) -> 
     assert found == max(fitting, key=lambda one: sum(1 - cosines[layer] for layer in one))
 
 
-def test_a_number_of_its_own_does_not_move(tmp_path: Path) -> None:
-    """What a layer is scaled by stands in the graph: another layer's weights would get it."""
+def test_a_number_that_follows_the_place_does_not_move(tmp_path: Path) -> None:
+    """What a layer's place is scaled by stands in the graph: another layer's weights would get it."""
     model = scaled_branches()
     scalars = [tensor for tensor in model.graph.initializer if not tensor.dims]
     for place, tensor in enumerate(scalars):
-        tensor.CopyFrom(numpy_helper.from_array(np.float32(0.3 + 0.1 * place), tensor.name))
+        tensor.CopyFrom(numpy_helper.from_array(np.float32(0.5 / (place + 1)), tensor.name))
     source = save(model, tmp_path)
     with pytest.raises(SpecError, match=r"layer 2 of chain 'layers' cannot be layer 1: it holds another number"):
         bot_onnx.plan(source, {"layers": {"keep": [0, 2]}})

@@ -111,7 +111,8 @@ def test_another_spelling_says_the_same(form: str, tmp_path: Path) -> None:
 def test_a_number_that_follows_the_place_stays(tmp_path: Path) -> None:
     numbers = [1 / (layer + 1) for layer in range(LAYERS)]
     source, out = save(network("gate", range(LAYERS), numbers=numbers), tmp_path), tmp_path / "out.onnx"
-    bot_onnx.resize(source, {"layers": 2}, out)
+    plan = bot_onnx.resize(source, {"layers": 2}, out).plan
+    assert [note for note in plan.notes if "follow the place of the layer" in note]
     there = [numpy_helper.to_array(t).item() for t in onnx.load(out).graph.initializer if not t.dims]
     np.testing.assert_allclose(there, numbers[:2])
     with pytest.raises(SpecError, match="it holds another number"):
@@ -121,7 +122,7 @@ def test_a_number_that_follows_the_place_stays(tmp_path: Path) -> None:
 def test_a_trained_number_is_not_asked_about(tmp_path: Path) -> None:
     """A factor that stays is told of; one that moves with its layer is a weight like any other."""
     plan = bot_onnx.plan(save(network("gate", range(LAYERS)), tmp_path), {"layers": 2})
-    assert not [note for note in plan.notes if "scaled by" in note]
+    assert not [note for note in plan.notes if "scaled by" in note or "follow the place" in note]
 
 
 def test_numbers_that_are_none_stay(tmp_path: Path) -> None:
