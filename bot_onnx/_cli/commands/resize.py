@@ -259,24 +259,28 @@ def _check_files(job: _Job, values: dict[str, Any]) -> None:
     if job.plan_out is not None:
         check_beside("--plan-out", job.plan_out, job.model, job.output, force=values["force"])
     if values["recipe_out"] is not None:
-        _check_recipe(job, values["recipe_out"], force=values["force"])
+        _check_recipe(job, values)
 
 
-def _check_recipe(job: _Job, path: Path, *, force: bool) -> None:
+def _check_recipe(job: _Job, values: dict[str, Any]) -> None:
     """Refuse a recipe's name that nothing could be written to, or read from.
 
     Raises:
         click.UsageError: its ending, or that a recipe takes no folder. OutputError: it may not be written.
+        SpecError: the vocabulary is cut, which no step of a recipe does.
     """
+    from bot_onnx._cli.recipes.options import BESIDE, refuse_beside
     from bot_onnx._onnxfile.addresses import as_address
 
+    path: Path = values["recipe_out"]
     if path.suffix.lower() not in (".yaml", ".yml", ".json"):
         raise click.UsageError(f"'--recipe-out {path}': a recipe ends in .yaml or .json")
     if as_address(job.model) is not None or as_address(job.output) is not None:
         raise click.UsageError("'--recipe-out': a recipe reads and writes files on this machine alone.")
     if is_folder(job.model):
         raise click.UsageError("'--recipe-out': a recipe takes the .onnx file in a folder: give that as MODEL")
-    check_beside("--recipe-out", path, job.model, job.output, force=force)
+    refuse_beside((word for word in BESIDE if values[word.replace("-", "_")]), "--recipe-out")
+    check_beside("--recipe-out", path, job.model, job.output, force=values["force"])
 
 
 def _save_recipe(ctx: click.Context, job: _Job, path: Path, *, force: bool) -> None:

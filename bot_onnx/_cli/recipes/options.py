@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -22,6 +22,8 @@ OWN: Final = frozenset(
     "output force json quiet help dry-run plan-out against-plan recipe-out file resume jobs scheduler restart log "
     "log-every tensorboard".split()
 )
+#: Words that no step may have, as they make files beside the model's, and a recipe's steps hand on a model alone.
+BESIDE: Final = frozenset({"vocab-from", "vocab-keep", "vocab-size"})
 _TOKENIZER: Final = "tokenizer.json"
 
 
@@ -68,6 +70,7 @@ def arguments_of(step: Step, base: Path, made: Mapping[str, Path]) -> list[Argum
     if step.command != "card":
         for word in told.keys() & OWN:
             raise SpecError(f"{where}: '{word}' is said by the recipe, not by a step: leave it out")
+    refuse_beside(told, where)
     refuse_unknown(told, words, f"{where}: '{step.command}'")
     if step.command == "recover":
         told.setdefault("teacher", f"{MARK}model")
@@ -76,6 +79,19 @@ def arguments_of(step: Step, base: Path, made: Mapping[str, Path]) -> list[Argum
         place = f"{where}: '{word}'"
         found += _given(words[word], f"--{word}", value, place, lambda text, at=place: _path(text, base, made, at))
     return found
+
+
+def refuse_beside(words: Iterable[str], where: str) -> None:
+    """Refuse what would make a tokenizer that no step could be given.
+
+    Raises:
+        SpecError: names the word, and what to do.
+    """
+    for word in sorted(BESIDE.intersection(words)):
+        raise SpecError(
+            f"{where}: '{word}' makes a tokenizer as well, and the steps of a recipe hand on a model alone: cut the "
+            "vocabulary by a command of its own, and let the recipe begin with the model that it makes"
+        )
 
 
 def check_arguments(step: Step, model: Path, arguments: list[Argument]) -> None:

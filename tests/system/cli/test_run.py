@@ -104,6 +104,7 @@ def test_an_output_of_somebody_else_is_refused_before_any_work(place: Path) -> N
         ([{"resize": {"hidden": 4, "method": "scratch", "wavelet": "db2"}}], "of method 'bot'"),
         ([{"resize": {"hidden": 4, "output": "x.onnx"}}], "said by the recipe"),
         ([{"recover": {"data": "x.npz", "log-every": 3}}], "said by the recipe"),
+        ([{"resize": {"hidden": 4, "vocab-from": "lines.txt"}}], "'vocab-from' makes a tokenizer as well"),
         ([RESIZE, {"quantize": {}}], "Missing option '--to'"),
         ([RESIZE, {"quantize": {"to": "int9"}}], "int9"),
         ([RESIZE, {"verify": {"against": "$quantize"}}], "nothing before it is called '$quantize'"),

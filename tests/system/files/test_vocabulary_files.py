@@ -115,6 +115,16 @@ def test_the_cut_tokenizer_does_not_replace_the_whole_one(tmp_path: Path) -> Non
     assert given.read_bytes() == beside.read_bytes() == before
 
 
+def test_a_recipe_cannot_make_a_tokenizer(tmp_path: Path) -> None:
+    whole = trained("wordpiece")
+    whole.save(str(tmp_path / "tokenizer.json"))
+    source, output, recipe = (tmp_path / name for name in ("model.onnx", "small.onnx", "again.json"))
+    onnx.save(network(whole.get_vocab_size()), source)
+    told = refused("resize", source, "--vocab-from", text(tmp_path), "-o", output, "--recipe-out", recipe)
+    assert "'vocab-from' makes a tokenizer as well" in told and "by a command of its own" in told
+    assert not output.exists() and not recipe.exists()
+
+
 def test_a_plan_that_is_run_again_cuts_the_tokenizer_too(tmp_path: Path) -> None:
     whole = trained("byte-level BPE")
     whole.save(str(tmp_path / "tokenizer.json"))
