@@ -105,7 +105,10 @@ def test_the_table_marks_the_pick_and_times_it(monkeypatch: pytest.MonkeyPatch) 
     assert "at image=1x1x8x8" in result.stdout and "median in onnxruntime, 1 thread" in result.stdout
 
 
-def test_sizes_that_stay_by_id_are_told_once_and_are_those_of_the_file(tmp_path: Path) -> None:
+def test_sizes_that_stay_by_id_are_told_once_and_are_those_of_the_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     ids = {dim.role: dim.id for dim in bot_onnx.open(DIGITS).structure.dims.values()}
     out, spec = tmp_path / "small.onnx", tmp_path / "small.json"
     keep = ["--keep", ids["hidden"], "--no-latency", "-o", str(out), "--spec-out", str(spec)]

@@ -39,7 +39,8 @@ def test_beside_its_source_a_factor_is_checked(source: Path, spec: dict[str, Any
         assert {check.name for check in wrong.checks if check.status == "fail"} == {"dims"}
 
 
-def test_without_its_source_it_is_said_that_it_was_not(tmp_path: Path) -> None:
+def test_without_its_source_it_is_said_that_it_was_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
     spec = tmp_path / "spec.json"
     spec.write_text('{"width": 0.5}')
     done = CliRunner().invoke(cli, ["verify", str(DIGITS), "--spec", str(spec)])
