@@ -26,6 +26,7 @@ def interrupted(monkeypatch: pytest.MonkeyPatch, ending: BaseException) -> None:
     begin = threading.Thread.start
 
     def start(thread: threading.Thread) -> None:
+        thread.daemon = True  # a pool that was cut short never ends it, and the tests' process would wait for it
         begin(thread)
         hand_back(threading.RLock(), ending)
 
