@@ -1,6 +1,6 @@
 """What learned operators bring as a start: the demo's ViT, operators first and weights then, beside weights alone.
 
-    python -m benchmarks.learn --seeds 3  # prints the table; some ten minutes of one core a seed
+    python -m benchmarks.learn --seeds 3  # prints the table; two minutes of one core a seed
     python -m benchmarks.learn --write    # puts it into docs/learn.md
 
 Every row has the same number of steps on the same 1,437 digits, none of them the demo's test images: STEPS of the

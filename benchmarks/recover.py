@@ -1,6 +1,6 @@
 """What recovering brings: the demo's ViT, halved by ``bot`` and by ``scratch``, and trained for the same steps.
 
-    python -m benchmarks.recover --write   # puts the table into docs/recover.md; some three minutes of one core
+    python -m benchmarks.recover --write   # puts the table into docs/recover.md; a minute of one core
 
 Each student is trained by ``bot-onnx recover`` on the same data with the same seed. Networks that others ship, and
 longer trainings: ``python -m benchmarks.real``. Needs the extras ``recover`` and ``test``.
