@@ -57,6 +57,7 @@ they stand here.
   counted. Growing also shows what fills the detail bands: *zero*, *gaussian*, *uniform*, the in-band noise
   of the default at twice its scale (*x2*) or between a longer filter's values in place of copies (*coif3, in-band*,
   which keeps the function less), and what is no noise: copies that share what reads them unequally (*LEMON splits*).
+  *x4* is four times that scale; *layers by interleave* and *stack* add copies of layers, not ones that do nothing.
   *fresh readers* are random weights of standard deviation 0.12 in the layers that are added.
 * Sources were trained for longer than scratch is: where one ends below scratch, a start that keeps its function is
   there at once, and the final loss and the last column tell more than what is saved.
