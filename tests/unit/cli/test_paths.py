@@ -102,7 +102,7 @@ def test_no_command_writes_over_what_it_reads(
     for place in (file, tmp_path / "soft", tmp_path / "hard"):
         shown = run(name, tmp_path, {str(read.name): as_given(read, file), str(written.name): str(place)})
         refused = (2, "is a file") if not written.type.file_okay else (1, "is a source of this command")  # type: ignore[attr-defined]
-        assert shown.exit_code == refused[0] and refused[1] in shown.stderr, shown.output
+        assert shown.exit_code == refused[0] and refused[1] in shown.output, shown.output
         assert file.read_text() == "not to be lost" and place.read_text() == "not to be lost"
 
 
@@ -115,7 +115,7 @@ def test_no_command_writes_two_files_to_one_place(name: str, tmp_path: Path) -> 
             continue
         given: dict[str, Any] = {first.name: tmp_path / "made", second.name: tmp_path / "inside" / ".." / "made"}
         shown = run(name, tmp_path, {key: str(path) for key, path in given.items()})
-        assert shown.exit_code == 1 and "; give it a file of its own" in shown.stderr, shown.output
+        assert shown.exit_code == 1 and "; give it a file of its own" in shown.output, shown.output
         assert not (tmp_path / "made").exists()
 
 
@@ -129,7 +129,7 @@ def test_files_of_data_are_all_that_a_pattern_or_a_folder_stands_for(tmp_path: P
         assert ReadData().files(folder) == images
     for data, log in ((tmp_path / "*.txt", texts[1]), (tmp_path, images[0])):
         shown = run("recover", tmp_path, {"data": str(data), "log": str(log)})
-        assert shown.exit_code == 1 and "is a source of this command" in shown.stderr
+        assert shown.exit_code == 1 and "is a source of this command" in shown.output
 
 
 def test_files_of_a_model_are_all_that_is_read_with_it(tmp_path: Path) -> None:
