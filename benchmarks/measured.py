@@ -17,6 +17,11 @@ def told_of_run(module: str) -> str:
     return f"`{run['command']}` {where}, one thread; other programs ran."
 
 
+def block_of_run(command: str, date: str, commit: str, machine: str) -> list[str]:
+    """The lines that stand below a table of a run that is kept: its command in a block, and when and where it ran."""
+    return ["", "```", command, "```", "", f"On {date} at commit {commit} on {machine}."]
+
+
 def write_measured(page: Path, told: str) -> None:
     """Put ``told`` between the marks of ``page``.
 

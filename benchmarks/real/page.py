@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measured import block_of_run
 from benchmarks.real.models import MODELS
 from benchmarks.real.network import BATCH, Real
 from benchmarks.real.study import RATE, Found
@@ -124,7 +125,7 @@ def _section(shown: Shown) -> str:
         minutes = [row.minutes for row in own if row.steps == longest and row.minutes is not None]
         cells.append(f"{sum(minutes) / len(minutes):.1f}" if minutes else "-")
         lines.append(f"| {' | '.join(cells)} |")
-    run = ["", "```", shown.command, "```", "", f"On {shown.date} at commit {shown.commit} on {shown.machine}."]
+    run = block_of_run(shown.command, shown.date, shown.commit, shown.machine)
     return "\n".join([*lines, *run]) + "\n"
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.measured import block_of_run
 from benchmarks.transfer.measures import Row, mean_and_spread
 from benchmarks.transfer.networks import EXAMPLES, SEQUENCE
 from benchmarks.transfer.starts import STARTS
@@ -189,7 +190,7 @@ def _section(shown: Shown) -> str:
         f"|{'---|' * len(_HEADERS)}",
         *_lines(group),
     ]
-    run = ["", "```", shown.command, "```", "", f"On {shown.date} at commit {shown.commit} on {shown.machine}."]
+    run = block_of_run(shown.command, shown.date, shown.commit, shown.machine)
     return "\n".join([*lines, *run]) + "\n"
 
 

@@ -12,9 +12,9 @@ from onnx import numpy_helper
 
 import bot_onnx
 from bot_onnx._reasons import Why
-from bot_onnx.errors import DimError
 from tests.graphs import GraphBuilder, save
 from tests.system.oracle.compare import analysis_of, distance, run_at_two_sizes, transplant
+from tests.system.oracle.frozen import assert_frozen
 
 Mean = Callable[[GraphBuilder, str, int], str]
 
@@ -67,12 +67,7 @@ def test_a_mean_is_one_over_its_size(mean: Mean, hidden: int, tmp_path: Path) ->
 
 
 def test_a_number_that_nothing_explains_is_refused_by_name(tmp_path: Path) -> None:
-    source, out = save(_network(_twice, 16), tmp_path), tmp_path / "out.onnx"
-    dim = next(dim for dim in bot_onnx.inspect(source).structure.dims.values() if dim.size == 16)
-    assert dim.frozen is not None and dim.frozen.kind is Why.NO_FORMULA
-    with pytest.raises(DimError, match="follows no formula"):
-        bot_onnx.resize(source, {"dims": {dim.name: 8}}, out)
-    assert not out.exists()
+    assert_frozen(save(_network(_twice, 16), tmp_path), 16, Why.NO_FORMULA, "follows no formula", asked=8)
 
 
 def _dim_of(path: Path) -> str:

@@ -6,12 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import pytest
 
 import bot_onnx
 from bot_onnx._reasons import Why
-from bot_onnx.errors import DimError
 from tests.graphs import GraphBuilder, save
+from tests.system.oracle.frozen import assert_frozen
 
 
 def _network(gains: bool) -> onnx.ModelProto:
@@ -27,12 +26,7 @@ def _network(gains: bool) -> onnx.ModelProto:
 
 
 def test_with_gains_the_inputs_are_frozen_by_name(tmp_path: Path) -> None:
-    source, out = save(_network(True), tmp_path), tmp_path / "out.onnx"
-    inputs = next(dim for dim in bot_onnx.inspect(source).structure.dims.values() if dim.size == 8)
-    assert inputs.frozen is not None and inputs.frozen.kind is Why.STANDARDISED
-    with pytest.raises(DimError, match="standardises weights"):
-        bot_onnx.resize(source, {"dims": {inputs.name: 16}}, out)
-    assert not out.exists()
+    assert_frozen(save(_network(True), tmp_path), 8, Why.STANDARDISED, "standardises weights", asked=16)
 
 
 def test_without_gains_they_can_change(tmp_path: Path) -> None:
