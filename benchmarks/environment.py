@@ -11,6 +11,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,6 +40,14 @@ def cache_folder(name: str) -> Path:
     folder = Path(os.environ.get(CACHE_VARIABLE) or Path.home() / ".cache" / "bot-onnx-bench") / name
     folder.mkdir(parents=True, exist_ok=True)
     return folder
+
+
+@contextlib.contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """A path of this process to write to, which becomes ``path`` when all is written: a kill leaves no half a file."""
+    part = path.with_name(f"{os.getpid()}-{path.name}")
+    yield part
+    part.replace(path)
 
 
 def machine() -> str:

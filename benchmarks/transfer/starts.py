@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 import bot_onnx
+from benchmarks.environment import cache_folder, whole
 from benchmarks.transfer.networks import Size, build
 
 StateDict = dict[str, torch.Tensor]
@@ -154,9 +156,32 @@ def calibrated(source: Source, size: Size, seed: int) -> StateDict:
 
 
 def learned(source: Source, size: Size, seed: int, *, mix: bool) -> StateDict:
-    """The default start, its operators trained for 100 steps to answer as the source does on those samples."""
-    asked = {"steps": LEARNED_STEPS, "data": source.samples, "mix": mix}
-    return resized(source, size, seed, learn=asked)
+    """The default start, its operators trained for 100 steps to answer as the source does on those samples.
+
+    The training takes minutes, and is kept by what it depends on: the default start, the source, the samples, the code.
+    """
+    assert source.samples is not None
+    digest = hashlib.sha256(f"{LEARNED_STEPS} {mix} {seed} {_learning_code()}".encode())
+    for tensor in resized(source, size, seed).values():
+        digest.update(tensor.numpy().tobytes())
+    digest.update(source.path.read_bytes() + source.samples.read_bytes())
+    kept = cache_folder("transfer") / "learned" / f"{digest.hexdigest()[:24]}.pt"
+    if not kept.exists():
+        asked = {"steps": LEARNED_STEPS, "data": source.samples, "mix": mix}
+        kept.parent.mkdir(exist_ok=True)
+        with whole(kept) as part:
+            torch.save(resized(source, size, seed, learn=asked), part)
+    state: StateDict = torch.load(kept)
+    return state
+
+
+@cache
+def _learning_code() -> str:
+    """Hash of the code that trains: of operators, and of networks, whose converter it uses."""
+    package, digest = Path(bot_onnx.__file__).parent, hashlib.sha256()
+    for path in sorted(path for part in ("_learn", "_recover") for path in (package / part).rglob("*.py")):
+        digest.update(str(path.relative_to(package)).encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _method(name: str, directions: tuple[str, ...] = ("shrink", "grow"), **arguments: Any) -> Start:

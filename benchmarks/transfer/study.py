@@ -11,7 +11,6 @@ import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from multiprocessing import get_context, parent_process
@@ -21,6 +20,7 @@ from threading import Thread
 import numpy as np
 import torch
 
+from benchmarks.environment import whole
 from benchmarks.transfer.corpora import Images, Text, images, text
 from benchmarks.transfer.measures import SHARES, Row, saved_mid, saved_short
 from benchmarks.transfer.networks import EXAMPLES, Size, build, export
@@ -218,12 +218,12 @@ class Study:
         if not path.exists():
             network = build(architecture, size)
             network.load_state_dict(state)
-            with _whole(path) as part:
+            with whole(path) as part:
                 export(network, architecture, part)
         self._tell(f"{architecture} {size.layers}x{size.hidden} source ends at {curve.losses[-1]:.3f}")
         samples = self.cache / f"samples-{architecture}.npz"
         if not samples.exists():
-            with _whole(samples) as part:
+            with whole(samples) as part:
                 np.savez(part, input=Task(architecture, _data(architecture, self.cache)).inputs(SAMPLES))
         return Source(architecture, path, state, size, curve.losses[-1], samples)
 
@@ -240,10 +240,10 @@ def run(job: Job, cache: Path, device: str) -> Curve:
     network.load_state_dict(torch.load(job.start))
     curve = train(network, Task(job.architecture, _data(job.architecture, cache), device), job.recipe)
     if job.recipe.seed >= 1000:
-        with _whole(_trained_path(job, cache)) as part:
+        with whole(_trained_path(job, cache)) as part:
             torch.save({name: p.detach().cpu() for name, p in network.named_parameters()}, part)
     about = {"architecture": job.architecture, "size": asdict(job.size), "recipe": asdict(job.recipe)}
-    with _whole(stored) as part:
+    with whole(stored) as part:
         part.write_text(json.dumps({**about, "device": device, "curve": asdict(curve)}))
     return curve
 
@@ -258,14 +258,6 @@ def _end_with_parent() -> None:
         os._exit(1)
 
     Thread(target=watch, daemon=True).start()
-
-
-@contextmanager
-def _whole(path: Path) -> Iterator[Path]:
-    """A path of this process to write to, which becomes ``path`` when all is written: a kill leaves no half a file."""
-    part = path.with_name(f"{os.getpid()}-{path.name}")
-    yield part
-    part.replace(path)
 
 
 @lru_cache(maxsize=2)
@@ -289,6 +281,6 @@ def _stored(state: StateDict, folder: Path) -> Path:
         digest.update(name.encode() + state[name].contiguous().numpy().tobytes())
     path = folder / f"{digest.hexdigest()[:24]}.pt"
     if not path.exists():
-        with _whole(path) as part:
+        with whole(path) as part:
             torch.save(state, part)
     return path

@@ -21,6 +21,7 @@ pytestmark = [pytest.mark.exporter, pytest.mark.filterwarnings("ignore::UserWarn
 
 from benchmarks.environment import CACHE_VARIABLE  # noqa: E402
 from benchmarks.transfer import __main__ as transfer_command  # noqa: E402
+from benchmarks.transfer import starts as starts_module  # noqa: E402
 from benchmarks.transfer import study as study_module  # noqa: E402
 from benchmarks.transfer.__main__ import main  # noqa: E402
 from benchmarks.transfer.corpora import VOCAB, Text  # noqa: E402
@@ -84,6 +85,32 @@ def test_exact_starts_compute_what_the_source_does(name: str, tmp_path: Path) ->
     given = source("bert", SMALL, tmp_path)
     before = outputs(given, SMALL, dict(given.state))
     assert torch.allclose(outputs(given, LARGE, STARTS[name].make(given, LARGE, 0)), before, atol=1e-4)
+
+
+def test_operators_are_learned_once_for_a_default_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    for name in ("source.onnx", "samples.npz"):
+        (tmp_path / name).write_bytes(b"some")
+    given = Source("gpt", tmp_path / "source.onnx", {}, LARGE, 5.0, tmp_path / "samples.npz")
+    trainings: list[bool] = []
+    default = torch.zeros(3)
+
+    def made(_source: Source, _size: Size, seed: int, learn: Any = None) -> dict[str, torch.Tensor]:
+        if learn is None:
+            return {"weight": default}
+        trainings.append(learn["mix"])
+        return {"weight": default + seed + 1}
+
+    monkeypatch.setattr(starts_module, "resized", made)
+    ligo, mango = (STARTS[f"bot, learned{kind}"] for kind in (" (LiGO-type)", " with mixing (Mango-type)"))
+    for _ in range(2):
+        assert torch.equal(ligo.make(given, SMALL, 0)["weight"], default + 1)
+    ligo.make(given, SMALL, 1)
+    mango.make(given, SMALL, 0)
+    assert trainings == [False, False, True]
+    default = torch.ones(3)
+    assert torch.equal(ligo.make(given, SMALL, 0)["weight"], default + 1)
+    assert len(trainings) == 4
 
 
 def curve(*losses: float) -> Curve:
