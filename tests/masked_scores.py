@@ -78,6 +78,43 @@ def _whole(b: GraphBuilder, scores: str) -> str:
     return b.op("Where", hidden, _number(b, -1e4), scores)
 
 
+def _added(b: GraphBuilder, scores: str, mask: str) -> str:
+    """``s + (1 - mask) * -1e9``."""
+    return b.op("Add", scores, b.op("Mul", b.op("Sub", _number(b, 1), mask), _number(b, -1e9)))
+
+
+def _gathered(b: GraphBuilder, scores: str) -> str:
+    """``m[:, arange(keys)]``, the keys by computed indices."""
+    indices = b.op("Range", b.constant(np.int64(0)), _keys(b), b.constant(np.int64(1)))
+    return _added(b, scores, b.op("Gather", _mask(b), indices, axis=-1))
+
+
+def _keys(b: GraphBuilder) -> str:
+    return b.op("Squeeze", b.op("Gather", b.op("Shape", "m"), b.ints(1)), b.ints(0))
+
+
+def _addressed(b: GraphBuilder, scores: str) -> str:
+    """``m[b, k]`` by pairs of indices, as vmapped mask functions of current exporters."""
+    ones = b.op("ConstantOfShape", b.op("Shape", "m"), value=onnx.numpy_helper.from_array(np.ones(1, np.bool_)))
+    pairs = b.op("Transpose", b.op("NonZero", ones), perm=[1, 0])
+    return _added(
+        b, scores, b.op("Unsqueeze", b.op("Reshape", b.op("GatherND", "m", pairs), b.op("Shape", "m")), b.ints(1))
+    )
+
+
+def _shifted(b: GraphBuilder, scores: str) -> str:
+    """One key that is always there put in front, and cut off again."""
+    longer = b.op("Pad", _mask(b), b.ints(0, 0, 1, 0, 0, 0), _number(b, 1))
+    return _added(b, scores, b.op("Slice", longer, b.ints(1), b.ints(1000), b.ints(2)))
+
+
+def _prepended(b: GraphBuilder, scores: str) -> str:
+    shape = b.op("Shape", _mask(b))
+    always = b.op("ConstantOfShape", shape, value=onnx.numpy_helper.from_array(np.ones(1, np.float32)))
+    joined = b.op("Concat", b.op("Slice", always, b.ints(0), b.ints(2), b.ints(2)), _mask(b), axis=-1)
+    return _added(b, scores, b.op("Slice", joined, b.ints(2), b.ints(1000), b.ints(2)))
+
+
 KINDS: dict[str, Kind] = {
     "bias": (_bias(-1e9), TensorProto.FLOAT, (1, 0)),
     "small bias": (_bias(-1e4), TensorProto.FLOAT, (1, 0)),
@@ -90,6 +127,10 @@ KINDS: dict[str, Kind] = {
     "joined": (_joined, TensorProto.FLOAT, (1, 0)),
     "picked": (_picked, TensorProto.BOOL, (1, 0)),
     "infinite": (_infinite, TensorProto.BOOL, (0, 1)),
+    "gathered": (_gathered, TensorProto.FLOAT, (1, 0)),
+    "addressed": (_addressed, TensorProto.FLOAT, (1, 0)),
+    "shifted": (_shifted, TensorProto.FLOAT, (1, 0)),
+    "prepended": (_prepended, TensorProto.FLOAT, (1, 0)),
     "whole": (_whole, TensorProto.INT64, (1, 0)),
 }
 

@@ -62,3 +62,11 @@ def needed_nodes(graph: ir.Graph, skip: Callable[[ir.Node], bool] | None = None)
 def is_float(value: ir.Value) -> bool:
     """Whether ``value`` is an initializer that holds floating-point numbers."""
     return value.const_value is not None and value.const_value.dtype in FLOATS
+
+
+def number_in(value: ir.Value | None) -> float | None:
+    """The number that ``value`` is: an initializer of one element, of a floating-point type; None where it is none."""
+    if value is None or not is_float(value):
+        return None
+    tensor = value.const_value
+    return float(tensor.numpy().reshape(-1)[0]) if tensor is not None and tensor.size == 1 else None

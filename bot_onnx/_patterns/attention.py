@@ -29,7 +29,7 @@ from bot_onnx._ops import (
     reduces,
 )
 from bot_onnx._ops.einsum import subscripts
-from bot_onnx._ops.nodes import FLOATS, behind_views
+from bot_onnx._ops.nodes import behind_views, number_in
 from bot_onnx._ops.walk import backward, forward
 from bot_onnx._patterns.parameters import is_parameter, parameter_behind
 
@@ -196,10 +196,8 @@ def number_at(node: ir.Node, slot: int) -> Scalar | None:
         if maker is None or not passes_on(maker, FORM):
             return None
         node, slot, value = maker, 0, maker.inputs[0]
-    tensor = None if value is None else value.const_value
-    if tensor is None or tensor.dtype not in FLOATS or tensor.size != 1:
-        return None
-    return Scalar(node, slot, float(tensor.numpy().reshape(-1)[0]))
+    number = number_in(value)
+    return None if number is None else Scalar(node, slot, number)
 
 
 def heads_of(context: AxisFacts, node: ir.Node, queries: Sequence[ir.Value] = ()) -> MaybeDim:

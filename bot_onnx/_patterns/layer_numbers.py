@@ -14,7 +14,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx._canonical.constants import is_literal
-from bot_onnx._ops.nodes import FLOATS
+from bot_onnx._ops.nodes import number_in
 from bot_onnx._patterns.layers import LayerChain
 from bot_onnx._patterns.parameters import is_setting
 
@@ -36,10 +36,12 @@ def placed_numbers(chain: LayerChain) -> Iterator[tuple[ir.Value, ...]]:
 def _differing(chain: LayerChain) -> Iterator[tuple[tuple[ir.Value, ...], bool]]:
     """Numbers that are not the same in all layers, and whether they follow the place."""
     for values in zip(*(layer.parameters for layer in chain.layers), strict=True):
-        if len({id(value) for value in values}) == len(values) and all(map(_is_number, values)):
-            numbers = np.array([_number(value) for value in values])
-            if np.isfinite(numbers).all() and np.ptp(numbers) > 0:
-                yield values, follows_place(numbers, literal=all(map(is_literal, values)))
+        held = [None if is_setting(value) else number_in(value) for value in values]
+        if len({id(value) for value in values}) < len(values) or None in held:
+            continue
+        numbers = np.array(held, np.float64)
+        if np.isfinite(numbers).all() and np.ptp(numbers) > 0:
+            yield values, follows_place(numbers, literal=all(map(is_literal, values)))
 
 
 def follows_place(numbers: NDArray[np.float64], *, literal: bool = False) -> bool:
@@ -104,13 +106,3 @@ def _error(numbers: NDArray[np.float64]) -> float:
         return _BRAIN
     with np.errstate(over="ignore"):
         return _HALF if np.array_equal(single.astype(np.float16), single) else _FLOAT
-
-
-def _is_number(value: ir.Value) -> bool:
-    tensor = value.const_value
-    return tensor is not None and tensor.size == 1 and tensor.dtype in FLOATS and not is_setting(value)
-
-
-def _number(value: ir.Value) -> float:
-    assert value.const_value is not None
-    return float(value.const_value.numpy().reshape(-1)[0])

@@ -26,7 +26,7 @@ from bot_onnx._ops import (
     slot_of,
 )
 from bot_onnx._ops.einsum import summed_axes
-from bot_onnx._ops.nodes import FLOATS, behind_views
+from bot_onnx._ops.nodes import FLOATS, behind_views, number_in
 from bot_onnx._ops.walk import behind, producer_chain, uses
 from bot_onnx._reasons import Reason, Why
 from bot_onnx._structure import Direction, TensorKind
@@ -139,10 +139,10 @@ def offset_of(value: ir.Value) -> float:
     found: set[float] = set()
     for node, slot in uses(value, lambda node, slot: carries(node, slot, IN_ORDER)):
         other = node.inputs[1 - slot] if is_sum(node) and len(node.inputs) == 2 else None
-        tensor = other.const_value if other is not None else None
-        if tensor is None or tensor.size != 1 or tensor.dtype not in FLOATS:
+        number = number_in(other)
+        if number is None:
             return 0.0
-        found.add(float(tensor.numpy().reshape(-1)[0]))
+        found.add(number)
     return found.pop() if len(found) == 1 else 0.0
 
 

@@ -7,9 +7,9 @@ from collections import defaultdict
 import onnx_ir as ir
 
 from bot_onnx._ops import Calc, computes, record
+from bot_onnx._ops.nodes import FLOATS
 from bot_onnx._ops.walk import behind, uses
 
-_FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
 #: The number with which an op changes nothing.
 _NOTHING = {Calc.PRODUCT: 1.0, Calc.QUOTIENT: 1.0, Calc.SUM: 0.0, Calc.DIFFERENCE: 0.0}
 _Place = tuple[object, ...]
@@ -19,7 +19,7 @@ def scalar(node: ir.Node, slot: int) -> ir.TensorProtocol | None:
     """The one floating-point number that an input holds; the exponent of a power may be any number."""
     value = node.inputs[slot]
     tensor = None if value is None else value.const_value
-    if tensor is None or tensor.size != 1 or (tensor.dtype not in _FLOATS and not computes(node, Calc.POWER)):
+    if tensor is None or tensor.size != 1 or (tensor.dtype not in FLOATS and not computes(node, Calc.POWER)):
         return None
     return tensor
 

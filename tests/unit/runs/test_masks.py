@@ -69,6 +69,29 @@ def test_a_table_with_one_row_is_looked_up_all_the_same() -> None:
     assert not feeds([spec], {})["ids"].any()
 
 
+@pytest.mark.parametrize(
+    "held", [np.tril(np.ones((4, 4), np.float32)), np.tril(np.ones((4, 4), bool)), np.array([1, 0, 1, 1], np.float32)]
+)
+def test_a_mask_beside_one_that_the_file_holds_is_one(held: np.ndarray) -> None:
+    b = GraphBuilder()
+    if held.dtype == bool:
+        both = b.op("Where", b.constant(held), "m", number(b, 0))
+    else:
+        both = b.op("Mul", "m", b.constant(held))
+    hidden = b.op("Mul", b.op("Sub", number(b, 1), both), number(b, -1e9))
+    y = b.op("Softmax", b.op("Add", "x", hidden), axis=-1)
+    assert masks(b.model([("x", [4, 4]), ("m", [4, 4])], [y]).graph) == {"m": Mask(1, 0)}
+
+
+def test_a_product_of_two_masks_has_both() -> None:
+    b = GraphBuilder()
+    both = b.op("Mul", b.op("Unsqueeze", "m", b.ints(1)), b.op("Unsqueeze", "n", b.ints(2)))
+    hidden = b.op("Mul", b.op("Sub", number(b, 1), both), number(b, -1e9))
+    y = b.op("Softmax", b.op("Add", "x", hidden), axis=-1)
+    graph = b.model([("x", [2, 4, 3]), ("m", [2, 3]), ("n", [2, 4])], [y]).graph
+    assert masks(graph) == {"m": Mask(1, 0), "n": Mask(1, 0)}
+
+
 def test_constants_in_another_file_are_left_alone() -> None:
     graph = masked_attention("bias").graph
     for tensor in graph.initializer:
