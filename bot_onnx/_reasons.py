@@ -95,6 +95,7 @@ class Why(StrEnum):
     ROTATED = auto()
     CAPTURED = auto()
     SHUFFLED = auto()
+    DEALT = auto()
     SHOWN = auto()
     GIVEN = auto()
     MEANT = auto()

@@ -7,8 +7,10 @@ the ONNX graph itself.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from fractions import Fraction
 from typing import TYPE_CHECKING, Literal
 
 from bot_onnx import _html
@@ -239,6 +241,8 @@ class Structure:
     stacks: tuple[Stack, ...]
     ties: tuple[tuple[str, ...], ...] = ()  # groups of uses of one tensor, as readable places
     equal_sizes: tuple[tuple[str, str], ...] = ()  # ids of dims of one size whose indices are in different orders
+    #: Ids of concats, and of the products of one size (groups x channels) that they are normalised as.
+    dealt: tuple[tuple[str, str], ...] = ()
     residual: Residual = "none"  # of the largest chain
     parameters: int = 0
     nodes: int = 0
@@ -277,6 +281,18 @@ class Structure:
             made.add_node(part.name, **told, roles=part.roles, ops=dict(part.ops))
         made.add_edges_from((link.start, link.end, {"values": link.values}) for link in self.overview.links)
         return made
+
+    def dealt_unevenly(self, sizes: Mapping[str, int]) -> list[tuple[str, str]]:
+        """The pairs of :attr:`dealt` whose parts change by different ratios: the groups do not hold what they held.
+
+        Args:
+            sizes: new number of indices by dim id.
+        """
+        ratios = {
+            concat: {Fraction(sizes[part], self.dims[part].size) for part in self.dims[concat].parts}
+            for concat, _ in self.dealt
+        }
+        return [pair for pair in self.dealt if len(ratios[pair[0]]) > 1]
 
     def __repr__(self) -> str:
         """Its layers, dims and size in a line."""

@@ -191,6 +191,7 @@ _SENTENCES: Final[dict[Why, str]] = {
     Why.ROTATED: "{at} turns pairs along it",
     Why.CAPTURED: "the body of {at} reads it",
     Why.SHUFFLED: "its channels are shuffled among those of another axis",
+    Why.DEALT: "it is normalised together with others, in groups that end within it",
     Why.SHOWN: "the output {name} carries it",
     Why.GIVEN: "the input {name} carries it",
     Why.MEANT: "the order of a dim of role {name} has a meaning",

@@ -52,6 +52,8 @@ def find_freedom(analysis: Analysis) -> Freedom:
     table = analysis.context.table
     for root in {root for pair in table.equal_sizes for side in pair for root in table.leaves(side)}:
         pinned.setdefault(analysis.ids[root], Reason(Why.SHUFFLED))
+    for root in {root for pair in table.dealt for side in pair for root in table.leaves(side)}:
+        pinned.setdefault(analysis.ids[root], Reason(Why.DEALT))
     outputs: dict[str, Reason] = {}
     for kind, ports in ((Why.SHOWN, graph.outputs), (Why.GIVEN, graph.inputs)):
         for port in ports:

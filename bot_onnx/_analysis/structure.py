@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from bot_onnx._analysis.facts import Attentions, Layers, Named, Normalised, Parameters, Spelled, Stacks, Twins
+from bot_onnx._axes.dims import Dim as DimId
 from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._patterns.alternating_layers import turn_length
 from bot_onnx._patterns.layers import LayerChain
@@ -28,7 +29,7 @@ def assemble(
     named: Named,
 ) -> Structure:
     """Put the structure together; nothing is found out here."""
-    graph, ids = source.graph, named.ids
+    graph = source.graph
     chains = _chains(source, layers, stacks)
     unknown = tuple(
         f"What the residual stream of {chain.name} passes between two sums is not understood."
@@ -41,9 +42,8 @@ def assemble(
         chains=chains,
         stacks=tuple(_with_ids(stack, stacks, named, context) for stack in stacks.stacks),
         ties=tied_places(parameters.by_name, twins.originals),
-        equal_sizes=tuple(
-            (ids[context.table.find(a)], ids[context.table.find(b)]) for a, b in context.table.equal_sizes
-        ),
+        equal_sizes=_by_id(named, context, context.table.equal_sizes),
+        dealt=_by_id(named, context, context.table.dealt),
         residual=chains[_largest(layers.chains)].residual if chains else "none",
         parameters=sum(tensor.size for p in parameters.by_name.values() if (tensor := p.value.const_value) is not None),
         nodes=len(graph),
@@ -53,6 +53,10 @@ def assemble(
         single_kv_head=bool(shared_heads(context, attentions.found)),
         own_kv_heads=own_heads(context, attentions.found),
     )
+
+
+def _by_id(named: Named, context: AxisFacts, pairs: Iterable[tuple[DimId, DimId]]) -> tuple[tuple[str, str], ...]:
+    return tuple((named.ids[context.table.find(one)], named.ids[context.table.find(two)]) for one, two in pairs)
 
 
 def _chains(source: Normalised, layers: Layers, stacks: Stacks) -> tuple[Chain, ...]:

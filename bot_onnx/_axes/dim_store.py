@@ -61,6 +61,8 @@ class DimStore:
         self._groups: dict[tuple[Dim, ...], Dim] = {}
         #: Pairs of dims that have the same size, but not the same order of indices: no common refinement is sought.
         self.equal_sizes: list[tuple[Dim, Dim]] = []
+        #: Concats, and the products that they are read as though their parts end elsewhere: see :meth:`DimTable.deal`.
+        self.dealt: list[tuple[Dim, Dim]] = []
 
     # -- reading -----------------------------------------------------------------------------------------------
 

@@ -193,6 +193,24 @@ class DimTable(DimStore):
             fast = self.unify(fast, half[1])
         return self.concat([left for left in lefts if left is not None]), fast
 
+    def deal(self, dim: Dim, right: Pair) -> tuple[Dim, Dim] | None:
+        """Read a concat as left x right where the parts of the product end within those of the concat, else None.
+
+        Only the sizes are so: the fast part is a number, along which nothing has an order. Joined again, as
+        ``product`` of both, they are ``dim``.
+        """
+        dim = self.find(dim)
+        composite, left = self.composite(dim), quotient(self.size(dim), right)
+        if composite is None or composite.kind != "concat" or left is None or not self.is_static(dim):
+            return None
+        parts = self._count(left[0]), self.part(right[0])
+        product = self.product(parts)
+        if product is None or (1, 1) in (left, right):
+            return None
+        self._groups[0, *parts] = dim
+        self.dealt.append((dim, product))
+        return parts
+
     def cut(self, dim: Dim, offsets: Sequence[int]) -> list[Dim] | None:
         """Cut a static dim at increasing inner ``offsets`` into consecutive parts; None if that is impossible.
 

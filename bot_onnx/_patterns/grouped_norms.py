@@ -13,23 +13,9 @@ import onnx_ir as ir
 from bot_onnx._axes.dims import EQUAL_PARTS, Dim
 from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._axes.rules.elementwise import reduced_axes
-from bot_onnx._ops import (
-    ONE_TO_ONE,
-    Axes,
-    Calc,
-    Move,
-    computes,
-    is_layer_norm,
-    is_statistic,
-    measures,
-    passes_on,
-    record,
-    reduces,
-    works_place_by_place,
-)
+from bot_onnx._axes.written_norms import MOST, gives_spread, may_stand_in_norm
+from bot_onnx._ops import Move, is_layer_norm, is_statistic, measures, passes_on, reduces
 from bot_onnx._patterns.attention import Attention
-
-_MOST = 64  #: nodes that a norm may be written with
 
 
 def hold_normed_groups(graph: ir.Graph, context: AxisFacts, attentions: Sequence[Attention]) -> None:
@@ -62,7 +48,7 @@ def _whole(context: AxisFacts, value: ir.Value, leaves: frozenset[Dim]) -> bool:
 def _groups(context: AxisFacts, start: ir.Value, channels: frozenset[Dim]) -> frozenset[Dim]:
     """The leaves that tell groups apart, where what is made of a value is a norm over each; else none."""
     region = _region(context, start, channels)
-    if not any(_gives_spread(node) for node in region):
+    if not any(gives_spread(node) for node in region):
         return frozenset()
     found: set[Dim] = set()
     for node in region:
@@ -71,10 +57,6 @@ def _groups(context: AxisFacts, start: ir.Value, channels: frozenset[Dim]) -> fr
             if over & channels and channels - over:
                 found |= channels - over
     return frozenset(found)
-
-
-def _gives_spread(node: ir.Node) -> bool:
-    return computes(node, Calc.ROOT, Calc.POWER) or reduces(node, "norm") or is_layer_norm(node)
 
 
 def _region(context: AxisFacts, start: ir.Value, channels: frozenset[Dim]) -> list[ir.Node]:
@@ -88,19 +70,12 @@ def _region(context: AxisFacts, start: ir.Value, channels: frozenset[Dim]) -> li
                 continue
             if passes_on(node, Move.RESHAPED) and _whole(context, node.outputs[0], channels):
                 ends = True
-            elif _stays(node) and len(found) < _MOST:
+            elif may_stand_in_norm(node) and len(found) < MOST:
                 found[node] = None
                 pending.extend(node.outputs)
             else:
                 return []
     return list(found) if ends else []
-
-
-def _stays(node: ir.Node) -> bool:
-    """Whether an op is one that a norm may be written with."""
-    op = record(node)
-    elementwise = works_place_by_place(op) or passes_on(node, ONE_TO_ONE)
-    return elementwise or op.axes is Axes.REDUCED or is_layer_norm(node)
 
 
 def _over(context: AxisFacts, node: ir.Node) -> set[Dim]:

@@ -40,7 +40,8 @@ def keeping(analysis: Analysis, solution: Solution, proven: Proven, way: Way) ->
     if solution.picks:
         return Promise(False, why=f"the spec names the layers of '{min(solution.picks)}'"), {}
     if proven.proof.left_out:
-        return Promise(False, why=f"channels are shuffled between {', '.join(proven.proof.left_out)}"), {}
+        lost = f"which channels of {', '.join(proven.proof.left_out)} belong together is not followed"
+        return Promise(False, why=lost), {}
     if proven.miniature is None:
         return Promise(None, why="no miniature of the network runs"), {}
     growth = Growth(proven.miniature, solution, proven.proof.formulas)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
 
@@ -54,11 +54,12 @@ def small_sizes(
         alike: dims that are equal in the source and in the plan are equal in the miniature, and grow alike: a graph may
             ask that of queries and values.
     """
+    dealt = _dealt(structure, targets)
     small: dict[str, int] = {}
     planned: dict[str, int] = {}
     grown: list[str] = []
     shuffled: list[str] = []
-    tied = _of_equal_size(structure)
+    tied = _within(structure, structure.equal_sizes, structure.dealt_unevenly(targets))
     for dim in structure.dims.values():
         if dim.kind != "leaf" or dim.frozen is not None or dim.role in _FIXED:
             continue
@@ -67,12 +68,15 @@ def small_sizes(
             small[dim.id] = planned[dim.id] = dim.size
         elif whole or dim.id in tied:
             small[dim.id], planned[dim.id] = dim.size, target
+        elif dim.id in dealt:
+            small[dim.id], planned[dim.id] = dim.size // dealt[dim.id], target // dealt[dim.id]
         else:
             place = dim.size if alike else len(small)
             small[dim.id], planned[dim.id] = _small(dim, target, place)
         if target != dim.size and dim.role not in _LOOKED_UP:
             (shuffled if dim.id in tied else grown).append(dim.id)
     places = {ident: structure.dims[ident].size if alike else place for place, ident in enumerate(grown)}
+    places.update(dict.fromkeys(places.keys() & dealt, 0))  # one ratio for all, or their groups hold other channels
     return SmallSizes(small, tuple(grown), planned, tuple(shuffled), places)
 
 
@@ -90,10 +94,21 @@ def _small(dim: Dim, target: int, place: int) -> tuple[int, int]:
     return size, max(1, round(size * target / dim.size))
 
 
-def _of_equal_size(structure: Structure) -> set[str]:
-    """Leaves of axes that must be equally long without being the same: their sizes hang together."""
+def _dealt(structure: Structure, targets: Mapping[str, int]) -> dict[str, int]:
+    """By how much leaves of axes that are dealt out to groups can be divided: all by one number, so that sizes fit."""
+    fixed = {dim.id for dim in structure.dims.values() if dim.frozen is not None or dim.role in _FIXED}
+    idents = _within(structure, structure.dealt) - fixed
+    free = [structure.dims[ident] for ident in idents if structure.dims[ident].kind == "leaf"]
+    whole = gcd(*(size for dim in free for size in (dim.size, targets[dim.id])))
+    least = min((dim.size for dim in free), default=1)
+    divisors = [number for number in range(1, whole + 1) if whole % number == 0 and least // number >= _RATIOS[0]]
+    return dict.fromkeys((dim.id for dim in free), max(divisors, default=1))
+
+
+def _within(structure: Structure, *pairs: Iterable[tuple[str, str]]) -> set[str]:
+    """Dims of axes that must be equally long without being the same, and their parts: their sizes hang together."""
     found: set[str] = set()
-    pending: list[str] = [one for pair in structure.equal_sizes for one in pair]
+    pending: list[str] = [one for some in pairs for pair in some for one in pair]
     while pending:
         ident = pending.pop()
         parts: Sequence[str] = structure.dims[ident].parts

@@ -64,7 +64,9 @@ def explanation(structure: Structure, word: str, nodes: Mapping[str, NodeFacts])
 
 def _dim(structure: Structure, dim: Dim) -> dict[str, Any]:
     dims = structure.dims
-    other = [two if one == dim.id else one for one, two in structure.equal_sizes if dim.id in (one, two)]
+    other = [
+        two if one == dim.id else one for one, two in (*structure.equal_sizes, *structure.dealt) if dim.id in (one, two)
+    ]
     reason = fixed_reason(dim, dims)
     return {
         "id": dim.id,

@@ -36,9 +36,11 @@ def plan_report(plan: Plan) -> Group:
 def proof_text(proof: Proof) -> str:
     """What was proven, in a sentence or two."""
     kept = "".join(f" Kept at its size, since the proof fails for it: {one}." for one in proof.kept)
-    kept += f" Not proven for {', '.join(proof.left_out)}: their channels are shuffled." if proof.left_out else ""
+    if proof.left_out:
+        kept += f" Not proven for {', '.join(proof.left_out)}: which of their channels belong together is not followed."
     if proof.status == "nothing to prove":
-        return f"no dim changes, so there is nothing to prove.{kept}"
+        nothing = "nothing else changes" if proof.left_out else "no dim changes, so there is nothing to prove"
+        return f"{nothing}.{kept}"
     if proof.fault is not None:
         place = f" at {proof.fault.op} (node '{proof.fault.node or proof.fault.value}')" if proof.fault.op else ""
         return f"FAILED for {', '.join(proof.fault.dims)}{place}: {proof.fault.difference}.{kept}"

@@ -65,8 +65,8 @@ class Proof:
 
     Attributes:
         status: ``nothing to prove`` where no dim changes.
-        dims: names of the dims that grew. left_out: names of changing dims whose channels are shuffled: which of them
-            belong together is not followed, so that nothing can be shown of them by copies.
+        dims: names of the dims that grew. left_out: names of changing dims of which it is not followed which channels
+            belong together (they are shuffled, or their groups hold others then): nothing is shown of them by copies.
         values: number of values compared. nodes: number of nodes of the miniature.
         formulas: constants that follow dims, found by the proof.
         gains: factors that weights take, or would have to.

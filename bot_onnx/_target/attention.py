@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from bot_onnx._structure import Dim, Role
+from bot_onnx._target.composition import Composition
 from bot_onnx._target.messages import nearest, nearest_sizes, place
 from bot_onnx._target.problem import Problem
 from bot_onnx.errors import DimError, said
@@ -22,19 +23,29 @@ def hold_groups(problem: Problem) -> None:
 
 
 def hold_head_dim(problem: Problem) -> None:
-    """Keep head_dim and v_head_dim, or let one follow the other where the source has them equal."""
+    """Keep head_dim and v_head_dim, or let one follow the other where the source has them equal.
+
+    Under ``width`` those of an attention of a single head are left to it: there is no number of heads to scale.
+    """
     comp = problem.comp
+    scaled = set() if problem.spec.width is None else {dim.id for dim in of_single_heads(comp)}
     keys, values = comp.with_role(Role.HEAD_DIM), comp.with_role(Role.V_HEAD_DIM)
     for dim in keys:
-        if problem.unknown(dim):
+        if problem.unknown(dim) and dim.id not in scaled:
             twins = [
                 v for v in values if v.size == dim.size and v.id not in problem.asked and problem.sizes.changed(v.id)
             ]
             _follow(problem, dim, twins, "head_dim stays")
     for dim in values:
-        if problem.unknown(dim):
+        if problem.unknown(dim) and dim.id not in scaled:
             twins = [k for k in keys if k.size == dim.size and problem.sizes.changed(k.id)]
             _follow(problem, dim, twins, "v_head_dim stays")
+
+
+def of_single_heads(comp: Composition) -> list[Dim]:
+    """The dims of an attention of one head that can be resized: each is the whole of an axis, not a part of heads."""
+    dims = comp.with_role(Role.HEAD_DIM, Role.V_HEAD_DIM)
+    return [dim for dim in dims if not dim.parts and not comp.owners[dim.id] and dim.frozen is None]
 
 
 def _follow(problem: Problem, dim: Dim, twins: list[Dim], otherwise: str) -> None:

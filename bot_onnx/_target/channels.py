@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 from bot_onnx._structure import Dim, Role
+from bot_onnx._target.attention import of_single_heads
 from bot_onnx._target.messages import listing, nearest, nearest_sizes, place
 from bot_onnx._target.problem import Problem, round_channels
 from bot_onnx.errors import DimError, SpecError, said
@@ -143,9 +144,10 @@ def _instead(problem: Problem) -> str:
 def apply_width(problem: Problem) -> None:
     """Multiply the undecided leaves of role hidden, heads, kv_heads, conv_groups, intermediate and free by ``width``.
 
-    ``round_to`` rounds channel counts (those of grouped convolutions by whole groups), not numbers of heads. Beside a
-    hidden size that is asked for, the intermediate size keeps its ratio to it instead. In a product of a single kv head
-    and a group, the group is scaled; where the spec asks for more kv heads, they share it.
+    Where there is one head alone, head_dim is multiplied as well. ``round_to`` rounds channel counts (those of grouped
+    convolutions by whole groups), not numbers of heads. Beside a hidden size that is asked for, the intermediate size
+    keeps its ratio to it instead. In a product of a single kv head and a group, the group is scaled; where the spec
+    asks for more kv heads, they share it.
 
     Raises:
         SpecError: the graph has no dim that ``width`` could scale.
@@ -155,6 +157,7 @@ def apply_width(problem: Problem) -> None:
         return
     skipped = _bystanders(problem)
     candidates = [dim for dim in problem.comp.dims.values() if not dim.parts and _scalable(problem, dim.id)]
+    candidates += of_single_heads(problem.comp)
     single = {kv.id for kv, _ in problem.comp.groups() if kv.size == 1}
     candidates += [group for kv, group in problem.comp.groups() if kv.id in single and group.frozen is None]
     shared = {group.id: problem.new(kv) for kv, group in problem.comp.groups() if kv.id in single}
@@ -276,9 +279,11 @@ def _keep_ratio(problem: Problem, dim: Dim, hidden: Dim) -> int:
 
 
 def hold_rest(problem: Problem) -> None:
-    """Keep every leaf that no rule has sized."""
-    for ident in problem.comp.order:
-        if not problem.comp.dims[ident].parts:
+    """Keep every leaf that no rule has sized; last what only tells how many channels a group that is normalised has."""
+    dims, dealt = problem.comp.dims, problem.structure.dealt
+    told = {part for _, product in dealt for part in dims[product].parts if dims[part].frozen is None}
+    for ident in (*(ident for ident in problem.comp.order if ident not in told), *sorted(told)):
+        if not dims[ident].parts:
             problem.sizes.keep(ident, "stays")
 
 

@@ -37,7 +37,7 @@ class Composition:
         self.virtual: frozenset[str] = frozenset(self._add_virtual_heads())
         self.order: tuple[str, ...] = self._sorted()
         self.owners: dict[str, tuple[str, ...]] = self._owners()
-        self.equals: dict[str, tuple[str, ...]] = self._equals(structure.equal_sizes)
+        self.equals: dict[str, tuple[str, ...]] = self._equals((*structure.equal_sizes, *structure.dealt))
         self._number = {ident: number for number, ident in enumerate(self.dims)}
         self._closure: dict[str, frozenset[str]] = {}
         for ident in reversed(self.order):

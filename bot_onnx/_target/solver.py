@@ -123,6 +123,13 @@ def solve(structure: Structure, spec: TargetSpec) -> Solution:
             f"channels are shuffled between {names}: which of them belong together is not followed through a change "
             "of width, so that no method keeps the function there."
         )
+    uneven = structure.dealt_unevenly(sizes)
+    if uneven:
+        names = listing(dict.fromkeys(structure.dims[one].name for one, _ in uneven), 4)
+        problem.note(
+            f"the parts of {names} change by different ratios, and are normalised together in groups that end within "
+            "them: the groups hold other channels then, so that no method keeps the function there."
+        )
     asked = frozenset(leaf for ident in problem.asked for leaf in problem.comp.leaves(ident))
     whole = {ident: sizes[ident] for ident in structure.dims}
     return Solution(whole, layers, tuple(problem.notes), asked, picks, *kept_tokens(structure, spec, whole))

@@ -201,7 +201,8 @@ def _normalise_groups(context: Context, node: ir.Node, name: str, channels: Dim)
     if table.size(channels) == (groups, groups):  # every channel for itself
         context.require_attribute(node, name, 0, [channels])
         return
-    pieces = table.split(channels, (table.size(channels)[0] // groups,) * 2)
+    size = (table.size(channels)[0] // groups,) * 2
+    pieces = table.split(channels, size) or table.deal(channels, size)
     table.freeze(channels if pieces is None else pieces[0], EQUAL_PARTS)
 
 

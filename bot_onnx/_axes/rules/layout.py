@@ -6,6 +6,7 @@ import onnx_ir as ir
 
 from bot_onnx._axes.dims import MaybeDim, Pair, quotient, times
 from bot_onnx._axes.rules.base import Context, axis_of, broadcast, rule
+from bot_onnx._axes.written_norms import is_norm_of_groups
 from bot_onnx._reasons import Reason, Why
 
 _PADDED_AXES = 3  #: input of Pad that says which axes are padded, if not all
@@ -62,7 +63,8 @@ def reshape(context: Context, node: ir.Node) -> None:
     dims, sizes = _dims_and_sizes(context, node.inputs[0])
     output = node.outputs[0]
     reason = Reason.at(Why.REGROUPED, node)
-    context.set_axes(output, regroup(context, dims, sizes, context.sizes(output), reason))
+    normed = is_norm_of_groups(context, node)
+    context.set_axes(output, regroup(context, dims, sizes, context.sizes(output), reason, normed=normed))
     if node.op_type == "Reshape":
         _need_shape(context, node, 1, zero_copies=not node.attributes.get_int("allowzero", 0))
 
@@ -84,9 +86,20 @@ def _need_shape(context: Context, node: ir.Node, slot: int, *, zero_copies: bool
 
 
 def regroup(
-    context: Context, dims: tuple[MaybeDim, ...], sizes: tuple[Pair, ...], target: tuple[Pair, ...], reason: Reason
+    context: Context,
+    dims: tuple[MaybeDim, ...],
+    sizes: tuple[Pair, ...],
+    target: tuple[Pair, ...],
+    reason: Reason,
+    *,
+    normed: bool = False,
 ) -> list[MaybeDim]:
-    """Dims of a reshaped value; where no mixed-radix reading exists, the axes concerned are frozen for ``reason``."""
+    """Dims of a reshaped value; where no mixed-radix reading exists, the axes concerned are frozen for ``reason``.
+
+    Args:
+        context: the dims. dims, sizes: of the value, one per axis. target: sizes of the reshaped one. reason: above.
+        normed: the value is dealt out to be normalised: where parts of a concat end does not matter.
+    """
     ours = [dim for dim, size in zip(dims, sizes, strict=True) if size != (1, 1)]
     wanted = [axis for axis, size in enumerate(target) if size != (1, 1)]
     result: list[MaybeDim] = [None] * len(target)
@@ -94,7 +107,8 @@ def regroup(
     while start < len(ours) or position < len(wanted):
         stop, end = _block(context, ours, start, [target[axis] for axis in wanted], position)
         axes = wanted[position:end]
-        block = _regroup_block(context, ours[start:stop], [target[axis] for axis in axes]) if end is not None else None
+        wished = [target[axis] for axis in axes]
+        block = _regroup_block(context, ours[start:stop], wished, normed=normed) if end is not None else None
         if block is None:  # what lies outside of these axes is not concerned
             for dim in ours[start:stop]:
                 context.table.freeze(dim, reason)
@@ -129,7 +143,9 @@ def _block(
             return None, None
 
 
-def _regroup_block(context: Context, ours: list[MaybeDim], target: list[Pair]) -> list[MaybeDim] | None:
+def _regroup_block(
+    context: Context, ours: list[MaybeDim], target: list[Pair], *, normed: bool
+) -> list[MaybeDim] | None:
     """Reread one block from the right: split what is too large, join what is too small."""
     stack = list(ours)
     result: list[MaybeDim] = []
@@ -146,7 +162,7 @@ def _regroup_block(context: Context, ours: list[MaybeDim], target: list[Pair]) -
                 need = rest
                 continue
             assert dim is not None
-            pieces = context.table.split(dim, need)
+            pieces = context.table.split(dim, need) or (context.table.deal(dim, need) if normed else None)
             if pieces is None:
                 return None
             parts.insert(0, pieces[1])

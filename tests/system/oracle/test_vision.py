@@ -17,7 +17,7 @@ from tests.system.oracle.vision.catalog import EXPORTERS, NETWORKS, exported
 TOLERANCE = 1e-3
 
 #: Cheap to export, and unlike each other; the others run with ``-m slow``.
-QUICK = ("resnet_groupnorm", "regnet_y", "mobilenet_v3", "unet", "swin_hf")
+QUICK = ("resnet_groupnorm", "regnet_y", "mobilenet_v3", "unet", "diffusion_unet", "swin_hf")
 
 pytestmark = pytest.mark.exporter
 
@@ -50,7 +50,7 @@ def test_twice_the_width_keeps_the_function(name: str, exporter: str, tmp_path: 
     source, out = exported(name, exporter), tmp_path / "wide.onnx"
     if not NETWORKS[name].preserving:
         pytest.skip("nothing keeps the function of this network")
-    result = bot_onnx.resize(source, {"width": 2.0}, out, method="net2net")
+    result = bot_onnx.resize(source, {"width": 2.0}, out, method=NETWORKS[name].method)
     stuck = exporter in NETWORKS[name].stuck
     assert result.plan.parameters[1] > (1.2 if stuck else 2.5) * result.plan.parameters[0]
     assert distance(run_at_two_sizes(out), run_at_two_sizes(source)) <= TOLERANCE

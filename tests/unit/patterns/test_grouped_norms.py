@@ -39,7 +39,8 @@ def _normed(b: GraphBuilder, x: str, axes: list[int], way: str) -> str:
     return b.op("Div", centred, root)
 
 
-def _grouped(b: GraphBuilder, x: str, channels: int, layout: str, way: str) -> str:
+def grouped(b: GraphBuilder, x: str, channels: int, layout: str, way: str) -> str:
+    """A norm over groups of channels of a map of 8 x 8, written in one of four ways."""
     if layout == "last":  # [batch, height, width, groups, channels of a group]
         turned = b.op("Transpose", x, perm=[0, 2, 3, 1])
         parts = b.op("Reshape", turned, b.ints(-1, 8, 8, GROUPS, channels // GROUPS))
@@ -60,7 +61,7 @@ def images(channels: int, layout: str, way: str) -> onnx.ModelProto:
     """A norm over groups between two convolutions."""
     b = GraphBuilder()
     x = b.op("Conv", "x", b.weight(channels, 3, 3, 3), pads=[1, 1, 1, 1])
-    normed = _grouped(b, x, channels, layout, way)
+    normed = grouped(b, x, channels, layout, way)
     scaled = b.op("Add", b.op("Mul", normed, b.weight(channels, 1, 1)), b.weight(channels, 1, 1))
     made = b.op("Conv", b.op("Relu", scaled), b.weight(4, channels, 3, 3), pads=[1, 1, 1, 1])
     return b.model([("x", ["batch", 3, 8, 8])], [made], rank=4)

@@ -26,11 +26,13 @@ class Vision:
         factors: width factors with a native twin; the file resized by ``width`` must then compute what the twin does.
         stuck: exporters that write a strided view as computed indices, which hold channels to their number.
         preserving: growing keeps the function; not so where channels are shuffled.
+        method: that grows it so: copies of channels must stand side by side where groups end within a part.
     """
 
     image: int = IMAGE
     factors: tuple[float, ...] = (0.5, 0.75, 2.0)
     preserving: bool = True
+    method: str = "net2net"
     stuck: tuple[str, ...] = ()
 
 
@@ -47,6 +49,7 @@ NETWORKS: Mapping[str, Vision] = {
     "densenet": Vision(),
     "unet": Vision(),
     "unet_resize": Vision(),
+    "diffusion_unet": Vision(method="bot"),
     "shufflenet": Vision(preserving=False),
     "convnext": Vision(image=64, stuck=("dynamo18",)),
     "convnext_v2": Vision(),

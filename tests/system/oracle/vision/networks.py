@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from tests.system.oracle.vision.catalog import CLASSES, NETWORKS
 from tests.zoo.architectures import Built
@@ -178,6 +179,57 @@ class UNet(nn.Module):
         return logits
 
 
+class _Residual(nn.Module):
+    """Norms over groups of channels in front of convolutions, as in diffusion models (Ho et al. 2020)."""
+
+    def __init__(self, source: int, target: int) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList(nn.GroupNorm(4, size) for size in (source, target))
+        self.convolutions = nn.ModuleList(nn.Conv2d(size, target, 3, padding=1) for size in (source, target))
+        self.skip = nn.Conv2d(source, target, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """A map of ``target`` channels."""
+        inner = x
+        for norm, convolution in zip(self.norms, self.convolutions, strict=True):
+            inner = convolution(F.silu(norm(inner)))
+        return inner + self.skip(x)
+
+
+class DiffusionUNet(nn.Module):
+    """Skips that are joined with maps of another width, and normalised in groups that end within either."""
+
+    def __init__(self, base: int) -> None:
+        super().__init__()
+        self.first, self.head = nn.Conv2d(3, base, 3, padding=1), nn.Conv2d(base, CLASSES, 1)
+        self.shrink = nn.Conv2d(base, 2 * base, 3, stride=2, padding=1)
+        self.down, self.up = _Residual(2 * base, 2 * base), _Residual(3 * base, base)
+        self.norm, self.attend = nn.GroupNorm(4, 2 * base), nn.ModuleList(_linear(2 * base) for _ in range(4))
+        self.last = _Residual(2 * base, base)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """A map of logits."""
+        first = self.first(x)
+        down = self.down(self.shrink(first))
+        flat = self.norm(down).flatten(2).transpose(1, 2)
+        query, key, value = (linear(flat) for linear in self.attend[:3])
+        scores = query @ key.transpose(1, 2) * query.shape[-1] ** -0.5
+        read = self.attend[3](scores.softmax(-1) @ value)
+        down = down + read.transpose(1, 2).reshape(down.shape)
+        up = self.up(torch.cat([F.interpolate(down, scale_factor=2.0), first], dim=1))
+        logits: torch.Tensor = self.head(self.last(torch.cat([up, first], dim=1)))
+        return logits
+
+
+def _linear(size: int) -> nn.Linear:
+    return nn.Linear(size, size)
+
+
+def _diffusion_unet(factor: float, depths: Depths) -> nn.Module:
+    assert depths is None
+    return DiffusionUNet(_wide(factor, 16)[0])
+
+
 def _unet(factor: float, depths: Depths, *, resize: bool) -> nn.Module:
     assert depths is None
     return UNet(_wide(factor, 16)[0], resize=resize)
@@ -318,6 +370,7 @@ _BUILDERS: dict[str, Builder] = {
     "densenet": _densenet,
     "unet": partial(_unet, resize=False),
     "unet_resize": partial(_unet, resize=True),
+    "diffusion_unet": _diffusion_unet,
     "shufflenet": _shufflenet,
     "convnext": _convnext,
     "convnext_v2": _convnext_v2,
