@@ -243,6 +243,7 @@ class Structure:
     equal_sizes: tuple[tuple[str, str], ...] = ()  # ids of dims of one size whose indices are in different orders
     #: Ids of concats, and of the products of one size (groups x channels) that they are normalised as.
     dealt: tuple[tuple[str, str], ...] = ()
+    joint: tuple[str, ...] = ()  # ids of concats of which a mean, or another statistic, is taken as of one axis
     residual: Residual = "none"  # of the largest chain
     parameters: int = 0
     nodes: int = 0
@@ -282,17 +283,22 @@ class Structure:
         made.add_edges_from((link.start, link.end, {"values": link.values}) for link in self.overview.links)
         return made
 
-    def dealt_unevenly(self, sizes: Mapping[str, int]) -> list[tuple[str, str]]:
-        """The pairs of :attr:`dealt` whose parts change by different ratios: the groups do not hold what they held.
+    @property
+    def together(self) -> tuple[str, ...]:
+        """Ids of the concats over whose parts a norm or a mean runs, in groups or as one."""
+        return tuple(dict.fromkeys((*(concat for concat, _ in self.dealt), *self.joint)))
+
+    def uneven(self, sizes: Mapping[str, int]) -> list[str]:
+        """Those of :attr:`together` whose parts change by different ratios: a norm then weighs them otherwise.
 
         Args:
             sizes: new number of indices by dim id.
         """
+        parts = {concat: self.dims[concat].parts for concat in self.together}
         ratios = {
-            concat: {Fraction(sizes[part], self.dims[part].size) for part in self.dims[concat].parts}
-            for concat, _ in self.dealt
+            concat: {Fraction(sizes[part], self.dims[part].size) for part in each} for concat, each in parts.items()
         }
-        return [pair for pair in self.dealt if len(ratios[pair[0]]) > 1]
+        return [concat for concat, found in ratios.items() if len(found) > 1]
 
     def __repr__(self) -> str:
         """Its layers, dims and size in a line."""

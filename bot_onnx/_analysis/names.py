@@ -79,6 +79,9 @@ def _numbered(context: AxisFacts, roles: Roles, carried: list[DimId]) -> dict[Di
         for dim in roles.dims(role):
             if all(leaf in ids for leaf in table.leaves(dim)):
                 number(dim)
+    for dim in table.joint:
+        if all(leaf in ids for leaf in table.leaves(dim)):
+            number(dim)
     for pair in (*table.equal_sizes, *table.dealt):
         for side in pair:
             number(side)

@@ -48,7 +48,7 @@ from bot_onnx._onnxfile.input_overrides import given_to
 from bot_onnx._patterns.attention import Attention, find_attentions
 from bot_onnx._patterns.constant_tables import find_constants, freeze_constants
 from bot_onnx._patterns.counts import Count, find_counts
-from bot_onnx._patterns.grouped_norms import hold_normed_groups
+from bot_onnx._patterns.grouped_norms import hold_normed_groups, note_joint_statistics
 from bot_onnx._patterns.input_axes import release_inputs
 from bot_onnx._patterns.interface import Interface, find_interface
 from bot_onnx._patterns.layers import LayerChain, find_chains
@@ -120,6 +120,7 @@ def recognise_attentions(source: Normalised, axes: AxisFacts) -> Attentions:
 def count_groups(source: Normalised, axes: AxisFacts, attentions: Attentions) -> Grouped:
     """Groups of channels that a norm written out in ops has keep their number."""
     hold_normed_groups(source.graph, axes, attentions.found)
+    note_joint_statistics(source.graph, axes)
     return Grouped()
 
 

@@ -44,6 +44,7 @@ def assemble(
         ties=tied_places(parameters.by_name, twins.originals),
         equal_sizes=_by_id(named, context, context.table.equal_sizes),
         dealt=_by_id(named, context, context.table.dealt),
+        joint=_joint(named, context),
         residual=chains[_largest(layers.chains)].residual if chains else "none",
         parameters=sum(tensor.size for p in parameters.by_name.values() if (tensor := p.value.const_value) is not None),
         nodes=len(graph),
@@ -57,6 +58,11 @@ def assemble(
 
 def _by_id(named: Named, context: AxisFacts, pairs: Iterable[tuple[DimId, DimId]]) -> tuple[tuple[str, str], ...]:
     return tuple((named.ids[context.table.find(one)], named.ids[context.table.find(two)]) for one, two in pairs)
+
+
+def _joint(named: Named, context: AxisFacts) -> tuple[str, ...]:
+    roots = dict.fromkeys(context.table.find(dim) for dim in context.table.joint)
+    return tuple(named.ids[root] for root in roots if root in named.ids)
 
 
 def _chains(source: Normalised, layers: Layers, stacks: Stacks) -> tuple[Chain, ...]:

@@ -63,6 +63,8 @@ class DimStore:
         self.equal_sizes: list[tuple[Dim, Dim]] = []
         #: Concats, and the products that they are read as though their parts end elsewhere: see :meth:`DimTable.deal`.
         self.dealt: list[tuple[Dim, Dim]] = []
+        #: Concats of which a mean, or another statistic, is taken as of one axis.
+        self.joint: list[Dim] = []
 
     # -- reading -----------------------------------------------------------------------------------------------
 

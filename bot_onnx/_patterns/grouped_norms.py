@@ -14,7 +14,7 @@ from bot_onnx._axes.dims import EQUAL_PARTS, Dim
 from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._axes.rules.elementwise import reduced_axes
 from bot_onnx._axes.written_norms import MOST, gives_spread, may_stand_in_norm
-from bot_onnx._ops import Move, is_layer_norm, is_statistic, measures, passes_on, reduces
+from bot_onnx._ops import Move, is_layer_norm, is_statistic, measures, norm_of, passes_on, reduces
 from bot_onnx._patterns.attention import Attention
 
 
@@ -80,9 +80,25 @@ def _region(context: AxisFacts, start: ir.Value, channels: frozenset[Dim]) -> li
 
 def _over(context: AxisFacts, node: ir.Node) -> set[Dim]:
     """Leaves along which a node sums up."""
+    return {leaf for dim in _summed(context, node) for leaf in context.table.leaves(dim)}
+
+
+def _summed(context: AxisFacts, node: ir.Node) -> list[Dim]:
+    """Dims of the axes that a node sums up."""
     dims = context.axes_of(node.inputs[0])
     if is_layer_norm(node):
         axes = set(range(node.attributes.get_int("axis", -1) % len(dims), len(dims)))
     else:
         axes = reduced_axes(context, node, len(dims))
-    return {leaf for axis in axes if (dim := dims[axis]) is not None for leaf in context.table.leaves(dim)}
+    return [dim for axis in sorted(axes) if (dim := dims[axis]) is not None]
+
+
+def note_joint_statistics(graph: ir.Graph, context: AxisFacts) -> None:
+    """Note in the table which concats are averaged, or normalised, as one: it weighs the parts by their sizes."""
+    table = context.table
+    for node in graph:
+        if is_layer_norm(node) or (is_statistic(node) and not norm_of(node)) or reduces(node, "sum"):
+            for dim in _summed(context, node):
+                made = table.composite(dim)
+                if made is not None and made.kind == "concat" and table.is_static(dim) and dim not in table.joint:
+                    table.joint.append(table.find(dim))

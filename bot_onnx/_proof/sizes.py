@@ -54,14 +54,17 @@ def small_sizes(
         alike: dims that are equal in the source and in the plan are equal in the miniature, and grow alike: a graph may
             ask that of queries and values.
     """
-    dealt = _dealt(structure, targets)
     small: dict[str, int] = {}
     planned: dict[str, int] = {}
     grown: list[str] = []
     shuffled: list[str] = []
-    tied = _within(structure, structure.equal_sizes, structure.dealt_unevenly(targets))
+    tied = _of_equal_size(structure, structure.equal_sizes)
+    together = parts_together(structure, targets)
+    evenly = {ident for group in together for ident in group}
+    dealt = _of_equal_size(structure, structure.dealt)
+    by = _divisor(structure, targets, dealt)
     for dim in structure.dims.values():
-        if dim.kind != "leaf" or dim.frozen is not None or dim.role in _FIXED:
+        if dim.kind != "leaf" or _is_fixed(dim):
             continue
         target = targets[dim.id]
         if dim.role in _LOOKED_UP:
@@ -69,15 +72,21 @@ def small_sizes(
         elif whole or dim.id in tied:
             small[dim.id], planned[dim.id] = dim.size, target
         elif dim.id in dealt:
-            small[dim.id], planned[dim.id] = dim.size // dealt[dim.id], target // dealt[dim.id]
+            small[dim.id], planned[dim.id] = dim.size // by, target // by
         else:
             place = dim.size if alike else len(small)
             small[dim.id], planned[dim.id] = _small(dim, target, place)
-        if target != dim.size and dim.role not in _LOOKED_UP:
-            (shuffled if dim.id in tied else grown).append(dim.id)
+        if dim.role not in _LOOKED_UP and (target != dim.size or dim.id in evenly):
+            lost = dim.id in tied or dim.id in dealt - evenly
+            (shuffled if lost else grown).append(dim.id)
     places = {ident: structure.dims[ident].size if alike else place for place, ident in enumerate(grown)}
-    places.update(dict.fromkeys(places.keys() & dealt, 0))  # one ratio for all, or their groups hold other channels
+    for group in together:
+        places.update(dict.fromkeys(group, min(places[ident] for ident in group)))
     return SmallSizes(small, tuple(grown), planned, tuple(shuffled), places)
+
+
+def _is_fixed(dim: Dim) -> bool:
+    return dim.frozen is not None or dim.role in _FIXED
 
 
 def _small(dim: Dim, target: int, place: int) -> tuple[int, int]:
@@ -94,21 +103,54 @@ def _small(dim: Dim, target: int, place: int) -> tuple[int, int]:
     return size, max(1, round(size * target / dim.size))
 
 
-def _dealt(structure: Structure, targets: Mapping[str, int]) -> dict[str, int]:
-    """By how much leaves of axes that are dealt out to groups can be divided: all by one number, so that sizes fit."""
-    fixed = {dim.id for dim in structure.dims.values() if dim.frozen is not None or dim.role in _FIXED}
-    idents = _within(structure, structure.dealt) - fixed
-    free = [structure.dims[ident] for ident in idents if structure.dims[ident].kind == "leaf"]
+def parts_together(structure: Structure, targets: Mapping[str, int]) -> list[set[str]]:
+    """Leaves that must grow by one ratio for their copies to be copies: of parts that are normalised together.
+
+    Args:
+        structure: the analysis.
+        targets: size per dim id in the plan.
+
+    Returns:
+        A set for all that hang together, where any of them changes. None for a concat with a part that cannot grow, or
+        that grows along two leaves.
+    """
+    dims = structure.dims
+    groups: list[set[str]] = []
+    for concat in structure.together:
+        products = [product for one, product in structure.dealt if one == concat]
+        leaves = [_growing(structure, part, targets) for part in (*dims[concat].parts, *products)]
+        found = {leaf for leaf in leaves if leaf is not None}
+        if None not in leaves and any(targets[leaf] != dims[leaf].size for leaf in found):
+            apart = [group for group in groups if group.isdisjoint(found)]
+            groups = [*apart, found.union(*(group for group in groups if group not in apart))]
+    return groups
+
+
+def _growing(structure: Structure, part: str, targets: Mapping[str, int]) -> str | None:
+    """The leaf of a dim that makes it larger: the one that changes, or the fastest of those that could."""
+    dims = structure.dims
+    leaves, free = [part], []
+    while leaves:
+        dim = dims[leaves.pop(0)]
+        leaves = [*dim.parts, *leaves]
+        if not dim.parts and not _is_fixed(dim) and dim.role not in _LOOKED_UP:
+            free.append(dim.id)
+    changing = [ident for ident in free if targets[ident] != dims[ident].size] or free[-1:]
+    return changing[0] if len(changing) == 1 else None
+
+
+def _divisor(structure: Structure, targets: Mapping[str, int], dealt: set[str]) -> int:
+    """By what the leaves of axes that are dealt out to groups can be divided: all by one number, so that sizes fit."""
+    free = [dim for ident in dealt if (dim := structure.dims[ident]).kind == "leaf" and not _is_fixed(dim)]
     whole = gcd(*(size for dim in free for size in (dim.size, targets[dim.id])))
     least = min((dim.size for dim in free), default=1)
-    divisors = [number for number in range(1, whole + 1) if whole % number == 0 and least // number >= _RATIOS[0]]
-    return dict.fromkeys((dim.id for dim in free), max(divisors, default=1))
+    return max(n for n in range(1, max(1, whole) + 1) if n == 1 or (whole % n == 0 and least // n >= _RATIOS[0]))
 
 
-def _within(structure: Structure, *pairs: Iterable[tuple[str, str]]) -> set[str]:
+def _of_equal_size(structure: Structure, pairs: Iterable[tuple[str, str]]) -> set[str]:
     """Dims of axes that must be equally long without being the same, and their parts: their sizes hang together."""
     found: set[str] = set()
-    pending: list[str] = [one for some in pairs for pair in some for one in pair]
+    pending: list[str] = [one for pair in pairs for one in pair]
     while pending:
         ident = pending.pop()
         parts: Sequence[str] = structure.dims[ident].parts

@@ -123,12 +123,12 @@ def solve(structure: Structure, spec: TargetSpec) -> Solution:
             f"channels are shuffled between {names}: which of them belong together is not followed through a change "
             "of width, so that no method keeps the function there."
         )
-    uneven = structure.dealt_unevenly(sizes)
+    uneven = structure.uneven(sizes)
     if uneven:
-        names = listing(dict.fromkeys(structure.dims[one].name for one, _ in uneven), 4)
+        names = listing(dict.fromkeys(structure.dims[one].name for one in uneven), 4)
         problem.note(
-            f"the parts of {names} change by different ratios, and are normalised together in groups that end within "
-            "them: the groups hold other channels then, so that no method keeps the function there."
+            f"the parts of {names} change by different ratios, and are normalised or averaged together: each weighs "
+            "more or less in that then, so that no method keeps the function there."
         )
     asked = frozenset(leaf for ident in problem.asked for leaf in problem.comp.leaves(ident))
     whole = {ident: sizes[ident] for ident in structure.dims}

@@ -68,7 +68,7 @@ def test_parts_that_change_by_different_ratios_are_told_of(layout: str, tmp_path
     name = next(dim.name for dim in dims.values() if dim.size == PARTS[1])
     result, _ = resized(layout, {"dims": {name: 20}}, tmp_path)
     assert result.report.passed and result.plan.promise.kept is False
-    assert result.plan.proof.left_out and "belong together is not followed" in result.plan.promise.why
+    assert result.plan.proof.status == "proven" and "is off by" in result.plan.promise.why
     assert any("change by different ratios" in note for note in result.plan.notes)
     changed = {(change.source, change.target) for change in result.plan.dims if change.source != change.target}
     assert changed == {(PARTS[1], 20), (sum(PARTS), 40), (sum(PARTS) // GROUPS, 10)}
@@ -110,3 +110,29 @@ def test_only_a_concat_is_dealt_out() -> None:
     assert table.deal(leaf, (4, 4)) is None
     assert table.deal(table.concat([leaf, table.part(4)]), (5, 5)) is None
     assert table.deal(table.concat([leaf, moving]), (2, 2)) is None
+
+
+def averaged(kind: str) -> onnx.ModelProto:
+    """Two branches, joined, and a norm or a mean over both."""
+    b = GraphBuilder()
+    parts = [b.op("Relu", b.op("MatMul", "x", b.weight(5, size))) for size in PARTS]
+    x, size = b.op("Concat", *parts, axis=-1), sum(PARTS)
+    if kind == "norm":
+        x = b.op("LayerNormalization", x, b.weight(size), b.weight(size), axis=-1)
+    elif kind == "mean":
+        x = b.op("Sub", x, b.op("ReduceMean", x, axes=[-1], keepdims=1))
+    else:
+        x = b.op("Div", x, b.op("ReduceL2", x, axes=[-1], keepdims=1))
+    return b.model([("x", ["batch", 5])], [b.op("MatMul", x, b.weight(size, 3))])
+
+
+@pytest.mark.parametrize("kind", ["norm", "mean", "length"])
+def test_what_is_normalised_as_one_grows_alike(kind: str, tmp_path: Path) -> None:
+    source, out = save(averaged(kind), tmp_path), tmp_path / "out.onnx"
+    result = bot_onnx.resize(source, {"width": 2.0}, out)
+    assert result.plan.proof.status == "proven" and result.plan.promise.kept
+    small = bot_onnx.resize(source, {"width": 0.5}, out, force=True)
+    assert small.report.passed and [c.target for c in small.plan.dims if c.source == sum(PARTS)] == [sum(PARTS) // 2]
+    uneven = bot_onnx.resize(source, {"dims": {f"dim_{PARTS[0]}": 40}}, out, force=True)
+    assert uneven.report.passed and uneven.plan.proof.status == "proven" and uneven.plan.promise.kept is False
+    assert any("change by different ratios" in note for note in uneven.plan.notes)
