@@ -32,6 +32,7 @@ class Scale:
         formula: of the dim's size; None for a factor of attention scores that no formula explains.
         stream: it stands on the residual stream, where no weight makes up for it.
         counts: it is how many numbers a mean is over, or that less one (see :mod:`bot_onnx._patterns.counts`).
+        sums: it stands beside a product that sums over the dim, and makes no attention scores.
     """
 
     scalar: Scalar
@@ -39,6 +40,7 @@ class Scale:
     formula: str | None
     stream: bool = False
     counts: bool = False
+    sums: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,7 +32,7 @@ from bot_onnx._analysis.facts import (
 from bot_onnx._analysis.merging import align_layers, merge_equal_composites
 from bot_onnx._analysis.names import chain_names, name_dims
 from bot_onnx._analysis.pipeline import analysis_pass, in_order, run_passes
-from bot_onnx._analysis.scales import count_scales, score_scales, stream_scales
+from bot_onnx._analysis.scales import count_scales, score_scales, stream_scales, sum_scales
 from bot_onnx._analysis.stacks import StackBuilder
 from bot_onnx._analysis.structure import assemble
 from bot_onnx._analysis.tables import find_tables
@@ -217,7 +217,10 @@ def explain_scales(source: Normalised, axes: AxisFacts, layers: Layers, attentio
     hidden = {dim for dim, identity in named.ids.items() if named.dims[identity].role == Role.HIDDEN}
     counts = tuple(find_counts(source.graph, axes))
     stream = stream_scales(source.graph, axes, layers.chains, hidden)
-    return Scales((*score_scales(axes, attentions.found), *stream, *count_scales(counts)), counts)
+    found = [*score_scales(axes, attentions.found), *stream, *count_scales(counts)]
+    known = {(scale.scalar.node, scale.scalar.slot) for scale in found}
+    sums = sum_scales(source.graph, axes, attentions.found)
+    return Scales((*found, *(one for one in sums if (one.scalar.node, one.scalar.slot) not in known)), counts)
 
 
 #: All passes, in order.

@@ -6,9 +6,12 @@ from collections.abc import Callable
 
 import onnx_ir as ir
 
-from bot_onnx._ops import VIEW, passes_on, walk
+from bot_onnx._ops import VIEW, passes_on, record, walk
 
 FLOATS = frozenset({ir.DataType.FLOAT, ir.DataType.FLOAT16, ir.DataType.BFLOAT16, ir.DataType.DOUBLE})
+
+#: Attribute of what fills a tensor with one number.
+FILL = "value"
 
 _TYPES = frozenset(int(kind) for kind in ir.DataType)
 
@@ -62,6 +65,15 @@ def needed_nodes(graph: ir.Graph, skip: Callable[[ir.Node], bool] | None = None)
 def is_float(value: ir.Value) -> bool:
     """Whether ``value`` is an initializer that holds floating-point numbers."""
     return value.const_value is not None and value.const_value.dtype in FLOATS
+
+
+def filled_with(node: ir.Node) -> float | None:
+    """The floating-point number that a node fills a tensor with, as its attribute :data:`FILL` says; None: none."""
+    held = node.attributes.get(FILL)
+    if not record(node).fills or held is None or held.type != ir.AttributeType.TENSOR:
+        return None
+    tensor = held.as_tensor()
+    return float(tensor.numpy().reshape(-1)[0]) if tensor.size == 1 and tensor.dtype in FLOATS else None
 
 
 def number_in(value: ir.Value | None) -> float | None:

@@ -29,7 +29,7 @@ from bot_onnx._ops import (
     reduces,
 )
 from bot_onnx._ops.einsum import subscripts
-from bot_onnx._ops.nodes import behind_views, number_in
+from bot_onnx._ops.nodes import FILL, behind_views, filled_with, number_in
 from bot_onnx._ops.walk import backward, forward
 from bot_onnx._patterns.parameters import is_parameter, parameter_behind
 
@@ -135,7 +135,7 @@ def _softmax_after(context: AxisFacts, node: ir.Node, scalars: list[Scalar]) -> 
             if softmax is not None:
                 scalars.extend(factors)
                 return softmax
-            if following not in seen and (_keeps_scores(following) or _adds_keys(context, following)):
+            if following not in seen and (keeps_scores(following) or _adds_keys(context, following)):
                 seen.add(following)
                 pending.append((following, factors + scalar_factors(following)))
     return None
@@ -163,7 +163,7 @@ def _softmax_from(node: ir.Node) -> ir.Node | None:
     return next((reader for reader, totals in ends if any(value in totals for value in reader.inputs)), None)
 
 
-def _keeps_scores(node: ir.Node) -> bool:
+def keeps_scores(node: ir.Node) -> bool:
     """Whether what a node makes of scores are scores: scaled, masked, within bounds, in another form."""
     return passes_on(node, _MOVED) or computes(node, *_SCORED) or (is_steady(node) and is_bounded(node))
 
@@ -188,11 +188,15 @@ def number_at(node: ir.Node, slot: int) -> Scalar | None:
     """Where the one floating-point number stands that an input is, or is another form of (repeated, in another type).
 
     Returns:
-        The node that reads it as a constant: ``node`` itself, or a view. None: the input is no such number.
+        The node that reads it as a constant: ``node`` itself, or a view; or the one that fills a tensor with it, for
+        nobody else. None: the input is no such number.
     """
     value = node.inputs[slot]
     while value is not None and value.const_value is None:
         maker = value.producer()
+        filled = None if maker is None or len(value.uses()) > 1 else filled_with(maker)
+        if maker is not None and filled is not None:
+            return Scalar(maker, FILL, filled)
         if maker is None or not passes_on(maker, FORM):
             return None
         node, slot, value = maker, 0, maker.inputs[0]

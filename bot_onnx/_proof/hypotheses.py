@@ -104,7 +104,7 @@ def _in_scores(mini: Miniature, repairs: Repairs) -> Iterator[Repairs]:
         gains = [
             Gain("", scale.scalar.node.outputs[0].name or "", exponent, (ids[scale.dim],))
             for scale in mini.analysis.scales
-            if not scale.stream and not scale.counts and scale.dim in ids
+            if not (scale.stream or scale.counts or scale.sums) and scale.dim in ids
         ]
         if gains:
             yield replace(repairs, gains=(*repairs.gains, *gains), scored=False)

@@ -11,7 +11,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 
 from bot_onnx._analysis.passes import Analysis
-from bot_onnx._ops.nodes import fresh_name, names_in
+from bot_onnx._ops.nodes import filled_with, fresh_name, names_in
 from bot_onnx._surgery.edits import (
     Edit,
     FixShape,
@@ -105,6 +105,11 @@ class _Numbers:
 
     def set_factor(self, edit: SetFactor) -> None:
         node, slot = self._node(edit.made), edit.slot
+        if isinstance(slot, str) and filled_with(node) is not None:
+            _expect(edit, factor_of(node, slot))
+            kind = node.attributes[slot].as_tensor().dtype
+            node.attributes[slot] = ir.AttrTensor(slot, ir.Tensor(_scalar(edit, (1,), kind)))
+            return
         if isinstance(slot, str):
             if slot in node.attributes:  # one that is left out has the number that the op's definition says
                 _expect(edit, factor_of(node, slot))
@@ -116,9 +121,7 @@ class _Numbers:
         if value is None or tensor is None or tensor.size != 1 or not tensor.dtype.is_floating_point():
             raise GraphError(f"{edit.place}: input {slot} of the node is no scalar that could be set")
         _expect(edit, factor_of(node, slot))
-        with np.errstate(over="ignore"):
-            array = np.full(tensor.shape.numpy(), edit.new).astype(tensor.dtype.numpy())
-        _check_finite(edit, bool(np.isfinite(array).all()))
+        array = _scalar(edit, tensor.shape.numpy(), tensor.dtype)
         node.replace_input_with(slot, _add_constant(self._graph, f"{value.name}__scaled", array))
 
     def set_token(self, edit: SetToken) -> None:
@@ -176,6 +179,14 @@ class _Numbers:
         if name not in self._graph.initializers:
             raise GraphError(f"the graph has no constant {name!r}, and the plan changes it")
         return self._graph.initializers[name]
+
+
+def _scalar(edit: SetFactor, shape: Sequence[int], kind: ir.DataType) -> NDArray[np.generic]:
+    """The new number in the shape and type of the old one."""
+    with np.errstate(over="ignore"):
+        array = np.full(shape, edit.new).astype(kind.numpy())
+    _check_finite(edit, bool(np.isfinite(array).all()))
+    return array
 
 
 def _expect(edit: SetConstant | SetAttribute | SetFactor | SetToken, found: float) -> None:

@@ -120,8 +120,8 @@ def untaken(structure: Structure, proof: Proof, sizes: Mapping[str, int]) -> lis
         if gain.stack and names:
             ratio = prod(sizes[ident] / structure.dims[ident].size for ident in gain.dims) ** -gain.exponent
             found[
-                f"{gain.value!r} becomes {ratio:.4g} times as large with {', '.join(names)}, and no constant before it "
-                "is a formula of that; if one should follow, say how under 'constants'."
+                f"{gain.value!r} becomes {ratio:.4g} times as large with {', '.join(names)}, and no constant that is "
+                "known to follow that stands before it; if one should follow, say how under 'constants'."
             ] = None
     return list(found)
 
@@ -165,7 +165,7 @@ def _scaled(analysis: Analysis, sizes: Mapping[str, int]) -> Iterator[tuple[str,
         if identity is None or analysis.structure.dims[identity].role != Role.HIDDEN or scale.formula not in SCALES:
             continue
         size = analysis.structure.dims[identity].size
-        if scale.counts:
+        if scale.counts or scale.sums:
             continue
         gain = SCALES[scale.formula](size) / SCALES[scale.formula](sizes[identity])
         node = scale.scalar.node

@@ -11,6 +11,7 @@ import onnx_ir as ir
 
 from bot_onnx._analysis.facts import Scale
 from bot_onnx._analysis.passes import Analysis
+from bot_onnx._ops.nodes import filled_with
 from bot_onnx._patterns.attention import Scalar, number_at, scalar_factors
 from bot_onnx._patterns.closed_forms import factor_at, guess_scale
 from bot_onnx._patterns.layers import Layer
@@ -242,7 +243,8 @@ def _given(
 def factor_of(node: ir.Node, slot: int | str, missing: float = 0.0) -> float:
     """The scalar in an input or attribute of a node; ``missing`` where it has no such attribute."""
     if isinstance(slot, str):
-        return float(node.attributes.get_float(slot, missing))
+        filled = filled_with(node)
+        return float(node.attributes.get_float(slot, missing)) if filled is None else filled
     held = number_at(node, slot)
     assert held is not None
     return held.value
