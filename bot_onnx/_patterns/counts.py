@@ -1,9 +1,9 @@
-"""One less than what a mean is over: a variance that divides by n - 1 (``x.std()`` of PyTorch, ``ddof=1``)."""
+"""What a mean is over, or one less: a variance that divides by n - 1 (``ddof=1``), a mean that is made a sum again."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isclose, sqrt
 
 import numpy as np
@@ -45,8 +45,8 @@ def find_counts(graph: ir.Graph, context: AxisFacts) -> list[Count]:
     """All of them, in graph order.
 
     What stands between a mean and its correction are products with single numbers, roots and views, and before those
-    what is taken off it (the square of another mean); the numbers make n / (n - 1) of it, or 1 / (n - 1) of a sum, or
-    the root of that.
+    what is taken off it (the square of another mean); the numbers make n / (n - 1) of it, or a sum of it again, or
+    1 / (n - 1) of a sum, or the root of that.
     """
     found: dict[ir.Node, Count] = {}
     for node in graph:
@@ -56,8 +56,9 @@ def find_counts(graph: ir.Graph, context: AxisFacts) -> list[Count]:
         dim = _reduced(context, node)
         if dim is None or context.table.size(dim)[0] < _FEWEST:
             continue
-        start = _Way(node.outputs[0], power=0.5 if reduction.kind == "norm" else 1.0)
-        for count in _behind(context, start, dim, mean=reduction.kind == "mean"):
+        power = 0.5 if reduction.kind == "norm" else 1.0
+        start = _Way(node.outputs[0], power=power, mean=reduction.kind == "mean")
+        for count in _behind(context, start, dim):
             found.setdefault(count.node, count)
     return list(found.values())
 
@@ -73,18 +74,21 @@ def _reduced(context: AxisFacts, node: ir.Node) -> Dim | None:
 
 @dataclass(frozen=True, slots=True)
 class _Way:
-    """How far a walk has come: what it is at, by how much it is multiplied, to which power, by which nodes."""
+    """How far a walk has come: what it is at, by how much it is multiplied, to which power, by which nodes.
+
+    ``mean``: what it began with, or was corrected to last, is a mean, not a sum.
+    """
 
     value: ir.Value
     total: float = 1.0
     power: float = 1.0
     length: int = 0
     counts: tuple[Count | None, ...] = ()
+    mean: bool = True
 
 
-def _behind(context: AxisFacts, start: _Way, dim: Dim, *, mean: bool) -> Iterator[Count]:
+def _behind(context: AxisFacts, start: _Way, dim: Dim) -> Iterator[Count]:
     size = context.table.size(dim)[0]
-    wanted = (size if mean else 1) / (size - 1)
     pending = [start]
     while pending:
         way = pending.pop()
@@ -92,19 +96,27 @@ def _behind(context: AxisFacts, start: _Way, dim: Dim, *, mean: bool) -> Iterato
             further = _further(context, way, usage.node, usage.idx, dim)
             if further is None or further.length > _LONGEST:
                 continue
-            if further.counts and isclose(further.total, wanted**further.power, rel_tol=1e-6):
-                yield from (count for count in further.counts if count is not None) if all(further.counts) else ()
-            else:
-                pending.append(further)
+            for mean, wanted in _corrections(size, mean=further.mean):
+                if further.counts and isclose(further.total, wanted**further.power, rel_tol=1e-6):
+                    yield from (count for count in further.counts if count is not None) if all(further.counts) else ()
+                    further = replace(further, total=1.0, counts=(), mean=mean)
+            pending.append(further)
+
+
+def _corrections(size: int, *, mean: bool) -> list[tuple[bool, float]]:
+    """What a mean over n elements, or their sum, is multiplied by, and whether it is a mean of them then."""
+    if not mean:
+        return [(True, 1 / (size - 1))]
+    return [(True, size / (size - 1)), (False, float(size))]
 
 
 def _further(context: AxisFacts, way: _Way, node: ir.Node, slot: int, dim: Dim) -> _Way | None:
     """The way through one more node; None: it ends there."""
     made = node.outputs[0]
     if carries(node, slot, FORM) or (computes(node, *_BEFORE) and not way.counts):
-        return _Way(made, way.total, way.power, way.length + 1, way.counts)
+        return replace(way, value=made, length=way.length + 1)
     if _is_root(node, slot):
-        return _Way(made, sqrt(way.total), way.power / 2, way.length + 1, way.counts)
+        return replace(way, value=made, total=sqrt(way.total), power=way.power / 2, length=way.length + 1)
     divides = computes(node, Calc.QUOTIENT) and slot == 0
     if not divides and not computes(node, Calc.PRODUCT):
         return None
@@ -116,7 +128,8 @@ def _further(context: AxisFacts, way: _Way, node: ir.Node, slot: int, dim: Dim) 
     formula, written = match_count(factor, size), match_count(number, size)
     scalar = None if held is None else Scalar(node, 1 - slot, number)
     count = Count(node, dim, formula, scalar, written) if formula and written else None
-    return _Way(made, way.total * factor, way.power, way.length + 1, (*way.counts, count))
+    counts = (*way.counts, count)
+    return replace(way, value=made, total=way.total * factor, length=way.length + 1, counts=counts)
 
 
 def _is_root(node: ir.Node, slot: int) -> bool:

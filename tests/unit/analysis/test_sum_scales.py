@@ -90,3 +90,24 @@ def test_other_numbers_are_constants(hidden: int, tmp_path: Path) -> None:
     source, out = save(b.model([("x", ["batch", 5])], [y]), tmp_path), tmp_path / "out.onnx"
     bot_onnx.resize(source, {"width": 0.5}, out)
     assert factors(out) == pytest.approx(factors(source))
+
+
+def standardised(hidden: int) -> onnx.ModelProto:
+    """Weights brought to a variance of one over their number of inputs, as the network runs (Brock et al. 2021)."""
+    b = GraphBuilder()
+    count = 9 * hidden
+    x = b.op("Relu", b.op("Conv", "x", b.weight(hidden, 3, 3, 3), pads=[1, 1, 1, 1]))
+    w = b.weight(6, hidden, 3, 3)
+    centred = b.op("Sub", w, b.op("ReduceMean", w, axes=[1, 2, 3], keepdims=1))
+    variance = b.op("ReduceMean", b.op("Mul", centred, centred), axes=[1, 2, 3], keepdims=1)
+    variance = b.op("Div", b.op("Mul", variance, number(b, count)), number(b, count - 1))
+    spread = b.op("Sqrt", b.op("Add", b.op("Mul", variance, number(b, count)), number(b, 1e-4)))
+    made = b.op("Conv", x, b.op("Div", centred, spread), pads=[1, 1, 1, 1])
+    return b.model([("x", ["batch", 3, 8, 8])], [made], rank=4)
+
+
+@pytest.mark.parametrize("width", [0.5, 2.0])
+def test_a_mean_that_is_made_a_sum_again_counts_what_it_is_over(width: float, tmp_path: Path) -> None:
+    out = tmp_path / "out.onnx"
+    assert bot_onnx.resize(save(standardised(8), tmp_path), {"width": width}, out).report.passed
+    assert factors(out) == pytest.approx(factors(save(standardised(round(8 * width)), tmp_path, "native.onnx")))
