@@ -53,10 +53,10 @@ class Calibration:
         """
         assert self._watched is not None
         total: Floats = np.zeros((0, 0))
-        for streams in self._watched.runs(tensors, BATCH):
+        for share, streams in self._watched.runs(tensors, BATCH):
             for name, centred in zip(self._values, self._centred, strict=True):
                 part = _directions(streams[name], centred)
-                found = np.asarray(part.T @ part, dtype=np.float64)
+                found = share * np.asarray(part.T @ part, dtype=np.float64)
                 total = total + found if total.size else found
             step("running the source on the samples")
         if np.trace(finite(total)) == 0:

@@ -51,14 +51,14 @@ class _Moments:
 
     first: Floats
     second: Floats
-    count: int = 0
+    count: float = 0.0
 
-    def add(self, rows: Floats) -> None:
-        """Add rows ``[positions, n]``."""
-        self.first += rows.sum(axis=0)
-        self.count += len(rows)
+    def add(self, share: float, rows: Floats) -> None:
+        """Add rows ``[positions, n]``, each counting a share."""
+        self.first += share * rows.sum(axis=0)
+        self.count += share * len(rows)
         if self.second.size:
-            self.second += rows.T @ rows
+            self.second += share * (rows.T @ rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +197,9 @@ class Refitting:
             size = self._structure.dims[place.dim].size
             second = (size, size) if self.kind == "readers" else (0, 0)
             found[key] = _Moments(np.zeros(size), np.zeros(second))
-        for run in self._watched.runs(tensors, _BATCH):
+        for share, run in self._watched.runs(tensors, _BATCH):
             for key, place in read.items():
-                found[key].add(_rows(run[place.value], place))
+                found[key].add(share, _rows(run[place.value], place))
         if not all(moments.count for moments in found.values()):
             raise no_numbers()
         return found

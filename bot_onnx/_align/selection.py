@@ -1,7 +1,8 @@
 """Keep the heads and neurons that matter most by their norms; the others go.
 
 A head is worth ‖W_o,h W_v,h‖, what it can write for what it can read; a neuron j is worth ‖W2_j‖·√(‖W1_j‖² + b1_j²),
-the product over the maps that make it where there are several (a gate). Norms are those of the folded weights.
+the product over the maps that make it where there are several (a gate). Norms are those of the weights as they
+are, under ``rotate`` of the folded ones (:mod:`bot_onnx._align.folding`).
 """
 
 from __future__ import annotations

@@ -83,15 +83,17 @@ def taylor(
         for key in readings
         for blank in [Worth.nothing(structure, key[0])]
     }
-    count = 0
-    for number, feeds in enumerate(watched.samples.batches(1)):
+    count = 0.0
+    watched.check(tensors)
+    for number, (share, feeds) in enumerate(watched.samples.weighed(1)):
+        stands_for = share * next(len(array) for array in feeds.values() if array.ndim)
         run = network.run(feeds)
         outputs = {name: finite(run.values[name]) for name in gradients.outputs}
         for weight, towards in directions(outputs, gradients.logits, variances, np.random.default_rng([0, number])):
             back = run.back(towards)
             for key, found in readings.items():
-                _add(sums[key], weight, _gated(structure, key[0], found, run.values, back))
-        count += next(len(array) for array in feeds.values() if array.ndim)
+                _add(sums[key], weight * stands_for, _gated(structure, key[0], found, run.values, back))
+        count += stands_for
     if not count:
         raise no_numbers()
     return {key: Worth(0.5 * total.outer / count, 0.5 * total.inner / count) for key, total in sums.items()}
@@ -102,10 +104,10 @@ def _variances(watched: Watched, tensors: Mapping[str, Any], names: Sequence[str
     if not names:
         return {}
     sums = {name: np.zeros(3) for name in names}
-    for run in watched.runs(tensors, 1):
+    for share, run in watched.runs(tensors, 1):
         for name in names:
             values = finite(run[name])
-            sums[name] += (values.size, values.sum(), np.square(values).sum())
+            sums[name] += share * np.array((values.size, values.sum(), np.square(values).sum()))
     return {name: float(square / n - (total / n) ** 2) for name, (n, total, square) in sums.items()}
 
 

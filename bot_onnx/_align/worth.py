@@ -20,7 +20,7 @@ of all that reads it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -136,7 +136,8 @@ def activation(
         readings: what is read of the units of every layer.
         watched: the source on samples, its readings shown. tensors: the source's.
     """
-    return _seen(structure, readings, watched, tensors, lambda sizes: np.square(sizes.mean(axis=0)))
+    runs = watched.runs(tensors, 1, alone=True)
+    return _seen(structure, readings, runs, lambda sizes: np.square(sizes.mean(axis=0)))
 
 
 def wanda(
@@ -152,7 +153,7 @@ def wanda(
         structure, readings, watched: as for :func:`activation`.
         folding: gives weights with what is folded into them. tensors: the source's.
     """
-    worths = _seen(structure, readings, watched, tensors, lambda sizes: np.square(sizes).sum(axis=0))
+    worths = _seen(structure, readings, watched.runs(tensors, 1), lambda sizes: np.square(sizes).sum(axis=0))
     for (units, layer), worth in worths.items():
         reads = Worth.nothing(structure, units)
         for stack, axis in units.readers():
@@ -169,19 +170,18 @@ def wanda(
 def _seen(
     structure: Structure,
     readings: Mapping[tuple[Units, int], tuple[Reading, ...]],
-    watched: Watched,
-    tensors: Mapping[str, Any],
+    runs: Iterable[tuple[float, Mapping[str, NDArray[Any]]]],
     of_run: Callable[[Floats], Floats],
 ) -> dict[tuple[Units, int], Worth]:
     """Root of the sum over samples of what a run's sizes ``[positions, units]`` come to, added up over the readings."""
     sums: dict[tuple[Units, int, int], list[Floats]] = {}
-    for run in watched.runs(tensors, 1):
+    for share, run in runs:
         for (units, layer), found in readings.items():
             for number, reading in enumerate(found):
                 told = [of_run(sizes) for sizes in _sizes(structure, units, reading, run[reading.value])]
                 held = sums.setdefault((units, layer, number), [np.zeros_like(part) for part in told])
                 for total, part in zip(held, told, strict=True):
-                    total += part
+                    total += share * part
     worths = {key: Worth.nothing(structure, key[0]) for key in readings}
     for (units, layer, _), totals in sums.items():
         for total in totals:

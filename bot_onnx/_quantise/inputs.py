@@ -10,7 +10,7 @@ from bot_onnx._quantise.convert import BATCH
 from bot_onnx._runs.sample_arrays import Samples
 from bot_onnx._verify.feeding import Feeds
 from bot_onnx._verify.trial import run_model
-from bot_onnx.errors import DataError, GraphError
+from bot_onnx.errors import GraphError
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,13 +26,11 @@ def draw(source: Source, analysis: Analysis, samples: Samples | None) -> Drawn:
     """Choose the inputs.
 
     Raises:
-        GraphError: the model does not run. DataError: there are fewer samples than the model takes at a time.
+        GraphError: the model does not run.
     """
     if samples is not None:
-        batches = tuple(samples.batches(BATCH))
-        if not batches:
-            raise DataError(f"the model takes {samples.chunk} samples at a time, of {len(samples)}: add some")
-        return Drawn(batches, f"{len(samples):,} samples of the calibration data", False)
+        filled = f" (it takes {samples.chunk} at a time: the last are repeated to that)" if samples.unfilled else ""
+        return Drawn(tuple(samples.batches(BATCH)), f"{len(samples):,} samples of the calibration data{filled}", False)
     trial, checks = run_model(
         source, str(source.files[0]), observed=analysis.context.observed.shapes, reference=None, seed=0
     )

@@ -27,13 +27,15 @@ def read_given(inputs: Path | None, shapes: Iterable[str] = ()) -> Given:
         shapes: texts such as ``x=2x3x64x64``; an array given for the same input is repeated or cut to it.
 
     Raises:
-        DataError: the file cannot be read, or a text is no shape.
+        DataError: the file cannot be read or holds nothing, or a text is no shape.
     """
     arrays: dict[str, Array] = {}
     if inputs is not None:
         arrays, _ = read_arrays(inputs)
         if not arrays:
             raise DataError(f"{inputs} holds no arrays: save one per input")
+        if all(array.ndim and not len(array) for array in arrays.values()):
+            raise DataError(f"{inputs} holds no samples: no array has any along its first axis")
     return Given(arrays, dict(map(_shape, shapes)))
 
 

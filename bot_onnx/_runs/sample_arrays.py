@@ -43,16 +43,52 @@ class Samples:
         """Number of samples."""
         return len(next(iter(self.arrays.values())))
 
+    @property
+    def unfilled(self) -> int:
+        """Samples that are left over when the model has taken its fixed number as often as it can."""
+        return len(self) % (self.chunk or 1)
+
     def batches(self, size: int) -> Iterator[dict[str, Array]]:
-        """Inputs of ``size`` samples at a time, or of as many as the model takes; then what does not fill is left."""
+        """Inputs of ``size`` samples at a time, or of as many as the model takes: what is left over then repeats."""
         step = self.chunk or size
-        end = len(self) // step * step if self.chunk else len(self)
-        for start in range(0, end, step):
-            yield {**{name: array[start : start + step] for name, array in self.arrays.items()}, **self.constant}
+        for start in range(0, len(self), step):
+            rest = min(step, len(self) - start)
+            yield self._at(slice(start, start + rest) if not self.chunk or rest == step else start + _turns(step, rest))
+
+    def weighed(self, size: int, *, alone: bool = False) -> Iterator[tuple[float, dict[str, Array]]]:
+        """Inputs as of :meth:`batches`, such that every sample counts alike, and what a run of them counts.
+
+        Where the model takes a fixed number, what is left over is run sample by sample, each repeated to that number
+        and counting one part of it: what is added up over all positions is then right wherever the samples lie.
+
+        Args:
+            size: number of samples.
+            alone: run all samples like that, so that no run has two of them; ``size`` is 1.
+        """
+        step = self.chunk or size
+        whole = len(self) - self.unfilled if self.chunk else len(self)
+        if alone and step > 1:
+            whole = 0
+        for start in range(0, whole, step):
+            yield 1.0, self._at(slice(start, start + step))
+        for number in range(whole, len(self)):
+            yield 1.0 / step, self.repeated(number)
+
+    def repeated(self, number: int) -> dict[str, Array]:
+        """Inputs of one sample, as often as the model takes samples at a time."""
+        return self._at(np.full(self.chunk or 1, number))
+
+    def _at(self, places: slice | NDArray[np.int64]) -> dict[str, Array]:
+        return {**{name: array[places] for name, array in self.arrays.items()}, **self.constant}
 
     def digest(self) -> str:
         """SHA-256 of all of it."""
         return digest({**self.arrays, **self.constant})
+
+
+def _turns(count: int, rest: int) -> NDArray[np.int64]:
+    """0 to ``rest``, again and again."""
+    return np.arange(count) % rest
 
 
 def digest(arrays: Mapping[str, Array]) -> str:
@@ -88,6 +124,8 @@ def read_samples(path: Path, specs: Sequence[InputSpec], rows: Mapping[str, int]
     if len(counts) != 1:
         told = ", ".join(f"{name} {count}" for count, name in counts.items()) or "none has any"
         raise DataError(f"the arrays of {path} must hold equally many samples: {told}")
+    if 0 in counts:
+        raise DataError(f"{path} holds no samples: the arrays have none along their first axis")
     notes = (f"arrays of {path.name} that are no inputs: {', '.join(others)}",) if others else ()
     chunk = next((size for spec in specs if spec.shape and isinstance(size := spec.shape[0], int)), None)
     return Samples(batched, {spec.name: checked[spec.name] for spec in specs if not spec.shape}, chunk, notes)

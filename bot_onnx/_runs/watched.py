@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,6 +18,7 @@ from bot_onnx._runs.sample_arrays import Samples
 from bot_onnx.errors import BotError, DataError
 
 _LARGEST = 1 << 31  #: bytes that a message can have
+_ROUNDING = 1e-3  #: of a sum of squares, far above what float32 rounds and far below what another sample changes
 
 
 class Watched:
@@ -55,27 +56,74 @@ class Watched:
         proto.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in weights.items())
         return proto
 
-    def runs(self, tensors: Mapping[str, Any], size: int) -> Iterator[dict[str, NDArray[Any]]]:
-        """The values by name, ``size`` samples at a time (or as many as the model takes).
+    def runs(
+        self, tensors: Mapping[str, Any], size: int, *, alone: bool = False
+    ) -> Iterator[tuple[float, dict[str, NDArray[Any]]]]:
+        """What a run counts (see :meth:`Samples.weighed`), and the values by name.
 
         Memory: the weights, and the values of one run.
 
         Args:
             tensors: the source's tensors by name, with a ``numpy()`` each.
-            size: number of samples.
+            size: number of samples at a time, where the model does not take a fixed one.
+            alone: one sample a run, wherever they can be told apart.
 
         Raises:
-            DataError: the model does not run on the samples.
+            DataError: the model does not run on the samples, or cannot take all of them.
         """
         weights = values(self._weights, tensors)
         try:
             runner = session(self._proto.SerializeToString())
-            for feeds in self.samples.batches(size):
-                yield dict(zip(self._names, runner.run(None, {**feeds, **weights}), strict=True))
+
+            def run(feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+                return dict(zip(self._names, runner.run(None, {**feeds, **weights}), strict=True))
+
+            apart = self._apart(run, alone=alone)
+            for share, feeds in self.samples.weighed(size, alone=alone and apart):
+                yield share, run(feeds)
         except BotError:
             raise
         except Exception as error:  # onnxruntime's errors have no public base class
             raise DataError(f"the source does not run on these samples: {one_line(error)}") from error
+
+    def check(self, tensors: Mapping[str, Any]) -> None:
+        """See whether the model takes all samples, where it takes a fixed number at a time.
+
+        Raises:
+            DataError: it does not, or does not run on them.
+        """
+        if self.samples.unfilled:
+            next(self.runs(tensors, 1), None)
+
+    def _apart(self, run: Callable[[dict[str, NDArray[Any]]], dict[str, NDArray[Any]]], *, alone: bool) -> bool:
+        """Whether what a run gives is what its samples give, each for itself; looked at only where it matters.
+
+        Nothing tells where the samples lie in a value, so its squares are added up: those of a run are then the mean of
+        those of every sample repeated. An axis that has a fixed length need not be one of samples at all.
+
+        Raises:
+            DataError: it is not, and samples are left over.
+        """
+        chunk, left = self.samples.chunk or 1, self.samples.unfilled
+        if chunk == 1 or not (alone or left):
+            return True
+        sums = _squares(run(next(self.samples.batches(chunk))))
+        if not np.isfinite(sums).all():
+            return True  # whoever reads them says what is wrong
+        first = np.arange(chunk) % min(chunk, len(self.samples))
+        each = {number: _squares(run(self.samples.repeated(number))) for number in dict.fromkeys(map(int, first))}
+        apart = np.allclose(sums, np.mean([each[int(number)] for number in first], axis=0), rtol=_ROUNDING, atol=0)
+        if left and not apart:
+            raise DataError(
+                f"the source takes {chunk} samples at a time and does not keep them apart, so that a run cannot be "
+                f"filled up: give a multiple of {chunk}, not {len(self.samples)}"
+            )
+        return bool(apart)
+
+
+def _squares(values: Mapping[str, NDArray[Any]]) -> NDArray[np.float64]:
+    """Sum of the squares of every value."""
+    return np.array([np.square(array, dtype=np.float64).sum() for array in values.values()])
 
 
 def hidden_in_bodies(graph: ir.Graph, names: Iterable[str]) -> str | None:

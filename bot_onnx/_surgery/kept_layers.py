@@ -179,11 +179,11 @@ def influences(
     streams = {name: _stream(analysis, name, chain) for name, chain in chains.items()}
     watched = Watched(analysis.model, samples, (v for values, _ in streams.values() for v in values))
     sums = {name: np.zeros((2, len(values) - 1)) for name, (values, _) in streams.items()}
-    for run in watched.runs(tensors, _BATCH):
+    for share, run in watched.runs(tensors, _BATCH):
         for name, (values, axis) in streams.items():
             rows = [_rows(run[value], axis) for value in values]
             for layer in range(len(rows) - 1):
-                sums[name][:, layer] += _cosines(rows[layer], rows[layer + 1])
+                sums[name][:, layer] += share * np.array(_cosines(rows[layer], rows[layer + 1]))
     for name, (_, count) in sums.items():
         if not count.all():
             raise DataError(f"the stream of chain '{name}' is nothing on these samples, or there are too few of them")

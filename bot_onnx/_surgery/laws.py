@@ -96,10 +96,15 @@ def find_laws(analysis: Analysis, sizes: Mapping[str, int]) -> Laws:
             widened[dim.id] = widening
             gains.update(dict.fromkeys(widening.scales, sqrt(dim.size / new)))
         if widening.reason is not None:
-            how = "by copies of its channels" if widening.law is None else "by further channels"
+            # Copies in different numbers give a norm another mean and spread: how far off that is, nothing here says.
+            how = (
+                "by copies of its channels in different numbers, which does not keep the function exactly"
+                if widening.law is None
+                else "by further channels, which keeps the function nearly, not exactly"
+            )
             notes.append(
-                f"{dim.name} grows from {dim.size} to {new} {how}, which keeps the function nearly, not exactly: "
-                f"{said(widening.reason)}; a whole multiple of {dim.size} keeps it."
+                f"{dim.name} grows from {dim.size} to {new} {how}: {said(widening.reason)}; a whole multiple of "
+                f"{dim.size} keeps it."
             )
     for name, gain, note in _scaled(analysis, sizes):
         gains[name] = gains.get(name, 1.0) * gain

@@ -118,17 +118,17 @@ def agreement(model: Path, source: Path, inputs: str) -> float:
     Raises:
         Unscored: an output has another shape than the source's.
     """
-    same = rows = 0
+    same = rows = 0.0
     runner, samples = session(str(model), optimise=True, threads=1), _samples(str(source), inputs)
     teacher = _session(str(source))
-    for feeds in samples.batches(_BATCH):
+    for share, feeds in samples.weighed(_BATCH):
         for name in _float_outputs(str(source)):
             ours, theirs = runner.run([name], feeds)[0], teacher.run([name], feeds)[0]
             if ours.shape != theirs.shape:
                 raise Unscored(f"output {name!r} has another shape than the source's: no row can be compared")
             if ours.ndim and ours.shape[-1] > 1:
-                rows += ours.size // ours.shape[-1]
-                same += int((ours.argmax(-1) == theirs.argmax(-1)).sum())
+                rows += share * (ours.size // ours.shape[-1])
+                same += share * int((ours.argmax(-1) == theirs.argmax(-1)).sum())
     if not rows:
         raise Unscored("no output has rows of several numbers")
     return same / rows

@@ -130,7 +130,8 @@ def test_samples_that_nothing_would_be_done_with_are_refused(
     [
         ({"y": np.ones((3, 7, 3), np.float32)}, "has no array 'x'"),
         ({"x": np.ones((3, 7, 4), np.float32)}, r"is \[3, 7, 4\], and the model takes"),
-        ({"x": np.zeros((0, 7, 3), np.float32)}, "too few of them"),
+        ({"x": np.zeros((0, 7, 3), np.float32)}, "holds no samples"),
+        ({"x": np.zeros((5, 0, 3), np.float32)}, "too few of them|does not run"),
     ],
 )
 def test_samples_that_do_not_suit_are_refused(
@@ -148,8 +149,12 @@ def test_a_fixed_number_of_samples_at_a_time(tmp_path: Path) -> None:
     path = samples(tmp_path, x=np.arange(14, dtype=np.float32).reshape(7, 2), rate=np.float32(3))
     specs = [InputSpec("x", np.dtype(np.float32), (3, 2)), InputSpec("rate", np.dtype(np.float32), ())]
     fixed = read_samples(path, specs)
-    assert [len(batch["x"]) for batch in fixed.batches(2)] == [3, 3]
+    assert [batch["x"][:, 0].tolist() for batch in fixed.batches(2)] == [[0, 2, 4], [6, 8, 10], [12, 12, 12]]
     assert all(batch["rate"] == 3 for batch in fixed.batches(2))
+    shares = [(share, batch["x"][:, 0].tolist()) for share, batch in fixed.weighed(2)]
+    assert shares == [(1, [0, 2, 4]), (1, [6, 8, 10]), (1 / 3, [12, 12, 12])]
+    assert [share for share, _ in fixed.weighed(1, alone=True)] == [1 / 3] * 7
     free = Samples(fixed.arrays, fixed.constant)
     assert [len(batch["x"]) for batch in free.batches(2)] == [2, 2, 2, 1]
+    assert [(share, len(batch["x"])) for share, batch in free.weighed(2)] == [(1, 2), (1, 2), (1, 2), (1, 1)]
     assert free.digest() == fixed.digest() != Samples({"x": fixed.arrays["x"] + 1}, fixed.constant).digest()

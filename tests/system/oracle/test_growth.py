@@ -145,6 +145,24 @@ def test_a_stream_behind_norms_is_kept_nearly_and_the_plan_says_so(tmp_path: Pat
     same(*grown(path, {"hidden": 36}, feed)[:2])
 
 
+def test_copies_in_different_numbers_are_not_said_to_be_near(tmp_path: Path) -> None:
+    b = GraphBuilder()
+    x = b.op("MatMul", "x", b.weight(7, 12))
+    for _ in range(2):
+        gated = b.op("Mul", x, b.op("Sigmoid", x))
+        x = norm(
+            b,
+            b.op("Add", gated, b.op("MatMul", b.op("Tanh", b.op("MatMul", x, b.weight(12, 9))), b.weight(9, 12))),
+            "op",
+        )
+    path = save(b.model([("x", ["n", 7])], [b.op("MatMul", x, b.weight(12, 3))]), tmp_path)
+    plan = bot_onnx.plan(path, {"hidden": 18})
+    assert plan.promise.kept is False and "off by" in plan.promise.why
+    assert any("in different numbers, which does not keep the function exactly" in note for note in plan.notes)
+    assert not any("nearly" in note for note in plan.notes)
+    assert bot_onnx.plan(path, {"hidden": 24}).promise.kept
+
+
 def test_filters_that_are_asked_for_change_no_epsilon(tmp_path: Path) -> None:
     plan = bot_onnx.plan(network(tmp_path, "op"), {"hidden": 18}, options={"wavelet": "haar"})
     assert not any("epsilon" in patch.reason for patch in plan.constants)

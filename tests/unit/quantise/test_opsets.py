@@ -7,20 +7,22 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import numpy_helper
 
 import bot_onnx
 from bot_onnx._quantise import raised as raised_module
 from bot_onnx._runs.runtime import session
 from bot_onnx._verify.runner import Runner
+from bot_onnx.errors import DataError
 from tests.graphs import GraphBuilder, save
 
 
-def convolutions(opset: int) -> onnx.ModelProto:
+def convolutions(opset: int, batch: int | str = "batch") -> onnx.ModelProto:
     b = GraphBuilder(4)
     x = "x"
     for inner, outer in ((2, 8), (8, 8)):
         x = b.op("Relu", b.op("Conv", x, b.weight(outer, inner, 3, 3), b.weight(outer), pads=[1, 1, 1, 1]))
-    model = b.model([("x", ["batch", 2, 6, 6])], [x], rank=4)
+    model = b.model([("x", [batch, 2, 6, 6])], [x], rank=4)
     model.opset_import[0].version = opset
     return model
 
@@ -96,3 +98,21 @@ def test_what_cannot_be_fed_its_weights_is_run_from_the_file_that_has_no_name_ye
     small = tmp_path / "small.onnx"
     bot_onnx.resize(packed, {"width": 0.5}, small, requantize=True)
     assert packed.stat().st_size and small.stat().st_size
+
+
+@pytest.mark.parametrize("count", [0, 2, 5])
+def test_a_fixed_batch_is_filled_up(count: int, tmp_path: Path) -> None:
+    source, given, packed = save(convolutions(17, 4), tmp_path), tmp_path / "samples.npz", tmp_path / "packed.onnx"
+    np.savez(given, x=np.random.default_rng(0).standard_normal((count, 2, 6, 6)).astype(np.float32))
+    if not count:
+        with pytest.raises(DataError, match="holds no samples"):
+            bot_onnx.quantize(source, packed, to="int8", calibration=given)
+        return
+    scales = []
+    for path in (source, save(convolutions(17), tmp_path, name="free.onnx")):
+        done = bot_onnx.quantize(path, packed, to="int8", calibration=given, force=True)
+        scales.append({one.name: numpy_helper.to_array(one) for one in onnx.load(packed).graph.initializer})
+        assert f"{count} samples" in done.compared_on
+        assert ("repeated" in done.compared_on) == (path == source)
+    for name, scale in scales[0].items():
+        np.testing.assert_allclose(scale, scales[1][name], rtol=1e-5)

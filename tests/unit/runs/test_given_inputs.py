@@ -120,9 +120,10 @@ def test_what_the_model_does_not_take_is_refused(tmp_path: Path, given: dict[str
 def test_what_is_no_file_of_arrays_and_no_shape(tmp_path: Path) -> None:
     np.savez(tmp_path / "none.npz")
     (tmp_path / "empty.npz").touch()
-    for path in ("none.npz", "empty.npz", "gone.npz"):
+    np.savez(tmp_path / "nobody.npz", x=np.zeros((0, 3)), y=np.zeros((0, 2)))
+    for path in ("none.npz", "empty.npz", "gone.npz", "nobody.npz holds no samples"):
         with pytest.raises(DataError, match=path):
-            read_given(tmp_path / path)
+            read_given(tmp_path / path.split()[0])
     for text in ("x", "x=", "=2x3", "x=2xx3", "x=-1", "x=2x9999999999"):
         with pytest.raises(DataError, match="no shape of an input"):
             read_given(None, [text])

@@ -249,7 +249,7 @@ def test_influence_needs_samples(tmp_path: Path) -> None:
         bot_onnx.plan(source, {"layers": 3, "layers_by": "influence"})
     nothing = tmp_path / "nothing.npz"
     np.savez(nothing, x=np.zeros((0, 4), np.float32))
-    with pytest.raises(BotError, match="too few of them"):
+    with pytest.raises(BotError, match="holds no samples"):
         bot_onnx.plan(source, {"layers": 3, "layers_by": "influence"}, calibration=nothing)
 
 

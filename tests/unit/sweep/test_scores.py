@@ -14,14 +14,14 @@ from bot_onnx._sweep.scores import ScoreChanged, Unscored, _function, agreement,
 from bot_onnx.errors import BotError
 
 
-def linear(path: Path, weights: np.ndarray, *, name: str = "logits") -> Path:
+def linear(path: Path, weights: np.ndarray, *, name: str = "logits", rows: int | str = "n") -> Path:
     """``x [n, 3] @ weights``, and an integer beside it."""
     graph = helper.make_graph(
         [helper.make_node("MatMul", ["x", "w"], [name]), helper.make_node("Shape", ["x"], ["shape"])],
         "linear",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", 3])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [rows, 3])],
         [
-            helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", weights.shape[1]]),
+            helper.make_tensor_value_info(name, TensorProto.FLOAT, [rows, weights.shape[1]]),
             helper.make_tensor_value_info("shape", TensorProto.INT64, [2]),
         ],
         [numpy_helper.from_array(weights.astype(np.float32), "w")],
@@ -88,6 +88,8 @@ def test_agreement_counts_rows_whose_largest_element_is_the_same(tmp_path: Path)
     model = linear(tmp_path / "model.onnx", np.diag([1.0, 1.0, -1.0]))
     np.savez(tmp_path / "x.npz", x=np.eye(3, dtype=np.float32).repeat([1, 2, 1], axis=0))  # the last row differs
     assert agreement(model, source, str(tmp_path / "x.npz")) == 3 / 4
+    fixed = [linear(tmp_path / f"fixed-{n}.onnx", np.diag([1.0, 1.0, n]), rows=3) for n in (1, -1)]
+    assert agreement(fixed[1], fixed[0], str(tmp_path / "x.npz")) == pytest.approx(3 / 4)  # what is left over counts
     other = linear(tmp_path / "other.onnx", np.ones((3, 2)))
     with pytest.raises(Unscored, match="another shape"):
         agreement(other, source, str(tmp_path / "x.npz"))
