@@ -157,7 +157,7 @@ def apply_width(problem: Problem) -> None:
         return
     skipped = _bystanders(problem)
     candidates = [dim for dim in problem.comp.dims.values() if not dim.parts and _scalable(problem, dim.id)]
-    candidates += of_single_heads(problem.comp)
+    candidates += of_single_heads(problem)
     single = {kv.id for kv, _ in problem.comp.groups() if kv.size == 1}
     candidates += [group for kv, group in problem.comp.groups() if kv.id in single and group.frozen is None]
     shared = {group.id: problem.new(kv) for kv, group in problem.comp.groups() if kv.id in single}
