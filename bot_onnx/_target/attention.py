@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 from bot_onnx._structure import Dim, Role
-from bot_onnx._target.composition import Composition
 from bot_onnx._target.messages import nearest, nearest_sizes, place
 from bot_onnx._target.problem import Problem
 from bot_onnx.errors import DimError, said
@@ -28,7 +27,7 @@ def hold_head_dim(problem: Problem) -> None:
     Under ``width`` those of an attention of a single head are left to it: there is no number of heads to scale.
     """
     comp = problem.comp
-    scaled = set() if problem.spec.width is None else {dim.id for dim in of_single_heads(comp)}
+    scaled = set() if problem.spec.width is None else {dim.id for dim in of_single_heads(problem)}
     keys, values = comp.with_role(Role.HEAD_DIM), comp.with_role(Role.V_HEAD_DIM)
     for dim in keys:
         if problem.unknown(dim) and dim.id not in scaled:
@@ -42,10 +41,16 @@ def hold_head_dim(problem: Problem) -> None:
             _follow(problem, dim, twins, "v_head_dim stays")
 
 
-def of_single_heads(comp: Composition) -> list[Dim]:
-    """The dims of an attention of one head that can be resized: each is the whole of an axis, not a part of heads."""
+def of_single_heads(problem: Problem) -> list[Dim]:
+    """The dims of an attention of one head that can be resized: each is the whole of an axis, not a part of heads.
+
+    Nor has any weight heads on an axis of their own beside it.
+    """
+    comp = problem.comp
+    counted = {dim.id for dim in comp.with_role(Role.HEADS, Role.KV_HEADS)}
+    beside = {ident for stack in problem.structure.stacks if counted.intersection(stack.axes) for ident in stack.axes}
     dims = comp.with_role(Role.HEAD_DIM, Role.V_HEAD_DIM)
-    return [dim for dim in dims if not dim.parts and not comp.owners[dim.id] and dim.frozen is None]
+    return [dim for dim in dims if not (dim.parts or comp.owners[dim.id] or dim.id in beside) and dim.frozen is None]
 
 
 def _follow(problem: Problem, dim: Dim, twins: list[Dim], otherwise: str) -> None:
