@@ -37,6 +37,12 @@ def assemble(
         if chain.residual == "unknown"
     )
     beside = [chain.beside() for chain in chains if chain.strays]
+    turns = [
+        f"What repeats in {chain.name} is a turn of {chain.within} layers that are not alike ({chain.in_turns()}): "
+        "'layers' counts turns."
+        for chain in chains
+        if chain.within > 1
+    ]
     return Structure(
         dims=dict(named.dims),
         chains=chains,
@@ -48,7 +54,7 @@ def assemble(
         residual=chains[_largest(layers.chains)].residual if chains else "none",
         parameters=sum(tensor.size for p in parameters.by_name.values() if (tensor := p.value.const_value) is not None),
         nodes=len(graph),
-        notes=(*unknown, *source.form.notes(graph), *beside, *spelled.notes),
+        notes=(*unknown, *source.form.notes(graph), *beside, *turns, *spelled.notes),
         tied_heads=stacks.tied_heads,
         qkv=stacks.qkv,
         single_kv_head=bool(shared_heads(context, attentions.found)),
@@ -79,6 +85,7 @@ def _chains(source: Normalised, layers: Layers, stacks: Stacks) -> tuple[Chain, 
             follows=layers.names[stacks.follows[index]] if index in stacks.follows else None,
             turns=turn_length(chain) or 1,
             strays=beside[index],
+            within=chain.within,
         )
         for index, (name, chain) in enumerate(zip(layers.names, layers.chains, strict=True))
     )
