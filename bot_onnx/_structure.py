@@ -106,7 +106,7 @@ class Chain:
     masks); 1 too where it never is, so that there can be no more layers. ``strays`` is the number of layers like these
     that stand outside the chain, and stay: such as read keys and values of another layer. ``within`` is how many layers
     each of these is, where layers take turns in what they do (one masks its scores, the next does not): ``count`` is of
-    turns.
+    turns. ``placed`` says that layers hold numbers that follow their place (1 / (k + 1)).
     """
 
     name: str
@@ -120,6 +120,12 @@ class Chain:
     turns: int = 1
     strays: int = 0
     within: int = 1
+    placed: bool = False
+
+    @property
+    def held(self) -> int:
+        """``turns``; 0 where layers do not alternate, and keep their place for the numbers that they hold."""
+        return 0 if self.placed and self.turns == 1 else self.turns
 
     @property
     def stacked(self) -> int:

@@ -9,6 +9,7 @@ from bot_onnx._analysis.facts import Attentions, Layers, Named, Normalised, Para
 from bot_onnx._axes.dims import Dim as DimId
 from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._patterns.alternating_layers import turn_length
+from bot_onnx._patterns.layer_numbers import placed_numbers
 from bot_onnx._patterns.layers import LayerChain
 from bot_onnx._patterns.residual import residual_kind
 from bot_onnx._patterns.shared_heads import own_heads, shared_heads
@@ -86,6 +87,7 @@ def _chains(source: Normalised, layers: Layers, stacks: Stacks) -> tuple[Chain, 
             turns=turn_length(chain) or 1,
             strays=beside[index],
             within=chain.within,
+            placed=any(True for _ in placed_numbers(chain)),
         )
         for index, (name, chain) in enumerate(zip(layers.names, layers.chains, strict=True))
     )
