@@ -165,6 +165,7 @@ def _factor(problem: Problem, dim: Dim) -> float:
 
 
 def scalable(problem: Problem, ident: str) -> bool:
+    """Whether ``width`` scales a dim by its role, where no other rule sizes it."""
     dim = problem.comp.dims[ident]
     return dim.role in SCALED_ROLES and dim.frozen is None and not (dim.role == Role.KV_HEADS and dim.size == 1)
 
