@@ -104,7 +104,9 @@ class Chain:
     chain whose weights this one uses as well, layer by layer (two inputs through one network): both always have the
     same depth. ``turns`` is after how many layers what they read from outside is the same again (local and global
     masks); 1 too where it never is, so that there can be no more layers. ``strays`` is the number of layers like these
-    that stand outside the chain, and stay: such as read keys and values of another layer.
+    that stand outside the chain, and stay: such as read keys and values of another layer. ``within`` is how many layers
+    each of these is, where layers take turns in what they do (one masks its scores, the next does not): ``count`` is of
+    turns. ``placed`` says that layers hold numbers that follow their place (1 / (k + 1)).
     """
 
     name: str
@@ -117,11 +119,23 @@ class Chain:
     follows: str | None = None
     turns: int = 1
     strays: int = 0
+    within: int = 1
+    placed: bool = False
+
+    @property
+    def held(self) -> int:
+        """``turns``; 0 where layers do not alternate, and keep their place for the numbers that they hold."""
+        return 0 if self.placed and self.turns == 1 else self.turns
 
     @property
     def stacked(self) -> int:
         """Number of layers in the chain's stacks."""
         return self.count - self.leading
+
+    def in_turns(self, count: int | None = None) -> str:
+        """What a number of layers (by default the source's) is: where each is a turn of several, how many in all."""
+        number = self.count if count is None else count
+        return str(number) if self.within == 1 else f"{number} turns of {self.within}, {number * self.within} in all"
 
     def beside(self) -> str:
         """What to say of layers that stand outside, in a sentence."""

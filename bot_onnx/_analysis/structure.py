@@ -9,6 +9,7 @@ from bot_onnx._analysis.facts import Attentions, Layers, Named, Normalised, Para
 from bot_onnx._axes.dims import Dim as DimId
 from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._patterns.alternating_layers import turn_length
+from bot_onnx._patterns.layer_numbers import placed_numbers
 from bot_onnx._patterns.layers import LayerChain
 from bot_onnx._patterns.residual import residual_kind
 from bot_onnx._patterns.shared_heads import own_heads, shared_heads
@@ -37,6 +38,12 @@ def assemble(
         if chain.residual == "unknown"
     )
     beside = [chain.beside() for chain in chains if chain.strays]
+    turns = [
+        f"What repeats in {chain.name} is a turn of {chain.within} layers that are not alike ({chain.in_turns()}): "
+        "'layers' counts turns."
+        for chain in chains
+        if chain.within > 1
+    ]
     return Structure(
         dims=dict(named.dims),
         chains=chains,
@@ -48,7 +55,7 @@ def assemble(
         residual=chains[_largest(layers.chains)].residual if chains else "none",
         parameters=sum(tensor.size for p in parameters.by_name.values() if (tensor := p.value.const_value) is not None),
         nodes=len(graph),
-        notes=(*unknown, *source.form.notes(graph), *beside, *spelled.notes),
+        notes=(*unknown, *source.form.notes(graph), *beside, *turns, *spelled.notes),
         tied_heads=stacks.tied_heads,
         qkv=stacks.qkv,
         single_kv_head=bool(shared_heads(context, attentions.found)),
@@ -79,6 +86,8 @@ def _chains(source: Normalised, layers: Layers, stacks: Stacks) -> tuple[Chain, 
             follows=layers.names[stacks.follows[index]] if index in stacks.follows else None,
             turns=turn_length(chain) or 1,
             strays=beside[index],
+            within=chain.within,
+            placed=any(True for _ in placed_numbers(chain)),
         )
         for index, (name, chain) in enumerate(zip(layers.names, layers.chains, strict=True))
     )

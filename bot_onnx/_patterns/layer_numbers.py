@@ -7,7 +7,8 @@ are in use, and trained ones follow none of them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import numpy as np
 import onnx_ir as ir
@@ -18,6 +19,9 @@ from bot_onnx._ops.nodes import number_in
 from bot_onnx._patterns.layers import LayerChain
 from bot_onnx._patterns.parameters import is_setting
 
+#: The number of a layer, by its place from 0 on.
+Law = Callable[[int], float]
+
 #: Relative error of a number that was worked out and stored: in float32, and in what halves of it were rounded to.
 _FLOAT, _HALF, _BRAIN = 2.0**-22, 2.0**-11, 2.0**-8
 _SPREAD = 100  #: errors that numbers must be apart to show a formula
@@ -25,27 +29,59 @@ _SPREAD = 100  #: errors that numbers must be apart to show a formula
 
 def trained_numbers(chain: LayerChain) -> Iterator[tuple[ir.Value, ...]]:
     """The numbers that stand at one place of every layer, for the places where each layer has one of its own."""
-    return (values for values, placed in _differing(chain) if not placed)
+    return (values for values, _, law in _differing(chain) if law is None)
 
 
-def placed_numbers(chain: LayerChain) -> Iterator[tuple[ir.Value, ...]]:
-    """The numbers that differ from layer to layer and follow the layer's place."""
-    return (values for values, placed in _differing(chain) if placed)
+def placed_numbers(chain: LayerChain) -> Iterator[tuple[tuple[ir.Value, ...], NDArray[np.float64], Law]]:
+    """The numbers that differ from layer to layer and follow the layer's place, and the law that they follow."""
+    return ((values, numbers, law) for values, numbers, law in _differing(chain) if law is not None)
 
 
-def _differing(chain: LayerChain) -> Iterator[tuple[tuple[ir.Value, ...], bool]]:
-    """Numbers that are not the same in all layers, and whether they follow the place."""
+def _differing(chain: LayerChain) -> Iterator[tuple[tuple[ir.Value, ...], NDArray[np.float64], Law | None]]:
+    """Numbers that are not the same in all layers, and what they follow."""
     for values in zip(*(layer.parameters for layer in chain.layers), strict=True):
-        held = [None if is_setting(value) else number_in(value) for value in values]
-        if len({id(value) for value in values}) < len(values) or None in held:
-            continue
-        numbers = np.array(held, np.float64)
-        if np.isfinite(numbers).all() and np.ptp(numbers) > 0:
-            yield values, follows_place(numbers, literal=all(map(is_literal, values)))
+        numbers = _numbers(values)
+        if numbers is not None:
+            yield values, numbers, law_of(numbers, literal=all(map(is_literal, values)))
+
+
+def _numbers(values: Sequence[ir.Value | None]) -> NDArray[np.float64] | None:
+    """The numbers at one place of every layer; None where there are none, or they are one value or all the same."""
+    held = [None if value is None or is_setting(value) else number_in(value) for value in values]
+    if len({id(value) for value in values}) < len(values) or None in held:
+        return None
+    numbers = np.array(held, np.float64)
+    return numbers if np.isfinite(numbers).all() and np.ptp(numbers) > 0 else None
+
+
+def placed_inputs(chain: LayerChain) -> Iterator[tuple[int, int, NDArray[np.float64], Law]]:
+    """Inputs of the layers' nodes, as they now are, with numbers of the place: node, slot, numbers and their law."""
+    for index, nodes in enumerate(zip(*(layer.nodes for layer in chain.layers), strict=True)):
+        for slot, values in enumerate(zip(*(node.inputs for node in nodes), strict=True)):
+            numbers = _numbers(values)
+            law = None if numbers is None else law_of(numbers, literal=all(v and is_literal(v) for v in values))
+            if numbers is not None and law is not None:
+                yield index, slot, numbers, law
+
+
+def continued(numbers: NDArray[np.float64], law: Law, place: int) -> float | None:
+    """What a law gives for a place behind the layers; None where it leads out of the numbers' range, through 0.
+
+    A rate that falls evenly may have been meant to end where it ends.
+    """
+    with np.errstate(invalid="ignore", over="ignore"):
+        number = float(law(place))
+    lost = not np.isfinite(number) or ((numbers > 0).all() and number <= 0) or ((numbers < 0).all() and number >= 0)
+    return None if lost else number
 
 
 def follows_place(numbers: NDArray[np.float64], *, literal: bool = False) -> bool:
-    """Whether the numbers of layers come again in turns, or a formula in the layer's place k gives them.
+    """Whether the numbers of layers come again in turns, or a formula gives them: see :func:`law_of`."""
+    return law_of(numbers, literal=literal) is not None
+
+
+def law_of(numbers: NDArray[np.float64], *, literal: bool = False) -> Law | None:
+    """What gives the numbers of layers by the layer's place k: they come again in turns, or follow a formula.
 
     Formulas: a power of the number is so many times k + 1 (scores over the layer's number, norms over its root), or the
     steps of the number go on by one factor towards a limit (0.8 - 0.6 exp(-0.3 k)). Of numbers that no training can
@@ -57,25 +93,59 @@ def follows_place(numbers: NDArray[np.float64], *, literal: bool = False) -> boo
         literal: the file has them where exporters write what is no weight.
     """
     count = len(numbers)
-    if any(np.array_equal(numbers[turn:], numbers[:-turn]) for turn in range(1, count // 2 + 1)):
-        return True
-    ways = {(_FLOAT, count), (_error(numbers), count - 1)}
-    return any(_has_formula(numbers, error, shown, literal=literal) for error, shown in ways)
+    for turn in range(1, count // 2 + 1):
+        if np.array_equal(numbers[turn:], numbers[:-turn]):
+            return lambda place: float(numbers[place % turn])
+    ways = dict.fromkeys([(_FLOAT, count), (_error(numbers), count - 1)])
+    laws = (_formula(numbers, error, shown, literal=literal) for error, shown in ways)
+    return next((law for law in laws if law is not None), None)
 
 
-def _has_formula(numbers: NDArray[np.float64], error: float, shown: int, *, literal: bool) -> bool:
-    """Whether numbers with a relative error follow a formula that as many of them show."""
+def _formula(numbers: NDArray[np.float64], error: float, shown: int, *, literal: bool) -> Law | None:
+    """The formula that numbers with a relative error follow, where as many of them show it."""
     one_sign = bool((numbers > 0).all() or (numbers < 0).all())
-    powers = [np.abs(numbers) ** power for power in (1, -1, 2, -2)] if one_sign else []
-    if shown >= 2 and any(_is_multiple(form, 2 * error) for form in powers):
-        return True
-    evenly = [(numbers, error * np.abs(numbers).max())]
+    sign = np.sign(numbers[0])
+    powers = [(power, np.abs(numbers) ** power) for power in (1, -1, 2, -2)] if one_sign else []
+    for power, form in powers:
+        if shown >= 2 and _is_multiple(form, 2 * error):
+            ratio = float(np.median(form / np.arange(1, len(form) + 1)))
+            return partial(_rooted, sign, power, partial(_multiple, ratio))
+    evenly: list[tuple[NDArray[np.float64], float, Callable[[Law], Law]]]
+    evenly = [(numbers, error * np.abs(numbers).max(), lambda line: line)]
+    evenly += [(form, 2 * error * form.max(), partial(partial, _rooted, sign, power)) for power, form in powers]
     if one_sign:
-        evenly += [(form, 2 * error * form.max()) for form in powers] + [(np.log(powers[0]), error)]
-    even = any(_goes_on(form, inexact) for form, inexact in evenly)
-    if even or shown < 4:
-        return even and literal and shown >= 3
-    return _has_limit(numbers, error)
+        evenly.append((np.log(np.abs(numbers)), error, partial(partial, _raised, sign)))
+    even = next((law(_line(form)) for form, inexact, law in evenly if _goes_on(form, inexact)), None)
+    if even is not None or shown < 4:
+        return even if literal and shown >= 3 else None
+    return _towards_limit(numbers) if _has_limit(numbers, error) else None
+
+
+def _multiple(ratio: float, place: int) -> float:
+    return ratio * (place + 1)
+
+
+def _rooted(sign: float, power: int, law: Law, place: int) -> float:
+    """What has a law as its power; nan where that is not positive."""
+    return float(sign * np.float64(law(place)) ** (1 / power))
+
+
+def _raised(sign: float, law: Law, place: int) -> float:
+    return float(sign * np.exp(law(place)))
+
+
+def _line(values: NDArray[np.float64]) -> Law:
+    step = (values[-1] - values[0]) / (len(values) - 1)
+    return lambda place: float(values[0] + step * place)
+
+
+def _towards_limit(numbers: NDArray[np.float64]) -> Law:
+    """Limit + distance x factor ** k, through numbers that have it."""
+    steps = np.diff(numbers)
+    factor = (steps[-1] / steps[0]) ** (1 / (len(steps) - 1))
+    falling = np.stack([np.ones(len(numbers)), factor ** np.arange(len(numbers))], axis=1)
+    limit, distance = np.linalg.lstsq(falling, numbers, rcond=None)[0]
+    return lambda place: float(limit + distance * factor**place)
 
 
 def _is_multiple(form: NDArray[np.float64], error: float) -> bool:

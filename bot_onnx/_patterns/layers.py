@@ -23,6 +23,7 @@ from bot_onnx._ops.nodes import FLOATS, behind_views, needed_nodes, node_inputs
 from bot_onnx._ops.walk import backward
 from bot_onnx._patterns.alike import numbered
 from bot_onnx._patterns.flow import Flow
+from bot_onnx._patterns.mixed_layers import layers_in_turn
 from bot_onnx._patterns.partial_first_layer import LeadingLayer, leading_layer
 
 _FEWEST_JOINTS = 2  #: a path needs more joints than these to have two segments
@@ -77,11 +78,15 @@ class Layer:
 
 @dataclass(frozen=True, slots=True)
 class LayerChain:
-    """Structurally equal layers in a row; entries of ``nodes``, ``parameters`` and ``outside`` correspond."""
+    """Structurally equal layers in a row; entries of ``nodes``, ``parameters`` and ``outside`` correspond.
+
+    ``within`` is how many layers each of them is that take turns in what they do.
+    """
 
     layers: list[Layer]
     period: int
     leading: LeadingLayer | None = None  # a first layer that is not quite like the others
+    within: int = 1
 
 
 def find_chains(graph: ir.Graph, arithmetic: set[str], shapes: Mapping[str, tuple[Pair, ...]]) -> list[LayerChain]:
@@ -342,9 +347,16 @@ def _repeats(segments: list[Segment]) -> list[LayerChain]:
         leading = None
         if start - period >= low:
             leading = leading_layer(segments[start - period : start], segments[start : start + period])
-        found[start] = LayerChain(layers, period, leading)
+        kinds = [(ids[at], _matrices(segments[at])) for at in range(start, start + period)]
+        found[start] = LayerChain(layers, period, leading, layers_in_turn(kinds))
         spans += [(low, start - (period if leading else 0)), (start + period * count, high)]
     return [chain for _, chain in sorted(found.items())]
+
+
+def _matrices(segment: Segment) -> tuple[tuple[int, ...], ...]:
+    tensors = (value.const_value for value in segment.parameters if _is_parameter(value))
+    shapes = (tuple(tensor.shape.numpy()) for tensor in tensors if tensor is not None)
+    return tuple(sorted(shape for shape in shapes if len(shape) > 1))
 
 
 def _identities(segments: Sequence[Segment]) -> list[int]:

@@ -61,7 +61,7 @@ def _chains(structure: Structure) -> RenderableType:
     for chain in structure.chains:
         made.add_row(
             cell(chain.name),
-            str(chain.count),
+            chain.in_turns(),
             str(chain.period),
             str(chain.nodes_per_layer),
             _resizable(None if chain.resizable is None else said(chain.resizable)),

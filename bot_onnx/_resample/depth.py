@@ -109,18 +109,18 @@ def identity_layers(source: int, target: int, turns: int = 1) -> tuple[tuple[int
     """Where layers that do nothing stand among those of the source, and of which layers they are made.
 
     Behind the layers that they are made of, evenly spread: layers ⌊k·rho⌋, the repeats added. Where layers take turns
-    in what they read, the place of a layer says which turn it has: all of the source's keep theirs, and the added ones
-    follow the last one, each made of the last layer that has its turn.
+    in what they read, the place of a layer says which turn it has, as it does which number of the place it holds: all
+    of the source's keep theirs, and the added ones follow the last one, each made of the last layer that has its turn.
 
     Args:
         source, target: numbers of layers, the target's being the larger one.
-        turns: after how many layers what they read from outside is the same again.
+        turns: after how many layers what they read from outside is the same again; 0: places are kept all the same.
 
     Returns:
         Per target layer the source layer, and whether it is added.
     """
-    if turns > 1:
-        span = min(turns, source)
+    if turns != 1:
+        span = min(max(turns, 1), source)
         more = [source - span + (k - source) % span for k in range(source, target)]
         return (*range(source), *more), tuple(k >= source for k in range(target))
     picks = tuple(k * source // target for k in range(target))

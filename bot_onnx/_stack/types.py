@@ -55,7 +55,8 @@ class StackTask:
         layers: (source, target) number of layers; (1, 1) outside the layers or where the layers share the tensor.
         total_layers: (source, target) depth of the chain the stack belongs to (or of the deepest chain of the model).
         picks: where the layers are chosen: per target layer the source's; empty: the method says how they are made.
-        turns: after how many layers what they read from outside is the same again (local and global masks).
+        turns: after how many layers what they read from outside is the same again (local and global masks); 0
+            where they hold numbers of their places instead.
         residual: the kind of the chain's residual stream, or outside of chains the model's.
         norm_position: for a norm inside a layer, ``last`` if it is the layer's last one, else ``inner``; None else.
         offset: what the graph adds to the tensor before it is used (the 1 of norms that scale by 1 + w).

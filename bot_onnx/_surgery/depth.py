@@ -6,14 +6,16 @@ trailing layers go, or copies of the last one follow it. What the first layers c
 
 from __future__ import annotations
 
+import numpy as np
 import onnx_ir as ir
 
 from bot_onnx._analysis.numbered_names import Numbering
 from bot_onnx._canonical.control_flow import copy_place, settle_copies
 from bot_onnx._canonical.decompose import keep_storage
 from bot_onnx._canonical.spelling import keep_spelling
-from bot_onnx._ops.nodes import fresh_name, needed_nodes, node_inputs
+from bot_onnx._ops.nodes import fresh_name, needed_nodes, node_inputs, number_in
 from bot_onnx._patterns.alternating_layers import turn_length
+from bot_onnx._patterns.layer_numbers import continued, placed_inputs
 from bot_onnx._patterns.layers import Layer, LayerChain
 from bot_onnx._surgery.ports import Ports
 from bot_onnx.errors import GraphError
@@ -124,6 +126,7 @@ def _append(
     distance = _pattern(chain, name)
     last = chain.layers[-1].end
     inside = set(_template_nodes(graph, chain.layers[-1], set()))
+    placed = list(placed_inputs(chain))
     copied: dict[int, list[ir.Node]] = {}  # by place: each search walks the whole graph
     for index in range(count, count + extra):
         place = count - distance + (index - count) % distance
@@ -140,6 +143,8 @@ def _append(
             if stacked.get(other.name or "")
         }
         copies = _copy(graph, nodes, values, aligned, index - place, names, taken)
+        for at, slot, numbers, law in placed:
+            _go_on(graph, copies[template.nodes[at]], slot, continued(numbers, law, index), index - count, taken)
         ports.add_layer([copies[node] for node in template.nodes])
         graph.insert_after(last, [copies[node] for node in nodes])
         _move_uses(graph, last, copies[template.end], keep=inside | set(copies.values()))
@@ -225,6 +230,21 @@ def _copy(
         copies[node] = copy
     settle_copies(copies)
     return copies
+
+
+def _go_on(graph: ir.Graph, node: ir.Node, slot: int, number: float | None, added: int, taken: set[str]) -> None:
+    """Write the number of an added layer's own place; without one it keeps that of the layer it is a copy of."""
+    value = node.inputs[slot]
+    assert value is not None and value.const_value is not None
+    if number is None or number_in(value) == number:
+        return
+    held = value.const_value.numpy()
+    name = fresh_name(f"{value.name}__place_plus_{added + 1}", taken)
+    tensor = ir.Tensor(np.full(held.shape, number).astype(held.dtype), dtype=value.const_value.dtype, name=name)
+    fresh = ir.Value(name=name, shape=value.shape, type=value.type, const_value=tensor)
+    fresh.meta.update(value.meta)
+    graph.initializers[name] = fresh
+    node.replace_input_with(slot, fresh)
 
 
 def _input(graph: ir.Graph, value: ir.Value, values: dict[ir.Value, ir.Value], names: dict[str, str]) -> ir.Value:

@@ -68,7 +68,7 @@ def resize_depth(analysis: Analysis, layers: Mapping[str, int], picks: Picks | N
             origins |= ports.origins
             # Names before this chain may be new as well, made by the chains before it.
             chosen = (picks or {}).get(info.name)
-            own = _picks(info.stacked, stacked[info.name], info.turns) if chosen is None else inner_picks(info, chosen)
+            own = _picks(info.stacked, stacked[info.name], info.held) if chosen is None else inner_picks(info, chosen)
             found = ports.partners(own)
             partners |= {name: old and partners.get(old, old) for name, old in found.items()}
     return Depth(targets, origins, partners)

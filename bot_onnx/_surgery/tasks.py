@@ -51,7 +51,7 @@ def build_task(
         layers=inside,
         total_layers=counts[stack.chain] if stack.chain is not None else deepest,
         picks=_chosen(structure, stack, picks or {}),
-        turns=max((c.turns for c in structure.chains if stack.chain in (c.name, c.follows)), default=1),
+        turns=_turns(structure, stack),
         writes_residual=stack.writes_residual,
         before_tied_head=stack.before_tied_head,
         residual=next((c.residual for c in structure.chains if c.name == stack.chain), structure.residual),
@@ -59,6 +59,13 @@ def build_task(
         offset=stack.offset,
         gain=laws.gain(stack),
     )
+
+
+def _turns(structure: Structure, stack: Stack) -> int:
+    """How the layers of a stack's chains are held to their places; 0: not by turns."""
+    held = [chain.held for chain in structure.chains if stack.chain in (chain.name, chain.follows)]
+    turns = max(held, default=1)
+    return 0 if turns == 1 and 0 in held else turns
 
 
 def _chosen(structure: Structure, stack: Stack, picks: Picks) -> tuple[int, ...]:

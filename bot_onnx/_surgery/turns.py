@@ -10,12 +10,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import onnx_ir as ir
+from numpy.typing import NDArray
 
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._patterns.alternating_layers import turn_length
-from bot_onnx._patterns.layer_numbers import placed_numbers
+from bot_onnx._patterns.layer_numbers import Law, continued, placed_numbers
 from bot_onnx._patterns.layers import Layer, LayerChain
 from bot_onnx._structure import Chain
+from bot_onnx._target.messages import listing
 from bot_onnx.errors import SpecError
 
 
@@ -90,9 +92,22 @@ def notes_of_places(analysis: Analysis, layers: Mapping[str, int]) -> list[str]:
         analysis: of the source.
         layers: new depth per chain name.
     """
-    return [
-        f"'{values[0].name}' and its like follow the place of the layer in {info.name}, by a formula or in turns, and "
-        "stay there, whichever layer's weights come to stand beside them."
-        for chain, info in zip(analysis.chains, analysis.structure.chains, strict=True)
-        for values in (placed_numbers(chain) if layers[info.name] != info.count else ())
-    ]
+    notes = []
+    for chain, info in zip(analysis.chains, analysis.structure.chains, strict=True):
+        added = range(len(chain.layers), layers[info.name] - info.leading)
+        for values, numbers, law in placed_numbers(chain) if layers[info.name] != info.count else ():
+            told = f"'{values[0].name}' and its like follow the place of the layer in {info.name}"
+            stay = "stay there, whichever layer's weights come to stand beside them"
+            notes.append(f"{told}, by a formula or in turns, and {stay}{_of_added(numbers, law, added)}.")
+    return notes
+
+
+def _of_added(numbers: NDArray[np.float64], law: Law, added: range) -> str:
+    """What the layers that are added have of numbers that follow the place."""
+    found = [continued(numbers, law, place) for place in added]
+    if not found:
+        return ""
+    given = [f"{number:.6g}" for number in found if number is not None]
+    last = "" if len(given) == len(found) else "what would be 0 or beyond is the number of the layer that is repeated"
+    going = f"added layers go on with {listing(given, 4)}" if given else ""
+    return "; " + "; ".join(part for part in (going, last) if part)

@@ -42,12 +42,15 @@ def hold_head_dim(problem: Problem) -> None:
 
 
 def of_single_heads(problem: Problem) -> list[Dim]:
-    """The dims of an attention of one head that can be resized: no part of heads, nor beside them in any weight."""
+    """The dims of an attention of one head that can be resized: each is the whole of an axis, not a part of heads.
+
+    Nor has any weight heads on an axis of their own beside it.
+    """
     comp = problem.comp
-    heads = {dim.id for dim in comp.with_role(Role.HEADS, Role.KV_HEADS)}
-    several = {ident for stack in problem.structure.stacks if not heads.isdisjoint(stack.axes) for ident in stack.axes}
-    dims = (dim for dim in comp.with_role(Role.HEAD_DIM, Role.V_HEAD_DIM) if dim.id not in several)
-    return [dim for dim in dims if not dim.parts and not comp.owners[dim.id] and dim.frozen is None]
+    counted = {dim.id for dim in comp.with_role(Role.HEADS, Role.KV_HEADS)}
+    beside = {ident for stack in problem.structure.stacks if counted.intersection(stack.axes) for ident in stack.axes}
+    dims = comp.with_role(Role.HEAD_DIM, Role.V_HEAD_DIM)
+    return [dim for dim in dims if not (dim.parts or comp.owners[dim.id] or dim.id in beside) and dim.frozen is None]
 
 
 def _follow(problem: Problem, dim: Dim, twins: list[Dim], otherwise: str) -> None:

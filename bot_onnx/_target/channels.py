@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 
 from bot_onnx._structure import Dim, Role
-from bot_onnx._target.attention import of_single_heads
+from bot_onnx._target.composition import Composition
 from bot_onnx._target.messages import listing, nearest, nearest_sizes, place
 from bot_onnx._target.problem import Problem, round_channels
-from bot_onnx.errors import DimError, SpecError, said
+from bot_onnx.errors import DimError
 
 #: Which part of a product takes up a new size, the others being kept: a number of equal parts, else the largest one.
 _CARRIERS = (Role.HEADS, Role.KV_HEADS, Role.CONV_GROUPS)
 #: Roles that count things: no channels, so ``round_to`` is not for them.
-_COUNTED = (*_CARRIERS, Role.GROUP)
+COUNTED = (*_CARRIERS, Role.GROUP)
 #: Parts that are kept in any case.
-_KEPT = (
+KEPT = (
     *(Role.HEAD_DIM, Role.V_HEAD_DIM, Role.HALF_HEAD_DIM, Role.GROUP, Role.STATE, Role.TOKENS),
     *(Role.VOCAB, Role.POSITIONS, Role.IO, Role.SPATIAL, Role.COUNT, Role.OUT),
 )
@@ -90,7 +91,7 @@ def _carrier(parts: list[Dim], factor: float) -> Dim:
     def rank(dim: Dim) -> tuple[int, int]:
         counted = dim.role in _CARRIERS and (dim.role != Role.CONV_GROUPS or _is_whole(dim.size * factor))
         order = _CARRIERS.index(dim.role) if counted else len(_CARRIERS)
-        return (len(_CARRIERS) + 1 if dim.role in _KEPT else order, -dim.size)
+        return (len(_CARRIERS) + 1 if dim.role in KEPT else order, -dim.size)
 
     return min(parts, key=rank)
 
@@ -99,18 +100,60 @@ def _is_whole(value: float) -> bool:
     return value >= 1 and abs(value - round(value)) < 1e-9
 
 
-def _bystanders(problem: Problem) -> set[str]:
-    """Return the leaves that a rule must not scale: else both parts of a product would, and it by the square."""
+def bystanders(problem: Problem) -> set[str]:
+    """Return the leaves that a rule must not scale: else both parts of a product would, and it by the square.
+
+    For the same reason a leaf that stands twice in some product (groups x groups, of shuffled channels) leaves the
+    change to another one, where there is one; so do groups that only count.
+    """
+    factors = {product.id: factors_of(problem.comp, product.id) for product in problem.comp.products()}
+    others = set(repeated(problem.comp))
+    others.update(group for parts in factors.values() for group in _counts(problem, parts))
     found: set[str] = set()
-    for product in problem.comp.products():
-        parts = [problem.comp.dims[part] for part in dict.fromkeys(product.parts)]
-        scalable = [part for part in parts if any(_scalable(problem, leaf) for leaf in problem.comp.leaves(part.id))]
-        if len(scalable) > 1:
-            carrier = _carrier(scalable, _factor(problem, scalable[0]))
-            for part in scalable:
+    for parts in factors.values():
+        free = [
+            problem.comp.dims[part]
+            for part in dict.fromkeys(parts)
+            if any(scalable(problem, leaf) for leaf in problem.comp.leaves(part))
+        ]
+        if len(free) > 1:
+            first = [part for part in free if part.id not in others]
+            carrier = _carrier(first or free, _factor(problem, free[0]))
+            for part in free:
                 if part is not carrier:
                     found.update(problem.comp.leaves(part.id))
     return found
+
+
+def _counts(problem: Problem, parts: list[str]) -> list[str]:
+    """Groups of a convolution that are a number of like things: some weight has what a group holds as its channels.
+
+    The branches of a split attention are summed, and what reads the sum has the channels of one of them.
+    """
+    groups = [part for part in parts if problem.comp.dims[part].role == Role.CONV_GROUPS]
+    mates = [problem.comp.dims[part] for part in parts if part not in groups and scalable(problem, part)]
+    return [group for group in groups if any(_stands_without(problem, mate, group) for mate in mates)]
+
+
+def _stands_without(problem: Problem, dim: Dim, group: str) -> bool:
+    """Whether a leaf is the axis of a weight that has no axis with the groups."""
+    return not problem.tensors_of(group).issuperset(tensor for tensor, _ in dim.occurrences)
+
+
+def factors_of(comp: Composition, ident: str) -> list[str]:
+    """What a product is made of, through products within it, each as often as it stands there."""
+    dim = comp.dims[ident]
+    if dim.kind != "product":
+        return [ident]
+    return [factor for part in dim.parts for factor in factors_of(comp, part)]
+
+
+def repeated(comp: Composition) -> dict[str, int]:
+    """How often dims stand in the product that has them most often, for those that stand more than once in one."""
+    counts: Counter[str] = Counter()
+    for product in comp.products():
+        counts |= Counter(factors_of(comp, product.id))
+    return {ident: count for ident, count in counts.items() if count > 1}
 
 
 def _factor(problem: Problem, dim: Dim) -> float:
@@ -121,79 +164,15 @@ def _factor(problem: Problem, dim: Dim) -> float:
     return problem.new(hidden) / hidden.size if hidden is not None else 1.0
 
 
-def _scalable(problem: Problem, ident: str) -> bool:
+def scalable(problem: Problem, ident: str) -> bool:
+    """Whether ``width`` scales a dim by its role, where no other rule sizes it."""
     dim = problem.comp.dims[ident]
     return dim.role in SCALED_ROLES and dim.frozen is None and not (dim.role == Role.KV_HEADS and dim.size == 1)
 
 
-def _instead(problem: Problem) -> str:
-    """What of a graph can change whose width cannot, or why nothing of it can."""
-    own = [dim for dim in problem.comp.dims.values() if not dim.parts]
-    free = [f"{dim.name} ({dim.size})" for dim in own if dim.frozen is None and dim.role != Role.COUNT]
-    deep = [chain.name for chain in problem.structure.chains if chain.resizable is None and chain.count > 1]
-    ways = [f"size dims by name under 'dims': free are {listing(free)}"] if free else []
-    ways += [f"change its number of layers: {listing(deep)}"] if deep else []
-    if ways:
-        return f"drop the key, or {', or '.join(ways)}"
-    kept = [dim for dim in own if dim.frozen is not None and dim.role != Role.SPATIAL]
-    first = max(kept, key=lambda dim: (dim.role in SCALED_ROLES, dim.size), default=None)
-    why = "" if first is None or first.frozen is None else f" (dim {place(first)}: {said(first.frozen)})"
-    return f"nor another one, or a layer, that could be resized{why}"
-
-
-def apply_width(problem: Problem) -> None:
-    """Multiply the undecided leaves of role hidden, heads, kv_heads, conv_groups, intermediate and free by ``width``.
-
-    Where there is one head alone, head_dim is multiplied as well. ``round_to`` rounds channel counts (those of grouped
-    convolutions by whole groups), not numbers of heads. Beside a hidden size that is asked for, the intermediate size
-    keeps its ratio to it instead. In a product of a single kv head and a group, the group is scaled; where the spec
-    asks for more kv heads, they share it.
-
-    Raises:
-        SpecError: the graph has no dim that ``width`` could scale.
-    """
-    width = problem.spec.width
-    if width is None:
-        return
-    skipped = _bystanders(problem)
-    candidates = [dim for dim in problem.comp.dims.values() if not dim.parts and _scalable(problem, dim.id)]
-    candidates += of_single_heads(problem)
-    single = {kv.id for kv, _ in problem.comp.groups() if kv.size == 1}
-    candidates += [group for kv, group in problem.comp.groups() if kv.id in single and group.frozen is None]
-    shared = {group.id: problem.new(kv) for kv, group in problem.comp.groups() if kv.id in single}
-    if not candidates:
-        raise SpecError(
-            "key 'width': this graph has no dim that width scales (hidden, heads, intermediate, free channels); "
-            f"{_instead(problem)}."
-        )
-    scaled = []
-    for dim in candidates:
-        hidden = problem.hidden_of(dim)
-        led = dim.role in (Role.INTERMEDIATE, Role.CONV_GROUPS) and hidden is not None and hidden.id in problem.asked
-        if not problem.unknown(dim) or dim.id in skipped or led:
-            continue
-        counted = dim.role in _COUNTED
-        exact = dim.size * width / shared.get(dim.id, 1)
-        multiple = problem.spec.round_to if not counted else _whole_channels(problem, dim)
-        size = round_channels(exact, multiple)
-        problem.sizes.assign(dim.id, size, f"width {width:g}")
-        scaled.append(f"{dim.name} {dim.size} -> {size}")
-    if scaled:
-        problem.note(f"width {width:g}: {listing(scaled, 8)}.")
-
-
-def _whole_channels(problem: Problem, dim: Dim) -> int | None:
-    """What a number of groups must be a multiple of for its channels to be one of ``round_to``; None for heads."""
-    multiple = problem.spec.round_to
-    if multiple is None or dim.role != Role.CONV_GROUPS:
-        return None
-    per_group = [product.size // dim.size for product in problem.comp.products() if dim.id in product.parts]
-    return math.lcm(*(multiple // math.gcd(multiple, channels) for channels in per_group))
-
-
 def derive_intermediate(problem: Problem) -> None:
     """Let undecided intermediate sizes keep their ratio to hidden, rounded to ``round_to`` (else to a whole size)."""
-    skipped = _bystanders(problem)
+    skipped = bystanders(problem)
     for dim in problem.comp.with_role(Role.INTERMEDIATE, Role.CONV_GROUPS):
         hidden = problem.hidden_of(dim)
         if dim.id in skipped or hidden is None or not problem.sizes.changed(hidden.id):
@@ -210,7 +189,7 @@ def follow_hidden(problem: Problem) -> None:
     One matrix makes such a leaf from the stream, at the same size, and a trained matrix reads it again (or it is shown
     beside the stream itself: the analysis tells it from classes, which never follow).
     """
-    skipped = _bystanders(problem)
+    skipped = bystanders(problem)
     for dim in problem.comp.with_role(Role.FREE):
         hidden = problem.hidden_of(dim)
         if dim.parts or hidden is None or dim.id in skipped or dim.size != hidden.size:
@@ -253,7 +232,7 @@ def derive_free(problem: Problem) -> None:
     A free leaf outside of the layers (a factorised embedding, a classifier's own hidden layer) stays: nothing says
     that it belongs to the width of the network.
     """
-    skipped = _bystanders(problem)
+    skipped = bystanders(problem)
     staying: list[str] = []
     scaled: list[str] = []
     for dim in problem.comp.with_role(Role.FREE):
@@ -273,7 +252,7 @@ def derive_free(problem: Problem) -> None:
 
 def _keep_ratio(problem: Problem, dim: Dim, hidden: Dim) -> int:
     new = problem.new(hidden)
-    size = round_channels(dim.size * new / hidden.size, None if dim.role in _COUNTED else problem.spec.round_to)
+    size = round_channels(dim.size * new / hidden.size, None if dim.role in COUNTED else problem.spec.round_to)
     problem.sizes.assign(dim.id, size, f"keeps its ratio to {hidden.name} {new}")
     return size
 

@@ -36,11 +36,13 @@ def solve_layers(structure: Structure, spec: TargetSpec, notes: list[str]) -> di
     if not chains:
         raise SpecError("key 'layers': this graph has no repeated layers; drop the key and size dims instead.")
     if isinstance(spec.layers, dict):
-        target.update(_named(chains, spec.layers))
+        given = _named(chains, spec.layers)
     elif isinstance(spec.layers, list):
-        target.update(_listed(chains, spec.layers))
+        given = _listed(chains, spec.layers)
     else:
-        target.update(_single(structure, number_of(spec.layers), notes))
+        given = _single(structure, number_of(spec.layers), notes)
+    target.update(given)
+    notes += [_turns(chain, given[chain.name]) for chain in chains if chain.within > 1 and chain.name in given]
     notes += [chain.beside() for chain in chains if chain.strays and target[chain.name] != chain.count]
     return _followed(chains, target)
 
@@ -63,8 +65,19 @@ def _followed(chains: tuple[Chain, ...], target: dict[str, int]) -> dict[str, in
     return target
 
 
+def _turns(chain: Chain, count: int) -> str:
+    """What a number means for a chain whose layers are several that take turns."""
+    becomes = (
+        f"stays at {chain.in_turns()}" if count == chain.count else f"{chain.in_turns()} -> {chain.in_turns(count)}"
+    )
+    return (
+        f"'layers' counts turns of chain '{chain.name}', in which {chain.within} layers that are not alike take turns: "
+        f"{becomes}."
+    )
+
+
 def _overview(chains: tuple[Chain, ...]) -> str:
-    return ", ".join(f"{chain.name} ({chain.count})" for chain in chains)
+    return ", ".join(f"{chain.name} ({chain.in_turns()})" for chain in chains)
 
 
 def _checked(chain: Chain, count: int) -> int:

@@ -25,6 +25,7 @@ class Problem:
         requests: ``(dim, size, key)`` for everything that the spec asks of a dim.
         asked: ids of dims whose size the spec gives, by key or under ``dims``.
         overridden: the part of ``asked`` that ``dims`` gives: size and key by id.
+        scaled: what ``width`` makes of the leaves that it scales, before they are rounded, by id.
         notes: sentences for the report.
     """
 
@@ -35,6 +36,7 @@ class Problem:
     requests: list[tuple[Dim, int, str]] = field(default_factory=list)
     asked: set[str] = field(default_factory=set)
     overridden: dict[str, tuple[int, str]] = field(default_factory=dict)
+    scaled: dict[str, float] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
 
     @classmethod
@@ -74,6 +76,11 @@ class Problem:
                 best = max(counts[ident].items(), key=lambda item: item[1])[0]
                 return self.comp.dims[best]
         return next(iter(self.comp.with_role(Role.HIDDEN)), None)
+
+    def tensors_of(self, ident: str) -> frozenset[str]:
+        """Return the names of the initializers that have a dim, or what is made of it, on some axis."""
+        dims = self.comp.dims.values()
+        return frozenset(tensor for dim in dims if ident in self.comp.within(dim.id) for tensor, _ in dim.occurrences)
 
     @cached_property
     def companions(self) -> dict[str, Counter[str]]:

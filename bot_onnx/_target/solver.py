@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from bot_onnx._structure import Structure
 from bot_onnx._target.attention import derive_heads, derive_kv_heads, hold_groups, hold_head_dim, hold_heads
 from bot_onnx._target.channels import (
-    apply_width,
     derive_free,
     derive_intermediate,
     follow_hidden,
@@ -36,7 +35,8 @@ from bot_onnx._target.messages import listing, place
 from bot_onnx._target.problem import Problem
 from bot_onnx._target.schema import MAX_SIZE, TargetSpec
 from bot_onnx._target.targets import apply_requests, ask_dims, ask_roles, fix_frozen
-from bot_onnx.errors import DimError, said
+from bot_onnx._target.width import apply_width, instead, tell_width
+from bot_onnx.errors import DimError, SpecError, said
 
 _PASSES: tuple[Callable[[Problem], None], ...] = (
     fix_frozen,
@@ -56,6 +56,7 @@ _PASSES: tuple[Callable[[Problem], None], ...] = (
     follow_hidden,
     derive_free,
     hold_rest,
+    tell_width,
     tell_outputs,
 )
 
@@ -132,7 +133,13 @@ def solve(structure: Structure, spec: TargetSpec) -> Solution:
         )
     asked = frozenset(leaf for ident in problem.asked for leaf in problem.comp.leaves(ident))
     whole = {ident: sizes[ident] for ident in structure.dims}
-    return Solution(whole, layers, tuple(problem.notes), asked, picks, *kept_tokens(structure, spec, whole))
+    found = Solution(whole, layers, tuple(problem.notes), asked, picks, *kept_tokens(structure, spec, whole))
+    if spec.width not in (None, 1) and found.keeps_sizes_of(structure):
+        raise SpecError(
+            f"key 'width': {spec.width:g} changes no size of this graph, rounded to whole ones, so the result would be "
+            f"the source; ask for another width, {instead(problem)}."
+        )
+    return found
 
 
 def _verified(problem: Problem) -> dict[str, int]:

@@ -13,13 +13,13 @@ def test_layers_are_added_behind_those_they_are_made_of() -> None:
 
 @pytest.mark.parametrize(
     ("source", "target", "turns", "added"),
-    [(4, 7, 2, (2, 3, 2)), (7, 9, 3, (4, 5)), (7, 8, 6, (1,)), (2, 5, 3, (0, 1, 0))],
+    [(4, 7, 2, (2, 3, 2)), (4, 6, 0, (3, 3)), (7, 9, 3, (4, 5)), (7, 8, 6, (1,)), (2, 5, 3, (0, 1, 0))],
 )
 def test_layers_that_take_turns_keep_their_places(source: int, target: int, turns: int, added: tuple[int, ...]) -> None:
     picks, new = identity_layers(source, target, turns)
     assert picks == (*range(source), *added)
     assert new == (False,) * source + (True,) * (target - source)
-    if source >= turns:
+    if source >= turns > 0:
         assert all(pick % turns == place % turns for place, pick in enumerate(picks))
 
 

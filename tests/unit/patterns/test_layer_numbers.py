@@ -6,7 +6,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 
-from bot_onnx._patterns.layer_numbers import follows_place
+from bot_onnx._patterns.layer_numbers import continued, follows_place, law_of
 
 PLACES = np.arange(6)
 FORMULAS = {
@@ -75,3 +75,27 @@ def test_few_trained_numbers_follow_nothing(numbers: tuple[float, ...]) -> None:
 def test_numbers_that_hardly_differ_show_nothing() -> None:
     """A slope that was trained for a step or two: one rounding apart, as a ramp is."""
     assert not follows_place(np.float32(1) + np.float32(2**-23) * np.arange(3).astype(np.float64))
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+@pytest.mark.parametrize("formula", {**FORMULAS, **SERIES})
+def test_a_formula_gives_the_numbers_of_more_places(formula: str, kind: type) -> None:
+    """From the first four or more layers: those of the fifth and sixth."""
+    values = {**FORMULAS, **SERIES}[formula].astype(kind).astype(np.float64)
+    for sign in (1, -1):
+        law = law_of(sign * values[:4], literal=True)
+        if formula == "turns of three":  # four numbers do not show it
+            assert law is None
+            continue
+        assert law is not None
+        found = [continued(sign * values[:4], law, place) for place in (4, 5)]
+        np.testing.assert_allclose(np.array(found, np.float64), sign * values[4:], rtol=1e-5)
+
+
+def test_a_number_that_would_leave_its_range_is_none() -> None:
+    """A rate that falls to 0.4 in four layers would be 0 in the sixth."""
+    rates = np.array([1, 0.8, 0.6, 0.4])
+    law = law_of(rates, literal=True)
+    assert law is not None
+    assert continued(rates, law, 4) == pytest.approx(0.2)
+    assert continued(rates, law, 6) is None

@@ -119,6 +119,23 @@ def test_a_number_that_follows_the_place_stays(tmp_path: Path) -> None:
         bot_onnx.plan(source, {"layers": {"keep": [0, 2]}})
 
 
+@pytest.mark.parametrize("form", ["initializers", "constant nodes"])
+def test_added_layers_go_on_with_the_formula(form: str, tmp_path: Path) -> None:
+    numbers = [1 / (layer + 1) for layer in range(LAYERS + 2)]
+    model = network("gate", range(LAYERS), numbers=numbers[:LAYERS])
+    if form == "constant nodes":
+        for tensor in [tensor for tensor in model.graph.initializer if not tensor.dims]:
+            model.graph.node.insert(0, onnx.helper.make_node("Constant", [], [tensor.name], value=tensor))
+            model.graph.initializer.remove(tensor)
+    out = tmp_path / "out.onnx"
+    plan = bot_onnx.resize(save(model, tmp_path), {"layers": LAYERS + 2}, out).plan
+    assert [note for note in plan.notes if "added layers go on with 0.166667, 0.142857." in note]
+    there = [numpy_helper.to_array(t).item() for t in onnx.load(out).graph.initializer if not t.dims]
+    np.testing.assert_allclose(sorted(there, reverse=True), numbers, rtol=1e-6)
+    assert plan.promise.kept
+    np.testing.assert_allclose(computed(out), computed(model), rtol=1e-4, atol=1e-5)
+
+
 def test_a_trained_number_is_not_asked_about(tmp_path: Path) -> None:
     """A factor that stays is told of; one that moves with its layer is a weight like any other."""
     plan = bot_onnx.plan(save(network("gate", range(LAYERS)), tmp_path), {"layers": 2})
