@@ -8,6 +8,7 @@ from math import inf, isclose, prod, sqrt
 import numpy as np
 
 from bot_onnx._patterns.alibi import compute_slopes
+from bot_onnx._patterns.frequencies import FREQUENCIES, compute_frequencies, recognise_frequencies
 from bot_onnx._patterns.sinusoid_grids import SinusoidGrid
 from bot_onnx._patterns.sinusoids import Sinusoids
 
@@ -120,8 +121,8 @@ def recognise(array: Array, *, rotary: bool) -> str | None:
     """Name of the closed form of a table, or None.
 
     Integers and booleans: ``arange`` (along the one axis longer than 1), ``constant:<value>``, ``tril`` (causal mask on
-    the two last axes). Floats, only where the table feeds sines and cosines (``rotary``): ``inv_freq:<base>``, that is
-    ``base ** (-i / n)`` for i = 0 … n - 1.
+    the two last axes). Floats, only where the table feeds sines and cosines (``rotary``): ``inv_freq:<base>`` and the
+    others of :mod:`bot_onnx._patterns.frequencies`.
     """
     flat = array.reshape(-1)
     if array.dtype.kind in "iub":
@@ -138,7 +139,7 @@ def recognise(array: Array, *, rotary: bool) -> str | None:
             if np.array_equal(square.astype(bool), np.tril(np.ones(square.shape, bool))):
                 return "tril"
         return None
-    return _inverse_frequencies(flat) if rotary and sum(n > 1 for n in array.shape) == 1 else None
+    return recognise_frequencies(flat) if rotary and sum(n > 1 for n in array.shape) == 1 else None
 
 
 def recognise_cache(array: Array) -> str | None:
@@ -161,18 +162,6 @@ def recognise_cache(array: Array) -> str | None:
         form = f"rotary_{kind}:{candidate:.12g}"
         if np.allclose(compute(form, array.shape, np.dtype(np.float64)), values, rtol=0, atol=wide * 10):
             return form
-    return None
-
-
-def _inverse_frequencies(flat: Array) -> str | None:
-    values = flat.astype(np.float64)
-    if values.size < 2 or values[0] != 1.0 or not np.all(values > 0):
-        return None
-    base = float(values[1] ** -values.size)
-    rounded = float(f"{base:.6g}")  # bases are round numbers (10000, 500000); the table is only float32
-    for candidate in (float(round(rounded)), base):
-        if np.allclose(candidate ** (-np.arange(values.size) / values.size), values, rtol=2e-5, atol=0):
-            return f"inv_freq:{candidate:.12g}"
     return None
 
 
@@ -223,8 +212,8 @@ def compute(form: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         return np.arange(count).reshape(shape).astype(dtype)
     if name == "tril":
         return np.broadcast_to(np.tril(np.ones(shape[-2:], bool)), shape).astype(dtype)
-    if name == "inv_freq":
-        return (float(argument) ** (-np.arange(count) / count)).reshape(shape).astype(dtype)
+    if name in FREQUENCIES:
+        return compute_frequencies(form, count).reshape(shape).astype(dtype)
     if name in ("rotary_cos", "rotary_sin"):
         rows, width = shape
         angles = np.outer(np.arange(rows), float(argument) ** (-np.arange(width) / width))
