@@ -75,13 +75,22 @@ def match_count(value: float, size: int) -> str:
 def match_scale(value: float, size: int, formulas: Collection[str] = tuple(SCALES)) -> str | None:
     """Name of the formula among ``formulas`` that gives ``value`` at ``size``, or None.
 
-    A value rounded to bfloat16 (as exporters of such models leave it) matches too.
+    A value rounded to half precision (as exporters of such models leave it) matches too.
     """
-    for name in formulas:
-        exact = SCALES[name](size)
-        if abs(value - exact) <= 1e-5 * abs(exact) or value == _bfloat16(exact):
-            return name
-    return None
+    return next((name for name in formulas if _rounding(value, SCALES[name](size)) is not None), None)
+
+
+def factor_alike(formula: str, value: float, size: float, target: float) -> float:
+    """The factor of a formula at ``target``, rounded to the type that ``value``, the one at ``size``, is rounded to."""
+    rounding = _rounding(value, factor_at(formula, size)) or float
+    return rounding(factor_at(formula, target))
+
+
+def _rounding(value: float, exact: float) -> Callable[[float], float] | None:
+    """What makes ``value`` of ``exact``: nothing, where they are as near as float32 is. None: they are not alike."""
+    if abs(value - exact) <= 1e-5 * abs(exact):
+        return float
+    return next((rounded for rounded in (_float16, _bfloat16) if value == rounded(exact)), None)
 
 
 #: Formulas with a whole number in them, tried where none of :data:`SCALES` fits: text, and value at (n, k).
@@ -109,6 +118,10 @@ def guess_scale(value: float, size: int, name: str) -> str:
             if abs(value - exact) <= 1e-5 * abs(exact):
                 return text.format(n=name, k=number)
     return f"{value:.9g}*sqrt({size}/{name})"
+
+
+def _float16(value: float) -> float:
+    return float(np.float16(value))
 
 
 def _bfloat16(value: float) -> float:

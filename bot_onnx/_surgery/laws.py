@@ -16,7 +16,7 @@ import onnx_ir as ir
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._axes.dims import Dim as DimId
 from bot_onnx._ops import IN_ORDER, passes_on
-from bot_onnx._patterns.closed_forms import SCALES, as_copies, treats_alike
+from bot_onnx._patterns.closed_forms import SCALES, as_copies, factor_alike, treats_alike
 from bot_onnx._patterns.frequencies import is_assumed
 from bot_onnx._patterns.parameters import parameter_behind
 from bot_onnx._patterns.residual import norms_before
@@ -168,7 +168,9 @@ def _scaled(analysis: Analysis, sizes: Mapping[str, int]) -> Iterator[tuple[str,
         size = analysis.structure.dims[identity].size
         if scale.counts:
             continue
-        gain = SCALES[scale.formula](size) / SCALES[scale.formula](sizes[identity])
+        own = analysis.context.table.size(scale.dim)[0]  # that of the number; a miniature's is another
+        before, after = (factor_alike(scale.formula, scale.scalar.value, own, n) for n in (size, sizes[identity]))
+        gain = before / after
         node = scale.scalar.node
         if node.op_type == "Div":
             gain = 1.0 / gain
