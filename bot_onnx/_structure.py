@@ -171,7 +171,7 @@ class Stack:
             head tied to the embedding.
         twin_of: id of the stack of which this one is the transpose (a head that an exporter folded away from its
             embedding); its values are that stack's, transposed.
-        positive: no value may become zero or less: the variances of a batch normalisation.
+        positive: no value may become zero or less: the variances of a batch normalisation, norms of matrices.
         norm_position: for a norm inside a layer, ``last`` if it is the layer's last one, else ``inner``.
         offset: what is added to the tensor wherever it is used: the 1 of norms that scale by 1 + w.
         closed_form: name of the formula that recomputes the tensor at another size (``arange``, ``inv_freq:10000``,

@@ -20,7 +20,7 @@ from bot_onnx._patterns.attention import Attention
 from bot_onnx._patterns.closed_forms import is_held
 from bot_onnx._patterns.layer_numbers import trained_numbers
 from bot_onnx._patterns.layers import LayerChain
-from bot_onnx._patterns.parameters import Parameter, is_variance, offset_of
+from bot_onnx._patterns.parameters import Parameter, is_positive, offset_of
 from bot_onnx._patterns.residual import last_norm, norms_before, residual_kind, residual_writers
 from bot_onnx._reasons import Reason, Why
 from bot_onnx._structure import Direction, Stack, TiedHead
@@ -144,7 +144,7 @@ class StackBuilder:
             score_parts=tuple(sorted(self._scores.get(names[0], ()))),
             before_tied_head=names[-1] in self._before_head,
             closed_form=self._closed_form(names),
-            positive=parameter is not None and any(is_variance(node, slot) for node, slot in parameter.uses),
+            positive=parameter is not None and any(is_positive(node, slot) for node, slot in parameter.uses),
             norm_position=self._norm_position(chain, names[0], parameter),
             offset=offset_of(value),
         )

@@ -8,6 +8,7 @@ from dataclasses import replace
 from bot_onnx._analysis.facts import Attentions, Layers, Named, Normalised, Parameters, Spelled, Stacks, Twins
 from bot_onnx._axes.dims import Dim as DimId
 from bot_onnx._axes.facts import AxisFacts
+from bot_onnx._canonical.constants import is_clone
 from bot_onnx._patterns.alternating_layers import turn_length
 from bot_onnx._patterns.layer_numbers import placed_numbers
 from bot_onnx._patterns.layers import LayerChain
@@ -53,7 +54,7 @@ def assemble(
         dealt=_by_id(named, context, context.table.dealt),
         joint=_joint(named, context),
         residual=chains[_largest(layers.chains)].residual if chains else "none",
-        parameters=sum(tensor.size for p in parameters.by_name.values() if (tensor := p.value.const_value) is not None),
+        parameters=_count(parameters),
         nodes=len(graph),
         notes=(*unknown, *source.form.notes(graph), *beside, *turns, *spelled.notes),
         tied_heads=stacks.tied_heads,
@@ -61,6 +62,12 @@ def assemble(
         single_kv_head=bool(shared_heads(context, attentions.found)),
         own_kv_heads=own_heads(context, attentions.found),
     )
+
+
+def _count(parameters: Parameters) -> int:
+    """How many numbers the file holds; what several uses share counts once, as it does when its values differ."""
+    own = (p.value for p in parameters.by_name.values() if not is_clone(p.value))
+    return sum(value.const_value.size for value in own if value.const_value is not None)
 
 
 def _by_id(named: Named, context: AxisFacts, pairs: Iterable[tuple[DimId, DimId]]) -> tuple[tuple[str, str], ...]:

@@ -16,6 +16,7 @@ SMALL = 64
 HELD = 1024
 
 _LITERAL = "bot_onnx.literal"
+_CLONE = "bot_onnx.clone"
 
 
 def lift_tensor_constants(graph: ir.Graph) -> None:
@@ -51,6 +52,11 @@ def is_literal(value: ir.Value) -> bool:
     return bool(value.meta.get(_LITERAL))
 
 
+def is_clone(value: ir.Value) -> bool:
+    """Whether a tensor is none of the file's own, but one that :func:`clone_shared_constants` made of such a one."""
+    return bool(value.meta.get(_CLONE))
+
+
 def hold_small(graph: ir.Graph) -> None:
     """Hold small tensors as arrays: the analysis asks for their shapes and values again and again."""
     for value in graph.initializers.values():
@@ -72,6 +78,7 @@ def clone_shared_constants(graph: ir.Graph) -> None:
             clone = ir.Value(name=name, shape=value.shape, type=value.type, const_value=_renamed(value, name))
             keep_storage(value, clone)
             clone.meta[_LITERAL] = is_literal(value)
+            clone.meta[_CLONE] = True
             owner = usage.node.graph
             if isinstance(owner, ir.Graph) and owner is graph:
                 graph.initializers[name] = clone

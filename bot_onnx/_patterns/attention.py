@@ -31,6 +31,7 @@ from bot_onnx._ops import (
 from bot_onnx._ops.einsum import subscripts
 from bot_onnx._ops.nodes import FILL, behind_views, filled_with, number_in
 from bot_onnx._ops.walk import backward, forward
+from bot_onnx._patterns.mixed_heads import mixed_heads
 from bot_onnx._patterns.parameters import is_parameter, parameter_behind
 
 _FAR = 64  #: nodes that may lie between a product and its Softmax
@@ -59,6 +60,7 @@ class Attention:
         value_dim: last dim of the product of weights and values.
         key_operand, value_operand: what holds keys and values where they meet queries and weights.
         scalars: scalar factors between the projections and the Softmax.
+        mixed: heads that a matrix makes of these, before the Softmax or behind it.
     """
 
     score: ir.Node
@@ -70,6 +72,7 @@ class Attention:
     key_operand: ir.Value | None = None
     value_operand: ir.Value | None = None
     scalars: tuple[Scalar, ...] = ()
+    mixed: tuple[Dim, ...] = ()
 
 
 def find_attentions(graph: ir.Graph, context: AxisFacts) -> list[Attention]:
@@ -85,14 +88,15 @@ def find_attentions(graph: ir.Graph, context: AxisFacts) -> list[Attention]:
         if inner is None or not context.table.is_static(inner) or len(node.inputs) != 2:
             continue
         scalars: list[Scalar] = []
-        softmax = _softmax_after(context, node, scalars)
+        mixed: list[Dim] = []
+        softmax = _softmax_after(context, node, scalars, mixed)
         if softmax is None:
             continue
         queries, keys = (tuple(projections(context, side, scalars)) for side in node.inputs)
         inner, heads = context.table.find(inner), heads_of(context, node, [weight for weight, _ in queries])
-        value_dim, value = _values(context, softmax)
+        value_dim, value = _values(context, softmax, heads, mixed)
         found.append(
-            Attention(node, inner, heads, queries, keys, value_dim, node.inputs[1], value, scalars=tuple(scalars))
+            Attention(node, inner, heads, queries, keys, value_dim, node.inputs[1], value, tuple(scalars), tuple(mixed))
         )
     return found
 
@@ -123,19 +127,26 @@ def _fused(context: AxisFacts, node: ir.Node, dims: AttentionDims) -> Attention:
     )
 
 
-def _softmax_after(context: AxisFacts, node: ir.Node, scalars: list[Scalar]) -> ir.Node | None:
-    """The Softmax that the result of ``node`` runs into; scalar factors on the way are added to ``scalars``."""
+def _softmax_after(context: AxisFacts, node: ir.Node, scalars: list[Scalar], mixed: list[Dim]) -> ir.Node | None:
+    """The Softmax that the result of ``node`` runs into.
+
+    Scalar factors on the way are added to ``scalars``, heads that a matrix makes of those of the scores to ``mixed``.
+    """
+    heads = heads_of(context, node)
     pending = deque([(node, scalar_factors(node))])
     seen = {node}
     while pending and len(seen) < _FAR:
         current, factors = pending.popleft()
-        for usage in (usage for output in current.outputs for usage in output.uses()):
-            following = usage.node
+        for scores, following in ((output, usage.node) for output in current.outputs for usage in output.uses()):
             softmax = _softmax_from(following)
             if softmax is not None:
                 scalars.extend(factors)
                 return softmax
-            if following not in seen and (keeps_scores(following) or _adds_keys(context, following)):
+            if following in seen:
+                continue
+            made = mixed_heads(context, following, scores, mixed[-1] if mixed else heads)
+            mixed += [made] if made is not None else []
+            if made is not None or keeps_scores(following) or _adds_keys(context, following):
                 seen.add(following)
                 pending.append((following, factors + scalar_factors(following)))
     return None
@@ -319,15 +330,24 @@ def _selected_part(context: AxisFacts, node: ir.Node, output: ir.Value) -> int |
     return None
 
 
-def _values(context: AxisFacts, softmax: ir.Node) -> tuple[MaybeDim, ir.Value | None]:
-    """Last dim of the product that the attention weights enter, and what they are multiplied with."""
+def _values(
+    context: AxisFacts, softmax: ir.Node, heads: MaybeDim, mixed: list[Dim]
+) -> tuple[MaybeDim, ir.Value | None]:
+    """Last dim of the product that the attention weights enter, and what they are multiplied with.
+
+    Heads that a matrix makes of those of the weights are added to ``mixed``.
+    """
     pending = [usage for output in softmax.outputs for usage in output.uses()]
     for _ in range(64):
         if not pending:
             return None, None
         usage = pending.pop(0)
         node = usage.node
-        if is_product(node):
+        made = mixed_heads(context, node, node.inputs[usage.idx], mixed[-1] if mixed else heads)
+        if made is not None:
+            mixed.append(made)
+            pending = [usage for output in node.outputs for usage in output.uses()]
+        elif is_product(node):
             dims = context.axes_of(node.outputs[0])[-1:]
             if node.op_type == "Einsum":
                 dims = tuple(
@@ -335,6 +355,6 @@ def _values(context: AxisFacts, softmax: ir.Node) -> tuple[MaybeDim, ir.Value | 
                 )
             last = dims[-1] if dims and _is_static(context, dims[-1]) else None
             return last, node.inputs[1 - usage.idx] if usage.idx < 2 else None
-        if passes_on(node, _MOVED) or computes(node, Calc.PRODUCT):
+        elif passes_on(node, _MOVED) or computes(node, Calc.PRODUCT, *((Calc.SUM,) if mixed else ())):
             pending.extend(usage for output in node.outputs for usage in output.uses())
     return None, None

@@ -8,6 +8,7 @@ from math import inf, isclose, prod, sqrt
 import numpy as np
 
 from bot_onnx._patterns.alibi import compute_slopes
+from bot_onnx._patterns.frequencies import FREQUENCIES, compute_frequencies, recognise_frequencies
 from bot_onnx._patterns.sinusoid_grids import SinusoidGrid
 from bot_onnx._patterns.sinusoids import Sinusoids
 
@@ -74,13 +75,22 @@ def match_count(value: float, size: int) -> str:
 def match_scale(value: float, size: int, formulas: Collection[str] = tuple(SCALES)) -> str | None:
     """Name of the formula among ``formulas`` that gives ``value`` at ``size``, or None.
 
-    A value rounded to bfloat16 (as exporters of such models leave it) matches too.
+    A value rounded to half precision (as exporters of such models leave it) matches too.
     """
-    for name in formulas:
-        exact = SCALES[name](size)
-        if abs(value - exact) <= 1e-5 * abs(exact) or value == _bfloat16(exact):
-            return name
-    return None
+    return next((name for name in formulas if _rounding(value, SCALES[name](size)) is not None), None)
+
+
+def factor_alike(formula: str, value: float, size: float, target: float) -> float:
+    """The factor of a formula at ``target``, rounded to the type that ``value``, the one at ``size``, is rounded to."""
+    rounding = _rounding(value, factor_at(formula, size)) or float
+    return rounding(factor_at(formula, target))
+
+
+def _rounding(value: float, exact: float) -> Callable[[float], float] | None:
+    """What makes ``value`` of ``exact``: nothing, where they are as near as float32 is. None: they are not alike."""
+    if abs(value - exact) <= 1e-5 * abs(exact):
+        return float
+    return next((rounded for rounded in (_float16, _bfloat16) if value == rounded(exact)), None)
 
 
 #: Formulas with a whole number in them, tried where none of :data:`SCALES` fits: text, and value at (n, k).
@@ -110,6 +120,10 @@ def guess_scale(value: float, size: int, name: str) -> str:
     return f"{value:.9g}*sqrt({size}/{name})"
 
 
+def _float16(value: float) -> float:
+    return float(np.float16(value))
+
+
 def _bfloat16(value: float) -> float:
     bits = int(np.float32(value).view(np.uint32))
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
@@ -120,8 +134,8 @@ def recognise(array: Array, *, rotary: bool) -> str | None:
     """Name of the closed form of a table, or None.
 
     Integers and booleans: ``arange`` (along the one axis longer than 1), ``constant:<value>``, ``tril`` (causal mask on
-    the two last axes). Floats, only where the table feeds sines and cosines (``rotary``): ``inv_freq:<base>``, that is
-    ``base ** (-i / n)`` for i = 0 … n - 1.
+    the two last axes). Floats, only where the table feeds sines and cosines (``rotary``): ``inv_freq:<base>`` and the
+    others of :mod:`bot_onnx._patterns.frequencies`.
     """
     flat = array.reshape(-1)
     if array.dtype.kind in "iub":
@@ -138,7 +152,7 @@ def recognise(array: Array, *, rotary: bool) -> str | None:
             if np.array_equal(square.astype(bool), np.tril(np.ones(square.shape, bool))):
                 return "tril"
         return None
-    return _inverse_frequencies(flat) if rotary and sum(n > 1 for n in array.shape) == 1 else None
+    return recognise_frequencies(flat) if rotary and sum(n > 1 for n in array.shape) == 1 else None
 
 
 def recognise_cache(array: Array) -> str | None:
@@ -161,18 +175,6 @@ def recognise_cache(array: Array) -> str | None:
         form = f"rotary_{kind}:{candidate:.12g}"
         if np.allclose(compute(form, array.shape, np.dtype(np.float64)), values, rtol=0, atol=wide * 10):
             return form
-    return None
-
-
-def _inverse_frequencies(flat: Array) -> str | None:
-    values = flat.astype(np.float64)
-    if values.size < 2 or values[0] != 1.0 or not np.all(values > 0):
-        return None
-    base = float(values[1] ** -values.size)
-    rounded = float(f"{base:.6g}")  # bases are round numbers (10000, 500000); the table is only float32
-    for candidate in (float(round(rounded)), base):
-        if np.allclose(candidate ** (-np.arange(values.size) / values.size), values, rtol=2e-5, atol=0):
-            return f"inv_freq:{candidate:.12g}"
     return None
 
 
@@ -223,8 +225,8 @@ def compute(form: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
         return np.arange(count).reshape(shape).astype(dtype)
     if name == "tril":
         return np.broadcast_to(np.tril(np.ones(shape[-2:], bool)), shape).astype(dtype)
-    if name == "inv_freq":
-        return (float(argument) ** (-np.arange(count) / count)).reshape(shape).astype(dtype)
+    if name in FREQUENCIES:
+        return compute_frequencies(form, count).reshape(shape).astype(dtype)
     if name in ("rotary_cos", "rotary_sin"):
         rows, width = shape
         angles = np.outer(np.arange(rows), float(argument) ** (-np.arange(width) / width))

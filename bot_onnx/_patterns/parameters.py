@@ -100,9 +100,16 @@ def _freeze_features(parameters: Mapping[str, Parameter], context: AxisFacts) ->
             table.freeze(leaf, Reason.of(Why.FEATURES, name))
 
 
-def is_variance(node: ir.Node, slot: int) -> bool:
-    """Whether an input is the variances that a batch normalisation learned."""
-    return slot_of(node, slot) is Slot.VARIANCE
+def is_positive(node: ir.Node, slot: int) -> bool:
+    """Whether an input has no numbers below zero: variances of a batch normalisation, norms kept from being zero.
+
+    An exporter works out the norm of a matrix that is normalised as the network runs, and leaves the bound behind it.
+    """
+    if slot_of(node, slot) is Slot.VARIANCE:
+        return True
+    bounds = [number_in(other) for index, other in enumerate(node.inputs) if index != slot]
+    least = node.attributes.get_float("min", 0.0) if len(bounds) == 0 else bounds[0]
+    return computes(node, Calc.EXTREME) and node.op_type != "Min" and least is not None and least > 0
 
 
 def is_parameter(value: ir.Value) -> bool:

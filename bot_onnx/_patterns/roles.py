@@ -15,6 +15,7 @@ from bot_onnx._patterns.attention import Attention, heads_of
 from bot_onnx._patterns.integer_inputs import from_integer_input
 from bot_onnx._patterns.interface import Interface
 from bot_onnx._patterns.layers import LayerChain
+from bot_onnx._patterns.mixed_heads import join_mixed
 from bot_onnx._patterns.output_roles import decides_output, give_alphabets, give_outputs
 from bot_onnx._patterns.parameters import Parameter, table_rows
 from bot_onnx._patterns.role_store import Roles, RoleStore
@@ -79,6 +80,9 @@ def _attention_roles(context: AxisFacts, roles: RoleStore, attention: Attention)
         if len(leaves) > 1:
             for leaf in leaves:
                 roles.give(leaf, Role.KV_HEADS if leaf in key_leaves else Role.GROUP)
+        for mixed in attention.mixed:
+            join_mixed(context, heads, mixed)
+            roles.give(mixed, Role.HEADS)
         roles.give(heads, Role.HEADS)
     roles.give(attention.value_dim, Role.V_HEAD_DIM)
 

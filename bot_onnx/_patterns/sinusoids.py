@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bot_onnx._onnxfile.peeking import Rows
+from bot_onnx._patterns.frequencies import USUAL_BASE
 
 Floats = NDArray[np.float64]
 _PROBED = 8  #: rows that tell most tables apart from this one
@@ -115,6 +116,7 @@ def _candidates(head: Floats, padding: int, tolerance: float, length: int) -> It
             steps = (count - 1) / max(count - gap, 1)
             if last > 0 and steps > 0:
                 ways.append((last ** (-1 / steps), gap, in_turn))
+        yield from (Sinusoids(USUAL_BASE, gap, in_turn, first, padding, step) for _, gap, in_turn in ways)
         for digits in (1, 3, 12):  # with one of the gaps the base is a round number, the other fits as well
             for base, gap, in_turn in ways:
                 yield Sinusoids(float(f"{base:.{digits}g}"), gap, in_turn, first, padding, step)

@@ -16,7 +16,8 @@ import onnx_ir as ir
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._axes.dims import Dim as DimId
 from bot_onnx._ops import IN_ORDER, passes_on
-from bot_onnx._patterns.closed_forms import SCALES, as_copies, treats_alike
+from bot_onnx._patterns.closed_forms import SCALES, as_copies, factor_alike, treats_alike
+from bot_onnx._patterns.frequencies import is_assumed
 from bot_onnx._patterns.parameters import parameter_behind
 from bot_onnx._patterns.residual import norms_before
 from bot_onnx._stack.types import Law
@@ -172,7 +173,9 @@ def _scaled(analysis: Analysis, sizes: Mapping[str, int]) -> Iterator[tuple[str,
         size = analysis.structure.dims[identity].size
         if scale.counts or scale.sums:
             continue
-        gain = SCALES[scale.formula](size) / SCALES[scale.formula](sizes[identity])
+        own = analysis.context.table.size(scale.dim)[0]  # that of the number; a miniature's is another
+        before, after = (factor_alike(scale.formula, scale.scalar.value, own, n) for n in (size, sizes[identity]))
+        gain = before / after
         node = scale.scalar.node
         if node.op_type == "Div":
             gain = 1.0 / gain
@@ -203,7 +206,7 @@ def _looked_up(node: ir.Node) -> str:
 
 
 def _formulas(structure: Structure, sizes: Mapping[str, int]) -> list[str]:
-    """Tables that are computed again where a dim grows: they say something else there."""
+    """Tables that are computed again where a dim grows: they say something else there. And any by a base assumed."""
     notes: dict[str, str] = {}
     for stack in structure.stacks:
         form = (stack.closed_form or "").partition(":")[0]
@@ -211,6 +214,8 @@ def _formulas(structure: Structure, sizes: Mapping[str, int]) -> list[str]:
             continue
         for identity in stack.axes:
             for leaf in _leaves(structure, identity) if identity is not None else ():
+                if sizes[leaf.id] != leaf.size and is_assumed(stack.closed_form or ""):
+                    notes.setdefault(f"base {leaf.id}", _assumed(stack, leaf))
                 if sizes[leaf.id] > leaf.size and leaf.role not in (Role.POSITIONS, Role.TOKENS):
                     notes.setdefault(
                         leaf.id,
@@ -218,6 +223,14 @@ def _formulas(structure: Structure, sizes: Mapping[str, int]) -> list[str]:
                         f"{sizes[leaf.id]}: its values are those of the new size, and the function is not kept.",
                     )
     return list(notes.values())
+
+
+def _assumed(stack: Stack, leaf: Dim) -> str:
+    base = float((stack.closed_form or "").partition(":")[2])
+    return (
+        f"{stack.name} is taken for powers of {base:.6g}, which is no round number: that they go on with this base at "
+        f"another size of {leaf.name} is assumed, and a base that was itself made for {leaf.size} would be another one."
+    )
 
 
 def _leaves(structure: Structure, identity: str) -> Iterator[Dim]:

@@ -13,13 +13,14 @@ from bot_onnx._analysis.facts import Scale
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._ops.nodes import filled_with
 from bot_onnx._patterns.attention import Scalar, number_at, scalar_factors
-from bot_onnx._patterns.closed_forms import factor_at, guess_scale
+from bot_onnx._patterns.closed_forms import factor_alike, factor_at, guess_scale
 from bot_onnx._patterns.layers import Layer
 from bot_onnx._patterns.residual import is_sum
 from bot_onnx._surgery.edits import SetFactor, made_by
 from bot_onnx._target import evaluate, size_names
 from bot_onnx.errors import DimError, SpecError
 
+_SINGLE = 1e-6  #: how far float32 is from the numbers that it stands for, and some more
 _ROUNDING = 5e-3  #: how far a factor may be from its formula: half-precision constants are rounded
 
 
@@ -46,11 +47,25 @@ def scale_edits(
             continue
         if not _resized(analysis, scale, sizes):
             continue
-        number = factor_at(scale.formula, analysis.new_size(scale.dim, dict(sizes))[0])
+        number = _number(scale, analysis.size(scale.dim)[0], analysis.new_size(scale.dim, dict(sizes))[0])
         if not isclose(number, scale.scalar.value, rel_tol=1e-9):
             reason = scale.formula.replace("n", _dim_name(analysis, scale))
             edits.append(set_factor(scale.scalar.node, scale.scalar.slot, number, reason))
     return edits
+
+
+def _number(scale: Scale, size: int, target: int) -> float:
+    """The factor at another size, rounded as the source's is.
+
+    What a factor of attention scores gains as they grow is in the weights of queries and keys, by the formula. So it is
+    rounded there only if that keeps the ratio: the function comes first.
+    """
+    assert scale.formula is not None
+    exact, value = factor_at(scale.formula, target), scale.scalar.value
+    rounded = factor_alike(scale.formula, value, size, target)
+    gain = exact / factor_at(scale.formula, size)
+    free = scale.stream or scale.counts or target < size
+    return rounded if free or isclose(rounded / value, gain, rel_tol=_SINGLE) else exact
 
 
 def check_scales(analysis: Analysis, sizes: Mapping[str, int], given: Mapping[str, str | float]) -> None:

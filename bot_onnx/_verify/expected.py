@@ -32,6 +32,7 @@ class Expected:
         parameters: number of trained floats, in tensors of more than one element.
         size_bytes: of the model file and its data files together.
         converged: sizes that differed in the source are equal in the file, which may make layers of what was none.
+        vanished: a dim is 1 that was more in the source: what was a matrix may be one number, which makes no layers.
         unchecked: keys of a spec that say nothing of the file, and why, by key.
         complete: ``layers`` and ``roles`` list all that there is, so what is found besides is a mismatch.
     """
@@ -46,6 +47,7 @@ class Expected:
     unchecked: Mapping[str, str] = field(default_factory=dict)
     complete: bool = False
     converged: bool = False
+    vanished: bool = False
 
 
 def expected_from_plan(plan: Plan) -> Expected:
@@ -88,6 +90,7 @@ def _of_sizes(dims: Sequence[DimChange], depths: Iterable[tuple[str, int, int]])
         composites=frozenset(dim.target for dim in dims if dim.kind != "leaf"),
         complete=True,
         converged=_converged(dims),
+        vanished=any(dim.role not in FIXED and dim.target == 1 < dim.source for dim in dims),
     )
 
 

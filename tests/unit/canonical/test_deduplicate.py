@@ -51,3 +51,20 @@ def test_layers_that_were_copied_as_a_start_stay_apart(tmp_path: Path) -> None:
     out = tmp_path / "out.onnx"
     bot_onnx.resize(save(_layers(True, one_bias=False), tmp_path), {"hidden": 16}, out)
     assert len(_matrices(out)) == 4
+
+
+def test_a_shared_norm_of_one_value_counts_as_often_as_it_is_written(tmp_path: Path) -> None:
+    """Turning the stream moves a norm's scale into matrices; uses of one value are read apart, and stay one tensor."""
+    b = GraphBuilder()
+    norm, inner, outer = (b.weight(8), b.weight(8)), b.weight(8, 16), b.weight(16, 8)
+    x = b.op("MatMul", b.op("Gather", b.weight(11, 3), "ids"), b.weight(3, 8))
+    for _ in range(3):
+        normed = b.op("LayerNormalization", x, *norm, axis=-1)
+        x = b.op("Add", x, b.op("MatMul", b.op("Relu", b.op("MatMul", normed, inner)), outer))
+    b.op("MatMul", b.op("LayerNormalization", x, b.weight(8), b.weight(8), axis=-1), b.weight(8, 3))
+    model = b.model([("ids", ["batch", 4])], [b.nodes[-1].output[0]], integer_inputs=("ids",), rank=3)
+    result = bot_onnx.resize(save(model, tmp_path), {"hidden": 4}, tmp_path / "out.onnx", align="rotate")
+    assert result.report.passed
+    written = [numpy_helper.to_array(t) for t in onnx.load(tmp_path / "out.onnx").graph.initializer]
+    assert sum(np.ptp(array) == 0 for array in written if array.shape == (4,)) == 2
+    assert result.report.parameters == result.plan.parameters[1] == sum(array.size for array in written)

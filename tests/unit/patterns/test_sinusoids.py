@@ -95,3 +95,11 @@ def test_it_is_computed_anew(hidden: int, tmp_path: Path) -> None:
     (written,) = [t for t in onnx.load(out).graph.initializer if t.name == "positions"]
     exact = Sinusoids(1e4, 1, False, 0, -1).table((24, hidden))
     assert np.allclose(numpy_helper.to_array(written), exact, atol=1e-6)
+
+
+@pytest.mark.parametrize("half", [3, 5])
+@pytest.mark.parametrize("gap", [0, 1])
+def test_the_usual_base_is_believed_where_another_round_one_fits(gap: int, half: int) -> None:
+    """Powers of 10000 over four are those of 100000 over five."""
+    table = Sinusoids(1e4, gap, False, 0, -1).table((20, 2 * half)).astype(np.float32)
+    assert recognise_sinusoids(table) == f"sinusoids:10000,{gap},0,0,-1"

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from bot_onnx import inspect, resize
 from bot_onnx._analysis.passes import analyse
 from bot_onnx._onnxfile.reader import Source, open_model
 from bot_onnx._reasons import Reason, Why
@@ -15,6 +17,7 @@ from bot_onnx._target import TargetSpec, solve
 from bot_onnx._verify import Check, Expected, expected_from_spec
 from bot_onnx._verify.prediction import check_prediction
 from bot_onnx.errors import SpecError
+from tests.graphs import GraphBuilder, save
 from tests.spec_structures import structure as structure_of
 from tests.verify_models import save_bert
 
@@ -115,6 +118,27 @@ def test_a_single_layer_is_no_chain(structure: Structure, source: Source) -> Non
     assert [check.status for check in check_prediction(predicted, structure, source)] == ["pass"]
     predicted = Expected(layers=(("encoder", 4), ("decoder", 1), ("head", 3)), complete=True)
     assert only_fault(predicted, structure, source).name == "layers"
+
+
+def test_a_size_that_became_one_hides_layers(structure: Structure, source: Source) -> None:
+    """What was a matrix is a number then; chains that nobody predicted are a fault all the same."""
+    none = replace(structure, chains=())
+    hidden = Expected(layers=(("encoder", 2),), complete=True, vanished=True)
+    assert [check.status for check in check_prediction(hidden, none, source)] == ["pass"]
+    assert only_fault(replace(hidden, vanished=False), none, source).name == "layers"
+    assert only_fault(hidden, structure, source).name == "layers"
+
+
+def test_layers_of_one_channel_are_written(tmp_path: Path) -> None:
+    b, x = GraphBuilder(), "x"
+    matrix, bias = b.weight(2, 2), b.weight(2)
+    x = b.op("MatMul", x, b.weight(3, 2))
+    for _ in range(3):
+        x = b.op("Relu", b.op("Add", b.op("MatMul", x, matrix), bias))
+    model = b.model([("x", ["batch", 3])], [b.op("MatMul", x, b.weight(2, 5))])
+    result = resize(save(model, tmp_path), {"hidden": 1}, tmp_path / "out.onnx")
+    assert [layer.count for layer in inspect(tmp_path / "model.onnx").structure.chains] == [3]
+    assert result.report.passed and "a size of 1 hides layers" in str(result.report.checks)
 
 
 def test_order_of_the_chains_counts(structure: Structure, source: Source) -> None:
