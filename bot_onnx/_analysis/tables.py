@@ -12,7 +12,7 @@ from bot_onnx._canonical.constants import is_literal
 from bot_onnx._onnxfile.peeking import peeked
 from bot_onnx._ops import FORM, Calc, Move, Slot, carries, computes, slot_of
 from bot_onnx._ops.walk import forward
-from bot_onnx._patterns.alibi import recognise_slopes
+from bot_onnx._patterns.alibi import SLOPES, recognise_slopes
 from bot_onnx._patterns.closed_forms import REPEATED, recognise, recognise_cache
 from bot_onnx._patterns.constant_tables import feeds_rotary, repeated_rows
 from bot_onnx._patterns.decays import is_decay
@@ -58,12 +58,7 @@ def find_tables(graph: ir.Graph, context: AxisFacts, parameters: Mapping[str, Pa
             continue
         if name in parameters:
             if not feeds_rotary(value) or _scales_channels(context, value):
-                formula = _formula(parameters[name], tensor)
-                if formula is not None:
-                    tables[name] = formula
-                elif _has_no_formula(parameters[name], tensor):
-                    tables[name] = None
-                    _keep(context, value)
+                tables |= _of_parameter(context, parameters[name], tensor)
                 continue
         elif not any(
             leaf in weight_leaves
@@ -81,10 +76,21 @@ def find_tables(graph: ir.Graph, context: AxisFacts, parameters: Mapping[str, Pa
     return tables
 
 
-def _keep(context: AxisFacts, value: ir.Value) -> None:
-    """The dims of a table without a known formula stay as they are."""
-    for dim in context.axes_of(value):
-        context.table.freeze(dim, Reason.of(Why.NO_FORMULA, value.name))
+def _of_parameter(context: AxisFacts, parameter: Parameter, tensor: ir.TensorProtocol) -> dict[str, str | None]:
+    """The entry of a parameter that is a table; none, of weights. What follows no formula keeps its dims."""
+    formula = _formula(parameter, tensor)
+    if formula is None and not _has_no_formula(parameter, tensor):
+        return {}
+    if formula is None or formula.startswith(SLOPES):
+        _keep(context, parameter.value, -1 if formula is None else int(formula.rpartition(":")[2]))
+    return {parameter.name: formula}
+
+
+def _keep(context: AxisFacts, value: ir.Value, but: int = -1) -> None:
+    """The dims of a table without a known formula stay as they are, but for one axis that has one."""
+    for axis, dim in enumerate(context.axes_of(value)):
+        if axis != but:
+            context.table.freeze(dim, Reason.of(Why.NO_FORMULA, value.name))
 
 
 def _formula(parameter: Parameter, tensor: ir.TensorProtocol) -> str | None:

@@ -7,7 +7,7 @@ from math import inf, isclose, prod, sqrt
 
 import numpy as np
 
-from bot_onnx._patterns.alibi import compute_slopes
+from bot_onnx._patterns.alibi import SLOPES, compute_held_slopes, compute_slopes
 from bot_onnx._patterns.sinusoid_grids import SinusoidGrid
 from bot_onnx._patterns.sinusoids import Sinusoids
 
@@ -178,7 +178,7 @@ def _inverse_frequencies(flat: Array) -> str | None:
 
 def is_held(form: str) -> bool:
     """Whether a form takes its numbers from the table as it is; of all others the name tells them."""
-    return form.partition(":")[0] == REPEATED
+    return form.partition(":")[0] in (REPEATED, SLOPES)
 
 
 def treats_alike(form: str) -> bool:
@@ -192,14 +192,16 @@ def shares_out(form: str) -> bool:
 
 
 def recompute(form: str, shape: tuple[int, ...], dtype: np.dtype, held: Callable[[], Array]) -> Array:
-    """The table of a closed form at ``shape``, from what it holds now where the form is :data:`REPEATED`.
+    """The table of a closed form at ``shape``, from what it holds now where :func:`is_held` says so.
 
     Args:
         form, shape, dtype: see :func:`compute`.
-        held: gives the table as it is, and is called for that form alone.
+        held: gives the table as it is, and is called for such forms alone.
     """
     if not is_held(form):
         return compute(form, shape, dtype)
+    if form.startswith(SLOPES):
+        return compute_held_slopes(form.partition(":")[2], shape, np.asarray(held())).astype(dtype)
     rows = int(form.partition(":")[2])
     block = np.asarray(held())[:rows]
     return np.tile(block, (shape[0] // rows, *(1,) * (len(shape) - 1))).astype(dtype, copy=False)
