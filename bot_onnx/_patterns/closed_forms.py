@@ -16,6 +16,9 @@ Array = np.ndarray
 #: Form of a table that is its own first rows over and over: ``repeated:<number of rows>``. They are read from it.
 REPEATED = "repeated"
 
+#: Form of a table that holds one number everywhere, which is read from it.
+UNIFORM = "uniform"
+
 #: Form of a table that averages: ``mean:<axes>``, 1/n throughout, of the n elements along these axes.
 MEAN = "mean"
 
@@ -178,12 +181,12 @@ def _inverse_frequencies(flat: Array) -> str | None:
 
 def is_held(form: str) -> bool:
     """Whether a form takes its numbers from the table as it is; of all others the name tells them."""
-    return form.partition(":")[0] in (REPEATED, SLOPES)
+    return form.partition(":")[0] in (REPEATED, UNIFORM, SLOPES)
 
 
 def treats_alike(form: str) -> bool:
     """Whether a form gives every index of a dim that changes the same numbers, whatever their order and number."""
-    return form.partition(":")[0] in ("constant", REPEATED, MEAN)
+    return form.partition(":")[0] in ("constant", UNIFORM, REPEATED, MEAN)
 
 
 def shares_out(form: str) -> bool:
@@ -200,6 +203,8 @@ def recompute(form: str, shape: tuple[int, ...], dtype: np.dtype, held: Callable
     """
     if not is_held(form):
         return compute(form, shape, dtype)
+    if form == UNIFORM:
+        return np.full(shape, np.asarray(held()).reshape(-1)[0], dtype)
     if form.startswith(SLOPES):
         return compute_held_slopes(form.partition(":")[2], shape, np.asarray(held())).astype(dtype)
     rows = int(form.partition(":")[2])
@@ -208,7 +213,7 @@ def recompute(form: str, shape: tuple[int, ...], dtype: np.dtype, held: Callable
 
 
 def compute(form: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
-    """The table of a closed form at ``shape``; see :func:`recompute` for one that is made of its own rows.
+    """The table of a closed form at ``shape``; see :func:`recompute` for one that is made of its own numbers.
 
     Args:
         form: a name that :func:`recognise` gave.
