@@ -32,7 +32,7 @@ from bot_onnx._analysis.facts import (
 from bot_onnx._analysis.merging import align_layers, merge_equal_composites
 from bot_onnx._analysis.names import chain_names, name_dims
 from bot_onnx._analysis.pipeline import analysis_pass, in_order, run_passes
-from bot_onnx._analysis.scales import count_scales, score_scales, stream_scales, sum_scales
+from bot_onnx._analysis.scales import count_scales, learned_factors, score_scales, stream_scales, sum_scales
 from bot_onnx._analysis.stacks import StackBuilder
 from bot_onnx._analysis.structure import assemble
 from bot_onnx._analysis.tables import find_tables
@@ -46,6 +46,7 @@ from bot_onnx._canonical.spelling.seen import Observation
 from bot_onnx._canonical.tidy import tidy
 from bot_onnx._onnxfile.input_overrides import given_to
 from bot_onnx._patterns.attention import Attention, find_attentions
+from bot_onnx._patterns.closed_forms import UNIFORM
 from bot_onnx._patterns.constant_tables import find_constants, freeze_constants
 from bot_onnx._patterns.counts import Count, find_counts
 from bot_onnx._patterns.grouped_norms import hold_normed_groups, note_joint_statistics
@@ -168,9 +169,9 @@ def give_roles(
 
 
 @analysis_pass("freezes", after=(Roles,))
-def recognise_tables(source: Normalised, axes: AxisFacts, parameters: Parameters) -> Tables:
+def recognise_tables(source: Normalised, axes: AxisFacts, parameters: Parameters, attentions: Attentions) -> Tables:
     """Formulas of tables; those without one keep their axes."""
-    return Tables(find_tables(source.graph, axes, parameters.by_name))
+    return Tables(find_tables(source.graph, axes, parameters.by_name, learned_factors(axes, attentions.found)))
 
 
 @analysis_pass()
@@ -212,12 +213,15 @@ def describe(
 
 
 @analysis_pass()
-def explain_scales(source: Normalised, axes: AxisFacts, layers: Layers, attentions: Attentions, named: Named) -> Scales:
+def explain_scales(
+    source: Normalised, axes: AxisFacts, layers: Layers, attentions: Attentions, stacks: Stacks, named: Named
+) -> Scales:
     """Factors of attention scores and of the stream, and counts of means, with their formulas."""
     hidden = {dim for dim, identity in named.ids.items() if named.dims[identity].role == Role.HIDDEN}
     counts = tuple(find_counts(source.graph, axes))
-    stream = stream_scales(source.graph, axes, layers.chains, hidden)
-    found = [*score_scales(axes, attentions.found), *stream, *count_scales(counts)]
+    uniform = {name for stack in stacks.stacks if stack.closed_form == UNIFORM for name in stack.tensors}
+    stream = stream_scales(source.graph, axes, layers.chains, hidden, uniform)
+    found = [*score_scales(axes, attentions.found, uniform), *stream, *count_scales(counts)]
     known = {(scale.scalar.node, scale.scalar.slot) for scale in found}
     sums = sum_scales(source.graph, axes, attentions.found)
     return Scales((*found, *(one for one in sums if (one.scalar.node, one.scalar.slot) not in known)), counts)

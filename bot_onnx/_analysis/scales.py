@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import onnx_ir as ir
 
@@ -10,7 +10,7 @@ from bot_onnx._analysis.facts import Scale
 from bot_onnx._axes.dims import Dim
 from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._ops import FORM, is_product, measures, passes_on, record
-from bot_onnx._patterns.attention import Attention, Scalar, keeps_scores, scalar_factors
+from bot_onnx._patterns.attention import Attention, Scalar, keeps_scores, scalar_factors, uniform_at, uniform_factors
 from bot_onnx._patterns.closed_forms import match_scale
 from bot_onnx._patterns.counts import Count
 from bot_onnx._patterns.layers import LayerChain
@@ -19,8 +19,12 @@ from bot_onnx._patterns.parameters import parameter_behind
 _FEWEST = 5  #: elements of a sum whose root tells something: 2 and 4 give √½ and ½
 
 
-def score_scales(context: AxisFacts, attentions: Sequence[Attention]) -> list[Scale]:
-    """Factors of attention scores: all but 1 and -1, explained or not."""
+def score_scales(context: AxisFacts, attentions: Sequence[Attention], uniform: Collection[str]) -> list[Scale]:
+    """Factors of attention scores: all but 1 and -1, explained or not.
+
+    Of numbers that the file holds several times over (``uniform``: the names of such tensors) only those that a formula
+    explains: a network may learn a factor for every head, and begin with one for all.
+    """
     scales: list[Scale] = []
     seen: set[tuple[ir.Node, int | str]] = set()
     for attention in attentions:
@@ -29,15 +33,39 @@ def score_scales(context: AxisFacts, attentions: Sequence[Attention]) -> list[Sc
             if (scalar.node, scalar.slot) in seen or scalar.value in (1.0, 0.0, -1.0):
                 continue
             seen.add((scalar.node, scalar.slot))
-            scales.append(Scale(scalar, context.table.find(attention.head_dim), match_scale(scalar.value, size)))
+            formula = match_scale(scalar.value, size)
+            if _is_single(scalar) or (formula is not None and _name(scalar) in uniform):
+                scales.append(Scale(scalar, context.table.find(attention.head_dim), formula))
     return scales
 
 
-def stream_scales(graph: ir.Graph, context: AxisFacts, chains: Sequence[LayerChain], hidden: set[Dim]) -> list[Scale]:
+def learned_factors(context: AxisFacts, attentions: Sequence[Attention]) -> set[str]:
+    """Names of the tensors that scale scores by one number for every head or channel which no formula explains."""
+    return {
+        _name(scalar)
+        for attention in attentions
+        for scalar in attention.scalars
+        if not _is_single(scalar) and match_scale(scalar.value, context.table.size(attention.head_dim)[0]) is None
+    }
+
+
+def _is_single(scalar: Scalar) -> bool:
+    """Whether a factor stands in the file once, not for every channel."""
+    return isinstance(scalar.slot, str) or uniform_at(scalar.node, scalar.slot) is None
+
+
+def _name(scalar: Scalar) -> str:
+    value = None if isinstance(scalar.slot, str) else scalar.node.inputs[scalar.slot]
+    return "" if value is None else value.name or ""
+
+
+def stream_scales(
+    graph: ir.Graph, context: AxisFacts, chains: Sequence[LayerChain], hidden: set[Dim], uniform: Collection[str]
+) -> list[Scale]:
     """Factors of the embeddings and of what enters the head that are a root of hidden, or of one over hidden.
 
     Only outside the layers, and only these two formulas: there is nothing on this path that demands a factor, so one
-    that no formula explains is taken for a constant.
+    that no formula explains is taken for a constant. ``uniform``: see :func:`score_scales`.
     """
     inside = {node for chain in chains for layer in chain.layers for node in layer.nodes}
     inside |= {node for chain in chains if chain.leading is not None for node in chain.leading.nodes}
@@ -47,7 +75,8 @@ def stream_scales(graph: ir.Graph, context: AxisFacts, chains: Sequence[LayerCha
         last = context.table.find(dims[-1]) if dims and dims[-1] is not None else None
         if last not in hidden:
             continue
-        for scalar in scalar_factors(node):
+        repeated = [scalar for scalar in uniform_factors(context, node) if _name(scalar) in uniform]
+        for scalar in (*scalar_factors(node), *repeated):
             formula = match_scale(scalar.value, context.table.size(last)[0], ("sqrt(n)", "1/sqrt(n)"))
             if formula is not None and last is not None:
                 scales.append(Scale(scalar, last, formula, stream=True))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import onnx_ir as ir
@@ -12,10 +12,11 @@ from bot_onnx._canonical.constants import is_literal
 from bot_onnx._onnxfile.peeking import peeked
 from bot_onnx._ops import FORM, Calc, Move, Slot, carries, computes, slot_of
 from bot_onnx._ops.walk import forward
-from bot_onnx._patterns.alibi import recognise_slopes
-from bot_onnx._patterns.closed_forms import REPEATED, recognise, recognise_cache
+from bot_onnx._patterns.alibi import SLOPES, recognise_slopes
+from bot_onnx._patterns.closed_forms import REPEATED, UNIFORM, recognise, recognise_cache
 from bot_onnx._patterns.constant_tables import feeds_rotary, repeated_rows
 from bot_onnx._patterns.decays import is_decay
+from bot_onnx._patterns.fixed_vectors import is_fixed_vector, is_uniform_vector
 from bot_onnx._patterns.parameters import Parameter
 from bot_onnx._patterns.sinusoid_grids import recognise_sinusoid_grid
 from bot_onnx._patterns.sinusoids import recognise_sinusoids
@@ -34,10 +35,13 @@ _TRAINED = frozenset({"matrix", "kernel"})
 _NEVER_SLOPES = frozenset({"matrix", "kernel", "embedding", "norm_scale", "norm_bias"})
 
 
-def find_tables(graph: ir.Graph, context: AxisFacts, parameters: Mapping[str, Parameter]) -> dict[str, str | None]:
+def find_tables(
+    graph: ir.Graph, context: AxisFacts, parameters: Mapping[str, Parameter], learned: Collection[str] = ()
+) -> dict[str, str | None]:
     """Closed form per table that is no trained weight: rotary frequencies, and integer buffers on resizable dims.
 
-    A table without a known formula keeps its dims as they are.
+    A table without a known formula keeps its dims as they are. ``learned``: names of tensors that are weights, though
+    they hold one number everywhere.
     """
     tables: dict[str, str | None] = {}
     weight_leaves = {
@@ -58,12 +62,7 @@ def find_tables(graph: ir.Graph, context: AxisFacts, parameters: Mapping[str, Pa
             continue
         if name in parameters:
             if not feeds_rotary(value) or _scales_channels(context, value):
-                formula = _formula(parameters[name], tensor)
-                if formula is not None:
-                    tables[name] = formula
-                elif _has_no_formula(parameters[name], tensor):
-                    tables[name] = None
-                    _keep(context, value)
+                tables |= _of_parameter(context, parameters[name], tensor, name in learned)
                 continue
         elif not any(
             leaf in weight_leaves
@@ -81,21 +80,37 @@ def find_tables(graph: ir.Graph, context: AxisFacts, parameters: Mapping[str, Pa
     return tables
 
 
-def _keep(context: AxisFacts, value: ir.Value) -> None:
-    """The dims of a table without a known formula stay as they are."""
-    for dim in context.axes_of(value):
-        context.table.freeze(dim, Reason.of(Why.NO_FORMULA, value.name))
+def _of_parameter(
+    context: AxisFacts, parameter: Parameter, tensor: ir.TensorProtocol, learned: bool
+) -> dict[str, str | None]:
+    """The entry of a parameter that is a table; none, of weights. What follows no formula keeps its dims."""
+    formula = _formula(parameter, tensor, learned)
+    if formula is None and not _has_no_formula(parameter, tensor):
+        return {}
+    if formula is None or formula.startswith(SLOPES):
+        _keep(context, parameter.value, -1 if formula is None else int(formula.rpartition(":")[2]))
+    return {parameter.name: formula}
 
 
-def _formula(parameter: Parameter, tensor: ir.TensorProtocol) -> str | None:
+def _keep(context: AxisFacts, value: ir.Value, but: int = -1) -> None:
+    """The dims of a table without a known formula stay as they are, but for one axis that has one."""
+    for axis, dim in enumerate(context.axes_of(value)):
+        if axis != but:
+            context.table.freeze(dim, Reason.of(Why.NO_FORMULA, value.name))
+
+
+def _formula(parameter: Parameter, tensor: ir.TensorProtocol, learned: bool) -> str | None:
     """Closed form of a table that looks like a weight: slopes of a bias by distance, sines and cosines of positions.
 
-    Or the ones and zeros of a norm that has no weights of its own, a kernel that is one block for every group, a mean.
+    Or the ones and zeros of a norm that has no weights of its own, a kernel that is one block for every group, a mean,
+    one number along channels.
     """
     if (rows := repeated_rows(parameter)) is not None:
         return f"{REPEATED}:{rows}"
     if parameter.kind in _TRAINED:
         return recognise_uniform(parameter) if is_uniform(parameter) else None
+    if not learned and is_uniform_vector(parameter):
+        return UNIFORM
     untrained = _UNTRAINED.get(parameter.kind) if is_literal(parameter.value) else None
     if untrained is not None and np.all(tensor.numpy() == untrained):
         return f"constant:{untrained}"
@@ -107,7 +122,7 @@ def _has_no_formula(parameter: Parameter, tensor: ir.TensorProtocol) -> bool:
     """Whether what looks like a weight is a table of numbers that no formula known here gives."""
     if parameter.kind in _TRAINED:
         return is_uniform(parameter)
-    return is_decay(peeked(tensor))
+    return is_decay(peeked(tensor)) or is_fixed_vector(parameter)
 
 
 def _is_rotary_cache(value: ir.Value) -> bool:

@@ -10,10 +10,12 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx_ir as ir
 
 from bot_onnx._axes.dims import Dim, MaybeDim
 from bot_onnx._axes.facts import AttentionDims, AxisFacts
+from bot_onnx._onnxfile.peeking import peeked
 from bot_onnx._ops import (
     FORM,
     Calc,
@@ -31,6 +33,7 @@ from bot_onnx._ops import (
 from bot_onnx._ops.einsum import subscripts
 from bot_onnx._ops.nodes import FILL, behind_views, filled_with, number_in
 from bot_onnx._ops.walk import backward, forward
+from bot_onnx._patterns.fixed_vectors import is_one_number
 from bot_onnx._patterns.mixed_heads import mixed_heads
 from bot_onnx._patterns.parameters import is_parameter, parameter_behind
 
@@ -148,7 +151,7 @@ def _softmax_after(context: AxisFacts, node: ir.Node, scalars: list[Scalar], mix
             mixed += [made] if made is not None else []
             if made is not None or keeps_scores(following) or _adds_keys(context, following):
                 seen.add(following)
-                pending.append((following, factors + scalar_factors(following)))
+                pending.append((following, factors + _factors(context, following)))
     return None
 
 
@@ -193,6 +196,35 @@ def scalar_factors(node: ir.Node) -> list[Scalar]:
         return []
     found = ((slot, number_at(node, slot)) for slot in range(len(node.inputs)))
     return [Scalar(node, slot, held.value) for slot, held in found if held is not None]
+
+
+def _factors(context: AxisFacts, node: ir.Node) -> list[Scalar]:
+    return scalar_factors(node) or uniform_factors(context, node)
+
+
+def uniform_factors(context: AxisFacts, node: ir.Node) -> list[Scalar]:
+    """Like :func:`scalar_factors`, of numbers that the file holds once for each channel of what they scale."""
+    if not computes(node, Calc.PRODUCT, Calc.QUOTIENT) or len(node.inputs) != 2:
+        return []
+    shape = context.sizes(node.outputs[0])
+    others = (node.inputs[1], node.inputs[0])
+    slots = [slot for slot, other in enumerate(others) if other is not None and context.sizes(other) == shape]
+    return [held for held in (uniform_at(node, slot) for slot in slots) if held is not None]
+
+
+def uniform_at(node: ir.Node, slot: int) -> Scalar | None:
+    """The one number that all elements of an input are, where that is a tensor of several."""
+    value = node.inputs[slot]
+    if value is None or not is_one_number(value):
+        return None
+    tensor = value.const_value
+    assert tensor is not None
+    return Scalar(node, slot, float(np.asarray(peeked(tensor).reshape(-1)[:1])[0]))
+
+
+def held_number(node: ir.Node, slot: int) -> Scalar | None:
+    """The number that an input is, as one element (:func:`number_at`) or several (:func:`uniform_at`)."""
+    return number_at(node, slot) or uniform_at(node, slot)
 
 
 def number_at(node: ir.Node, slot: int) -> Scalar | None:
@@ -279,7 +311,7 @@ def projections(
         if node is None or id(current) in seen or not _is_followed(context, current):
             continue
         seen.add(id(current))
-        factors += scalar_factors(node)
+        factors += _factors(context, node)
         parameters = [v for v in map(parameter_behind, node.inputs) if v is not None]
         if is_linear(node) and parameters:
             found.extend((parameter, part) for parameter in parameters)

@@ -7,7 +7,7 @@ from math import inf, isclose, prod, sqrt
 
 import numpy as np
 
-from bot_onnx._patterns.alibi import compute_slopes
+from bot_onnx._patterns.alibi import SLOPES, compute_held_slopes, compute_slopes
 from bot_onnx._patterns.frequencies import FREQUENCIES, compute_frequencies, recognise_frequencies
 from bot_onnx._patterns.sinusoid_grids import SinusoidGrid
 from bot_onnx._patterns.sinusoids import Sinusoids
@@ -16,6 +16,9 @@ Array = np.ndarray
 
 #: Form of a table that is its own first rows over and over: ``repeated:<number of rows>``. They are read from it.
 REPEATED = "repeated"
+
+#: Form of a table that holds one number everywhere, which is read from it.
+UNIFORM = "uniform"
 
 #: Form of a table that averages: ``mean:<axes>``, 1/n throughout, of the n elements along these axes.
 MEAN = "mean"
@@ -180,12 +183,12 @@ def recognise_cache(array: Array) -> str | None:
 
 def is_held(form: str) -> bool:
     """Whether a form takes its numbers from the table as it is; of all others the name tells them."""
-    return form.partition(":")[0] == REPEATED
+    return form.partition(":")[0] in (REPEATED, UNIFORM, SLOPES)
 
 
 def treats_alike(form: str) -> bool:
     """Whether a form gives every index of a dim that changes the same numbers, whatever their order and number."""
-    return form.partition(":")[0] in ("constant", REPEATED, MEAN)
+    return form.partition(":")[0] in ("constant", UNIFORM, REPEATED, MEAN)
 
 
 def shares_out(form: str) -> bool:
@@ -194,21 +197,25 @@ def shares_out(form: str) -> bool:
 
 
 def recompute(form: str, shape: tuple[int, ...], dtype: np.dtype, held: Callable[[], Array]) -> Array:
-    """The table of a closed form at ``shape``, from what it holds now where the form is :data:`REPEATED`.
+    """The table of a closed form at ``shape``, from what it holds now where :func:`is_held` says so.
 
     Args:
         form, shape, dtype: see :func:`compute`.
-        held: gives the table as it is, and is called for that form alone.
+        held: gives the table as it is, and is called for such forms alone.
     """
     if not is_held(form):
         return compute(form, shape, dtype)
+    if form == UNIFORM:
+        return np.full(shape, np.asarray(held()).reshape(-1)[0], dtype)
+    if form.startswith(SLOPES):
+        return compute_held_slopes(form.partition(":")[2], shape, np.asarray(held())).astype(dtype)
     rows = int(form.partition(":")[2])
     block = np.asarray(held())[:rows]
     return np.tile(block, (shape[0] // rows, *(1,) * (len(shape) - 1))).astype(dtype, copy=False)
 
 
 def compute(form: str, shape: tuple[int, ...], dtype: np.dtype) -> Array:
-    """The table of a closed form at ``shape``; see :func:`recompute` for one that is made of its own rows.
+    """The table of a closed form at ``shape``; see :func:`recompute` for one that is made of its own numbers.
 
     Args:
         form: a name that :func:`recognise` gave.

@@ -1,8 +1,8 @@
-"""Constant tables that look like weights but that no training made: bins, selections, Fourier bases, mel filters.
+"""Constant tables that look like weights but that no training made: bins, selections, bases of waves, mel filters.
 
 They are told by what they hold, never by a name: an even (or geometric) progression along their only axis, zeros and
-ones that pick elements, rows that are windowed waves, triangles over a frequency axis. Their sizes mean something that
-a resize must not touch (a number of bins, of frequencies), so their axes stay.
+ones that pick elements, rows that are windowed waves, fixed transforms, triangles over a frequency axis. Their sizes
+mean something that a resize must not touch (a number of bins, of frequencies), so their axes stay.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from bot_onnx._ops import FORM, Calc, Move, computes, is_product, passes_on, rec
 from bot_onnx._ops.nodes import behind_views
 from bot_onnx._ops.walk import forward
 from bot_onnx._patterns.parameters import Parameter
+from bot_onnx._patterns.transforms import are_cosines, is_of_signs, is_transform
 from bot_onnx._reasons import Reason, Why
 
 Array = NDArray[np.floating[Any]]
@@ -108,13 +109,22 @@ def _is_surely_none(array: Rows) -> bool:
         return True  # damaged weights, which are named when they are read
     if rows.min() >= 0 or bool(np.all(_are_waves(rows.astype(np.float64)))):
         return False
+    if is_of_signs(rows) or are_cosines(rows, picked, np.arange(array.shape[1]), array.shape[1]):
+        return False
     columns = np.linspace(0, array.shape[1] - 1, _SAMPLE).astype(int)
-    stretches = (array[start : start + _LOCAL, columns].T.astype(np.float64) for start in starts)
-    return not any(bool(np.all(_are_waves(stretch, _NEAR_WAVE))) for stretch in stretches)
+    for start in starts:
+        stretch = array[start : start + _LOCAL, columns].T
+        if are_cosines(stretch, columns, start + np.arange(_LOCAL), len(array)):
+            return False
+        if bool(np.all(_are_waves(stretch.astype(np.float64), _NEAR_WAVE))):
+            return False
+    return True
 
 
 def _is_table(array: NDArray[Any]) -> bool:
     """Whether a matrix is a table. A few rows and columns show of nearly every trained one that it is none."""
+    if is_transform(array):
+        return True
     sides = [(side, side[np.linspace(0, len(side) - 1, _SAMPLE).astype(int)]) for side in (array, array.T)]
     if not all(np.isfinite(few).all() for _, few in sides):
         return False  # damaged weights, which are named when they are read

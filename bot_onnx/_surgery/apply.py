@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._ops.nodes import filled_with, fresh_name, names_in
+from bot_onnx._patterns.fixed_vectors import is_one_number
 from bot_onnx._surgery.edits import (
     Edit,
     FixShape,
@@ -118,10 +119,12 @@ class _Numbers:
             return
         value = node.inputs[slot] if 0 <= slot < len(node.inputs) else None
         tensor = value.const_value if value is not None else None
-        if value is None or tensor is None or tensor.size != 1 or not tensor.dtype.is_floating_point():
+        single = tensor is not None and tensor.size == 1 and tensor.dtype.is_floating_point()
+        if value is None or tensor is None or not (single or is_one_number(value)):
             raise GraphError(f"{edit.place}: input {slot} of the node is no scalar that could be set")
         _expect(edit, factor_of(node, slot))
-        array = _scalar(edit, tensor.shape.numpy(), tensor.dtype)
+        # One element also of a number that stands there for every channel, of which there may be others now.
+        array = _scalar(edit, (1,) * len(tensor.shape), tensor.dtype)
         node.replace_input_with(slot, _add_constant(self._graph, f"{value.name}__scaled", array))
 
     def set_token(self, edit: SetToken) -> None:

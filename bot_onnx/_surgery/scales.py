@@ -12,7 +12,7 @@ import onnx_ir as ir
 from bot_onnx._analysis.facts import Scale
 from bot_onnx._analysis.passes import Analysis
 from bot_onnx._ops.nodes import filled_with
-from bot_onnx._patterns.attention import Scalar, number_at, scalar_factors
+from bot_onnx._patterns.attention import Scalar, held_number, number_at, scalar_factors, uniform_factors
 from bot_onnx._patterns.closed_forms import factor_alike, factor_at, guess_scale
 from bot_onnx._patterns.layers import Layer
 from bot_onnx._patterns.residual import is_sum
@@ -41,6 +41,7 @@ def scale_edits(
     """
     check_scales(analysis, sizes, given)
     chosen = _chosen(analysis, given)
+    _check_whole(analysis, chosen)
     edits = [_given(analysis, sizes, layers, node, formula) for node, formula in chosen.items()]
     for scale in analysis.scales:
         if scale.formula is None or scale.scalar.node in chosen:
@@ -234,10 +235,35 @@ def _slots(node: ir.Node) -> list[int | str]:
     return slots + [name for name in ("scale", "alpha") if node.attributes.get_float(name, 0.0)]
 
 
+def _uniform_slots(analysis: Analysis, node: ir.Node) -> list[int | str]:
+    """Where a node has a factor that the file holds several times over: for every head, or every channel."""
+    return [scalar.slot for scalar in uniform_factors(analysis.context, node)]
+
+
+def _check_whole(analysis: Analysis, chosen: Mapping[ir.Node, str | float]) -> None:
+    """Such a factor becomes one number in all layers, or in none: a stack is resampled as a whole."""
+    held = {
+        value.name: node
+        for node in chosen
+        if not _slots(node)
+        for slot in _uniform_slots(analysis, node)
+        if isinstance(slot, int) and (value := node.inputs[slot]) is not None
+    }
+    for stack in analysis.structure.stacks:
+        left = [name for name in stack.tensors if name not in held]
+        node = next((held[name] for name in stack.tensors if name in held), None)
+        if node is not None and left:
+            raise SpecError(
+                f"constants: {_place(node)!r} is one of the nodes that scale by {stack.name!r}, and others by "
+                f"{left[0]!r}; name the nodes of all layers",
+                node=_place(node),
+            )
+
+
 def _given(
     analysis: Analysis, sizes: Mapping[str, int], layers: Mapping[str, int], node: ir.Node, formula: str | float
 ) -> SetFactor:
-    slots = _slots(node)
+    slots = _slots(node) or _uniform_slots(analysis, node)
     if len(slots) != 1:
         raise SpecError(
             f"constants: {node.op_type} (node {_place(node)!r}) has {len(slots)} scalar inputs, not one",
@@ -260,7 +286,7 @@ def factor_of(node: ir.Node, slot: int | str, missing: float = 0.0) -> float:
     if isinstance(slot, str):
         filled = filled_with(node)
         return float(node.attributes.get_float(slot, missing)) if filled is None else filled
-    held = number_at(node, slot)
+    held = held_number(node, slot)
     assert held is not None
     return held.value
 
@@ -268,6 +294,6 @@ def factor_of(node: ir.Node, slot: int | str, missing: float = 0.0) -> float:
 def set_factor(node: ir.Node, slot: int | str, number: float, reason: str, missing: float = 0.0) -> SetFactor:
     """The edit that puts a number into an input or attribute of a node; ``missing``: see :func:`factor_of`."""
     place = f"{node.name}.{slot}" if isinstance(slot, str) else f"{node.op_type} {node.name}"
-    held = None if isinstance(slot, str) else number_at(node, slot)
+    held = None if isinstance(slot, str) else held_number(node, slot)
     stands = (made_by(node), slot) if held is None else (made_by(held.node), held.slot)
     return SetFactor(place, factor_of(node, slot, missing), float(number), reason, *stands)
