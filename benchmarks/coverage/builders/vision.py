@@ -125,33 +125,36 @@ def unet(width: int) -> Built:
 class Residual(nn.Module):
     """A block of a diffusion model: norms over groups of channels in front of convolutions."""
 
-    def __init__(self, channels_in: int, channels: int) -> None:
+    def __init__(self, channels_in: int, channels: int, times: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList([nn.GroupNorm(8, channels_in), nn.GroupNorm(8, channels)])
         self.convolutions = nn.ModuleList(
             [nn.Conv2d(channels_in, channels, 3, padding=1), nn.Conv2d(channels, channels, 3, padding=1)]
         )
         self.skip = nn.Conv2d(channels_in, channels, 1)
-        self.time = nn.Linear(4 * 16, channels)
+        self.time = nn.Linear(times, channels)
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
-        """Map (batch, channels_in, height, width), features of the time (batch, 64) -> (batch, channels, …)."""
+        """Map (batch, channels_in, height, width), features of the time (batch, times) -> (batch, channels, …)."""
         inner = self.convolutions[0](nn.functional.silu(self.norms[0](x)))
         inner = inner + self.time(nn.functional.silu(time))[:, :, None, None]
         return self.skip(x) + self.convolutions[1](nn.functional.silu(self.norms[1](inner)))
 
 
-class DiffusionUNet(nn.Module):
+class DenoisingUNet(nn.Module):
     """The U-Net of a diffusion model (Ho et al. 2020): every block goes up with the map that went down there."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
+        times = 4 * width
         self.first, self.head = nn.Conv2d(3, width, 3, padding=1), nn.Conv2d(width, 3, 3, padding=1)
-        self.time = nn.Linear(1, 4 * 16)
-        self.down = nn.ModuleList([Residual(width, width), Residual(width, 2 * width), Residual(2 * width, 4 * width)])
-        self.middle = Residual(4 * width, 4 * width)
-        self.up = nn.ModuleList([Residual(8 * width, 4 * width), Residual(6 * width, 2 * width)])
-        self.last, self.norm = Residual(3 * width, width), nn.GroupNorm(8, width)
+        self.time = nn.Linear(1, times)
+        down, up = [(1, 1), (1, 2), (2, 4)], [(8, 4), (6, 2), (3, 1)]
+        self.down, self.up = (
+            nn.ModuleList([Residual(source * width, target * width, times) for source, target in blocks])
+            for blocks in (down, up)
+        )
+        self.middle, self.norm = Residual(4 * width, 4 * width, times), nn.GroupNorm(8, width)
 
     def forward(self, image: Tensor) -> Tensor:
         """Image (batch, 3, height, width) -> noise of the same size."""
@@ -162,13 +165,13 @@ class DiffusionUNet(nn.Module):
             skips.append(x)
             x = nn.functional.avg_pool2d(x, 2)
         x = self.middle(x, time)
-        for block in (*self.up, self.last):
+        for block in self.up:
             x = nn.functional.interpolate(x, scale_factor=2.0)
             x = block(torch.cat([x, skips.pop()], 1), time)
         noise: Tensor = self.head(nn.functional.silu(self.norm(x)))
         return noise
 
 
-def diffusion_unet(width: int) -> Built:
+def denoising_unet(width: int) -> Built:
     """U-Net of a diffusion model, of three levels."""
-    return image_network(DiffusionUNet(width))
+    return image_network(DenoisingUNet(width))
