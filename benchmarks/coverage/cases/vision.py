@@ -55,5 +55,5 @@ CASES = [
     sized("densenet", f"{_NETWORKS}:densenet", lambda wide, _: {"width": wide(16)}),
     sized("shufflenet", f"{_NETWORKS}:shufflenet", lambda wide, _: {"width": wide(32)}),
     sized("unet", f"{_NETWORKS}:unet", lambda wide, _: {"width": wide(16)}),
-    sized("denoising_unet", f"{_NETWORKS}:denoising_unet", lambda wide, _: {"width": wide(16)}),
+    sized("denoising_unet", f"{_NETWORKS}:denoising_unet", lambda wide, _: {"width": wide(32)}),
 ]  # fmt: skip
