@@ -5,6 +5,7 @@ An axis is dealt out to groups, every group is brought to mean 0 and variance 1,
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
 import onnx_ir as ir
@@ -25,7 +26,7 @@ from bot_onnx._ops import (
     works_place_by_place,
 )
 
-MOST = 64  #: nodes that a norm may be written with
+_MOST = 64  #: nodes that a norm may be written with
 
 
 def may_stand_in_norm(node: ir.Node) -> bool:
@@ -40,6 +41,32 @@ def gives_spread(node: ir.Node) -> bool:
     return computes(node, Calc.ROOT, Calc.POWER) or reduces(node, "norm") or is_layer_norm(node)
 
 
+def region_of_norm(
+    start: ir.Value, whole: Callable[[ir.Node], bool], stays: Callable[[ir.Node], bool] = may_stand_in_norm
+) -> list[ir.Node]:
+    """What is computed of a value until its channels are on one axis again; nothing if it goes on in parts.
+
+    Args:
+        start: channels that were dealt out.
+        whole: whether a node that moves numbers brings them together. stays: whether another may stand in between.
+    """
+    found: dict[ir.Node, None] = {}
+    pending, ends = [start], False
+    while pending:
+        value = pending.pop()
+        for node in dict.fromkeys(usage.node for usage in value.uses()):
+            if node in found or measures(node):
+                continue
+            if passes_on(node, Move.RESHAPED) and whole(node):
+                ends = True
+            elif stays(node) and len(found) < _MOST:
+                found[node] = None
+                pending.extend(node.outputs)
+            else:
+                return []
+    return list(found) if ends else []
+
+
 def is_norm_of_groups(context: ValueAxes, dealt: ir.Node) -> bool:
     """Whether what a Reshape makes is normalised and nothing else, before it has its axes again.
 
@@ -49,22 +76,13 @@ def is_norm_of_groups(context: ValueAxes, dealt: ir.Node) -> bool:
     if given is None:
         return False
     sizes = context.sizes(given)
-    region: dict[ir.Node, None] = {}
-    pending, ends = [dealt.outputs[0]], False
-    while pending:
-        value = pending.pop()
-        for node in dict.fromkeys(usage.node for usage in value.uses()):
-            if node in region or measures(node):
-                continue
-            if passes_on(node, Move.RESHAPED) and context.sizes(node.outputs[0]) == sizes:
-                ends = True
-            elif (may_stand_in_norm(node) or _normalises_alone(node)) and len(region) < MOST:
-                region[node] = None
-                pending.extend(node.outputs)
-            else:
-                return False
+    region = region_of_norm(
+        dealt.outputs[0],
+        lambda node: context.sizes(node.outputs[0]) == sizes,
+        lambda node: may_stand_in_norm(node) or _normalises_alone(node),
+    )
     made = {dealt.outputs[0], *(output for node in region for output in node.outputs)}
-    return ends and any(map(_is_spread, region)) and all(_reads_few(context, node, made) for node in region)
+    return any(map(_is_spread, region)) and all(_reads_few(context, node, made) for node in region)
 
 
 def _normalises_alone(node: ir.Node) -> bool:

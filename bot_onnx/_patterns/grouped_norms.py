@@ -13,8 +13,8 @@ import onnx_ir as ir
 from bot_onnx._axes.dims import EQUAL_PARTS, Dim
 from bot_onnx._axes.facts import AxisFacts
 from bot_onnx._axes.rules.elementwise import reduced_axes
-from bot_onnx._axes.written_norms import MOST, gives_spread, may_stand_in_norm
-from bot_onnx._ops import Move, is_layer_norm, is_statistic, measures, norm_of, passes_on, reduces
+from bot_onnx._axes.written_norms import gives_spread, region_of_norm
+from bot_onnx._ops import Move, is_layer_norm, is_statistic, norm_of, passes_on, reduces
 from bot_onnx._patterns.attention import Attention
 
 
@@ -47,7 +47,7 @@ def _whole(context: AxisFacts, value: ir.Value, leaves: frozenset[Dim]) -> bool:
 
 def _groups(context: AxisFacts, start: ir.Value, channels: frozenset[Dim]) -> frozenset[Dim]:
     """The leaves that tell groups apart, where what is made of a value is a norm over each; else none."""
-    region = _region(context, start, channels)
+    region = region_of_norm(start, lambda node: _whole(context, node.outputs[0], channels))
     if not any(gives_spread(node) for node in region):
         return frozenset()
     found: set[Dim] = set()
@@ -57,25 +57,6 @@ def _groups(context: AxisFacts, start: ir.Value, channels: frozenset[Dim]) -> fr
             if over & channels and channels - over:
                 found |= channels - over
     return frozenset(found)
-
-
-def _region(context: AxisFacts, start: ir.Value, channels: frozenset[Dim]) -> list[ir.Node]:
-    """What is computed of a value until its channels are on one axis again; nothing if it goes on in parts."""
-    found: dict[ir.Node, None] = {}
-    pending, ends = [start], False
-    while pending:
-        value = pending.pop()
-        for node in dict.fromkeys(usage.node for usage in value.uses()):
-            if node in found or measures(node):
-                continue
-            if passes_on(node, Move.RESHAPED) and _whole(context, node.outputs[0], channels):
-                ends = True
-            elif may_stand_in_norm(node) and len(found) < MOST:
-                found[node] = None
-                pending.extend(node.outputs)
-            else:
-                return []
-    return list(found) if ends else []
 
 
 def _over(context: AxisFacts, node: ir.Node) -> set[Dim]:

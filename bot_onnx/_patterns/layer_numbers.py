@@ -75,11 +75,6 @@ def continued(numbers: NDArray[np.float64], law: Law, place: int) -> float | Non
     return None if lost else number
 
 
-def follows_place(numbers: NDArray[np.float64], *, literal: bool = False) -> bool:
-    """Whether the numbers of layers come again in turns, or a formula gives them: see :func:`law_of`."""
-    return law_of(numbers, literal=literal) is not None
-
-
 def law_of(numbers: NDArray[np.float64], *, literal: bool = False) -> Law | None:
     """What gives the numbers of layers by the layer's place k: they come again in turns, or follow a formula.
 
